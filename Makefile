@@ -1,0 +1,51 @@
+# cmg_ref: `make test` and `make generate` are all a newcomer needs; `make help` lists the rest.
+# Needs Python 3.10 or newer with its venv module, and nothing else: everything is installed into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+OUTPUT ?= outputs/walk
+ARGS ?= --vx 1.0 --duration 10
+CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
+
+BIN = $(VENV)/bin
+# Rewritten when the packages or their versions change; then, and only then, the next `make` installs again.
+STAMP = $(VENV)/.installed
+# Several small processes are faster than one that spreads over all cores.
+TEST_ENV = OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install generate test lint types unit clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  OUTPUT=$(OUTPUT)  ARGS='$(ARGS)'   can be set on the command line, e.g."
+	@echo "  make generate ARGS='--vx 0.6 --wz 0.5 --duration 20' OUTPUT=outputs/curve"
+
+install: $(STAMP) ## Install the package and its tools into VENV
+
+$(STAMP): setup.py pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("error: $(PYTHON) is Python %d.%d: 3.10 or newer is needed; name another: make PYTHON=/path/to/python3" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mujoco,viz,train,dev]'
+	@touch $@
+
+generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video (ARGS, OUTPUT)
+	$(BIN)/python scripts/generate.py $(ARGS) --output $(OUTPUT)
+
+test: lint types unit ## Install, then run linters, type checker and tests
+
+lint: $(STAMP) ## Check style
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+unit: $(STAMP) ## Run the tests
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
+clean: ## Remove what the tools left behind (keeps VENV and outputs)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find cmg_ref envs scripts tests $(wildcard configs) -name __pycache__ -type d -prune -exec rm -rf {} +

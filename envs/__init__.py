@@ -1,0 +1,1 @@
+"""Environments, simulators and videos: what needs more than the library itself."""

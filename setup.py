@@ -1,0 +1,31 @@
+"""Packaging of cmg_ref; the settings of the tools (ruff, mypy, pytest) stand in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="cmg_ref",
+    version="0.1.0",
+    description="Reference motion of the Unitree G1 from a velocity command, for thousands of environments at once",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="the cmg_ref authors",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    # Isaac Gym exists for Python 3.8 at most, so the library has to go on running there.
+    python_requires=">=3.8",
+    packages=find_packages(include=["cmg_ref", "cmg_ref.*", "envs", "envs.*", "configs", "configs.*"]),
+    package_data={"cmg_ref": ["py.typed", "assets/*"]},
+    install_requires=["torch>=1.12", "numpy", "safetensors", "tqdm"],
+    extras_require={
+        # The physics and the OpenGL renderer; without it videos are drawn in software.
+        "mujoco": ["mujoco>=3.2"],
+        # Plots and videos.
+        "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow"],
+        # Training curves.
+        "train": ["tensorboard"],
+        # What `make test` runs. setuptools builds the wheel that a test looks into.
+        "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
+    },
+)
