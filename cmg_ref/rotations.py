@@ -1,0 +1,304 @@
+"""Rotations on torch tensors: quaternions, matrices, headings and tilts.
+
+Quaternions are unit length and in **xyzw** order everywhere. Every function is batched over its leading dimensions,
+broadcasts them, keeps the dtype and device of its input and is differentiable; gradients are finite at the identity.
+A quaternion turns vectors from the body's frame into the parent's (or the world's) frame.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import torch
+from torch import Tensor
+
+
+def quat_multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product: the rotation ``b`` followed by the rotation ``a``.
+
+    Args:
+        a: Quaternions xyzw, (..., 4).
+        b: Quaternions xyzw, (..., 4).
+
+    Returns:
+        Quaternions xyzw, (..., 4).
+    """
+    ax, ay, az, aw = a.unbind(-1)
+    bx, by, bz, bw = b.unbind(-1)
+    return torch.stack(
+        (
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz,
+        ),
+        dim=-1,
+    )
+
+
+def quat_conjugate(q: Tensor) -> Tensor:
+    """Inverse of unit quaternions xyzw, (..., 4) -> (..., 4)."""
+    return torch.cat((-q[..., :3], q[..., 3:]), dim=-1)
+
+
+def quat_rotate(q: Tensor, v: Tensor) -> Tensor:
+    """Turn vectors by quaternions: body frame to world frame.
+
+    Args:
+        q: Unit quaternions xyzw, (..., 4).
+        v: Vectors, (..., 3).
+
+    Returns:
+        Vectors, (..., 3).
+    """
+    axis, w = q[..., :3], q[..., 3:]
+    twice_cross = 2.0 * torch.linalg.cross(axis, v, dim=-1)
+    return v + w * twice_cross + torch.linalg.cross(axis, twice_cross, dim=-1)
+
+
+def quat_rotate_inverse(q: Tensor, v: Tensor) -> Tensor:
+    """Turn vectors by the inverse of quaternions: world frame to body frame.
+
+    Args:
+        q: Unit quaternions xyzw, (..., 4).
+        v: Vectors, (..., 3).
+
+    Returns:
+        Vectors, (..., 3).
+    """
+    return quat_rotate(quat_conjugate(q), v)
+
+
+def quat_from_axis_angle(axis: Tensor, angle: Tensor) -> Tensor:
+    """Quaternion of a turn about an axis.
+
+    Args:
+        axis: Unit vectors, (..., 3).
+        angle: Angles in radians, (...).
+
+    Returns:
+        Quaternions xyzw, (..., 4).
+    """
+    half = 0.5 * angle.unsqueeze(-1)
+    xyz = axis * torch.sin(half)
+    return torch.cat((xyz, torch.cos(half).expand(xyz.shape[:-1] + (1,))), dim=-1)
+
+
+def quat_from_matrix(m: Tensor) -> Tensor:
+    """Quaternion of rotation matrices, the one with w >= 0.
+
+    The four rows built below are the quaternion times 4x, 4y, 4z and 4w. The largest is taken and normalised, so
+    there is neither a cancellation nor a square root near zero (S. W. Shepperd, "Quaternion from rotation matrix",
+    Journal of Guidance and Control, 1978).
+
+    Args:
+        m: Rotation matrices, (..., 3, 3).
+
+    Returns:
+        Quaternions xyzw, (..., 4).
+    """
+    m00, m01, m02 = m[..., 0, :].unbind(-1)
+    m10, m11, m12 = m[..., 1, :].unbind(-1)
+    m20, m21, m22 = m[..., 2, :].unbind(-1)
+    xx = 1.0 + m00 - m11 - m22
+    yy = 1.0 - m00 + m11 - m22
+    zz = 1.0 - m00 - m11 + m22
+    ww = 1.0 + m00 + m11 + m22
+    xy, xz, yz = m01 + m10, m02 + m20, m12 + m21
+    xw, yw, zw = m21 - m12, m02 - m20, m10 - m01
+    candidates = torch.stack(
+        (
+            torch.stack((xx, xy, xz, xw), dim=-1),
+            torch.stack((xy, yy, yz, yw), dim=-1),
+            torch.stack((xz, yz, zz, zw), dim=-1),
+            torch.stack((xw, yw, zw, ww), dim=-1),
+        ),
+        dim=-2,
+    )  # (..., 4 candidates, 4)
+    best = torch.stack((xx, yy, zz, ww), dim=-1).argmax(dim=-1)
+    index = best[..., None, None].expand(best.shape + (1, 4))
+    q = _normalized(candidates.gather(-2, index).squeeze(-2))
+    return torch.where(q[..., 3:] < 0.0, -q, q)
+
+
+def matrix_from_quat(q: Tensor) -> Tensor:
+    """Rotation matrices of unit quaternions xyzw, (..., 4) -> (..., 3, 3)."""
+    x, y, z, w = q.unbind(-1)
+    return torch.stack(
+        (
+            1.0 - 2.0 * (y * y + z * z),
+            2.0 * (x * y - w * z),
+            2.0 * (x * z + w * y),
+            2.0 * (x * y + w * z),
+            1.0 - 2.0 * (x * x + z * z),
+            2.0 * (y * z - w * x),
+            2.0 * (x * z - w * y),
+            2.0 * (y * z + w * x),
+            1.0 - 2.0 * (x * x + y * y),
+        ),
+        dim=-1,
+    ).reshape(q.shape[:-1] + (3, 3))
+
+
+def quat_slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation along the shorter arc (K. Shoemake, SIGGRAPH 1985).
+
+    Args:
+        a: Unit quaternions xyzw at t = 0, (..., 4).
+        b: Unit quaternions xyzw at t = 1, (..., 4).
+        t: Fractions, (...).
+
+    Returns:
+        Unit quaternions xyzw, (..., 4).
+    """
+    t = t.unsqueeze(-1)
+    cosine = (a * b).sum(dim=-1, keepdim=True)
+    b = torch.where(cosine < 0.0, -b, b)
+    cosine = cosine.abs()
+    # Below this angle the linear blend is exact to rounding, and arccos has no finite slope at 1.
+    nearly_equal = cosine > 1.0 - 8.0 * torch.finfo(cosine.dtype).eps
+    angle = torch.acos(torch.where(nearly_equal, torch.zeros_like(cosine), cosine))
+    sine = torch.sin(angle)
+    weight_a = torch.where(nearly_equal, 1.0 - t, torch.sin((1.0 - t) * angle) / sine)
+    weight_b = torch.where(nearly_equal, t + torch.zeros_like(cosine), torch.sin(t * angle) / sine)
+    return _normalized(weight_a * a + weight_b * b)
+
+
+def yaw_from_quat(q: Tensor) -> Tensor:
+    """Heading: the angle of the base's x axis in the horizontal plane, atan2(R10, R00).
+
+    Args:
+        q: Unit quaternions xyzw, (..., 4).
+
+    Returns:
+        Angles in radians within [-pi, pi], (...).
+    """
+    x, y, z, w = q.unbind(-1)
+    return torch.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
+
+
+def quat_from_yaw(yaw: Tensor) -> Tensor:
+    """Quaternions xyzw of a turn about the vertical, (...) radians -> (..., 4)."""
+    zero = torch.zeros_like(yaw)
+    return torch.stack((zero, zero, torch.sin(0.5 * yaw), torch.cos(0.5 * yaw)), dim=-1)
+
+
+def quat_from_euler_xyz(roll: Tensor, pitch: Tensor, yaw: Tensor) -> Tensor:
+    """Quaternions of roll, pitch and yaw about fixed axes: R = Rz(yaw) Ry(pitch) Rx(roll).
+
+    Args:
+        roll: Angles in radians, (...).
+        pitch: Angles in radians, (...).
+        yaw: Angles in radians, (...).
+
+    Returns:
+        Quaternions xyzw, (..., 4).
+    """
+    sr, cr = torch.sin(0.5 * roll), torch.cos(0.5 * roll)
+    sp, cp = torch.sin(0.5 * pitch), torch.cos(0.5 * pitch)
+    sy, cy = torch.sin(0.5 * yaw), torch.cos(0.5 * yaw)
+    return torch.stack(
+        (
+            sr * cp * cy - cr * sp * sy,
+            cr * sp * cy + sr * cp * sy,
+            cr * cp * sy - sr * sp * cy,
+            cr * cp * cy + sr * sp * sy,
+        ),
+        dim=-1,
+    )
+
+
+def projected_gravity(q: Tensor) -> Tensor:
+    """Direction of gravity in the base frame, R^T (0, 0, -1): (0, 0, -1) when upright.
+
+    Args:
+        q: Unit quaternions xyzw of the base, (..., 4).
+
+    Returns:
+        Unit vectors in the base frame, (..., 3).
+    """
+    x, y, z, w = q.unbind(-1)
+    return torch.stack(
+        (2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0),
+        dim=-1,
+    )
+
+
+def quat_from_gravity_and_yaw(gravity_b: Tensor, yaw: Tensor) -> Tensor:
+    """Orientation of a base with a given tilt and heading: inverse of `projected_gravity` and `yaw_from_quat`.
+
+    Args:
+        gravity_b: Direction of gravity in the base frame, of any length, (..., 3).
+        yaw: Headings in radians, (...).
+
+    Returns:
+        Quaternions xyzw, (..., 4).
+    """
+    # The third row of R is "up" in the base frame: (-sin(pitch), sin(roll) cos(pitch), cos(roll) cos(pitch)).
+    up_x, up_y, up_z = (-gravity_b).unbind(-1)
+    smallest = torch.finfo(gravity_b.dtype).tiny
+    roll = torch.atan2(up_y, up_z)
+    pitch = torch.atan2(-up_x, torch.sqrt((up_y * up_y + up_z * up_z).clamp(min=smallest)))
+    return quat_from_euler_xyz(roll, pitch, yaw)
+
+
+def rotation_vector_from_quat(q: Tensor) -> Tensor:
+    """Axis times angle of unit quaternions, the shorter way round.
+
+    Args:
+        q: Unit quaternions xyzw, (..., 4).
+
+    Returns:
+        Rotation vectors in radians, of length at most pi, (..., 3).
+    """
+    q = torch.where(q[..., 3:] < 0.0, -q, q)
+    xyz, w = q[..., :3], q[..., 3:]
+    squared_sine = (xyz * xyz).sum(dim=-1, keepdim=True)
+    # The norm has no gradient at zero, so the exact formula is fed a harmless 1 where the series takes over.
+    small = squared_sine < torch.finfo(q.dtype).eps
+    sine = torch.sqrt(torch.where(small, torch.ones_like(squared_sine), squared_sine))
+    scale = torch.where(small, 2.0 / torch.where(small, w, torch.ones_like(w)), 2.0 * torch.atan2(sine, w) / sine)
+    return scale * xyz
+
+
+def unwrap_quat_signs(q: Tensor) -> Tensor:
+    """Choose the signs of a sequence of quaternions so that neighbours lie in one half space.
+
+    Args:
+        q: Quaternions xyzw, (..., num_frames, 4).
+
+    Returns:
+        The same rotations, (..., num_frames, 4); the first frame is unchanged.
+    """
+    turned = (q[..., 1:, :] * q[..., :-1, :]).sum(dim=-1) < 0.0
+    odd = torch.cumsum(turned.to(torch.int64), dim=-1) % 2 == 1
+    flip = torch.cat((torch.zeros_like(q[..., :1, 0], dtype=torch.bool), odd), dim=-1)
+    return torch.where(flip.unsqueeze(-1), -q, q)
+
+
+def angular_velocity(q: Tensor, dt: Union[float, Tensor]) -> Tensor:
+    """Angular velocity of a sequence of orientations by central differences, one-sided at the two ends.
+
+    Args:
+        q: Unit quaternions xyzw, of any sign, (..., num_frames, 4).
+        dt: Time between frames in seconds.
+
+    Returns:
+        Angular velocities in the world frame in rad/s, (..., num_frames, 3).
+
+    Raises:
+        ValueError: If there are fewer than two frames.
+    """
+    if q.shape[-2] < 2:
+        raise ValueError(f"angular_velocity needs at least 2 frames, got {q.shape[-2]}")
+    later = torch.cat((q[..., 1:, :], q[..., -1:, :]), dim=-2)
+    earlier = torch.cat((q[..., :1, :], q[..., :-1, :]), dim=-2)
+    rotation = rotation_vector_from_quat(quat_multiply(later, quat_conjugate(earlier)))
+    intervals = torch.full_like(q[..., :1], 2.0)
+    intervals[..., 0, :] = 1.0
+    intervals[..., -1, :] = 1.0
+    return rotation / (intervals * dt)
+
+
+def _normalized(v: Tensor) -> Tensor:
+    return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
