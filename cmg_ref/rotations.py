@@ -52,8 +52,8 @@ def quat_rotate(q: Tensor, v: Tensor) -> Tensor:
         Vectors, (..., 3).
     """
     axis, w = q[..., :3], q[..., 3:]
-    twice_cross = 2.0 * torch.linalg.cross(axis, v, dim=-1)
-    return v + w * twice_cross + torch.linalg.cross(axis, twice_cross, dim=-1)
+    twice_cross = 2.0 * _cross(axis, v)
+    return v + w * twice_cross + _cross(axis, twice_cross)
 
 
 def quat_rotate_inverse(q: Tensor, v: Tensor) -> Tensor:
@@ -302,3 +302,10 @@ def angular_velocity(q: Tensor, dt: Union[float, Tensor]) -> Tensor:
 
 def _normalized(v: Tensor) -> Tensor:
     return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product, (..., 3), that broadcasts leading dimensions (torch's own wants as many on both sides)."""
+    ax, ay, az = a.unbind(-1)
+    bx, by, bz = b.unbind(-1)
+    return torch.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), dim=-1)

@@ -1,0 +1,216 @@
+"""Batched forward kinematics in torch.
+
+All bodies of one depth of the tree are computed together, and the batch is the last dimension of every tensor inside,
+so that each operation runs over long contiguous rows. Nothing loops over the batch, everything is differentiable.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from cmg_ref import rotations
+from cmg_ref.robot import Robot
+
+
+class ForwardKinematics:
+    """Poses of chosen bodies of a robot from its joint positions.
+
+    Attributes:
+        body_names: Bodies in the order of the results.
+        num_joints: Number of joint positions expected.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        body_names: Optional[Sequence[str]] = None,
+        device: Union[str, torch.device, None] = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Precompute the constant part of every joint's transform.
+
+        Args:
+            robot: The robot.
+            body_names: Bodies to compute, all of the robot's by default; only they and their ancestors are computed.
+            device: Device of the joint positions to come.
+            dtype: Float type of the joint positions to come.
+
+        Raises:
+            RobotError: If a name is not a body of the robot.
+        """
+        self.body_names: Tuple[str, ...] = tuple(robot.body_names if body_names is None else body_names)
+        self.num_joints = robot.num_joints
+        requested = robot.body_index(self.body_names).tolist()
+        levels = _levels(robot, requested)
+        bodies = [body for level in levels for body in level]
+        self._level_sizes = [len(level) for level in levels]
+        # Slots of each level's parents in the level above; None where they are the same bodies in the same order.
+        self._parent_slots: List[Optional[Tensor]] = []
+        for above, level in zip([[0], *levels], levels):
+            slots = [above.index(robot.body_parents[body]) for body in level]
+            same = slots == list(range(len(above)))
+            self._parent_slots.append(None if same else torch.tensor(slots, device=device))
+        self._output_slots = torch.tensor([([0] + bodies).index(body) for body in requested], device=device)
+
+        joint_of_body = {body: joint for joint, body in enumerate(robot.joint_bodies)}
+        joints = [joint_of_body.get(body, -1) for body in bodies]  # -1: fixed to its parent
+        # A fixed body reads joint 0 and turns about a null axis, which leaves it where it is.
+        self._joint_slots = torch.tensor([max(joint, 0) for joint in joints], dtype=torch.int64, device=device)
+        hinged = torch.tensor([float(joint >= 0) for joint in joints], dtype=torch.float64).unsqueeze(-1)
+        axes = hinged * robot.joint_axes[[max(joint, 0) for joint in joints]]  # (K, 3)
+        # Rodrigues: R = C (I + sin(q) X + (1 - cos(q)) X X) with C the fixed offset and X v = axis x v.
+        offset = rotations.matrix_from_quat(robot.body_quat[bodies])  # (K, 3, 3)
+        cross = _cross_matrix(axes)
+        squared = cross @ cross
+        translation = robot.body_pos[bodies].unsqueeze(-1)
+        unmoved = torch.zeros_like(translation)
+        terms = (
+            torch.cat((offset + offset @ squared, translation), dim=-1),
+            torch.cat((offset @ cross, unmoved), dim=-1),
+            torch.cat((-offset @ squared, unmoved), dim=-1),
+        )  # each (K, 3, 4)
+        self._constant, self._sine, self._cosine = (
+            term.permute(1, 2, 0).unsqueeze(-1).to(device=device, dtype=dtype) for term in terms
+        )  # each (3, 4, K, 1)
+        self._root = torch.eye(3, 4, device=device, dtype=dtype)[:, :, None, None]
+        self._last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], device=device, dtype=dtype)[None, :, None, None]
+
+    def __call__(
+        self, dof_pos: Tensor, root_pos: Optional[Tensor] = None, root_quat: Optional[Tensor] = None
+    ) -> Tuple[Tensor, Tensor]:
+        """Positions and orientations of the bodies.
+
+        Args:
+            dof_pos: Joint positions in rad, (..., num_joints).
+            root_pos: Position of the root in the world in metres, (..., 3).
+            root_quat: Orientation of the root in the world, quaternion xyzw, (..., 4).
+
+        Returns:
+            Positions in metres, (..., B, 3), and orientations, quaternions xyzw of either sign, (..., B, 4): in the
+            world, or in the base frame if the root is not given.
+
+        Raises:
+            ValueError: If `dof_pos` does not have `num_joints` columns, or only one half of the root is given.
+        """
+        position, rotation = self.matrices(dof_pos)
+        quat = rotations.quat_from_matrix(rotation)
+        if _root_is_given(root_pos, root_quat):
+            quat = rotations.quat_multiply(root_quat.unsqueeze(-2), quat)
+            position = _to_world(position, root_pos, root_quat)
+        return position, quat
+
+    def positions(
+        self, dof_pos: Tensor, root_pos: Optional[Tensor] = None, root_quat: Optional[Tensor] = None
+    ) -> Tensor:
+        """Positions of the bodies alone, (..., B, 3); arguments, frames and errors as in a call."""
+        position = self._transforms(dof_pos)[:, 3]  # (3, B, N)
+        position = position.permute(2, 1, 0).reshape(dof_pos.shape[:-1] + (len(self.body_names), 3))
+        if _root_is_given(root_pos, root_quat):
+            position = _to_world(position, root_pos, root_quat)
+        return position
+
+    def matrices(self, dof_pos: Tensor) -> Tuple[Tensor, Tensor]:
+        """Positions (..., B, 3) and rotation matrices (..., B, 3, 3) in the base frame; cheaper than quaternions."""
+        transforms = self._transforms(dof_pos).permute(3, 2, 0, 1)  # (N, B, 3, 4)
+        transforms = transforms.reshape(dof_pos.shape[:-1] + (len(self.body_names), 3, 4))
+        return transforms[..., 3], transforms[..., :3]
+
+    def _transforms(self, dof_pos: Tensor) -> Tensor:
+        """Rotation and position of the bodies in the base frame, (..., J) -> (3, 4, B, N)."""
+        if dof_pos.shape[-1] != self.num_joints:
+            raise ValueError(f"dof_pos has {dof_pos.shape[-1]} columns, the robot has {self.num_joints} joints")
+        rows = dof_pos.reshape(-1, self.num_joints)
+        angles = rows.T.index_select(0, self._joint_slots)  # (K, N)
+        local = self._constant + self._sine * torch.sin(angles) + self._cosine * torch.cos(angles)  # (3, 4, K, N)
+        levels = [self._root.expand(3, 4, 1, rows.shape[0])]
+        for own, slots in zip(local.split(self._level_sizes, dim=2), self._parent_slots):
+            if len(levels) == 1:  # the root's transform is the identity
+                levels.append(own)
+                continue
+            parent = levels[-1] if slots is None else levels[-1].index_select(2, slots)
+            levels.append(
+                parent[:, 0, None] * own[0]
+                + parent[:, 1, None] * own[1]
+                + parent[:, 2, None] * own[2]
+                + parent[:, 3, None] * self._last_row
+            )
+        return torch.cat(levels, dim=2).index_select(2, self._output_slots)
+
+
+class FootKinematics:
+    """Places of the contact spheres under the feet.
+
+    Attributes:
+        radius: Radius of the spheres in metres: the sole's lowest point lies that far below the lowest centre.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        device: Union[str, torch.device, None] = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take the feet of a robot; device and dtype are those of the joint positions to come."""
+        self.radius = robot.foot_radius
+        self._feet = ForwardKinematics(robot, robot.foot_bodies, device, dtype)
+        self._points = robot.foot_points.to(device=device, dtype=dtype)
+
+    def __call__(
+        self, dof_pos: Tensor, root_pos: Optional[Tensor] = None, root_quat: Optional[Tensor] = None
+    ) -> Tensor:
+        """Centres of the spheres of the left and the right foot.
+
+        Args:
+            dof_pos: Joint positions in rad, (..., num_joints).
+            root_pos: Position of the root in the world in metres, (..., 3).
+            root_quat: Orientation of the root in the world, quaternion xyzw, (..., 4).
+
+        Returns:
+            Positions in metres, (..., 2, 4, 3), in the order of `Robot.foot_points`: in the world, or in the base
+            frame if the root is not given.
+
+        Raises:
+            ValueError: If `dof_pos` does not have `num_joints` columns, or only one half of the root is given.
+        """
+        position, rotation = self._feet.matrices(dof_pos)  # (..., 2, 3), (..., 2, 3, 3)
+        points = position.unsqueeze(-2) + (rotation.unsqueeze(-3) * self._points.unsqueeze(-2)).sum(dim=-1)
+        if _root_is_given(root_pos, root_quat):
+            points = _to_world(points.flatten(-3, -2), root_pos, root_quat).reshape(points.shape)
+        return points
+
+
+def _root_is_given(root_pos: Optional[Tensor], root_quat: Optional[Tensor]) -> bool:
+    if (root_pos is None) != (root_quat is None):
+        raise ValueError("give root_pos and root_quat together, or neither for the base frame")
+    return root_pos is not None
+
+
+def _to_world(points_b: Tensor, root_pos: Tensor, root_quat: Tensor) -> Tensor:
+    """Points in the base frame, (..., B, 3), as points in the world."""
+    return root_pos.unsqueeze(-2) + rotations.quat_rotate(root_quat.unsqueeze(-2), points_b)
+
+
+def _levels(robot: Robot, bodies: Sequence[int]) -> List[List[int]]:
+    """The bodies and their ancestors below the root, by depth."""
+    depth = [0] * robot.num_bodies
+    for body, parent in enumerate(robot.body_parents):
+        depth[body] = 0 if parent < 0 else depth[parent] + 1
+    needed = set()
+    for body in bodies:
+        while robot.body_parents[body] >= 0 and body not in needed:
+            needed.add(body)
+            body = robot.body_parents[body]
+    return [
+        sorted(body for body in needed if depth[body] == level)
+        for level in range(1, max((depth[body] for body in needed), default=0) + 1)
+    ]
+
+
+def _cross_matrix(axes: Tensor) -> Tensor:
+    """Matrices X with X v = axis x v, (..., 3) -> (..., 3, 3)."""
+    x, y, z = axes.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).reshape(axes.shape[:-1] + (3, 3))

@@ -1,0 +1,255 @@
+"""The robot: names, tree, limits, masses, mirroring, feet and key bodies, read from its MJCF file.
+
+The shipped `assets/g1_29dof.xml` is the one source for all of them; everything else asks a `Robot` by name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from cmg_ref.mjcf import MjcfBody, MjcfJoint, MjcfModel, RobotError, read_mjcf
+
+__all__ = ["Robot", "RobotError", "load_g1"]
+
+_G1_FILE = Path(__file__).parent / "assets" / "g1_29dof.xml"
+_FOOT_BODIES = ("left_ankle_roll_link", "right_ankle_roll_link")
+# Feet, knees, elbows, hands and torso: the bodies whose places make two postures look alike.
+_KEY_BODIES = (
+    "left_ankle_roll_link",
+    "right_ankle_roll_link",
+    "left_knee_link",
+    "right_knee_link",
+    "left_elbow_link",
+    "right_elbow_link",
+    "left_wrist_yaw_link",
+    "right_wrist_yaw_link",
+    "torso_link",
+)
+_STANDING_KEYFRAMES = ("stand", "home")
+_SOLE_THICKNESS = 0.01
+_IDENTITY = (0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Robot:
+    """A legged robot with one hinge a joint. Float tensors are float64 on the CPU; `to` gives a copy elsewhere.
+
+    Attributes:
+        name: Model name.
+        body_names: Bodies, depth first; the first is the root (the pelvis).
+        body_parents: Index of each body's parent, -1 for the root.
+        body_pos: Fixed offset of each body in its parent's frame in metres, (num_bodies, 3). The root's own is
+            its place in the world as the file has it, which the kinematics do not use.
+        body_quat: Fixed orientation of each body in its parent's frame, quaternion xyzw, (num_bodies, 4).
+        body_mass: Masses in kg, (num_bodies,); 0 where the file gives none.
+        body_com: Centre of mass in the body's frame in metres, (num_bodies, 3).
+        body_inertia: Principal moments of inertia in kg m^2, (num_bodies, 3).
+        body_iquat: Orientation of the principal axes, quaternion xyzw, (num_bodies, 4).
+        joint_names: Joints in the order of the file, which is Unitree's own for the G1.
+        joint_bodies: Index of the body each joint moves.
+        joint_axes: Unit axis of each joint in that body's frame, (num_joints, 3).
+        joint_lower: Lower limits in rad, (num_joints,); minus infinity where there is none.
+        joint_upper: Upper limits in rad, (num_joints,); infinity where there is none.
+        effort_limit: Torque limits in N m, (num_joints,); infinity where the file gives none.
+        velocity_limit: Velocity limits in rad/s, (num_joints,), the joints' first `user` number; infinity without.
+        armature: Reflected rotor inertias in kg m^2, (num_joints,).
+        mirror_index: Joint on the other side of the body, (num_joints,) int64.
+        mirror_sign: Sign it takes there: `mirrored = mirror_sign * dof_pos[..., mirror_index]`, (num_joints,).
+        key_bodies: Bodies whose positions are compared or observed.
+        foot_bodies: Left and right foot.
+        foot_points: Contact spheres of each foot, in the foot's frame in metres, (2, 4, 3), in the order
+            heel left, heel right, toe left, toe right.
+        foot_radius: Radius of those spheres in metres.
+        default_dof_pos: Standing pose in rad, (num_joints,).
+    """
+
+    name: str
+    body_names: Tuple[str, ...]
+    body_parents: Tuple[int, ...]
+    body_pos: Tensor
+    body_quat: Tensor
+    body_mass: Tensor
+    body_com: Tensor
+    body_inertia: Tensor
+    body_iquat: Tensor
+    joint_names: Tuple[str, ...]
+    joint_bodies: Tuple[int, ...]
+    joint_axes: Tensor
+    joint_lower: Tensor
+    joint_upper: Tensor
+    effort_limit: Tensor
+    velocity_limit: Tensor
+    armature: Tensor
+    mirror_index: Tensor
+    mirror_sign: Tensor
+    key_bodies: Tuple[str, ...]
+    foot_bodies: Tuple[str, str]
+    foot_points: Tensor
+    foot_radius: float
+    default_dof_pos: Tensor
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints."""
+        return len(self.joint_names)
+
+    @property
+    def num_bodies(self) -> int:
+        """Number of bodies, the root included."""
+        return len(self.body_names)
+
+    def joint_index(self, names: Sequence[str]) -> Tensor:
+        """Indices of joints, (len(names),) int64.
+
+        Raises:
+            RobotError: If a name is not a joint of this robot.
+        """
+        return _index_of(names, self.joint_names, "joint", self.name)
+
+    def body_index(self, names: Sequence[str]) -> Tensor:
+        """Indices of bodies, (len(names),) int64.
+
+        Raises:
+            RobotError: If a name is not a body of this robot.
+        """
+        return _index_of(names, self.body_names, "body", self.name)
+
+    def mirrored(self, joint_values: Tensor) -> Tensor:
+        """Joint positions or velocities of the motion seen in a mirror, (..., num_joints)."""
+        sign = self.mirror_sign.to(device=joint_values.device, dtype=joint_values.dtype)
+        return sign * joint_values[..., self.mirror_index.to(joint_values.device)]
+
+    def to(self, device: Union[str, torch.device, None] = None, dtype: Optional[torch.dtype] = None) -> Robot:
+        """Copy with every tensor on another device and every float tensor of another type."""
+        moved = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                moved[item.name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+        return replace(self, **moved)
+
+    @classmethod
+    def from_mjcf(cls, path: Union[str, Path]) -> Robot:
+        """Read a robot from an MJCF file: ours, or another description of a G1 such as Unitree's or mjlab's.
+
+        Args:
+            path: MJCF file with left and right ankle roll links whose soles are spheres, capsules or boxes.
+
+        Raises:
+            RobotError: If the file cannot be used; the message names the file and the element.
+        """
+        model = read_mjcf(path)
+        bodies, joints = model.bodies, model.joints
+        if not joints:
+            raise RobotError(f"{path}: <worldbody> holds a robot without joints")
+        body_names = tuple(body.name for body in bodies)
+        for name in _FOOT_BODIES:
+            if name not in body_names:
+                raise RobotError(f"{path}: <body name='{name}'>, a foot, is missing")
+        feet = [bodies[body_names.index(name)] for name in _FOOT_BODIES]
+        soles = [_sole_corners(foot, path) for foot in feet]
+        mirror_index, mirror_sign = _mirror_map(joints, path)
+        return cls(
+            name=model.name,
+            body_names=body_names,
+            body_parents=tuple(body.parent for body in bodies),
+            body_pos=torch.stack([body.pos for body in bodies]),
+            body_quat=torch.stack([body.quat_xyzw for body in bodies]),
+            body_mass=_vector([body.mass for body in bodies]),
+            body_com=torch.stack([body.com for body in bodies]),
+            body_inertia=torch.stack([body.inertia for body in bodies]),
+            body_iquat=torch.stack([body.inertia_quat_xyzw for body in bodies]),
+            joint_names=tuple(joint.name for joint in joints),
+            joint_bodies=tuple(joint.body for joint in joints),
+            joint_axes=torch.stack([joint.axis for joint in joints]),
+            joint_lower=_vector([joint.lower for joint in joints]),
+            joint_upper=_vector([joint.upper for joint in joints]),
+            effort_limit=_vector([joint.effort_limit for joint in joints]),
+            velocity_limit=_vector([joint.velocity_limit for joint in joints]),
+            armature=_vector([joint.armature for joint in joints]),
+            mirror_index=mirror_index,
+            mirror_sign=mirror_sign,
+            key_bodies=tuple(name for name in _KEY_BODIES if name in body_names),
+            foot_bodies=_FOOT_BODIES,
+            foot_points=torch.stack([corners for corners, _ in soles]),
+            foot_radius=soles[0][1],
+            default_dof_pos=_standing_pose(model, path),
+        )
+
+
+@lru_cache(maxsize=None)
+def load_g1() -> Robot:
+    """The G1 with 29 joints that ships with the package; read once, so treat its tensors as read-only."""
+    return Robot.from_mjcf(_G1_FILE)
+
+
+def _vector(values: List[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _index_of(names: Sequence[str], available: Sequence[str], kind: str, robot: str) -> Tensor:
+    missing = [name for name in names if name not in available]
+    if missing:
+        raise RobotError(f"{robot}: has no {kind} {', '.join(repr(name) for name in missing)}")
+    return torch.tensor([available.index(name) for name in names], dtype=torch.int64)
+
+
+def _mirror_map(joints: List[MjcfJoint], path: Union[str, Path]) -> Tuple[Tensor, Tensor]:
+    """Twin of each joint and the sign between them, from the names and the axes."""
+    names = [joint.name for joint in joints]
+    index, sign = [], []
+    for joint in joints:
+        twin = re.sub("left|right", lambda side: "right" if side.group() == "left" else "left", joint.name)
+        if twin not in names:
+            raise RobotError(f"{path}: <joint name='{joint.name}'> has no twin '{twin}' on the other side")
+        index.append(names.index(twin))
+        # A turn seen in a mirror across the x-z plane keeps its y component and reverses the others.
+        reflected = joint.axis * joint.axis.new_tensor([-1.0, 1.0, -1.0])
+        cosine = float(reflected @ joints[index[-1]].axis)
+        if abs(cosine) < 0.999:
+            raise RobotError(f"{path}: <joint name='{joint.name}'> and '{twin}' do not have mirrored axes")
+        sign.append(1.0 if cosine > 0.0 else -1.0)
+    return torch.tensor(index, dtype=torch.int64), _vector(sign)
+
+
+def _sole_corners(foot: MjcfBody, path: Union[str, Path]) -> Tuple[Tensor, float]:
+    """Four corners of a foot's sole and the radius of the spheres there: heel left, heel right, toe left, toe right."""
+    problem = f"{path}: <body name='{foot.name}'> needs spheres, capsules or a box at the corners of its sole"
+    if len(foot.collision_spheres) < 4:
+        raise RobotError(f"{problem}, found {len(foot.collision_spheres)} points")
+    centres = torch.stack([centre for centre, _ in foot.collision_spheres])
+    radii = _vector([radius for _, radius in foot.collision_spheres])
+    height = centres[:, 2] - radii
+    on_sole = height < height.min() + _SOLE_THICKNESS
+    radius = float(radii[on_sole][0])
+    sole = centres[on_sole]
+    # Spheres of another radius are moved up or down until those of the common radius end at the same height.
+    sole = torch.cat((sole[:, :2], (height[on_sole] + radius).unsqueeze(-1)), dim=-1)
+    centre = 0.5 * (sole.amax(dim=0) + sole.amin(dim=0))
+    extent = (sole - centre)[:, :2] / (sole - centre)[:, :2].abs().amax(dim=0).clamp(min=1e-9)
+    directions = sole.new_tensor([[-1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [1.0, -1.0]])
+    corners = (extent @ directions.T).argmax(dim=0)
+    if len(set(corners.tolist())) < 4:
+        raise RobotError(f"{problem}, found fewer than four corners")
+    return sole[corners], radius
+
+
+def _standing_pose(model: MjcfModel, path: Union[str, Path]) -> Tensor:
+    """Joints of the keyframe "stand" or "home", else of the first one, else the middle of the pose zero and limits."""
+    num_joints = len(model.joints)
+    if not model.keyframes:
+        lower = _vector([joint.lower for joint in model.joints])
+        upper = _vector([joint.upper for joint in model.joints])
+        return torch.minimum(torch.maximum(torch.zeros(num_joints, dtype=torch.float64), lower), upper)
+    name = next((name for name in _STANDING_KEYFRAMES if name in model.keyframes), next(iter(model.keyframes)))
+    qpos = model.keyframes[name]
+    if len(qpos) not in (num_joints, num_joints + 7):  # without or with the root's position and quaternion
+        raise RobotError(f"{path}: <key name='{name}'> has {len(qpos)} numbers in qpos for {num_joints} joints")
+    return qpos[-num_joints:]
