@@ -6,7 +6,7 @@ so that each operation runs over long contiguous rows. Nothing loops over the ba
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ class ForwardKinematics:
     def __init__(
         self,
         robot: Robot,
-        body_names: Optional[Sequence[str]] = None,
-        device: Union[str, torch.device, None] = None,
+        body_names: Sequence[str] | None = None,
+        device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Precompute the constant part of every joint's transform.
@@ -41,19 +41,19 @@ class ForwardKinematics:
         Raises:
             RobotError: If a name is not a body of the robot.
         """
-        self.body_names: Tuple[str, ...] = tuple(robot.body_names if body_names is None else body_names)
+        self.body_names: tuple[str, ...] = tuple(robot.body_names if body_names is None else body_names)
         self.num_joints = robot.num_joints
         requested = robot.body_index(self.body_names).tolist()
         levels = _levels(robot, requested)
         bodies = [body for level in levels for body in level]
         self._level_sizes = [len(level) for level in levels]
         # Slots of each level's parents in the level above; None where they are the same bodies in the same order.
-        self._parent_slots: List[Optional[Tensor]] = []
+        self._parent_slots: list[Tensor | None] = []
         for above, level in zip([[0], *levels], levels):
             slots = [above.index(robot.body_parents[body]) for body in level]
             same = slots == list(range(len(above)))
             self._parent_slots.append(None if same else torch.tensor(slots, device=device))
-        self._output_slots = torch.tensor([([0] + bodies).index(body) for body in requested], device=device)
+        self._output_slots = torch.tensor([[0, *bodies].index(body) for body in requested], device=device)
 
         joint_of_body = {body: joint for joint, body in enumerate(robot.joint_bodies)}
         joints = [joint_of_body.get(body, -1) for body in bodies]  # -1: fixed to its parent
@@ -79,8 +79,8 @@ class ForwardKinematics:
         self._last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], device=device, dtype=dtype)[None, :, None, None]
 
     def __call__(
-        self, dof_pos: Tensor, root_pos: Optional[Tensor] = None, root_quat: Optional[Tensor] = None
-    ) -> Tuple[Tensor, Tensor]:
+        self, dof_pos: Tensor, root_pos: Tensor | None = None, root_quat: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Positions and orientations of the bodies.
 
         Args:
@@ -96,26 +96,22 @@ class ForwardKinematics:
             ValueError: If `dof_pos` does not have `num_joints` columns, or only one half of the root is given.
         """
         position, rotation = self.matrices(dof_pos)
+        position = _to_world(position, root_pos, root_quat)
         quat = rotations.quat_from_matrix(rotation)
-        if _root_is_given(root_pos, root_quat):
+        if root_quat is not None:
             quat = rotations.quat_multiply(root_quat.unsqueeze(-2), quat)
-            position = _to_world(position, root_pos, root_quat)
         return position, quat
 
-    def positions(
-        self, dof_pos: Tensor, root_pos: Optional[Tensor] = None, root_quat: Optional[Tensor] = None
-    ) -> Tensor:
+    def positions(self, dof_pos: Tensor, root_pos: Tensor | None = None, root_quat: Tensor | None = None) -> Tensor:
         """Positions of the bodies alone, (..., B, 3); arguments, frames and errors as in a call."""
         position = self._transforms(dof_pos)[:, 3]  # (3, B, N)
-        position = position.permute(2, 1, 0).reshape(dof_pos.shape[:-1] + (len(self.body_names), 3))
-        if _root_is_given(root_pos, root_quat):
-            position = _to_world(position, root_pos, root_quat)
-        return position
+        position = position.permute(2, 1, 0).reshape((*dof_pos.shape[:-1], len(self.body_names), 3))
+        return _to_world(position, root_pos, root_quat)
 
-    def matrices(self, dof_pos: Tensor) -> Tuple[Tensor, Tensor]:
+    def matrices(self, dof_pos: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (..., B, 3) and rotation matrices (..., B, 3, 3) in the base frame; cheaper than quaternions."""
         transforms = self._transforms(dof_pos).permute(3, 2, 0, 1)  # (N, B, 3, 4)
-        transforms = transforms.reshape(dof_pos.shape[:-1] + (len(self.body_names), 3, 4))
+        transforms = transforms.reshape((*dof_pos.shape[:-1], len(self.body_names), 3, 4))
         return transforms[..., 3], transforms[..., :3]
 
     def _transforms(self, dof_pos: Tensor) -> Tensor:
@@ -150,7 +146,7 @@ class FootKinematics:
     def __init__(
         self,
         robot: Robot,
-        device: Union[str, torch.device, None] = None,
+        device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Take the feet of a robot; device and dtype are those of the joint positions to come."""
@@ -158,9 +154,7 @@ class FootKinematics:
         self._feet = ForwardKinematics(robot, robot.foot_bodies, device, dtype)
         self._points = robot.foot_points.to(device=device, dtype=dtype)
 
-    def __call__(
-        self, dof_pos: Tensor, root_pos: Optional[Tensor] = None, root_quat: Optional[Tensor] = None
-    ) -> Tensor:
+    def __call__(self, dof_pos: Tensor, root_pos: Tensor | None = None, root_quat: Tensor | None = None) -> Tensor:
         """Centres of the spheres of the left and the right foot.
 
         Args:
@@ -177,28 +171,24 @@ class FootKinematics:
         """
         position, rotation = self._feet.matrices(dof_pos)  # (..., 2, 3), (..., 2, 3, 3)
         points = position.unsqueeze(-2) + (rotation.unsqueeze(-3) * self._points.unsqueeze(-2)).sum(dim=-1)
-        if _root_is_given(root_pos, root_quat):
-            points = _to_world(points.flatten(-3, -2), root_pos, root_quat).reshape(points.shape)
-        return points
+        return _to_world(points.flatten(-3, -2), root_pos, root_quat).unflatten(-2, points.shape[-3:-1])
 
 
-def _root_is_given(root_pos: Optional[Tensor], root_quat: Optional[Tensor]) -> bool:
-    if (root_pos is None) != (root_quat is None):
+def _to_world(points_b: Tensor, root_pos: Tensor | None, root_quat: Tensor | None) -> Tensor:
+    """Points in the base frame, (..., B, 3), as points in the world; unchanged if the root is not given."""
+    if root_pos is None and root_quat is None:
+        return points_b
+    if root_pos is None or root_quat is None:
         raise ValueError("give root_pos and root_quat together, or neither for the base frame")
-    return root_pos is not None
-
-
-def _to_world(points_b: Tensor, root_pos: Tensor, root_quat: Tensor) -> Tensor:
-    """Points in the base frame, (..., B, 3), as points in the world."""
     return root_pos.unsqueeze(-2) + rotations.quat_rotate(root_quat.unsqueeze(-2), points_b)
 
 
-def _levels(robot: Robot, bodies: Sequence[int]) -> List[List[int]]:
+def _levels(robot: Robot, bodies: Sequence[int]) -> list[list[int]]:
     """The bodies and their ancestors below the root, by depth."""
     depth = [0] * robot.num_bodies
     for body, parent in enumerate(robot.body_parents):
         depth[body] = 0 if parent < 0 else depth[parent] + 1
-    needed = set()
+    needed: set[int] = set()
     for body in bodies:
         while robot.body_parents[body] >= 0 and body not in needed:
             needed.add(body)
@@ -213,4 +203,4 @@ def _cross_matrix(axes: Tensor) -> Tensor:
     """Matrices X with X v = axis x v, (..., 3) -> (..., 3, 3)."""
     x, y, z = axes.unbind(-1)
     zero = torch.zeros_like(x)
-    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).reshape(axes.shape[:-1] + (3, 3))
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).reshape((*axes.shape[:-1], 3, 3))

@@ -11,7 +11,6 @@ import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ class MjcfBody:
     com: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     inertia: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     inertia_quat_xyzw: Tensor = field(default_factory=lambda: torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
-    collision_spheres: List[Tuple[Tensor, float]] = field(default_factory=list)
+    collision_spheres: list[tuple[Tensor, float]] = field(default_factory=list)
     """Centre and radius of colliding spheres, capsule ends and box corners, in the body's frame."""
 
 
@@ -61,12 +60,12 @@ class MjcfModel:
     """The robot of an MJCF file: bodies and joints depth first, and the keyframes as written (qpos by name)."""
 
     name: str
-    bodies: List[MjcfBody]
-    joints: List[MjcfJoint]
-    keyframes: Dict[str, Tensor]
+    bodies: list[MjcfBody]
+    joints: list[MjcfJoint]
+    keyframes: dict[str, Tensor]
 
 
-def read_mjcf(path: Union[str, Path]) -> MjcfModel:
+def read_mjcf(path: str | Path) -> MjcfModel:
     """Read the robot of an MJCF file.
 
     Args:
@@ -86,9 +85,9 @@ class _MjcfReader:
         self.path = path
         self.angle_unit = math.pi / 180.0
         self.euler_sequence = "xyz"
-        self.defaults: Dict[str, Dict[str, Dict[str, str]]] = {}
-        self.bodies: List[MjcfBody] = []
-        self.joints: List[MjcfJoint] = []
+        self.defaults: dict[str, dict[str, dict[str, str]]] = {}
+        self.bodies: list[MjcfBody] = []
+        self.joints: list[MjcfJoint] = []
 
     def read(self) -> MjcfModel:
         try:
@@ -116,7 +115,7 @@ class _MjcfReader:
         }
         return MjcfModel(root.get("model", self.path.stem), self.bodies, self.joints, keyframes)
 
-    def _read_defaults(self, default: ElementTree.Element, inherited: Dict[str, Dict[str, str]]) -> None:
+    def _read_defaults(self, default: ElementTree.Element, inherited: dict[str, dict[str, str]]) -> None:
         name = default.get("class", "main")
         settings = {tag: dict(attributes) for tag, attributes in self.defaults.get(name, inherited).items()}
         for element in default:
@@ -128,7 +127,7 @@ class _MjcfReader:
                 raise self._error(element, f"inside class '{name}' has no class name")
             self._read_defaults(element, settings)
 
-    def _attributes(self, element: ElementTree.Element, childclass: str) -> Dict[str, str]:
+    def _attributes(self, element: ElementTree.Element, childclass: str) -> dict[str, str]:
         """Attributes of an element on top of those of its default class."""
         name = element.get("class", childclass)
         if name not in self.defaults and name != "main":
@@ -145,13 +144,13 @@ class _MjcfReader:
         return candidates[0]
 
     @staticmethod
-    def _free_joints(body: ElementTree.Element) -> List[ElementTree.Element]:
+    def _free_joints(body: ElementTree.Element) -> list[ElementTree.Element]:
         return body.findall("freejoint") + [joint for joint in body.findall("joint") if joint.get("type") == "free"]
 
     def _read_body(self, element: ElementTree.Element, parent: int, childclass: str) -> None:
         name = element.get("name")
         if not name:
-            raise self._error(element, "has no name" + (f" (child of '{self.bodies[parent].name}')" if parent >= 0 else ""))
+            raise self._error(element, "has no name", self.bodies[parent].name if parent >= 0 else "")
         if any(body.name == name for body in self.bodies):
             raise self._error(element, "occurs twice")
         childclass = element.get("childclass", childclass)
@@ -252,7 +251,7 @@ class _MjcfReader:
         corners = centre + rotations.quat_rotate(self._orientation(element, attributes, body.name), signs * half)
         body.collision_spheres += [(corner, 0.0 if kind == "box" else float(size[0])) for corner in corners]
 
-    def _orientation(self, element: ElementTree.Element, attributes: Dict[str, str], owner: str = "") -> Tensor:
+    def _orientation(self, element: ElementTree.Element, attributes: dict[str, str], owner: str = "") -> Tensor:
         """Orientation of an element as a quaternion xyzw, (4,)."""
         given = [name for name in _ORIENTATIONS if name in attributes]
         if len(given) > 1:
@@ -294,10 +293,10 @@ class _MjcfReader:
     def _numbers(
         self,
         element: ElementTree.Element,
-        attributes: Dict[str, str],
+        attributes: dict[str, str],
         name: str,
-        count: Optional[int] = None,
-        default: Optional[str] = None,
+        count: int | None = None,
+        default: str | None = None,
         owner: str = "",
     ) -> Tensor:
         """Numbers of an attribute, (count,), or a scalar for a count of 1."""

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ _KEY_BODIES = (
 )
 _STANDING_KEYFRAMES = ("stand", "home")
 _SOLE_THICKNESS = 0.01
-_IDENTITY = (0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +70,16 @@ class Robot:
     """
 
     name: str
-    body_names: Tuple[str, ...]
-    body_parents: Tuple[int, ...]
+    body_names: tuple[str, ...]
+    body_parents: tuple[int, ...]
     body_pos: Tensor
     body_quat: Tensor
     body_mass: Tensor
     body_com: Tensor
     body_inertia: Tensor
     body_iquat: Tensor
-    joint_names: Tuple[str, ...]
-    joint_bodies: Tuple[int, ...]
+    joint_names: tuple[str, ...]
+    joint_bodies: tuple[int, ...]
     joint_axes: Tensor
     joint_lower: Tensor
     joint_upper: Tensor
@@ -89,8 +88,8 @@ class Robot:
     armature: Tensor
     mirror_index: Tensor
     mirror_sign: Tensor
-    key_bodies: Tuple[str, ...]
-    foot_bodies: Tuple[str, str]
+    key_bodies: tuple[str, ...]
+    foot_bodies: tuple[str, str]
     foot_points: Tensor
     foot_radius: float
     default_dof_pos: Tensor
@@ -126,9 +125,9 @@ class Robot:
         sign = self.mirror_sign.to(device=joint_values.device, dtype=joint_values.dtype)
         return sign * joint_values[..., self.mirror_index.to(joint_values.device)]
 
-    def to(self, device: Union[str, torch.device, None] = None, dtype: Optional[torch.dtype] = None) -> Robot:
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Robot:
         """Copy with every tensor on another device and every float tensor of another type."""
-        moved = {}
+        moved: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Tensor):
@@ -136,7 +135,7 @@ class Robot:
         return replace(self, **moved)
 
     @classmethod
-    def from_mjcf(cls, path: Union[str, Path]) -> Robot:
+    def from_mjcf(cls, path: str | Path) -> Robot:
         """Read a robot from an MJCF file: ours, or another description of a G1 such as Unitree's or mjlab's.
 
         Args:
@@ -190,7 +189,7 @@ def load_g1() -> Robot:
     return Robot.from_mjcf(_G1_FILE)
 
 
-def _vector(values: List[float]) -> Tensor:
+def _vector(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
@@ -201,7 +200,7 @@ def _index_of(names: Sequence[str], available: Sequence[str], kind: str, robot: 
     return torch.tensor([available.index(name) for name in names], dtype=torch.int64)
 
 
-def _mirror_map(joints: List[MjcfJoint], path: Union[str, Path]) -> Tuple[Tensor, Tensor]:
+def _mirror_map(joints: list[MjcfJoint], path: str | Path) -> tuple[Tensor, Tensor]:
     """Twin of each joint and the sign between them, from the names and the axes."""
     names = [joint.name for joint in joints]
     index, sign = [], []
@@ -219,7 +218,7 @@ def _mirror_map(joints: List[MjcfJoint], path: Union[str, Path]) -> Tuple[Tensor
     return torch.tensor(index, dtype=torch.int64), _vector(sign)
 
 
-def _sole_corners(foot: MjcfBody, path: Union[str, Path]) -> Tuple[Tensor, float]:
+def _sole_corners(foot: MjcfBody, path: str | Path) -> tuple[Tensor, float]:
     """Four corners of a foot's sole and the radius of the spheres there: heel left, heel right, toe left, toe right."""
     problem = f"{path}: <body name='{foot.name}'> needs spheres, capsules or a box at the corners of its sole"
     if len(foot.collision_spheres) < 4:
@@ -241,8 +240,8 @@ def _sole_corners(foot: MjcfBody, path: Union[str, Path]) -> Tuple[Tensor, float
     return sole[corners], radius
 
 
-def _standing_pose(model: MjcfModel, path: Union[str, Path]) -> Tensor:
-    """Joints of the keyframe "stand" or "home", else of the first one, else the middle of the pose zero and limits."""
+def _standing_pose(model: MjcfModel, path: str | Path) -> Tensor:
+    """Joints of the keyframe "stand" or "home", else the first, else zero, moved inside the limits."""
     num_joints = len(model.joints)
     if not model.keyframes:
         lower = _vector([joint.lower for joint in model.joints])

@@ -7,8 +7,6 @@ A quaternion turns vectors from the body's frame into the parent's (or the world
 
 from __future__ import annotations
 
-from typing import Union
-
 import torch
 from torch import Tensor
 
@@ -81,7 +79,7 @@ def quat_from_axis_angle(axis: Tensor, angle: Tensor) -> Tensor:
     """
     half = 0.5 * angle.unsqueeze(-1)
     xyz = axis * torch.sin(half)
-    return torch.cat((xyz, torch.cos(half).expand(xyz.shape[:-1] + (1,))), dim=-1)
+    return torch.cat((xyz, torch.cos(half).expand((*xyz.shape[:-1], 1))), dim=-1)
 
 
 def quat_from_matrix(m: Tensor) -> Tensor:
@@ -116,7 +114,7 @@ def quat_from_matrix(m: Tensor) -> Tensor:
         dim=-2,
     )  # (..., 4 candidates, 4)
     best = torch.stack((xx, yy, zz, ww), dim=-1).argmax(dim=-1)
-    index = best[..., None, None].expand(best.shape + (1, 4))
+    index = best[..., None, None].expand((*best.shape, 1, 4))
     q = _normalized(candidates.gather(-2, index).squeeze(-2))
     return torch.where(q[..., 3:] < 0.0, -q, q)
 
@@ -137,7 +135,7 @@ def matrix_from_quat(q: Tensor) -> Tensor:
             1.0 - 2.0 * (x * x + y * y),
         ),
         dim=-1,
-    ).reshape(q.shape[:-1] + (3, 3))
+    ).reshape((*q.shape[:-1], 3, 3))
 
 
 def quat_slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -276,7 +274,7 @@ def unwrap_quat_signs(q: Tensor) -> Tensor:
     return torch.where(flip.unsqueeze(-1), -q, q)
 
 
-def angular_velocity(q: Tensor, dt: Union[float, Tensor]) -> Tensor:
+def angular_velocity(q: Tensor, dt: float | Tensor) -> Tensor:
     """Angular velocity of a sequence of orientations by central differences, one-sided at the two ends.
 
     Args:
