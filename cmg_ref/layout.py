@@ -1,0 +1,118 @@
+"""Named slices of the motion state, so that no code needs to know where a channel sits."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Mapping, Tuple
+
+import torch
+
+ROOT_CHANNELS: Mapping[str, int] = {
+    "root_height": 1,
+    "projected_gravity": 3,
+    "root_lin_vel_h": 3,
+    "root_yaw_rate": 1,
+}
+
+
+class StateLayout:
+    """The order and the sizes of the channels that make up one motion state.
+
+    Channels:
+        dof_pos: joint angles [rad].
+        dof_vel: joint velocities [rad/s].
+        root_height: height of the root's origin above the floor [m].
+        projected_gravity: unit vector of gravity in the base frame; upright is (0, 0, -1).
+        root_lin_vel_h: velocity of the root's origin in the heading (yaw-only) frame [m/s].
+        root_yaw_rate: rate of the heading [rad/s].
+
+    Args:
+        sizes: channel name to number of columns, in the order of the columns.
+
+    Raises:
+        ValueError: a channel has no columns, or the layout does not begin with joint positions and as many velocities.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes: Dict[str, int] = dict(sizes)
+        for name, size in self.sizes.items():
+            if size < 1:
+                raise ValueError(f"state layout: channel '{name}' has {size} columns")
+        if list(self.sizes)[:2] != ["dof_pos", "dof_vel"] or self.sizes["dof_pos"] != self.sizes["dof_vel"]:
+            raise ValueError("state layout: must begin with 'dof_pos' and 'dof_vel' of the same size")
+        self._slices: Dict[str, slice] = {}
+        start = 0
+        for name, size in self.sizes.items():
+            self._slices[name] = slice(start, start + size)
+            start += size
+        self.size = start
+
+    @classmethod
+    def with_root(cls, num_joints: int) -> StateLayout:
+        """Joint angles and velocities, then every root channel."""
+        return cls({"dof_pos": num_joints, "dof_vel": num_joints, **ROOT_CHANNELS})
+
+    @classmethod
+    def joints_only(cls, num_joints: int) -> StateLayout:
+        """Joint angles and velocities alone, the layout of the earlier project's checkpoints."""
+        return cls({"dof_pos": num_joints, "dof_vel": num_joints})
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints."""
+        return self.sizes["dof_pos"]
+
+    @property
+    def has_root(self) -> bool:
+        """Whether every root channel is part of the state."""
+        return all(name in self.sizes for name in ROOT_CHANNELS)
+
+    def __getitem__(self, name: str) -> slice:
+        """The columns of a channel."""
+        if name not in self._slices:
+            raise KeyError(f"state layout: no channel '{name}', only {', '.join(self._slices)}")
+        return self._slices[name]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the layout has a channel."""
+        return name in self._slices
+
+    def __iter__(self) -> Iterator[str]:
+        """Channel names in order."""
+        return iter(self._slices)
+
+    def __eq__(self, other: object) -> bool:
+        """Same channels, same sizes, same order."""
+        return isinstance(other, StateLayout) and list(self.sizes.items()) == list(other.sizes.items())
+
+    def __hash__(self) -> int:
+        """Hash that agrees with equality."""
+        return hash(tuple(self.sizes.items()))
+
+    def __repr__(self) -> str:
+        """Channels as ``name(size)`` joined by bars."""
+        return "StateLayout(" + " | ".join(f"{name}({size})" for name, size in self.sizes.items()) + ")"
+
+    def split(self, state: torch.Tensor) -> Dict[str, torch.Tensor]:
+        """Views of the channels of ``state`` (..., size)."""
+        if state.shape[-1] != self.size:
+            raise ValueError(f"state layout: expected {self.size} columns, got {state.shape[-1]}")
+        return {name: state[..., columns] for name, columns in self._slices.items()}
+
+    def column_names(self, joint_names: Tuple[str, ...]) -> List[str]:
+        """A readable name for each column, for messages and plots."""
+        names: List[str] = []
+        for channel, size in self.sizes.items():
+            if channel in ("dof_pos", "dof_vel"):
+                names += [f"{channel}[{joint}]" for joint in joint_names]
+            else:
+                names += [channel] if size == 1 else [f"{channel}[{axis}]" for axis in "xyz"[:size]]
+        return names
+
+    def to_json(self) -> List[Dict[str, object]]:
+        """A JSON-ready description, ``[{"name": ..., "size": ...}, ...]``."""
+        return [{"name": name, "size": size} for name, size in self.sizes.items()]
+
+    @classmethod
+    def from_json(cls, channels: List[Dict[str, object]]) -> StateLayout:
+        """The layout described by :meth:`to_json`."""
+        return cls({str(channel["name"]): int(str(channel["size"])) for channel in channels})

@@ -1,0 +1,173 @@
+"""What the CMG is trained for: a free-running roll-out and the losses on it.
+
+A batch has three kinds of rows. *Recorded* rows start in a recorded state, get its command and are compared with the
+recording. *Still* rows start in a standing pose with zero command and must not move. *Free* rows go on from wherever the
+model itself has got to, under a command that changes: nothing recorded belongs to them, so they are asked for the
+commanded mean velocity, planted feet, bounded accelerations and for motion that a critic takes for recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cmg_ref.discriminator import SPACING, MotionDiscriminator
+from cmg_ref.foot_contact import FootContact, tilt_matrix
+from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.model import CMG
+from cmg_ref.robot import Robot
+
+SETTLE_FRAMES = 36  # a free row may take this long to reach a new command before its mean velocity counts
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term; see :class:`RollOutObjective` for what they are applied to."""
+
+    state: float = 1.0
+    key_bodies: float = 4.0
+    mean_velocity: float = 0.6
+    slip: float = 0.35
+    penetration: float = 4.0
+    still: float = 1.5
+    command: float = 1.5
+    realism: float = 0.15
+    acceleration: float = 0.5
+    guard: float = 5.0
+    stop: float = 0.3
+
+
+@dataclass
+class Batch:
+    """Input of one training step; the rows are recorded, then still, then free.
+
+    Attributes:
+        initial: states to start from, (num_rows, state_dim).
+        commands: command of every predicted frame, (num_rows, horizon, 3).
+        targets: recorded states, (num_recorded, horizon, state_dim).
+        num_still: number of still rows.
+        critic_frames: first frame of the triplet that the critic sees of each free row, (num_free,).
+    """
+
+    initial: torch.Tensor
+    commands: torch.Tensor
+    targets: torch.Tensor
+    num_still: int
+    critic_frames: torch.Tensor
+
+
+class RollOutObjective(nn.Module):
+    """Rolls the model out and adds up the losses.
+
+    Args:
+        model: the CMG in training; its joints are in the robot's order.
+        robot: robot description.
+        weights: weight of each term.
+        channel_weights: weight of each column in the comparison with the recording, (state_dim,).
+        acceleration_limit: joint acceleration from which on it costs, (num_joints,) [rad/s^2].
+        mixed_precision: bfloat16 matrix products.
+    """
+
+    def __init__(
+        self,
+        model: CMG,
+        robot: Robot,
+        weights: LossWeights,
+        channel_weights: torch.Tensor,
+        acceleration_limit: torch.Tensor,
+        mixed_precision: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights
+        self.mixed_precision = mixed_precision
+        self.register_buffer("channel_weights", channel_weights)
+        self.register_buffer("acceleration_limit", acceleration_limit)
+        device = channel_weights.device
+        self.key_kinematics = ForwardKinematics(robot, robot.key_bodies, device=device)
+        self.foot_contact = FootContact(robot, model.layout, model.fps, device=device)
+
+    def roll_out(self, initial: torch.Tensor, commands: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """States (num_rows, horizon, state_dim) and how far each would have left the guard range, in standard deviations."""
+        state, states, excess = initial, [], []
+        for command in commands.unbind(dim=1):
+            predicted = self.model(state, command, self.mixed_precision)
+            state = self.model.guard(predicted)
+            excess.append((predicted - state).abs())
+            states.append(state)
+        return torch.stack(states, dim=1), torch.stack(excess, dim=1) / self.model.motion_std
+
+    def forward(self, batch: Batch, critic: MotionDiscriminator) -> Tuple[torch.Tensor, torch.Tensor, Dict[str, torch.Tensor]]:
+        """Loss, states of the roll-out (num_rows, horizon, state_dim) and the unweighted terms."""
+        states, excess = self.roll_out(batch.initial, batch.commands)
+        num_recorded, num_still = len(batch.targets), batch.num_still
+        recorded, still, free = states.split([num_recorded, num_still, len(states) - num_recorded - num_still])
+        foot = self.foot_contact(states)
+        terms = {
+            **self._recorded_terms(recorded, batch.targets),
+            "slip": foot.slip().mean(),
+            "penetration": functional.relu(-foot.height - 0.005).amax(dim=(-2, -1)).mean(),
+            "guard": excess.mean() * 10.0,
+            "acceleration": self._acceleration(states),
+        }
+        if num_still:
+            terms["still"] = self._still(still, batch.initial[num_recorded : num_recorded + num_still])
+        if len(free):
+            terms.update(self._free_terms(free, batch, critic))
+        loss = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
+        return loss, states, {name: value.detach() for name, value in terms.items()}
+
+    def _recorded_terms(self, states: torch.Tensor, targets: torch.Tensor) -> Dict[str, torch.Tensor]:
+        layout = self.model.layout
+        difference = (states - targets) / self.model.motion_std
+        velocity = slice(layout["root_lin_vel_h"].start, layout["root_yaw_rate"].stop)  # vx, vy, vz, yaw rate
+        mean_difference = (states - targets)[..., velocity].mean(dim=1)
+        return {
+            "state": (difference.abs() * self.channel_weights).mean(),
+            "key_bodies": (self._key_bodies(states) - self._key_bodies(targets)).abs().mean(),
+            "mean_velocity": mean_difference.abs().mean(),
+        }
+
+    def _key_bodies(self, states: torch.Tensor) -> torch.Tensor:
+        """Key body positions over the floor in the heading frame, (num_rows, horizon, num_bodies, 3) [m]."""
+        parts = self.model.layout.split(states)
+        positions_b = self.key_kinematics.positions(parts["dof_pos"])
+        positions_h = positions_b @ tilt_matrix(parts["projected_gravity"]).transpose(-1, -2)
+        lift = functional.pad(parts["root_height"], (2, 0))  # (num_rows, horizon, 3)
+        return positions_h + lift.unsqueeze(-2)
+
+    def _acceleration(self, states: torch.Tensor) -> torch.Tensor:
+        dof_vel = states[..., self.model.layout["dof_vel"]]
+        acceleration = (dof_vel[:, 1:] - dof_vel[:, :-1]).abs() * self.model.fps
+        return functional.relu(acceleration / self.acceleration_limit - 1.0).mean() * 10.0
+
+    def _still(self, states: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
+        """Any motion at all, and any departure from the pose, in physical units."""
+        parts = self.model.layout.split(states)
+        drift = (states - initial.unsqueeze(1)) / self.model.motion_std
+        return (
+            drift.abs().mean()
+            + parts["dof_vel"].abs().mean()
+            + 3.0 * parts["root_lin_vel_h"].abs().mean()
+            + parts["root_yaw_rate"].abs().mean()
+        )
+
+    def _free_terms(self, states: torch.Tensor, batch: Batch, critic: MotionDiscriminator) -> Dict[str, torch.Tensor]:
+        layout, num_free = self.model.layout, len(states)
+        terms = {}
+        normalised = (states - self.model.motion_mean) / self.model.motion_std
+        if states.shape[1] > 2 * SPACING:
+            terms["realism"] = critic.generator_loss(critic.triplets(normalised, batch.critic_frames))
+        if states.shape[1] > SETTLE_FRAMES + 12:
+            command = batch.commands[-num_free:, -1]
+            late = layout.split(states[:, SETTLE_FRAMES:])
+            reached = torch.cat((late["root_lin_vel_h"][..., :2], late["root_yaw_rate"]), dim=-1).mean(dim=1)
+            terms["command"] = functional.smooth_l1_loss(reached, command, beta=0.1)
+            zero = (command.abs().amax(dim=1) < 1e-3).float()
+            motion = late["dof_vel"].abs().mean(dim=(1, 2)) + late["root_lin_vel_h"].abs().mean(dim=(1, 2))
+            terms["stop"] = (motion * zero).sum() / zero.sum().clamp(min=1.0)
+        return terms

@@ -1,0 +1,112 @@
+"""Autoregressive roll-out of a CMG: many motions at once, one forward pass per frame."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple, Union
+
+import torch
+
+from cmg_ref.layout import StateLayout
+from cmg_ref.model import CMG
+from cmg_ref.rotations import quat_from_gravity_and_yaw
+
+
+class Rollout:
+    """Advances motion states under commands, held inside the trained ranges.
+
+    Args:
+        model: the CMG.
+        device: where to run.
+
+    Attributes:
+        guard_count: frames in which the guard had to act, summed over all motions since construction.
+        frame_count: frames generated since construction.
+    """
+
+    def __init__(self, model: CMG, device: Union[str, torch.device] = "cpu") -> None:
+        self.model = model.to(device).eval()
+        self.layout = model.layout
+        self.fps = model.fps
+        self.device = torch.device(device)
+        self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
+        self.frame_count = 0
+
+    @torch.no_grad()
+    def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
+        """The state one frame later.
+
+        Args:
+            state: (num_motions, state_dim).
+            command: vx [m/s], vy [m/s], yaw rate [rad/s], (num_motions, 3); held inside the trained range.
+
+        Returns:
+            Next state, held inside the guard range, (num_motions, state_dim).
+        """
+        predicted = self.model(state, self.model.clamp_command(command))
+        guarded = self.model.guard(predicted)
+        self.guard_count += (guarded != predicted).any(dim=1).sum()
+        self.frame_count += len(state)
+        return guarded
+
+    @torch.no_grad()
+    def generate(
+        self, initial: torch.Tensor, commands: torch.Tensor, out: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """Roll motions out.
+
+        Args:
+            initial: states to start from, (num_motions, state_dim).
+            commands: command of every frame, (num_motions, num_frames, 3).
+            out: tensor to write into, (num_motions, num_frames, state_dim).
+
+        Returns:
+            States (num_motions, num_frames, state_dim); frame 0 is the one after ``initial``.
+        """
+        if out is None:
+            out = torch.empty(*commands.shape[:2], self.layout.size, device=self.device)
+        state = initial.to(self.device)
+        for frame, command in enumerate(commands.to(self.device).unbind(dim=1)):
+            state = self.advance(state, command)
+            out[:, frame] = state
+        return out
+
+
+def integrate_root(
+    states: torch.Tensor,
+    layout: StateLayout,
+    fps: float,
+    root_xy: Optional[torch.Tensor] = None,
+    yaw: Optional[torch.Tensor] = None,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """World pose of the root from the root channels.
+
+    Position and heading are integrated by the trapezoidal rule, height and tilt are taken as they are.
+
+    Args:
+        states: (num_motions, num_frames, state_dim).
+        layout: channels of the states, root channels included.
+        fps: frames a second.
+        root_xy: position at the first frame, (num_motions, 2) [m]; the origin by default.
+        yaw: heading at the first frame, (num_motions,) [rad]; 0 by default.
+
+    Returns:
+        Position in the world (num_motions, num_frames, 3) and orientation xyzw (num_motions, num_frames, 4).
+    """
+    parts = layout.split(states)
+    rate = parts["root_yaw_rate"].squeeze(-1)
+    start = rate.new_zeros(len(states), 1) if yaw is None else yaw.unsqueeze(1)
+    heading = start + _integral(rate, fps)  # (num_motions, num_frames)
+    cos, sin = torch.cos(heading), torch.sin(heading)
+    vx, vy = parts["root_lin_vel_h"][..., 0], parts["root_lin_vel_h"][..., 1]
+    velocity_w = torch.stack((cos * vx - sin * vy, sin * vx + cos * vy), dim=1)  # (num_motions, 2, num_frames)
+    position = _integral(velocity_w, fps).transpose(1, 2)
+    if root_xy is not None:
+        position = position + root_xy.unsqueeze(1)
+    orientation = quat_from_gravity_and_yaw(parts["projected_gravity"], heading)
+    return torch.cat((position, parts["root_height"]), dim=-1), orientation
+
+
+def _integral(rate: torch.Tensor, fps: float) -> torch.Tensor:
+    """Trapezoidal integral over the last axis, 0 at the first frame."""
+    steps = 0.5 / fps * (rate[..., 1:] + rate[..., :-1])
+    return torch.nn.functional.pad(torch.cumsum(steps, dim=-1), (1, 0))

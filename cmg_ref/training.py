@@ -1,0 +1,362 @@
+"""Training of the CMG: configuration, batches, validation, checkpoints and resumption."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from cmg_ref.checkpoint import Checkpoint, save_checkpoint
+from cmg_ref.dataset import MotionDataset
+from cmg_ref.discriminator import SPACING, MotionDiscriminator
+from cmg_ref.model import CMG, CMGConfig
+from cmg_ref.objective import Batch, LossWeights, RollOutObjective
+from cmg_ref.robot import Robot
+from cmg_ref.statistics import channel_weights, set_statistics
+from cmg_ref.validation import Validation
+from cmg_ref.window_sampler import WindowSampler
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    Attributes:
+        iterations: optimiser steps.
+        batch_size: roll-outs in a step, over all processes.
+        horizon_start: frames of a roll-out at first.
+        horizon_end: frames of a roll-out once it has grown.
+        horizon_growth: share of the iterations during which it grows, linearly.
+        still_share: share of the rows that must stand still.
+        free_share: share of the rows that run free under changing commands, from ``free_after`` on.
+        free_after: horizon at which free rows begin.
+        learning_rate: highest learning rate; a cosine takes it down to ``final_learning_rate``.
+        final_learning_rate: last learning rate.
+        warm_up: iterations over which the learning rate rises.
+        gradient_clip: largest norm of the gradient.
+        input_noise: largest standard deviation of the noise on initial states, in standard deviations of the state.
+        average_decay: decay of the running average of the weights, which is what gets validated and shipped.
+        balance: see :class:`WindowSampler`.
+        command_min, command_max: range of commands to train free rows on and to declare as trained.
+        mixed_precision: bfloat16 matrix products.
+        validate_every, save_every: iterations between validations and between saved training states.
+        seed: seed of weights and batches.
+        model: architecture.
+        weights: weights of the loss terms.
+    """
+
+    iterations: int = 6000
+    batch_size: int = 512
+    horizon_start: int = 4
+    horizon_end: int = 64
+    horizon_growth: float = 0.4
+    still_share: float = 0.05
+    free_share: float = 0.3
+    free_after: int = 12
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warm_up: int = 100
+    gradient_clip: float = 1.0
+    input_noise: float = 0.15
+    average_decay: float = 0.997
+    balance: float = 0.5
+    command_min: Tuple[float, float, float] = (-0.8, -0.6, -1.3)
+    command_max: Tuple[float, float, float] = (3.2, 0.6, 1.3)
+    mixed_precision: bool = True
+    validate_every: int = 250
+    save_every: int = 100
+    seed: int = 1
+    model: CMGConfig = field(default_factory=CMGConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the first field with an impossible value."""
+        for name in ("iterations", "batch_size", "horizon_start", "validate_every", "save_every", "warm_up"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TrainConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.horizon_end < self.horizon_start:
+            raise ValueError(f"TrainConfig.horizon_end ({self.horizon_end}) is below horizon_start ({self.horizon_start})")
+        if self.free_after < 2 * SPACING + 2:
+            raise ValueError(f"TrainConfig.free_after must be at least {2 * SPACING + 2}, got {self.free_after}")
+        if not 0.0 <= self.still_share + self.free_share < 1.0 or min(self.still_share, self.free_share) < 0.0:
+            raise ValueError("TrainConfig.still_share and free_share must leave room for recorded rows")
+        self.model.validate()
+
+    @classmethod
+    def from_json(cls, fields: Dict[str, Any]) -> TrainConfig:
+        """The configuration saved with a run; raises TypeError on an unknown field."""
+        fields = dict(fields, model=CMGConfig(**fields["model"]), weights=LossWeights(**fields["weights"]))
+        fields.update({name: tuple(fields[name]) for name in ("command_min", "command_max")})
+        return cls(**fields)
+
+    def horizon(self, iteration: int) -> int:
+        """Frames of a roll-out at an iteration."""
+        progress = min(1.0, iteration / max(1.0, self.horizon_growth * self.iterations))
+        return round(self.horizon_start + progress * (self.horizon_end - self.horizon_start))
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """Learning rate at an iteration: linear warm-up, then a cosine."""
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, iteration / self.iterations)))
+        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
+        return rate * min(1.0, (iteration + 1) / self.warm_up)
+
+
+class Trainer:
+    """Trains a CMG on a dataset and keeps the best checkpoint of the run.
+
+    Args:
+        dataset: motion data with held-out clips.
+        robot: robot of the data.
+        config: settings.
+        run_dir: folder for ``training_state.pt``, ``best.safetensors``, ``last.safetensors`` and TensorBoard events;
+            a training state found there is resumed.
+        device: device to train on.
+        rank: index of this process among ``world_size`` processes of ``torch.distributed``.
+        world_size: number of processes; each takes its share of the batch.
+
+    Raises:
+        ValueError: impossible settings, or joints of dataset and robot differ.
+    """
+
+    def __init__(
+        self,
+        dataset: MotionDataset,
+        robot: Robot,
+        config: TrainConfig,
+        run_dir: Path,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        config.validate()
+        if tuple(dataset.joint_names) != tuple(robot.joint_names):
+            raise ValueError("the joints of the dataset are not those of the robot, in its order")
+        self.config, self.dataset, self.robot, self.run_dir = config, dataset, robot, Path(run_dir)
+        self.device, self.rank, self.world_size = device, rank, world_size
+        torch.manual_seed(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
+        self.sampler = WindowSampler(
+            dataset, robot, config.horizon_end + 1, config.command_min, config.command_max, config.balance
+        )
+        model = CMG(config.model, dataset.layout, dataset.fps)
+        acceleration_limit = set_statistics(model, self.sampler, robot, config.command_min, config.command_max)
+        self.objective = RollOutObjective(
+            model.to(device),
+            robot,
+            config.weights,
+            channel_weights(dataset.layout).to(device),
+            acceleration_limit.to(device),
+            config.mixed_precision,
+        ).to(device)
+        self.model = model
+        self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
+        self.critic = MotionDiscriminator(dataset.layout.size).to(device)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=1e-4, betas=(0.5, 0.99))
+        rows = config.batch_size // world_size
+        self.num_still, self.num_free = round(rows * config.still_share), round(rows * config.free_share)
+        self.num_rows = rows
+        self.free_states = self.sampler.sample(self.num_free, self.generator)[0][:, 0]
+        self.free_commands = torch.zeros(self.num_free, 3)
+        self.validation = Validation(dataset, robot, config.command_min, config.command_max)
+        self.iteration, self.best_score = 0, float("inf")
+        self.history: List[Dict[str, float]] = []
+        if (self.run_dir / "training_state.pt").is_file():
+            self._restore()
+        self.parallel: torch.nn.Module = self.objective
+        self.parallel_critic: torch.nn.Module = self.critic
+        if world_size > 1:
+            self.parallel = DistributedDataParallel(self.objective, broadcast_buffers=False)
+
+    def train_step(self) -> Dict[str, float]:
+        """One optimiser step; returns the unweighted loss terms."""
+        config = self.config
+        rate = config.learning_rate_at(self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        horizon = config.horizon(self.iteration)
+        batch, free_rows = self._batch(horizon)
+        self.critic.requires_grad_(False)
+        loss, states, terms = self.parallel(batch, self.critic)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        if not bool(torch.isfinite(norm)):
+            raise FloatingPointError(f"gradient is not finite at iteration {self.iteration}")
+        self.optimizer.step()
+        decay = min(config.average_decay, (1.0 + self.iteration) / (10.0 + self.iteration))
+        with torch.no_grad():
+            for name, value in self.model.named_parameters():
+                self.average[name].lerp_(value, 1.0 - decay)
+        report = {name: float(value) for name, value in terms.items()}
+        report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon), gradient_norm=float(norm))
+        if free_rows:
+            self.free_states = states[-free_rows:, -1].detach().cpu()
+            report["critic_right"] = self._critic_step(states[-free_rows:].detach(), batch)
+        self.iteration += 1
+        return report
+
+    def _batch(self, horizon: int) -> Tuple[Batch, int]:
+        """The input of one step and its number of free rows."""
+        config, generator = self.config, self.generator
+        free_rows = self.num_free if horizon >= config.free_after else 0
+        num_recorded = self.num_rows - self.num_still - free_rows
+        states, commands = self.sampler.sample(num_recorded, generator)
+        amount = config.input_noise * torch.rand(num_recorded, 1, generator=generator)
+        noise = amount * torch.randn(num_recorded, states.shape[-1], generator=generator)
+        initial = [self.model.guard(states[:, 0].to(self.device) + (noise.to(self.device) * self.model.motion_std))]
+        initial.append(self.sampler.sample_still(self.num_still, generator).to(self.device))
+        command_rows = [commands[:, 1 : horizon + 1], torch.zeros(self.num_still, horizon, 3)]
+        if free_rows:
+            command_rows.append(self._free_commands(horizon))
+            initial.append(self.free_states.to(self.device))
+        batch = Batch(
+            initial=torch.cat(initial),
+            commands=torch.cat(command_rows).to(self.device),
+            targets=states[:, 1 : horizon + 1].to(self.device),
+            num_still=self.num_still,
+            critic_frames=torch.randint(
+                max(1, horizon - 2 * SPACING), (free_rows,), generator=generator
+            ).to(self.device),
+        )
+        return batch, free_rows
+
+    def _free_commands(self, horizon: int) -> torch.Tensor:
+        """Commands of the free rows (num_free, horizon, 3): half of the rows ramp to a new one, some restart."""
+        generator, count = self.generator, self.num_free
+        restart = torch.rand(count, generator=generator) < 0.15
+        fresh_states, fresh_commands = self.sampler.sample(count, generator)
+        self.free_states = torch.where(restart.unsqueeze(1), fresh_states[:, 0], self.free_states)
+        before = torch.where(restart.unsqueeze(1), fresh_commands[:, 0], self.free_commands)
+        change = torch.rand(count, generator=generator) < 0.5
+        after = torch.where(change.unsqueeze(1), self._random_commands(count), before)
+        ramp_frames = torch.randint(1, 26, (count, 1), generator=generator)
+        blend = ((torch.arange(horizon) + 1) / ramp_frames).clamp(max=1.0).unsqueeze(-1)  # (num_free, horizon, 1)
+        self.free_commands = after
+        return before.unsqueeze(1) + (after - before).unsqueeze(1) * blend
+
+    def _random_commands(self, count: int) -> torch.Tensor:
+        """Commands (count, 3): recorded ones, zero, along one or two axes, or anywhere in the trained range."""
+        generator = self.generator
+        low, high = torch.tensor(self.config.command_min), torch.tensor(self.config.command_max)
+        recorded = torch.minimum(torch.maximum(self.sampler.sample_commands(count, generator), low), high)
+        anywhere = low + (high - low) * torch.rand(count, 3, generator=generator)
+        axes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
+        along = anywhere * axes[torch.randint(len(axes), (count,), generator=generator)]
+        kind = torch.rand(count, 1, generator=generator)
+        commands = torch.where(kind < 0.4, recorded, torch.where(kind < 0.75, along, anywhere))
+        return torch.where(kind > 0.87, torch.zeros(3), commands)
+
+    def _critic_step(self, free: torch.Tensor, batch: Batch) -> float:
+        """Train the critic on free rows (num_free, horizon, state_dim) against the recordings."""
+        self.critic.requires_grad_(True)
+        mean, std = self.model.motion_mean, self.model.motion_std
+        real = batch.targets[torch.arange(len(free)) % len(batch.targets)]
+        frames = batch.critic_frames
+        loss, right = self.critic.loss(
+            self.critic.triplets((real - mean) / std, frames), self.critic.triplets((free - mean) / std, frames)
+        )
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.world_size > 1:
+            for parameter in self.critic.parameters():
+                if parameter.grad is not None:
+                    distributed.all_reduce(parameter.grad)
+                    parameter.grad /= self.world_size
+        self.critic_optimizer.step()
+        return right
+
+    def averaged_model(self) -> CMG:
+        """A copy of the model with the running average of the weights, on the CPU."""
+        model = CMG(self.config.model, self.dataset.layout, self.dataset.fps)
+        model.load_state_dict({**self.model.state_dict(), **self.average})
+        return model.cpu().eval().requires_grad_(False)
+
+    def validate(self) -> Dict[str, float]:
+        """Measure the averaged model; save it as the best one if its score is the lowest so far."""
+        model = self.averaged_model()
+        report = self.validation.run(model)
+        self.history.append({"iteration": float(self.iteration), **report})
+        checkpoint = self._checkpoint(model, report)
+        save_checkpoint(checkpoint, self.run_dir / "last.safetensors")
+        if report["score"] < self.best_score:
+            self.best_score = report["score"]
+            save_checkpoint(checkpoint, self.run_dir / "best.safetensors")
+        return report
+
+    def _checkpoint(self, model: CMG, report: Dict[str, float]) -> Checkpoint:
+        states, commands = self.validation.initial_bank(model, self.sampler)
+        return Checkpoint(
+            model=model,
+            joint_names=tuple(self.dataset.joint_names),
+            initial_states=states,
+            initial_commands=commands,
+            metadata={
+                "training": {"config": asdict(self.config), "iteration": self.iteration},
+                "data": self.dataset.description(),
+                "validation": report,
+            },
+        )
+
+    def save(self) -> None:
+        """Write the training state in one step, so that a kill at any moment leaves a usable one."""
+        state = {
+            "config": json.dumps(asdict(self.config)),
+            "iteration": self.iteration,
+            "best_score": self.best_score,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "critic": self.critic.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "generators": self._all_ranks(self.generator.get_state()),
+            "free_states": self._all_ranks(self.free_states),
+            "free_commands": self._all_ranks(self.free_commands),
+        }
+        if self.rank == 0:
+            temporary = self.run_dir / "training_state.pt.partial"
+            torch.save(state, str(temporary))
+            os.replace(str(temporary), str(self.run_dir / "training_state.pt"))
+
+    def _all_ranks(self, tensor: torch.Tensor) -> List[torch.Tensor]:
+        """The tensors of every process, in order of rank."""
+        if self.world_size == 1:
+            return [tensor]
+        on_device = tensor.to(self.device)
+        gathered = [torch.empty_like(on_device) for _ in range(self.world_size)]
+        distributed.all_gather(gathered, on_device)
+        return [value.cpu() for value in gathered]
+
+    def _restore(self) -> None:
+        path = self.run_dir / "training_state.pt"
+        state = torch.load(str(path), map_location="cpu", weights_only=True)
+        saved = TrainConfig.from_json(json.loads(state["config"]))
+        if saved.model != self.config.model:
+            raise ValueError(f"{path}: trained with {saved.model}, not with {self.config.model}")
+        if len(state["generators"]) != self.world_size:
+            raise ValueError(f"{path}: saved by {len(state['generators'])} processes, resumed by {self.world_size}")
+        self.iteration, self.best_score, self.history = state["iteration"], state["best_score"], state["history"]
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.critic.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.generator.set_state(state["generators"][self.rank])
+        self.free_states = state["free_states"][self.rank]
+        self.free_commands = state["free_commands"][self.rank]
+
+
+def read_saved_config(run_dir: Path) -> Optional[TrainConfig]:
+    """The configuration of a run that was begun in ``run_dir``, or None."""
+    path = Path(run_dir) / "training_state.pt"
+    if not path.is_file():
+        return None
+    return TrainConfig.from_json(json.loads(torch.load(str(path), map_location="cpu", weights_only=True)["config"]))

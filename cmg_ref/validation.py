@@ -1,0 +1,136 @@
+"""The fixed free-run metric that chooses the checkpoint of a training run."""
+
+from __future__ import annotations
+
+from typing import Dict, Sequence, Tuple
+
+import torch
+
+from cmg_ref.dataset import MotionDataset
+from cmg_ref.foot_contact import FootContact
+from cmg_ref.model import CMG
+from cmg_ref.robot import Robot
+from cmg_ref.rollout import Rollout
+from cmg_ref.window_sampler import WindowSampler
+
+# vx [m/s], vy [m/s], yaw rate [rad/s] and the error that is tolerable there
+STEADY_COMMANDS: Tuple[Tuple[float, float, float, float], ...] = (
+    *((vx, 0.0, 0.0, 0.10) for vx in (-0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)),
+    (2.0, 0.0, 0.0, 0.15),
+    (2.5, 0.0, 0.0, 0.25),
+    (3.0, 0.0, 0.0, 0.4),
+    (0.0, 0.4, 0.0, 0.12),
+    (0.0, -0.4, 0.0, 0.12),
+    (0.0, 0.0, 1.0, 0.15),
+    (0.0, 0.0, -1.0, 0.15),
+    (0.6, 0.0, 1.0, 0.15),
+    (0.6, 0.0, -1.0, 0.15),
+)
+NUM_WINDOWS = 192
+WINDOW_FRAMES = 151
+NUM_RANDOM = 256
+STANDING_ROWS = 64
+RECORDED_ROWS = 448
+SETTLE_SECONDS = 10.0
+
+
+class Validation:
+    """Free-runs a model on held-out windows, under steady commands and under random ones.
+
+    Windows, commands and seeds are fixed, so that scores of different runs on one dataset can be compared.
+
+    Args:
+        dataset: motion data with held-out clips.
+        robot: robot of the data.
+        command_min: smallest vx [m/s], vy [m/s], yaw rate [rad/s] that the model is trained for.
+        command_max: largest ones.
+    """
+
+    def __init__(
+        self, dataset: MotionDataset, robot: Robot, command_min: Sequence[float], command_max: Sequence[float]
+    ) -> None:
+        self.layout, self.fps = dataset.layout, dataset.fps
+        sampler = WindowSampler(dataset, robot, WINDOW_FRAMES, command_min, command_max, held_out=True)
+        self.states, self.commands = sampler.sample(NUM_WINDOWS, torch.Generator().manual_seed(7))
+        self.foot_contact = FootContact(robot, dataset.layout, dataset.fps)
+        self.recorded_slip = float(self.foot_contact(self.states).slip().mean())
+
+    def run(self, model: CMG) -> Dict[str, float]:
+        """Measure a model on the CPU.
+
+        Returns:
+            ``score`` (lower is better) and what it is made of: pose error over half a second [standard deviations],
+            velocity error [m/s], yaw-rate error [rad/s], slip [m/s], steady-command error over its tolerance, share of
+            random roll-outs that leave a plausible posture, share of frames in which the guard acted.
+        """
+        report = {**self._held_out(model), **self._steady(model), **self._random(model)}
+        report["score"] = (
+            report["pose"]
+            + 2.0 * report["velocity"]
+            + report["yaw_rate"]
+            + report["slip"]
+            + 0.5 * report["steady"]
+            + 10.0 * report["fallen"]
+            + 2.0 * report["guarded"]
+            + 20.0 * report["standing_drift"]
+        )
+        return report
+
+    def _held_out(self, model: CMG) -> Dict[str, float]:
+        states = Rollout(model).generate(self.states[:, 0], self.commands[:, 1:])
+        recorded = self.states[:, 1:]
+        pose = ((states - recorded)[:, : round(self.fps / 2)] / model.motion_std).abs().mean()
+        late = round(self.fps)
+        velocity = slice(self.layout["root_lin_vel_h"].start, self.layout["root_lin_vel_h"].start + 2)
+        difference = (states - recorded)[:, late:].mean(dim=1)
+        return {
+            "pose": float(pose),
+            "velocity": float(difference[:, velocity].norm(dim=1).mean()),
+            "yaw_rate": float(difference[:, self.layout["root_yaw_rate"]].abs().mean()),
+            "slip": float(self.foot_contact(states).slip().mean()),
+        }
+
+    def _steady(self, model: CMG) -> Dict[str, float]:
+        table = torch.tensor(STEADY_COMMANDS)  # (num_commands, 4)
+        standing = self._standing_start(model)
+        commands = table[:, None, :3].expand(-1, round(20 * self.fps), -1)
+        states = Rollout(model).generate(standing.expand(len(table), -1), commands)
+        mean = self.layout.split(states[:, round(3 * self.fps) :].mean(dim=1))
+        velocity_error = (mean["root_lin_vel_h"][:, :2] - table[:, :2]).norm(dim=1)
+        yaw_error = (mean["root_yaw_rate"].squeeze(1) - table[:, 2]).abs()
+        still = (table[:, :3] == 0).all(dim=1)
+        return {
+            "steady": float((torch.maximum(velocity_error, yaw_error) / table[:, 3]).mean()),
+            "steady_worst": float((torch.maximum(velocity_error, yaw_error) / table[:, 3]).max()),
+            "steady_slip": float(self.foot_contact(states).slip().mean()),
+            "standing_drift": float(velocity_error[still].mean()),
+        }
+
+    def _random(self, model: CMG) -> Dict[str, float]:
+        generator = torch.Generator().manual_seed(11)
+        low, high = model.command_min, model.command_max
+        segments = low + (high - low) * torch.rand(NUM_RANDOM, 10, 3, generator=generator)
+        commands = segments.repeat_interleave(round(2 * self.fps), dim=1)
+        rollout = Rollout(model)
+        start = self.states[torch.arange(NUM_RANDOM) % len(self.states), 0]
+        parts = self.layout.split(rollout.generate(start, commands))
+        height, up = parts["root_height"].squeeze(-1), -parts["projected_gravity"][..., 2]
+        fallen = ((height < 0.6) | (height > 0.9) | (up < 0.765)).any(dim=1)  # cos(0.7 rad) = 0.765
+        return {"fallen": float(fallen.float().mean()), "guarded": float(rollout.guard_count) / rollout.frame_count}
+
+    def _standing_start(self, model: CMG) -> torch.Tensor:
+        speed = self.states[:, 0, self.layout["dof_vel"]].abs().mean(dim=1) + self.commands[:, 0].abs().sum(dim=1)
+        return self.states[int(speed.argmin()), 0]
+
+    def initial_bank(self, model: CMG, sampler: WindowSampler) -> Tuple[torch.Tensor, torch.Tensor]:
+        """States to start from, and what they were doing: poses the model stands still in, then recorded frames.
+
+        Returns:
+            States (num_states, state_dim) and commands (num_states, 3).
+        """
+        generator = torch.Generator().manual_seed(3)
+        still = sampler.sample_still(STANDING_ROWS, generator)
+        frames = round(SETTLE_SECONDS * self.fps)
+        settled = Rollout(model).generate(still, torch.zeros(STANDING_ROWS, frames, 3))[:, -1]
+        states, commands = sampler.sample(RECORDED_ROWS, generator)
+        return torch.cat((settled, states[:, 0])), torch.cat((torch.zeros(STANDING_ROWS, 3), commands[:, 0]))
