@@ -1,0 +1,116 @@
+"""Train a CMG on a dataset made by prepare_data.py.
+
+Several GPUs or processes: ``torchrun --nproc_per_node N scripts/train_cmg.py ...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import distributed
+from tqdm import tqdm
+
+from cmg_ref.dataset import MotionDataset
+from cmg_ref.robot import load_g1
+from cmg_ref.training import TrainConfig, Trainer, read_saved_config
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script; every field of TrainConfig that is a number is an option."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path, help="dataset file written by prepare_data.py")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/cmg"), help="folder of the run (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir; its settings are kept")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    group = parser.add_argument_group("training")
+    for field in dataclasses.fields(TrainConfig):
+        if isinstance(field.default, bool):
+            flag = f"--{field.name.replace('_', '-')}"
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=f"default: {field.default}")
+        elif isinstance(field.default, (int, float)):
+            flag, kind = f"--{field.name.replace('_', '-')}", type(field.default)
+            group.add_argument(flag, type=kind, default=None, metavar="N", help=f"default: {field.default}")
+    return parser.parse_args()
+
+
+def build_config(arguments: argparse.Namespace) -> TrainConfig:
+    """Settings of the run: saved ones when resuming, else the defaults, both with the options given."""
+    saved = read_saved_config(arguments.run_dir)
+    if saved is not None and not arguments.resume:
+        raise SystemExit(f"{arguments.run_dir} already holds a run: give --resume to go on with it, or another --run-dir")
+    if saved is None and arguments.resume:
+        print(f"{arguments.run_dir} holds no run yet: starting one")
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    config = dataclasses.replace(saved or TrainConfig(), **given)
+    config.validate()
+    return config
+
+
+def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
+    """Run to the last iteration with a progress bar, TensorBoard, validation and saved states."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(run_dir)) if show else None
+    config = trainer.config
+    progress = tqdm(total=config.iterations, initial=trainer.iteration, unit="it", disable=not show, mininterval=2.0)
+    while trainer.iteration < config.iterations:
+        report = trainer.train_step()
+        iteration = trainer.iteration
+        progress.update()
+        progress.set_postfix(loss=f"{report['loss']:.3f}", horizon=int(report["horizon"]), best=f"{trainer.best_score:.3f}")
+        if writer is not None and iteration % 10 == 0:
+            for name, value in report.items():
+                writer.add_scalar(f"train/{name}", value, iteration)
+        if iteration % config.validate_every == 0 or iteration == config.iterations:
+            if show:
+                started = time.perf_counter()
+                scores = trainer.validate()
+                for name, value in scores.items():
+                    writer.add_scalar(f"validation/{name}", value, iteration)
+                summary = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                progress.write(f"{iteration}: {summary} ({time.perf_counter() - started:.0f} s)")
+            if trainer.world_size > 1:
+                distributed.barrier()
+        if iteration % config.save_every == 0 or iteration == config.iterations:
+            trainer.save()
+    progress.close()
+
+
+def main() -> None:
+    """Parse, set up the processes, train."""
+    arguments = parse_arguments()
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device(arguments.device)
+    try:
+        config = build_config(arguments)
+        dataset = MotionDataset.load(arguments.dataset)
+        arguments.run_dir.mkdir(parents=True, exist_ok=True)
+        if world_size > 1:
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size)
+    except (ValueError, OSError) as error:
+        sys.exit(f"train_cmg: {error}")
+    if rank == 0:
+        (arguments.run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    train(trainer, arguments.run_dir, show=rank == 0)
+    if rank == 0:
+        print(f"best score {trainer.best_score:.3f}: {arguments.run_dir / 'best.safetensors'}")
+    if world_size > 1:
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
