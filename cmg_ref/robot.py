@@ -153,7 +153,8 @@ class Robot:
             if name not in body_names:
                 raise RobotError(f"{path}: <body name='{name}'>, a foot, is missing")
         feet = [bodies[body_names.index(name)] for name in _FOOT_BODIES]
-        soles = [_sole_corners(foot, path) for foot in feet]
+        soles = torch.stack([_sole_corners(foot, path) for foot in feet])  # (2, 4, 3)
+        foot_radius = feet[0].collision_spheres[0][1]
         mirror_index, mirror_sign = _mirror_map(joints, path)
         return cls(
             name=model.name,
@@ -177,8 +178,9 @@ class Robot:
             mirror_sign=mirror_sign,
             key_bodies=tuple(name for name in _KEY_BODIES if name in body_names),
             foot_bodies=_FOOT_BODIES,
-            foot_points=torch.stack([corners for corners, _ in soles]),
-            foot_radius=soles[0][1],
+            # One radius for all: a sphere of another one is replaced by one that ends at the same height.
+            foot_points=soles + soles.new_tensor([0.0, 0.0, foot_radius]),
+            foot_radius=foot_radius,
             default_dof_pos=_standing_pose(model, path),
         )
 
@@ -218,26 +220,22 @@ def _mirror_map(joints: list[MjcfJoint], path: str | Path) -> tuple[Tensor, Tens
     return torch.tensor(index, dtype=torch.int64), _vector(sign)
 
 
-def _sole_corners(foot: MjcfBody, path: str | Path) -> tuple[Tensor, float]:
-    """Four corners of a foot's sole and the radius of the spheres there: heel left, heel right, toe left, toe right."""
+def _sole_corners(foot: MjcfBody, path: str | Path) -> Tensor:
+    """Lowest points at the corners of a foot's sole, (4, 3): heel left, heel right, toe left, toe right."""
     problem = f"{path}: <body name='{foot.name}'> needs spheres, capsules or a box at the corners of its sole"
     if len(foot.collision_spheres) < 4:
         raise RobotError(f"{problem}, found {len(foot.collision_spheres)} points")
-    centres = torch.stack([centre for centre, _ in foot.collision_spheres])
-    radii = _vector([radius for _, radius in foot.collision_spheres])
-    height = centres[:, 2] - radii
-    on_sole = height < height.min() + _SOLE_THICKNESS
-    radius = float(radii[on_sole][0])
-    sole = centres[on_sole]
-    # Spheres of another radius are moved up or down until those of the common radius end at the same height.
-    sole = torch.cat((sole[:, :2], (height[on_sole] + radius).unsqueeze(-1)), dim=-1)
-    centre = 0.5 * (sole.amax(dim=0) + sole.amin(dim=0))
-    extent = (sole - centre)[:, :2] / (sole - centre)[:, :2].abs().amax(dim=0).clamp(min=1e-9)
-    directions = sole.new_tensor([[-1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [1.0, -1.0]])
-    corners = (extent @ directions.T).argmax(dim=0)
+    points = torch.stack([centre - centre.new_tensor([0.0, 0.0, radius]) for centre, radius in foot.collision_spheres])
+    sole = points[points[:, 2] < points[:, 2].min() + _SOLE_THICKNESS]
+    # The corners are the points that reach furthest along the diagonals of the sole's bounding rectangle.
+    centre = 0.5 * (sole.amax(dim=0) + sole.amin(dim=0))[:2]
+    reach = sole[:, :2] - centre
+    reach = reach / reach.abs().amax(dim=0).clamp(min=torch.finfo(reach.dtype).tiny)
+    diagonals = reach.new_tensor([[-1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [1.0, -1.0]])
+    corners = (reach @ diagonals.T).argmax(dim=0)
     if len(set(corners.tolist())) < 4:
         raise RobotError(f"{problem}, found fewer than four corners")
-    return sole[corners], radius
+    return sole[corners]
 
 
 def _standing_pose(model: MjcfModel, path: str | Path) -> Tensor:
