@@ -1,22 +1,25 @@
-"""Reads pickles of numpy arrays and plain containers without ever running code from the file.
+"""Pickles of numpy arrays and plain containers: read without ever running code from the file, written portably.
 
-A pickle is a program: it may name any importable function and call it. This unpickler resolves only the few functions
-that rebuild a numpy array or scalar, by the names that numpy 1.x and 2.x write; any other name is an error.
+A pickle is a program: it may name any importable function and call it. The unpickler here resolves only the few names
+with which numpy 1.x and 2.x rebuild arrays, and puts functions of its own in their place; any other name is an error.
 """
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
+from cmg_ref.atomic_file import atomic_file
 from cmg_ref.motion_clip import ClipError
 
 
 def load_pickled_arrays(path: Path) -> dict[str, Any]:
-    """Loads a pickled dictionary of arrays, numbers, strings and plain containers (pickle protocols 0 to 5).
+    """Loads a pickled dictionary of arrays, numbers, texts and plain containers of texts and numbers.
+
+    Pickle protocols 0 to 5 are read.
 
     Args:
         path: The file.
@@ -29,7 +32,7 @@ def load_pickled_arrays(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            content = _ArrayUnpickler(file).load()
+            content = ArrayUnpickler(file).load()
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
     except _RefusedGlobalError as error:
@@ -39,53 +42,95 @@ def load_pickled_arrays(path: Path) -> dict[str, Any]:
         raise ClipError(f"{path}: truncated, damaged or not a pickle ({reason})") from error
     if not isinstance(content, dict):
         raise ClipError(f"{path}: holds a {type(content).__name__}, needs a dictionary with 'fps', 'root_pos', ...")
-    return content
+    return {key: value.array if isinstance(value, _PickledArray) else value for key, value in content.items()}
+
+
+def save_pickled_arrays(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Pickles a dictionary of arrays so that Python 3.8 and any numpy can load it; the file appears when it is whole."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        _PortablePickler(file, protocol=4).dump(dict(content))
 
 
 class _RefusedGlobalError(pickle.UnpicklingError):
     """The pickle names something that is not needed to rebuild arrays; the message is its name."""
 
 
+class _PortablePickler(pickle.Pickler):
+    """Writes arrays as a call of `numpy.ndarray`: numpy 2 otherwise names a module that numpy 1 does not have."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return np.ndarray, (value.shape, value.dtype.str, bytearray(value.tobytes()))
+        return NotImplemented
+
+
+# --- What a pickle's names stand for ---------------------------------------------------------------------------------
+# Not numpy's own functions: those can be talked into arrays of Python objects made of any bytes, that is, of any pointer.
+
+
+class _PickledDtype:
+    """In place of `numpy.dtype`: a name, and the byte order that the pickle sets afterwards."""
+
+    def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in "biufSU":
+            raise pickle.UnpicklingError(f"array of '{self.dtype}', needs numbers or text")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _PickledArray:
+    """In place of numpy's `_reconstruct`: an array whose type, shape and content the pickle sets afterwards."""
+
+    def __init__(self, *template: Any) -> None:
+        self.array = np.zeros(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, content = state
+        self.array = _array_of_buffer(content, dtype, shape, "F" if is_fortran else "C")
+
+
+def _array(shape: tuple[int, ...], dtype_name: str, content: bytearray) -> np.ndarray:
+    """In place of `numpy.ndarray`, which `_PortablePickler` writes."""
+    return _array_of_buffer(content, _PickledDtype(dtype_name), shape, "C")
+
+
+def _array_scalar(dtype: _PickledDtype, content: bytes) -> np.ndarray:
+    """In place of numpy's `scalar`."""
+    return _array_of_buffer(content, dtype, (), "C")
+
+
+def _array_of_buffer(content: Any, dtype: _PickledDtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """In place of numpy's `_frombuffer`, which protocol 5 uses; all other arrays are made here too."""
+    return np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    """Stands in for `_codecs.encode`, with which protocol 2 writes bytes."""
+    """In place of `_codecs.encode`, with which protocols 0 to 2 write bytes."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"unexpected text encoding '{encoding}'")
     return text.encode("latin1")
 
 
-def _plain_dtype(name: str, *args: Any) -> np.dtype:
-    """Stands in for `numpy.dtype`; arrays of Python objects are not needed."""
-    dtype = np.dtype(name, *args)
-    if dtype.hasobject:
-        raise pickle.UnpicklingError("array of Python objects")
-    return dtype
-
-
-def _array_rebuilders() -> dict[tuple[str, str], Callable[..., Any]]:
-    """What a pickled array may name; the functions are taken from numpy's own way of pickling an array."""
-    allowed: dict[tuple[str, str], Callable[..., Any]] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _plain_dtype,
-        ("_codecs", "encode"): _encode_latin1,
-    }
-    rebuilders: dict[tuple[str, str], Any] = {
-        ("multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
-        ("multiarray", "scalar"): np.float64(0.0).__reduce__()[0],
-        ("numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
-    }
-    for (module, function), rebuilder in rebuilders.items():
-        for core in ("numpy.core", "numpy._core"):  # As numpy 1.x and 2.x call it.
-            allowed[(f"{core}.{module}", function)] = rebuilder
-    return allowed
-
-
 class _ArrayUnpickler(pickle.Unpickler):
     """Resolves only what is needed to rebuild numpy arrays."""
 
-    allowed = _array_rebuilders()
+    stand_ins: Mapping[tuple[str, str], Callable[..., Any]] = {
+        ("numpy", "ndarray"): _array,
+        ("numpy", "dtype"): _PickledDtype,
+        ("numpy.core.multiarray", "_reconstruct"): _PickledArray,  # numpy 1
+        ("numpy.core.multiarray", "scalar"): _array_scalar,
+        ("numpy.core.numeric", "_frombuffer"): _array_of_buffer,
+        ("numpy._core.multiarray", "_reconstruct"): _PickledArray,  # numpy 2
+        ("numpy._core.multiarray", "scalar"): _array_scalar,
+        ("numpy._core.numeric", "_frombuffer"): _array_of_buffer,
+        ("builtins", "bytearray"): bytearray,
+        ("_codecs", "encode"): _encode_latin1,
+    }
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         try:
-            return self.allowed[(module_name, global_name)]
+            return self.stand_ins[(module_name, global_name)]
         except KeyError:
             raise _RefusedGlobalError(f"{module_name}.{global_name}") from None
