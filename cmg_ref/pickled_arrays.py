@@ -113,7 +113,7 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
     """Resolves only what is needed to rebuild numpy arrays."""
 
     stand_ins: Mapping[tuple[str, str], Callable[..., Any]] = {
