@@ -256,8 +256,10 @@ def _statistic(path: Path, statistics: Mapping[str, Any], name: str, size: int) 
     """One entry of the statistics as a checked tensor (size,)."""
     if name not in statistics:
         raise CheckpointError(f"{path}: statistic '{name}' is missing")
+    value = statistics[name]
+    value = getattr(value, "array", value)  # The unpickler leaves an array inside the object that it set up for it.
     try:
-        values = torch.as_tensor(np.asarray(statistics[name], dtype=np.float32))
+        values = torch.as_tensor(np.array(value, dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: statistic '{name}' is not a list of numbers ({error})") from error
     if values.shape != (size,):
