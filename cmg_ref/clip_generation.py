@@ -1,0 +1,77 @@
+"""Whole motions from command schedules, for files, pictures and measurements."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Union
+
+import torch
+
+from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.commands import CommandSmoother
+from cmg_ref.motion_clip import MotionClip
+from cmg_ref.robot import Robot, load_g1
+from cmg_ref.rollout import Rollout, integrate_root
+from cmg_ref.stance_root import StanceRoot
+
+
+def generate_clips(
+    checkpoint: Checkpoint,
+    commands: torch.Tensor,
+    initial_states: Optional[torch.Tensor] = None,
+    names: Optional[Sequence[str]] = None,
+    interpolation_steps: int = 25,
+    device: Union[str, torch.device] = "cpu",
+    robot: Optional[Robot] = None,
+) -> List[MotionClip]:
+    """Roll out one clip per row of commands.
+
+    Args:
+        checkpoint: the CMG.
+        commands: vx [m/s], vy [m/s], yaw rate [rad/s] of every frame at the checkpoint's rate, (num_clips, num_frames, 3).
+        initial_states: states to start from, (num_clips, state_dim); standing by default.
+        names: names of the clips; ``generated_0`` and so on by default.
+        interpolation_steps: frames over which a change of command is ramped, as environments do it; 0 takes the commands
+            as they are.
+        device: where to run.
+        robot: robot description, needed by checkpoints without root channels; the shipped G1 by default.
+
+    Returns:
+        Clips at the checkpoint's rate that start at the origin with heading 0; ``command`` holds the commands as given.
+    """
+    num_clips, num_frames = commands.shape[:2]
+    if initial_states is None:
+        initial_states = checkpoint.standing_state().expand(num_clips, -1)
+    rollout = Rollout(checkpoint.model, device)
+    states = rollout.generate(initial_states, smooth_commands(commands.float(), interpolation_steps))
+    layout = checkpoint.layout
+    if layout.has_root:
+        root_pos, root_quat = integrate_root(states, layout, checkpoint.fps)
+    else:
+        root = StanceRoot(robot or load_g1(), device)(states[..., layout["dof_pos"]], checkpoint.fps)
+        root_pos, root_quat = root.root_pos_w, root.root_quat_w
+    names = names or [f"generated_{index}" for index in range(num_clips)]
+    return [
+        MotionClip(
+            name=names[index],
+            fps=checkpoint.fps,
+            joint_names=checkpoint.joint_names,
+            dof_pos=states[index, :, layout["dof_pos"]].cpu().double(),
+            dof_vel=states[index, :, layout["dof_vel"]].cpu().double(),
+            root_pos=root_pos[index].cpu().double(),
+            root_quat=root_quat[index].cpu().double(),
+            command=commands[index].cpu().double(),
+        )
+        for index in range(num_clips)
+    ]
+
+
+def smooth_commands(commands: torch.Tensor, interpolation_steps: int) -> torch.Tensor:
+    """Commands (num_clips, num_frames, 3) with every change ramped; the first one ramps from standing."""
+    smoother = CommandSmoother(len(commands), interpolation_steps, commands.device)
+    smoothed = torch.empty_like(commands)
+    for frame, target in enumerate(commands.unbind(dim=1)):
+        changed = (target != smoother.target).any(dim=1).nonzero().squeeze(1)
+        if len(changed) > 0:
+            smoother.set_target(target[changed], changed)
+        smoothed[:, frame] = smoother.step()
+    return smoothed
