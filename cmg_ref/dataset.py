@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -15,12 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from cmg_ref.atomic_file import atomic_file
+from cmg_ref.held_out import split_held_out
 from cmg_ref.layout import StateLayout
 from cmg_ref.motion_clip import ClipError, MotionClip, moving_average, time_derivative
 from cmg_ref.quality import floor_offset, quality_report
 from cmg_ref.robot import Robot
 
 FORMAT = "cmg_ref dataset 1"
+TENSORS = ("states", "commands", "valid", "clip_index")
 COMMAND_TIME = 0.8
 """The command of a frame is the centred average of the heading-frame velocity over this time [s]: about one stride."""
 MAX_FLOOR_OFFSET = 0.05
@@ -136,7 +137,6 @@ class MotionDataset:
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file; the old file stays whole until the new one is."""
-        path = Path(path)
         described = {
             "fps": self.fps,
             "joint_names": self.joint_names,
@@ -146,17 +146,9 @@ class MotionDataset:
             "licences": self.licences,
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in described.items()}}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(
-                {field: getattr(self, field).contiguous() for field in ("states", "commands", "valid", "clip_index")},
-                str(temporary),
-                metadata=metadata,
-            )
-            os.replace(temporary, path)
-        finally:
-            if temporary.exists():
-                temporary.unlink()
+        tensors = {field: getattr(self, field).contiguous() for field in TENSORS}
+        with atomic_file(path) as temporary:
+            save_file(tensors, str(temporary), metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> MotionDataset:
@@ -173,7 +165,7 @@ class MotionDataset:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"{path}: format '{metadata.get('format')}', needs '{FORMAT}'")
-                tensors = {field: file.get_tensor(field) for field in ("states", "commands", "valid", "clip_index")}
+                tensors = {field: file.get_tensor(field) for field in TENSORS}
             described = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
             dataset = cls(
                 **tensors,
@@ -277,7 +269,7 @@ def build_dataset_with_summary(
         if names.count(name) > 1:
             sources = " and ".join(clip.source for clip in clips if clip.name == name)
             raise ClipError(f"two clips are called '{name}': {sources}")
-    parts = _split_held_out(clips, held_out)
+    parts = split_held_out(clips, held_out)
 
     states, commands, valids, summaries = [], [], [], []
     for part, is_held_out in tqdm(parts, desc="dataset", unit="clip", disable=not progress):
@@ -334,39 +326,6 @@ def average_command(clip: MotionClip, valid: torch.Tensor) -> torch.Tensor:
     """
     velocity = torch.cat([clip.root_lin_vel_h()[:, :2], clip.root_yaw_rate()[:, None]], dim=-1)
     return moving_average(velocity, round(0.5 * COMMAND_TIME * clip.fps), runs=valid)
-
-
-def _split_held_out(clips: Sequence[MotionClip], held_out: Sequence[str]) -> list[tuple[MotionClip, bool]]:
-    """Clips and parts of clips with whether they are held out."""
-    ranges: dict[str, list[tuple[float, float]]] = {}
-    for entry in held_out:
-        match = re.fullmatch(r"(?P<name>.+?)(\[(?P<start>[\d.]*):(?P<end>[\d.]*)\])?", entry)
-        if match is None:
-            raise ClipError(f"held-out '{entry}': needs a clip name or name[start:end] in seconds")
-        ranges.setdefault(match["name"], []).append((float(match["start"] or 0.0), float(match["end"] or "inf")))
-    known = [clip.name for clip in clips]
-    for name in ranges:
-        if name not in known:
-            raise ClipError(f"held-out '{name}': there is no clip of this name among {', '.join(known)}")
-
-    parts: list[tuple[MotionClip, bool]] = []
-    for clip in clips:
-        cuts = [0]
-        for start, end in sorted(ranges.get(clip.name, [])):
-            first = round(start * clip.fps)
-            last = clip.num_frames if end * clip.fps >= clip.num_frames else round(end * clip.fps)
-            if not cuts[-1] <= first < last:
-                part = f"{clip.name}[{start:g}:{end:g}]"
-                raise ClipError(f"held-out '{part}': empty, beyond the clip, or overlapping another part")
-            cuts += [first, last]
-        cuts.append(clip.num_frames)
-        for index, (first, last) in enumerate(zip(cuts[:-1], cuts[1:])):
-            if first == 0 and last == clip.num_frames:
-                parts.append((clip, index % 2 == 1))
-            elif last > first:
-                name = f"{clip.name}[{first / clip.fps:.1f}:{last / clip.fps:.1f}]"
-                parts.append((dataclasses.replace(clip.slice(first, last), name=name), index % 2 == 1))
-    return parts
 
 
 def _licence(clip: MotionClip, licences: Mapping[str, str]) -> str:

@@ -17,9 +17,7 @@ from cmg_ref.motion_clip import ClipError
 
 
 def load_pickled_arrays(path: Path) -> dict[str, Any]:
-    """Loads a pickled dictionary of arrays, numbers, texts and plain containers of texts and numbers.
-
-    Pickle protocols 0 to 5 are read.
+    """Loads a pickled dictionary of arrays, numbers, texts and plain containers (pickle protocols 0 to 5).
 
     Args:
         path: The file.
@@ -35,23 +33,23 @@ def load_pickled_arrays(path: Path) -> dict[str, Any]:
             content = ArrayUnpickler(file).load()
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
-    except _RefusedGlobalError as error:
+    except RefusedGlobalError as error:
         raise ClipError(f"{path}: refused to load '{error}': only arrays and plain containers are loaded") from error
     except Exception as error:  # A damaged pickle can fail in any of the functions that rebuild arrays.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ClipError(f"{path}: truncated, damaged or not a pickle ({reason})") from error
     if not isinstance(content, dict):
         raise ClipError(f"{path}: holds a {type(content).__name__}, needs a dictionary with 'fps', 'root_pos', ...")
-    return {key: value.array if isinstance(value, _PickledArray) else value for key, value in content.items()}
+    return content
 
 
 def save_pickled_arrays(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Pickles a dictionary of arrays so that Python 3.8 and any numpy can load it; the file appears when it is whole."""
+    """Pickles a dictionary of arrays so that Python 3.8 and any numpy can load it."""
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         _PortablePickler(file, protocol=4).dump(dict(content))
 
 
-class _RefusedGlobalError(pickle.UnpicklingError):
+class RefusedGlobalError(pickle.UnpicklingError):
     """The pickle names something that is not needed to rebuild arrays; the message is its name."""
 
 
@@ -59,13 +57,13 @@ class _PortablePickler(pickle.Pickler):
     """Writes arrays as a call of `numpy.ndarray`: numpy 2 otherwise names a module that numpy 1 does not have."""
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray):
+        if isinstance(value, (np.ndarray, np.generic)):
             return np.ndarray, (value.shape, value.dtype.str, bytearray(value.tobytes()))
         return NotImplemented
 
 
 # --- What a pickle's names stand for ---------------------------------------------------------------------------------
-# Not numpy's own functions: those can be talked into arrays of Python objects made of any bytes, that is, of any pointer.
+# Not numpy's own functions: those can be made to take any bytes for pointers to Python objects.
 
 
 class _PickledDtype:
@@ -91,6 +89,19 @@ class _PickledArray:
         self.array = _array_of_buffer(content, dtype, shape, "F" if is_fortran else "C")
 
 
+def _with_arrays(value: Any) -> Any:
+    """The value with every `_PickledArray` in it, however deep in plain containers, replaced by the array."""
+    if isinstance(value, _PickledArray):
+        return value.array
+    if isinstance(value, dict):
+        value.update({key: _with_arrays(inner) for key, inner in value.items()})
+    elif isinstance(value, list):
+        value[:] = map(_with_arrays, value)
+    elif isinstance(value, tuple):
+        return tuple(map(_with_arrays, value))
+    return value
+
+
 def _array(shape: tuple[int, ...], dtype_name: str, content: bytearray) -> np.ndarray:
     """In place of `numpy.ndarray`, which `_PortablePickler` writes."""
     return _array_of_buffer(content, _PickledDtype(dtype_name), shape, "C")
@@ -114,7 +125,7 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Resolves only what is needed to rebuild numpy arrays."""
+    """Resolves only what is needed to rebuild numpy arrays; any other name raises `RefusedGlobalError`."""
 
     stand_ins: Mapping[tuple[str, str], Callable[..., Any]] = {
         ("numpy", "ndarray"): _array,
@@ -129,8 +140,13 @@ class ArrayUnpickler(pickle.Unpickler):
         ("_codecs", "encode"): _encode_latin1,
     }
 
+    def load(self) -> Any:
+        """The unpickled object with its arrays in place."""
+        return _with_arrays(super().load())
+
     def find_class(self, module_name: str, global_name: str) -> Any:
+        """What the pickle's name stands for."""
         try:
             return self.stand_ins[(module_name, global_name)]
         except KeyError:
-            raise _RefusedGlobalError(f"{module_name}.{global_name}") from None
+            raise RefusedGlobalError(f"{module_name}.{global_name}") from None

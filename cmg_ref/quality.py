@@ -28,12 +28,12 @@ FLIGHT_TIME = 0.6
 """[s]"""
 MAX_ROOT_SPEED = 8.0
 """[m/s]"""
-MAX_ROOT_ACCELERATION = 120.0
-"""[m/s^2]; the heel strikes of sprints stay well under it."""
+MAX_ROOT_ACCELERATION = 60.0
+"""[m/s^2]; sprints stay under 50."""
 MAX_JOINT_SPEED = 22.0
-"""[rad/s]; the fastest joints of sprints stay just under it."""
+"""[rad/s]; sprints stay under 19."""
 MAX_JOINT_ACCELERATION = 600.0
-"""[rad/s^2]"""
+"""[rad/s^2]; sprints stay under 530."""
 JUMP_MARGIN = 0.1
 """Time cut off on both sides of a jump [s]."""
 JOINT_LIMIT_MARGIN = 0.02

@@ -1,0 +1,74 @@
+"""Writers of clips: this project's npz, and the pickle that TWIST and GMR read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cmg_ref.atomic_file import atomic_file
+from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.motion_clip import MotionClip
+from cmg_ref.pickled_arrays import save_pickled_arrays
+from cmg_ref.robot import Robot
+from cmg_ref.rotations import quat_rotate
+
+TWIST_FRAMES = {
+    "left_toe_link": ("left_ankle_roll_link", (0.1, 0.0, -0.02)),
+    "right_toe_link": ("right_ankle_roll_link", (0.1, 0.0, -0.02)),
+    "pelvis_contour_link": ("pelvis", (0.0, 0.0, 0.0)),
+    "head_link": ("torso_link", (0.0039635, 0.0, -0.044)),
+    "head_mocap": ("torso_link", (0.0, 0.0, 0.4)),
+    "imu_in_torso": ("torso_link", (-0.03959, -0.00224, 0.14792)),
+    "left_rubber_hand": ("left_wrist_yaw_link", (0.0415, 0.003, 0.0)),
+    "right_rubber_hand": ("right_wrist_yaw_link", (0.0415, -0.003, 0.0)),
+}
+"""Frames of TWIST's model that are no bodies of ours: the body that carries each, and its place there [m]."""
+
+
+def write_npz(clip: MotionClip, path: str | Path) -> None:
+    """Writes `fps`, `joint_names`, `dof_pos`, `dof_vel`, `root_pos`, `root_quat_xyzw` and, if any, `command`.
+
+    One row a frame, float32; `clip_readers.read_cmg_npz` reads it back.
+    """
+    arrays = {
+        "fps": np.float64(clip.fps),
+        "joint_names": np.array(clip.joint_names),
+        "dof_pos": clip.dof_pos.float().numpy(),
+        "dof_vel": clip.velocities().float().numpy(),
+        "root_pos": clip.root_pos.float().numpy(),
+        "root_quat_xyzw": clip.root_quat.float().numpy(),
+    }
+    if clip.command is not None:
+        arrays["command"] = clip.command.float().numpy()
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def write_twist_pickle(clip: MotionClip, path: str | Path, robot: Robot) -> None:
+    """Writes the pickle of GMR and TWIST, with body positions by exact kinematics.
+
+    Fields: `fps`; `root_pos` (T, 3); `root_rot` (T, 4) xyzw; `dof_pos` (T, num_joints) in the robot's order;
+    `local_body_pos` (T, B, 3) in the root's frame; `link_body_list`, the B names of robot bodies and TWIST_FRAMES.
+    """
+    clip = clip.reordered(robot)
+    body_pos, body_quat = ForwardKinematics(robot, dtype=torch.float64)(clip.dof_pos)  # (T, num_bodies, 3 and 4)
+    names, positions = list(robot.body_names), [body_pos]
+    for name, (carrier, place) in TWIST_FRAMES.items():
+        if carrier in robot.body_names and name not in robot.body_names:
+            body = robot.body_names.index(carrier)
+            offset = torch.tensor(place, dtype=torch.float64).expand(clip.num_frames, 3)
+            names.append(name)
+            positions.append((body_pos[:, body] + quat_rotate(body_quat[:, body], offset)).unsqueeze(1))
+    save_pickled_arrays(
+        path,
+        {
+            "fps": np.array(clip.fps),
+            "root_pos": clip.root_pos.numpy(),
+            "root_rot": clip.root_quat.numpy(),
+            "dof_pos": clip.dof_pos.numpy(),
+            "local_body_pos": torch.cat(positions, dim=1).float().numpy(),
+            "link_body_list": names,
+        },
+    )

@@ -1,0 +1,135 @@
+"""Turn folders of motion clips into one dataset file for train_cmg.py.
+
+Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
+to the G1. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the floor,
+jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
+
+Example:
+  python scripts/prepare_data.py ../shared/motion --output data/dataset.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cmg_ref.clip_readers import LAFAN1_FPS, find_clips, read_clip
+from cmg_ref.coverage_plot import plot_velocity_coverage
+from cmg_ref.dataset import ClipSummary, MotionDataset, build_dataset_with_summary
+from cmg_ref.held_out import default_held_out
+from cmg_ref.motion_clip import ClipError, MotionClip
+from cmg_ref.robot import load_g1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="clip file, or folder searched to any depth"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="dataset file to write (.safetensors)")
+    parser.add_argument("--fps", type=float, default=50.0, help="frame rate of the dataset (default: %(default)s)")
+    parser.add_argument(
+        "--csv-fps",
+        type=float,
+        default=LAFAN1_FPS,
+        help="frame rate of CSV clips, which do not tell (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--held-out",
+        nargs="*",
+        metavar="NAME",
+        help="clips to keep out of training, each a name or name[start:end] in seconds (default: parts of the known "
+        "LAFAN1, TWIST2 and AMASS clips, a tenth of every kind of motion; without those, the last tenth of longer clips)",
+    )
+    parser.add_argument(
+        "--licence",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="licence terms of a clip or of the clips in a folder of this name; may be repeated",
+    )
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="leave out clips that cannot be read instead of stopping"
+    )
+    arguments = parser.parse_args()
+    if arguments.output.suffix != ".safetensors":
+        parser.error(f"--output {arguments.output}: the name must end in .safetensors")
+    for option in ("fps", "csv_fps"):
+        if not 1.0 <= getattr(arguments, option) <= 1000.0:
+            parser.error(f"--{option.replace('_', '-')} {getattr(arguments, option):g}: must be between 1 and 1000")
+    for entry in arguments.licence:
+        if "=" not in entry:
+            parser.error(f"--licence {entry}: must be NAME=TEXT")
+    return arguments
+
+
+def main() -> None:
+    """Read, build, save, report."""
+    arguments = parse_arguments()
+    try:
+        clips = read_clips(arguments.paths, arguments.csv_fps, arguments.skip_broken)
+        held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
+        licences = dict(entry.split("=", 1) for entry in arguments.licence)
+        dataset, summaries = build_dataset_with_summary(
+            clips, load_g1(), arguments.fps, held_out, licences, progress=True
+        )
+        dataset.save(arguments.output)
+    except (ClipError, OSError) as error:
+        sys.exit(f"prepare_data: {error}")
+    print_summary(dataset, summaries)
+    print(f"\nwrote {arguments.output}")
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no picture of the coverage: it needs matplotlib, pip install 'cmg_ref[viz]'")
+        return
+    picture = arguments.output.with_suffix(".png")
+    plot_velocity_coverage(dataset, picture)
+    print(f"wrote {picture}")
+
+
+def read_clips(paths: list[Path], csv_fps: float, skip_broken: bool) -> list[MotionClip]:
+    """All clips, each under a name of its own: the file's, with its folder's before it where two files share one."""
+    clips = []
+    for path in tqdm(find_clips(paths), desc="reading", unit="clip"):
+        try:
+            clips.append(read_clip(path, csv_fps))
+        except ClipError as error:
+            if not skip_broken:
+                raise
+            tqdm.write(f"left out {error}")
+    counts = collections.Counter(clip.name for clip in clips)
+    return [
+        dataclasses.replace(clip, name=f"{Path(clip.source).parent.name}/{clip.name}")
+        if counts[clip.name] > 1
+        else clip
+        for clip in clips
+    ]
+
+
+def print_summary(dataset: MotionDataset, summaries: list[ClipSummary]) -> None:
+    """A row for each clip, then the seconds of each kind of motion."""
+    width = max(len(summary.name) for summary in summaries)
+    print(f"\n{'clip':{width}}  seconds  kept  floor    why not (share of frames)")
+    for summary in summaries:
+        kept = summary.num_kept / summary.num_frames
+        causes = sorted(summary.rejected.items(), key=lambda cause: -cause[1])
+        reasons = ", ".join(f"{name} {frames / summary.num_frames:.0%}" for name, frames in causes if frames)
+        print(
+            f"{summary.name:{width}}  {summary.num_frames / dataset.fps:7.1f}  {kept:4.0%}"
+            f"  {1000.0 * summary.floor_offset:+3.0f} mm  {'[held out] ' if summary.held_out else ''}{reasons}"
+        )
+    training, held_out = dataset.speed_summary(held_out=False), dataset.speed_summary(held_out=True)
+    print(f"\n{'motion':20}  training [s]  held out [s]")
+    for band in training:
+        print(f"{band:20}  {training[band]:12.1f}  {held_out[band]:12.1f}")
+    print(f"{'all':20}  {sum(training.values()):12.1f}  {sum(held_out.values()):12.1f}")
+
+
+if __name__ == "__main__":
+    main()
