@@ -127,7 +127,7 @@ def test_walking_clips_give_the_recorded_root(robot: Robot, motion_folder: Path,
         frames = dataset.valid & (speed > low) & (speed < high)
         assert frames.sum() > 200
         mean_error = error[frames].mean(dim=0).norm()
-        assert mean_error < (0.03 if gravity_given else 0.06), (low, high)
+        assert mean_error < (0.03 if gravity_given else 0.10), (low, high)
         turn_error = (root.root_yaw_rate - parts["root_yaw_rate"])[frames].mean().abs()
         assert turn_error < 0.15, (low, high)
     height_error = (root.root_height - parts["root_height"])[dataset.valid]
