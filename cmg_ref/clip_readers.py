@@ -13,6 +13,7 @@ No reader runs code from a file. Whatever is wrong with a file is a one-line `Cl
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -104,11 +105,15 @@ def read_lafan1_csv(path: PathLike, fps: float = LAFAN1_FPS, robot: Robot | None
     path, robot = Path(path), robot or load_g1()
     names = ROOT_COLUMNS + robot.joint_names
     try:
-        table = np.loadtxt(path, delimiter=",", comments=None, ndmin=2, dtype=np.float64)
-    except (ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # An empty file is but a warning to numpy.
+            table = np.loadtxt(path, delimiter=",", comments=None, ndmin=2, dtype=np.float64)
+    except (ValueError, OSError, UserWarning) as error:
         raise ClipError(_first_csv_problem(path, names) or f"{path}: {_one_line(error)}") from error
     if table.shape[1] != len(names):
-        raise ClipError(_first_csv_problem(path, names) or f"{path}: empty")
+        raise ClipError(
+            f"{path}: {table.shape[1]} columns, needs {len(names)}: root x y z, qx qy qz qw, then the joints"
+        )
     return _checked_clip(
         path, fps, robot, robot.joint_names, dof_pos=table[:, 7:], root_pos=table[:, :3], root_quat=table[:, 3:7]
     )
@@ -245,6 +250,11 @@ class _Fields:
         if wrong:
             want_text = ", ".join("any" if length is None else str(length) for length in shape)
             raise ClipError(f"{self.path}: field '{field}': shape {values.shape}, needs ({want_text})")
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            row, *columns = bad[0].tolist()
+            where = f"row {row}" + "".join(f", column {column}" for column in columns)
+            raise ClipError(f"{self.path}: field '{field}', {where}: {values[tuple(bad[0])]} is not a finite number")
         return values.astype(np.float64)
 
     def scalar(self, field: str) -> float:
@@ -269,22 +279,20 @@ class _Fields:
 
 def _open_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an npz; pickled objects in it are refused, never loaded."""
+    if not zipfile.is_zipfile(path):
+        raise ClipError(f"{path}: truncated, or not an npz")
     content: dict[str, np.ndarray] = {}
     field = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise ClipError(f"{path}: a single array (npy), needs an npz")
             for field in archive.files:
                 content[field] = archive[field]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        if isinstance(error, ClipError):
-            raise
         where = f"field '{field}': " if field else ""
         if "allow_pickle" in str(error):
             reason = "holds pickled objects, which could run code and are not loaded"
         else:
-            reason = f"truncated, damaged or not an npz ({_one_line(error)})"
+            reason = f"truncated or damaged ({_one_line(error)})"
         raise ClipError(f"{path}: {where}{reason}") from error
     return content
 

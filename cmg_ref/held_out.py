@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 from typing import Sequence
@@ -67,7 +68,8 @@ def split_held_out(clips: Sequence[MotionClip], held_out: Sequence[str]) -> list
     known = [clip.name for clip in clips]
     for name in ranges:
         if name not in known:
-            raise ClipError(f"held-out '{name}': there is no clip of this name among {', '.join(known)}")
+            similar = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.3)) or "none"
+            raise ClipError(f"held-out '{name}': none of the {len(known)} clips is called so; similar: {similar}")
 
     parts: list[tuple[MotionClip, bool]] = []
     for clip in clips:

@@ -137,11 +137,16 @@ class MotionClip:
         raise ClipError(f"{origin}: field '{field}', {where}: {value.tolist()} is {problem}")
 
     def _check_quat_order(self, origin: str) -> None:
-        """A wxyz quaternion read as xyzw is still of unit length, but turns the robot upside down."""
-        upright = -self.projected_gravity()[:, 2]
-        if upright.median() < -0.5 and -projected_gravity(self.root_quat.roll(-1, dims=-1))[:, 2].median() > 0.5:
-            row = int((upright < -0.5).nonzero()[0])
-            raise ClipError(f"{origin}: field 'root_quat', row {row}: upside down; are the quaternions wxyz, not xyzw?")
+        """A quaternion read in the wrong order is still of unit length, but lays the robot down or on its head."""
+
+        def upright(root_quat: torch.Tensor) -> torch.Tensor:
+            return -projected_gravity(root_quat)[:, 2] > 0.8
+
+        fallen = ~upright(self.root_quat)
+        for shift, mistake in ((-1, "wxyz, not xyzw"), (1, "xyzw, not wxyz")):
+            if fallen.double().mean() > 0.2 and upright(self.root_quat.roll(shift, dims=-1)).double().mean() > 0.95:
+                row = int(fallen.nonzero()[0])
+                raise ClipError(f"{origin}: field 'root_quat', row {row}: not upright; are the quaternions {mistake}?")
 
     # --- Motion in the heading frame ---------------------------------------------------------------------------------
 

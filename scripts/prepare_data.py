@@ -1,8 +1,8 @@
 """Turn folders of motion clips into one dataset file for train_cmg.py.
 
 Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
-to the G1. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the floor,
-jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
+to the G1. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the
+floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
 
 Example:
   python scripts/prepare_data.py ../shared/motion --output data/dataset.safetensors
@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="*",
         metavar="NAME",
         help="clips to keep out of training, each a name or name[start:end] in seconds (default: parts of the known "
-        "LAFAN1, TWIST2 and AMASS clips, a tenth of every kind of motion; without those, the last tenth of longer clips)",
+        "LAFAN1, TWIST2 and AMASS clips, a tenth of every kind of motion; without those, the last tenth of long clips)",
     )
     parser.add_argument(
         "--licence",
