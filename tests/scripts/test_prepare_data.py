@@ -1,0 +1,134 @@
+"""The data script, run as a user runs it."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+import torch
+
+from cmg_ref.clip_writers import write_npz, write_twist_pickle
+from cmg_ref.dataset import MotionDataset
+from cmg_ref.motion_clip import MotionClip
+from cmg_ref.quality import lowest_sole_point
+from cmg_ref.robot import load_g1
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
+
+
+class Result(NamedTuple):
+    """How a run ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Run(Protocol):
+    """Runs the script with arguments."""
+
+    def __call__(self, *arguments: object) -> Result: ...
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the script in this process, which saves the import of torch."""
+
+    def run_here(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        code, message = 0, ""
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 1
+            message = exit.code if isinstance(exit.code, str) else ""
+        output = capsys.readouterr()
+        return Result(code, output.out, output.err + message)
+
+    return run_here
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two clips of one name in two folders: the standing robot drawn forward and to its left."""
+    robot = load_g1()
+    for index, side in enumerate(("forward", "left")):
+        clip = MotionClip(
+            name=side,
+            fps=40.0,
+            joint_names=robot.joint_names,
+            dof_pos=robot.default_dof_pos.expand(200, -1).clone(),
+            root_pos=torch.zeros(200, 3),
+            root_quat=torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(200, -1),
+        )
+        clip.root_pos[:, index] = torch.arange(200) / 40.0
+        clip.root_pos[:, 2] = -lowest_sole_point(clip, robot)[0]
+        (tmp_path / "clips" / side).mkdir(parents=True)
+        write_npz(clip, tmp_path / "clips" / side / "walk.npz")
+    write_twist_pickle(clip, tmp_path / "clips" / "other.pkl", robot)
+    return tmp_path / "clips"
+
+
+def test_makes_a_dataset_and_a_picture(run: Run, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "set.safetensors"
+    result = run(folder, "--output", output, "--held-out", "left/walk[1:2]", "--licence", "forward=MIT")
+    assert result.returncode == 0, result.stderr
+    dataset = MotionDataset.load(output)
+    assert dataset.fps == 50.0
+    assert dataset.clip_names == (
+        "forward/walk",
+        "left/walk[0.0:1.0]",
+        "left/walk[1.0:2.0]",
+        "left/walk[2.0:5.0]",
+        "other",
+    )
+    assert dataset.held_out == (False, False, True, False, False)
+    assert dataset.licences[0] == "MIT"
+    assert dataset.commands[10].allclose(torch.tensor([1.0, 0.0, 0.0]), atol=1e-3)
+    assert "forward/walk" in result.stdout
+    assert "100%" in result.stdout
+    pytest.importorskip("matplotlib")
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_broken_clip_stops_before_anything_is_written(run: Run, folder: Path, tmp_path: Path) -> None:
+    broken = folder / "broken.pkl"
+    broken.write_bytes((folder / "other.pkl").read_bytes()[:5000])
+    output = tmp_path / "set.safetensors"
+    output.write_text("the old one")
+    result = run(folder, "--output", output)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"prepare_data: {broken}: truncated")
+    assert "Traceback" not in result.stderr
+    assert output.read_text() == "the old one"
+    skipped = run(folder, "--output", output, "--skip-broken")
+    assert skipped.returncode == 0, skipped.stderr
+    assert f"left out {broken}" in skipped.stderr + skipped.stdout
+    assert len(MotionDataset.load(output).clip_names) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "set.npz"], "must end in .safetensors"),
+        (["--output", "set.safetensors", "--fps", "0"], "--fps 0: must be between 1 and 1000"),
+        (["--output", "set.safetensors", "--licence", "MIT"], "--licence MIT: must be NAME=TEXT"),
+        (["--output", "set.safetensors", "--held-out", "wlak"], "held-out 'wlak': none of the 3 clips is called so"),
+        ([], "--output"),
+    ],
+)
+def test_wrong_options(run: Run, folder: Path, options: list[str], message: str) -> None:
+    result = run(folder, *options)
+    assert result.returncode != 0
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_missing_folder_as_a_user_sees_it(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "nowhere"), "--output", str(tmp_path / "set.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip() == f"prepare_data: {tmp_path / 'nowhere'}: no such file or folder"
