@@ -77,7 +77,7 @@ class MotionDataset:
             held_out: Only windows of held-out (True) or training (False) clips; None for both.
 
         Returns:
-            Frame indices, (num_windows,) long: every start + length - 1 is a valid frame of the same clip.
+            Frame indices, (num_windows,) long; frames start to start + length - 1 are valid and of one clip.
         """
         if length < 1:
             raise ValueError(f"windows need a length of at least 1, got {length}")
