@@ -1,0 +1,138 @@
+"""A velocity command over time: one for the whole motion, or a list of changes read from a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any, Sequence
+
+import torch
+
+COLUMNS = ("time", "vx", "vy", "wz")
+
+
+class ScheduleError(ValueError):
+    """A command schedule that cannot be used; the message is one line that names the file and the row."""
+
+
+class CommandSchedule:
+    """Commands that each hold from their time until the next one's.
+
+    Attributes:
+        times: When each command begins, rising from 0 [s], (num_commands,).
+        commands: Heading-frame vx, vy [m/s] and yaw rate wz [rad/s], (num_commands, 3).
+    """
+
+    def __init__(self, rows: Sequence[Sequence[Any]], source: str = "command schedule") -> None:
+        """Checks and keeps the rows.
+
+        Args:
+            rows: time [s], vx, vy [m/s], wz [rad/s] of each command; the first time is 0.
+            source: Where the rows come from, for messages.
+
+        Raises:
+            ScheduleError: A row does not have four finite numbers, or the times do not rise from 0.
+        """
+        if not rows:
+            raise ScheduleError(f"{source}: holds no command, needs rows of {', '.join(COLUMNS)}")
+        values: list[list[float]] = []
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(COLUMNS):
+                raise ScheduleError(f"{source}: row {number}: {len(row)} values, needs {', '.join(COLUMNS)}")
+            values.append([_number(f"{source}: row {number}: {name}", cell) for name, cell in zip(COLUMNS, row)])
+            time = values[-1][0]
+            if number == 1 and time != 0.0:
+                raise ScheduleError(f"{source}: row 1: time is {time:g}, the first command must begin at 0")
+            if number > 1 and time <= values[-2][0]:
+                raise ScheduleError(f"{source}: row {number}: time {time:g} does not come after {values[-2][0]:g}")
+        table = torch.tensor(values, dtype=torch.float64)
+        self.times = table[:, 0]
+        self.commands = table[:, 1:]
+
+    @classmethod
+    def constant(cls, vx: float = 0.0, vy: float = 0.0, wz: float = 0.0) -> CommandSchedule:
+        """One command for the whole motion: vx, vy [m/s] and yaw rate wz [rad/s]."""
+        return cls([(0.0, vx, vy, wz)], source="command")
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> CommandSchedule:
+        """Reads a schedule.
+
+        Args:
+            path: A CSV file whose first row is ``time,vx,vy,wz``, or a JSON file with a list of such rows, each either
+                a list of four numbers or an object with those names. Rows are counted from 1, the header aside.
+
+        Raises:
+            ScheduleError: The file cannot be read, or a row is wrong.
+        """
+        path = Path(path)
+        readers = {".csv": _read_csv, ".json": _read_json}
+        if path.suffix.lower() not in readers:
+            raise ScheduleError(f"{path}: a command schedule is a .csv or .json file")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ScheduleError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        return cls(readers[path.suffix.lower()](str(path), text), source=str(path))
+
+    @property
+    def last_change(self) -> float:
+        """Time at which the last command begins [s]."""
+        return float(self.times[-1])
+
+    def sample(self, fps: float, duration: float) -> torch.Tensor:
+        """The command of every frame.
+
+        Args:
+            fps: Frames per second.
+            duration: Length [s]; there is at least one frame.
+
+        Returns:
+            vx, vy, wz, (round(duration * fps), 3), float32.
+        """
+        frames = torch.arange(max(1, round(duration * fps)), dtype=torch.float64)
+        # A command begins at the first frame that is not before it; the allowance is for the rounding of times.
+        index = torch.searchsorted(self.times * fps - 1e-6, frames, right=True) - 1
+        return self.commands[index].to(torch.float32)
+
+
+def _read_csv(source: str, text: str) -> list[Any]:
+    lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    header = [cell.strip() for cell in lines[0]] if lines else []
+    if header != list(COLUMNS):
+        raise ScheduleError(f"{source}: the first row must be {','.join(COLUMNS)}, not {','.join(header)[:60]!r}")
+    return lines[1:]
+
+
+def _read_json(source: str, text: str) -> list[Any]:
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise ScheduleError(f"{source}: is not valid JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise ScheduleError(f"{source}: must hold a list of rows")
+    return [_json_row(source, number, row) for number, row in enumerate(rows, start=1)]
+
+
+def _json_row(source: str, number: int, row: Any) -> list[Any]:
+    if isinstance(row, dict):
+        if set(row) != set(COLUMNS):
+            raise ScheduleError(
+                f"{source}: row {number}: has {', '.join(row) or 'no names'}, needs {', '.join(COLUMNS)}"
+            )
+        return [row[name] for name in COLUMNS]
+    if not isinstance(row, list):
+        raise ScheduleError(f"{source}: row {number}: must be a list or an object")
+    return row
+
+
+def _number(where: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ScheduleError(f"{where} is {value!r}, not a number") from None
+    if not math.isfinite(number):
+        raise ScheduleError(f"{where} is {number}, not a finite number")
+    return number
