@@ -1,4 +1,4 @@
-"""What tests share: where the real motion clips lie."""
+"""What tests share: where the real motion clips lie, and a walk that needs none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+from cmg_ref.motion_clip import MotionClip
+from cmg_ref.robot import load_g1
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +19,19 @@ def motion_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no motion clips in {folder} (set CMG_MOTION_FOLDER)")
     return folder
+
+
+@pytest.fixture()
+def swinging_clip() -> MotionClip:
+    """A second of swinging legs at 30 frames per second that moves on at 0.7 m/s, with a command, for what is drawn."""
+    robot = load_g1()
+    time = torch.arange(30, dtype=torch.float64) / 30.0
+    swing = torch.sin(2.0 * torch.pi * time)
+    dof_pos = robot.default_dof_pos.repeat(len(time), 1)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        dof_pos[:, robot.joint_names.index(f"{side}_hip_pitch_joint")] += 0.4 * sign * swing
+        dof_pos[:, robot.joint_names.index(f"{side}_knee_joint")] += 0.3 + 0.3 * sign * swing
+    root_pos = torch.stack((0.7 * time, torch.zeros_like(time), torch.full_like(time, 0.78)), dim=-1)
+    root_quat = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).repeat(len(time), 1)
+    command = torch.tensor([0.7, 0.0, 0.0], dtype=torch.float64).repeat(len(time), 1)
+    return MotionClip("swinging", 30.0, robot.joint_names, dof_pos, root_pos, root_quat, command=command)
