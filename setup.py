@@ -22,7 +22,7 @@ setup(
         # The physics and the OpenGL renderer; without it videos are drawn in software.
         "mujoco": ["mujoco>=3.2"],
         # Plots and videos.
-        "viz": ["matplotlib", "imageio", "imageio-ffmpeg", "pillow"],
+        "viz": ["matplotlib", "imageio-ffmpeg", "pillow"],
         # Training curves.
         "train": ["tensorboard"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
