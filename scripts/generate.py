@@ -1,0 +1,263 @@
+"""Turn a velocity command into a motion of the G1: a file of joint and root trajectories, a plot and a video.
+
+Examples:
+  python scripts/generate.py --vx 1.0 --duration 10
+  python scripts/generate.py --vx 0.6 --wz 0.8 --output outputs/curve.npz
+  python scripts/generate.py --schedule commands.csv --format twist --output outputs/mission
+
+A schedule is a CSV file with the header time,vx,vy,wz, or a JSON list of such rows; each command holds until the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cmg_ref.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from cmg_ref.clip_generation import generate_clips
+from cmg_ref.clip_writers import write_npz, write_twist_pickle
+from cmg_ref.motion_clip import MotionClip
+from cmg_ref.plots import save_clip_plot
+from cmg_ref.robot import load_g1
+from cmg_ref.schedule import CommandSchedule, ScheduleError
+from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
+
+SUFFIXES = {"npz": ".npz", "twist": ".pkl"}
+DEFAULT_DURATION = 10.0  # [s]
+LAST_COMMAND_TIME = 5.0  # [s] how long the last command of a schedule lasts if no duration is given
+MAX_DURATION = 3600.0  # [s]
+SETTLING_TIME = 1.5  # [s] after a change of command, left out of the mean speeds
+AXES = ("vx", "vy", "wz")
+
+
+class OptionError(ValueError):
+    """An option that cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write; None for those that are not wanted."""
+
+    motion: Path
+    plot: Path | None
+    video: Path | None
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = parser.add_argument_group("command")
+    command.add_argument("--vx", type=float, help="forward speed [m/s] (default: 0)")
+    command.add_argument("--vy", type=float, help="speed to the left [m/s] (default: 0)")
+    command.add_argument("--wz", type=float, help="yaw rate, to the left [rad/s] (default: 0)")
+    command.add_argument("--schedule", type=Path, metavar="FILE", help="commands over time instead (.csv or .json)")
+    command.add_argument(
+        "--duration",
+        type=float,
+        help=f"length of the motion [s] (default: {DEFAULT_DURATION:g}, "
+        f"or {LAST_COMMAND_TIME:g} after the last change of a schedule)",
+    )
+    command.add_argument(
+        "--ramp", type=float, default=0.5, help="time that a change of command takes [s] (default: %(default)s)"
+    )
+    motion = parser.add_argument_group("motion")
+    motion.add_argument("--checkpoint", type=Path, help="trained CMG (.safetensors; default: the one of the package)")
+    motion.add_argument(
+        "--initial-state",
+        default="standing",
+        metavar="WHICH",
+        help="pose to start from: standing, random (see --seed) or the number of an initial state of the checkpoint "
+        "(default: %(default)s)",
+    )
+    motion.add_argument("--seed", type=int, default=0, help="of a random initial state (default: %(default)s)")
+    motion.add_argument("--fps", type=float, help="frame rate of what is written (default: the checkpoint's)")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/motion"),
+        help="folder, or motion file (.npz or .pkl) beside which plot and video are put (default: %(default)s)",
+    )
+    output.add_argument(
+        "--format",
+        choices=sorted(SUFFIXES),
+        help="npz, or the pickle of TWIST and GMR (default: by the ending of --output, else npz)",
+    )
+    output.add_argument("--no-plot", action="store_true", help="do not draw the plot")
+    output.add_argument("--no-video", action="store_true", help="do not draw the video")
+    output.add_argument(
+        "--renderer",
+        choices=RENDERERS,
+        default="auto",
+        help="of the video: MuJoCo's, which needs EGL or OSMesa, or the one built in, which needs nothing "
+        "(default: MuJoCo's where it works)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check everything, generate, write, report."""
+    arguments = parse_arguments()
+    try:
+        schedule = read_schedule(arguments)
+        duration = checked_duration(arguments, schedule)
+        checkpoint = load_checkpoint(arguments.checkpoint)
+        initial_states = choose_initial_states(arguments, checkpoint)
+        outputs = prepare_outputs(arguments)
+    except (OptionError, ScheduleError, CheckpointError) as error:
+        sys.exit(f"generate: {error}")
+
+    commands = clamped(schedule.sample(checkpoint.fps, duration), checkpoint)
+    clip = generate_clips(
+        checkpoint,
+        commands.unsqueeze(0),
+        initial_states,
+        names=[outputs.motion.stem],
+        interpolation_steps=round(arguments.ramp * checkpoint.fps),
+    )[0]
+    if arguments.fps is not None:
+        clip = clip.resample(arguments.fps)
+    print_speeds(clip, schedule)
+    try:
+        write_outputs(clip, outputs, arguments.renderer)
+    except (OSError, VideoError) as error:
+        sys.exit(f"generate: {error}")
+
+
+def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
+    """The command over time, from the options or from a file."""
+    given = {name: getattr(arguments, name) for name in AXES if getattr(arguments, name) is not None}
+    if arguments.schedule is not None:
+        if given:
+            raise OptionError(f"--{next(iter(given))} and --schedule cannot go together: the file holds the commands")
+        return CommandSchedule.from_file(arguments.schedule)
+    for name, value in given.items():
+        if not math.isfinite(value):
+            raise OptionError(f"--{name} {value}: must be a finite number")
+    return CommandSchedule.constant(**given)
+
+
+def checked_duration(arguments: argparse.Namespace, schedule: CommandSchedule) -> float:
+    """Length of the motion [s]; checks the other numbers too."""
+    duration = arguments.duration
+    if duration is None:
+        duration = schedule.last_change + LAST_COMMAND_TIME if schedule.last_change > 0.0 else DEFAULT_DURATION
+    if not 0.2 <= duration <= MAX_DURATION:
+        raise OptionError(f"--duration {duration:g}: must be between 0.2 and {MAX_DURATION:g} seconds")
+    if arguments.fps is not None and not 1.0 <= arguments.fps <= 1000.0:
+        raise OptionError(f"--fps {arguments.fps:g}: must be between 1 and 1000")
+    if not 0.0 <= arguments.ramp <= 10.0:
+        raise OptionError(f"--ramp {arguments.ramp:g}: must be between 0 and 10 seconds")
+    return float(duration)
+
+
+def choose_initial_states(arguments: argparse.Namespace, checkpoint: Checkpoint) -> torch.Tensor:
+    """The state to start from, (1, state_dim)."""
+    which, number = arguments.initial_state, len(checkpoint.initial_states)
+    if which == "standing":
+        return checkpoint.standing_state().unsqueeze(0)
+    if which == "random":
+        index = int(torch.randint(number, (1,), generator=torch.Generator().manual_seed(arguments.seed)))
+    elif which.isdecimal() and int(which) < number:
+        index = int(which)
+    else:
+        raise OptionError(f"--initial-state {which}: must be standing, random or a number from 0 to {number - 1}")
+    return checkpoint.initial_states[index].unsqueeze(0)
+
+
+def prepare_outputs(arguments: argparse.Namespace) -> Outputs:
+    """Names of the files; makes their folder and finds out whether it can be written to."""
+    output, form = arguments.output, arguments.format
+    if output.suffix and not output.is_dir():
+        forms = {suffix: name for name, suffix in SUFFIXES.items()}
+        if output.suffix not in forms:
+            raise OptionError(f"--output {output}: must end in .npz or .pkl, or name a folder (without a dot)")
+        if form not in (None, forms[output.suffix]):
+            raise OptionError(f"--output {output}: a file of --format {form} ends in {SUFFIXES[form]}")
+        folder, stem, suffix = output.parent, output.stem, output.suffix
+    else:
+        folder, stem, suffix = output, "motion", SUFFIXES[form or "npz"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OptionError(f"--output {output}: cannot write there: {error.strerror}") from error
+    plot, video = folder / f"{stem}.png", folder / f"{stem}{'.mp4' if can_write_mp4() else '.gif'}"
+    wanted_plot = not arguments.no_plot and installed("matplotlib", "a plot", "--no-plot")
+    wanted_video = not arguments.no_video and installed("PIL", "a video", "--no-video")
+    return Outputs(folder / f"{stem}{suffix}", plot if wanted_plot else None, video if wanted_video else None)
+
+
+def installed(module: str, what: str, option: str) -> bool:
+    """Whether an optional package is there; says so if it is not."""
+    if importlib.util.find_spec(module) is not None:
+        return True
+    print(f"without {what}: it needs more packages, pip install 'cmg_ref[viz]' ({option} does without)")
+    return False
+
+
+def clamped(commands: torch.Tensor, checkpoint: Checkpoint) -> torch.Tensor:
+    """Commands (num_frames, 3) inside the trained range; says what had to be changed."""
+    inside = torch.minimum(torch.maximum(commands, checkpoint.command_min), checkpoint.command_max)
+    for column, name in enumerate(AXES):
+        excess = (commands - inside)[:, column]
+        if bool((excess != 0.0).any()):
+            worst = int(excess.abs().argmax())
+            low, high = float(checkpoint.command_min[column]), float(checkpoint.command_max[column])
+            print(
+                f"{name} {commands[worst, column]:+.2f} is outside the trained range {low:+.2f} to {high:+.2f}: "
+                f"held at {inside[worst, column]:+.2f} ({(excess != 0.0).float().mean():.0%} of the frames)"
+            )
+    return inside
+
+
+def print_speeds(clip: MotionClip, schedule: CommandSchedule) -> None:
+    """A row for each command: what was asked for, and the mean of what the root did once it had settled."""
+    assert clip.command is not None
+    done = torch.cat((clip.root_lin_vel_h()[:, :2], clip.root_yaw_rate()[:, None]), dim=-1)  # (num_frames, 3)
+    starts = [round(time * clip.fps) for time in schedule.times.tolist()]
+    print(f"{'time [s]':>15}   {'command vx, vy [m/s], wz [rad/s]':32}   mean of the root")
+    for start, end in zip(starts, [*starts[1:], clip.num_frames], strict=True):
+        end = min(end, clip.num_frames)
+        if start >= end:
+            continue
+        settled = done[start + round(SETTLING_TIME * clip.fps) : end]
+        times = f"{start / clip.fps:.1f} to {end / clip.fps:.1f}"
+        mean = triple(settled.mean(dim=0)) if len(settled) else f"(shorter than the {SETTLING_TIME:g} s it takes)"
+        print(f"{times:>15}   {triple(clip.command[end - 1]):32}   {mean}")
+
+
+def triple(values: torch.Tensor) -> str:
+    """Three numbers in columns."""
+    return "  ".join(f"{value:+.2f}" for value in values.tolist())
+
+
+def write_outputs(clip: MotionClip, outputs: Outputs, renderer: str) -> None:
+    """Writes motion, plot and video, and says what was written."""
+    if outputs.motion.suffix == SUFFIXES["twist"]:
+        write_twist_pickle(clip, outputs.motion, load_g1())
+    else:
+        write_npz(clip, outputs.motion)
+    print(f"wrote {outputs.motion} ({clip.num_frames} frames at {clip.fps:g} per second)")
+    if outputs.plot is not None:
+        save_clip_plot(clip, outputs.plot)
+        print(f"wrote {outputs.plot}")
+    if outputs.video is not None:
+        report = write_video(clip, outputs.video, renderer=renderer)
+        reason = f"; not by MuJoCo: {report.note}" if report.note else ""
+        print(f"wrote {report.path} ({report.num_frames} frames, drawn by {report.renderer}{reason})")
+
+
+if __name__ == "__main__":
+    # Small matrices: one core is enough, and the others are the renderer's and the encoder's.
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    main()
