@@ -1,0 +1,62 @@
+"""What is installed on a user's machine: the wheel holds the library with its data, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked as an installation would."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("wheel")
+    # What building leaves behind goes elsewhere: the tree stays as it is.
+    steps = ["egg_info", "-e", str(folder), "build", "-b", str(folder / "build")]
+    command = [*steps, "bdist_wheel", "-b", str(folder / "bdist"), "-d", str(folder)]
+    result = subprocess.run(
+        [sys.executable, "setup.py", "-q", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_wheel_holds_every_module_and_asset_and_nothing_else(wheel: Path) -> None:
+    packages = [name for name in ("cmg_ref", "envs", "configs") if (ROOT / name / "__init__.py").is_file()]
+    expected = {path.relative_to(ROOT) for name in packages for path in (ROOT / name).rglob("*.py")}
+    assets = ROOT / "cmg_ref" / "assets"
+    expected |= {path.relative_to(ROOT) for path in [*assets.iterdir(), ROOT / "cmg_ref" / "py.typed"]}
+    found = {path.relative_to(wheel) for path in wheel.rglob("*") if path.is_file()}
+    found = {path for path in found if not path.parts[0].endswith(".dist-info")}
+    assert found == expected
+
+
+def test_installed_package_finds_its_data(wheel: Path, tmp_path: Path) -> None:
+    code = (
+        "import cmg_ref; from cmg_ref.robot import load_g1; from cmg_ref.checkpoint import load_checkpoint;"
+        "assert set(load_checkpoint().joint_names) == set(load_g1().joint_names); print(cmg_ref.__file__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip()).is_relative_to(wheel)
+
+
+def test_base_installation_asks_for_little(wheel: Path) -> None:
+    (metadata,) = wheel.glob("*.dist-info/METADATA")
+    lines = metadata.read_text(encoding="utf-8").splitlines()
+    needed = [line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
+    assert sorted(needed) == ["numpy", "safetensors", "torch>=1.12", "tqdm"]
+    assert "Requires-Python: >=3.8" in lines
