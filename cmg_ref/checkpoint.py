@@ -1,4 +1,4 @@
-"""One safetensors file with everything a CMG needs to run: weights, statistics, initial states and a JSON description."""
+"""One safetensors file with all a CMG needs to run: weights, statistics, initial states, a JSON description."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,10 +38,10 @@ class Checkpoint:
     """
 
     model: CMG
-    joint_names: Tuple[str, ...]
+    joint_names: tuple[str, ...]
     initial_states: torch.Tensor
     initial_commands: torch.Tensor
-    metadata: Dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layout(self) -> StateLayout:
@@ -85,10 +85,16 @@ class Checkpoint:
         if len(self.joint_names) != num_joints or len(set(self.joint_names)) != num_joints:
             raise CheckpointError(f"{len(set(self.joint_names))} distinct joint names for {num_joints} joints")
         if self.initial_states.ndim != 2 or self.initial_states.shape[1] != state_dim or len(self.initial_states) < 1:
-            raise CheckpointError(f"initial_states has shape {tuple(self.initial_states.shape)}, expected (>= 1, {state_dim})")
+            raise CheckpointError(
+                f"initial_states has shape {tuple(self.initial_states.shape)}, expected (>= 1, {state_dim})"
+            )
         if self.initial_commands.shape != (len(self.initial_states), 3):
             raise CheckpointError(f"initial_commands has shape {tuple(self.initial_commands.shape)}")
-        tensors = {**self.model.state_dict(), "initial_states": self.initial_states, "initial_commands": self.initial_commands}
+        tensors = {
+            **self.model.state_dict(),
+            "initial_states": self.initial_states,
+            "initial_commands": self.initial_commands,
+        }
         for name, tensor in tensors.items():
             unbounded = name in ("state_min", "state_max")  # An imported checkpoint has no guard range.
             if not bool(torch.isfinite(tensor).all()) and not (unbounded and not bool(torch.isnan(tensor).any())):
@@ -101,7 +107,7 @@ class Checkpoint:
             raise CheckpointError(f"fps must be positive, got {self.fps}")
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Union[str, Path]) -> None:
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint; an existing file is replaced in one step, never half-written.
 
     Raises:
@@ -122,11 +128,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: Union[str, Path]) -> None:
         "metadata": checkpoint.metadata,
     }
     temporary = path.with_name(path.name + ".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, str(temporary), {_METADATA_KEY: json.dumps(description)})
+    save_file(
+        {name: value.contiguous() for name, value in tensors.items()},
+        str(temporary),
+        {_METADATA_KEY: json.dumps(description)},
+    )
     os.replace(str(temporary), str(path))
 
 
-def load_checkpoint(path: Optional[Union[str, Path]] = None) -> Checkpoint:
+def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
     """Read a checkpoint; no code in the file is ever executed.
 
     Args:
@@ -141,25 +151,29 @@ def load_checkpoint(path: Optional[Union[str, Path]] = None) -> Checkpoint:
     try:
         with safe_open(str(path), framework="pt") as file:
             description = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors checkpoint ({error})") from error
     if description is None:
-        raise CheckpointError(f"{path}: has no '{_METADATA_KEY}' description; earlier .pt files need scripts/import_checkpoint.py")
+        raise CheckpointError(
+            f"{path}: has no '{_METADATA_KEY}' description; earlier .pt files need scripts/import_checkpoint.py"
+        )
     try:
         return _assemble(description, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
 
 
-def _assemble(description: Dict[str, Any], tensors: Dict[str, torch.Tensor]) -> Checkpoint:
+def _assemble(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Checkpoint:
     """Build a checkpoint from the description and tensors of a file."""
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"format version {version}, this release reads version {FORMAT_VERSION}")
-    channels: List[Dict[str, object]] = description["layout"]
+    channels: list[dict[str, object]] = description["layout"]
     model = CMG(CMGConfig(**description["architecture"]), StateLayout.from_json(channels), float(description["fps"]))
-    weights = {name[len(_MODEL_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(_MODEL_PREFIX)}
+    weights = {
+        name[len(_MODEL_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(_MODEL_PREFIX)
+    }
     model.load_state_dict(weights)
     checkpoint = Checkpoint(
         model=model.eval().requires_grad_(False),

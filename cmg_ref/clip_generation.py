@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Union
+from typing import Sequence
 
 import torch
 
@@ -17,28 +17,28 @@ from cmg_ref.stance_root import StanceRoot
 def generate_clips(
     checkpoint: Checkpoint,
     commands: torch.Tensor,
-    initial_states: Optional[torch.Tensor] = None,
-    names: Optional[Sequence[str]] = None,
+    initial_states: torch.Tensor | None = None,
+    names: Sequence[str] | None = None,
     interpolation_steps: int = 25,
-    device: Union[str, torch.device] = "cpu",
-    robot: Optional[Robot] = None,
-) -> List[MotionClip]:
+    device: str | torch.device = "cpu",
+    robot: Robot | None = None,
+) -> list[MotionClip]:
     """Roll out one clip per row of commands.
 
     Args:
         checkpoint: the CMG.
-        commands: vx [m/s], vy [m/s], yaw rate [rad/s] of every frame at the checkpoint's rate, (num_clips, num_frames, 3).
+        commands: vx [m/s], vy [m/s], yaw rate [rad/s] of every frame at the checkpoint's rate, (num_clips, T, 3).
         initial_states: states to start from, (num_clips, state_dim); standing by default.
         names: names of the clips; ``generated_0`` and so on by default.
-        interpolation_steps: frames over which a change of command is ramped, as environments do it; 0 takes the commands
-            as they are.
+        interpolation_steps: frames over which a change of command is ramped, as environments do it; 0 takes
+            the commands as they are.
         device: where to run.
         robot: robot description, needed by checkpoints without root channels; the shipped G1 by default.
 
     Returns:
         Clips at the checkpoint's rate that start at the origin with heading 0; ``command`` holds the commands as given.
     """
-    num_clips, num_frames = commands.shape[:2]
+    num_clips = len(commands)
     if initial_states is None:
         initial_states = checkpoint.standing_state().expand(num_clips, -1)
     rollout = Rollout(checkpoint.model, device)

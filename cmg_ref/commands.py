@@ -6,11 +6,11 @@ A command is (vx [m/s], vy [m/s], yaw rate [rad/s]) in the heading frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Sequence
 
 import torch
 
-PRESETS: Dict[str, Tuple[float, float, float]] = {
+PRESETS: dict[str, tuple[float, float, float]] = {
     "stand": (0.0, 0.0, 0.0),
     "walk": (0.8, 0.0, 0.0),
     "fast_walk": (1.4, 0.0, 0.0),
@@ -39,7 +39,7 @@ class CommandSmoother:
         elapsed: steps since the last change, at most interpolation_steps, (num_envs,).
     """
 
-    def __init__(self, num_envs: int, interpolation_steps: int = 25, device: Union[str, torch.device] = "cpu") -> None:
+    def __init__(self, num_envs: int, interpolation_steps: int = 25, device: str | torch.device = "cpu") -> None:
         if num_envs < 1 or interpolation_steps < 0:
             raise ValueError(f"CommandSmoother: num_envs={num_envs}, interpolation_steps={interpolation_steps}")
         self.interpolation_steps = interpolation_steps
@@ -47,7 +47,7 @@ class CommandSmoother:
         self.target = torch.zeros(num_envs, 3, device=device)
         self.elapsed = torch.full((num_envs,), interpolation_steps, dtype=torch.long, device=device)
 
-    def value(self, steps_ahead: Union[int, torch.Tensor] = 0, env_ids: Optional[torch.Tensor] = None) -> torch.Tensor:
+    def value(self, steps_ahead: int | torch.Tensor = 0, env_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Command some steps from now, (num_envs or len(env_ids), 3).
 
         Args:
@@ -63,7 +63,7 @@ class CommandSmoother:
         return torch.lerp(start, target, share)
 
     def set_target(
-        self, commands: torch.Tensor, env_ids: Optional[torch.Tensor] = None, steps_ahead: Union[int, torch.Tensor] = 0
+        self, commands: torch.Tensor, env_ids: torch.Tensor | None = None, steps_ahead: int | torch.Tensor = 0
     ) -> None:
         """Approach new commands, starting from the command that is (or in ``steps_ahead`` steps would be) in force.
 
@@ -73,20 +73,20 @@ class CommandSmoother:
             steps_ahead: steps from now at which the new ramp begins, one for all or one each.
         """
         start = self.value(steps_ahead, env_ids)
-        rows: Union[slice, torch.Tensor] = slice(None) if env_ids is None else env_ids
+        rows: slice | torch.Tensor = slice(None) if env_ids is None else env_ids
         self.start[rows] = start
         self.target[rows] = commands.to(self.target)
         self.elapsed[rows] = -torch.as_tensor(steps_ahead, dtype=torch.long, device=self.elapsed.device)
 
-    def reset(self, commands: torch.Tensor, env_ids: Optional[torch.Tensor] = None) -> None:
+    def reset(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Put commands (num_envs or len(env_ids), 3) in force at once."""
-        rows: Union[slice, torch.Tensor] = slice(None) if env_ids is None else env_ids
+        rows: slice | torch.Tensor = slice(None) if env_ids is None else env_ids
         self.start[rows] = commands.to(self.start)
         self.target[rows] = self.start[rows]
         self.elapsed[rows] = self.interpolation_steps
 
-    def step(self, steps: Union[int, torch.Tensor] = 1) -> torch.Tensor:
-        """Let time pass, one number of steps for all environments or one each, and return the commands (num_envs, 3)."""
+    def step(self, steps: int | torch.Tensor = 1) -> torch.Tensor:
+        """Let steps pass, one number for all environments or one each, and return the commands (num_envs, 3)."""
         self.elapsed = (self.elapsed + steps).clamp(max=self.interpolation_steps)
         return self.value()
 
@@ -105,13 +105,13 @@ class CommandSamplerCfg:
         curriculum_start: share of the ranges in use at curriculum level 0; level 1 uses all of them.
     """
 
-    lin_vel_x: Tuple[float, float] = (-0.6, 2.5)
-    lin_vel_y: Tuple[float, float] = (-0.4, 0.4)
-    ang_vel_yaw: Tuple[float, float] = (-1.0, 1.0)
+    lin_vel_x: tuple[float, float] = (-0.6, 2.5)
+    lin_vel_y: tuple[float, float] = (-0.4, 0.4)
+    ang_vel_yaw: tuple[float, float] = (-1.0, 1.0)
     standing_share: float = 0.1
     preset_share: float = 0.0
-    presets: Tuple[str, ...] = tuple(PRESETS)
-    resampling_time: Tuple[float, float] = (2.0, 6.0)
+    presets: tuple[str, ...] = tuple(PRESETS)
+    resampling_time: tuple[float, float] = (2.0, 6.0)
     curriculum_start: float = 1.0
 
     def validate(self) -> None:
@@ -149,9 +149,9 @@ class CommandSampler:
     def __init__(
         self,
         num_envs: int,
-        cfg: Optional[CommandSamplerCfg] = None,
+        cfg: CommandSamplerCfg | None = None,
         control_dt: float = 0.02,
-        device: Union[str, torch.device] = "cpu",
+        device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> None:
         self.cfg = cfg or CommandSamplerCfg()
@@ -182,7 +182,7 @@ class CommandSampler:
         self.steps_left[env_ids] = self._durations(len(env_ids))
         return self.sample(len(env_ids))
 
-    def step(self, commands: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def step(self, commands: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Let a step pass.
 
         Args:

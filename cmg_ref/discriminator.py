@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Tuple
-
 import torch
 from torch import nn
 
@@ -24,7 +22,11 @@ class MotionDiscriminator(nn.Module):
     def __init__(self, state_dim: int, hidden: int = 256) -> None:
         super().__init__()
         self.score = nn.Sequential(
-            nn.Linear(3 * state_dim, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
+            nn.Linear(3 * state_dim, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, 1),
         )
 
     @staticmethod
@@ -39,7 +41,7 @@ class MotionDiscriminator(nn.Module):
         columns = frames.unsqueeze(1) + SPACING * torch.arange(3, device=motion.device)
         return motion[rows, columns].flatten(1)
 
-    def loss(self, real: torch.Tensor, fake: torch.Tensor, gradient_penalty: float = 5.0) -> Tuple[torch.Tensor, float]:
+    def loss(self, real: torch.Tensor, fake: torch.Tensor, gradient_penalty: float = 5.0) -> tuple[torch.Tensor, float]:
         """Loss of the critic, and the share of triplets that it puts on the right side.
 
         Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
 
 import torch
 
@@ -62,7 +61,7 @@ class FootContact:
         device: device of the states.
     """
 
-    def __init__(self, robot: Robot, layout: StateLayout, fps: float, device: Optional[torch.device] = None) -> None:
+    def __init__(self, robot: Robot, layout: StateLayout, fps: float, device: torch.device | None = None) -> None:
         self.layout = layout
         self.fps = fps
         self.radius = float(robot.foot_radius)
@@ -92,7 +91,7 @@ class FootContact:
         return near * (1.0 - (lowest - start) / (end - start)).clamp(0.0, 1.0)
 
 
-def _middle_and_step(values: torch.Tensor, axis: int) -> Tuple[torch.Tensor, torch.Tensor]:
+def _middle_and_step(values: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and difference of successive frames along the time axis."""
     count = values.shape[axis] - 1
     before, after = values.narrow(axis, 0, count), values.narrow(axis, 1, count)

@@ -5,35 +5,34 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Sequence
 
 import torch
 
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.commands import CommandSmoother
+from cmg_ref.joint_matching import match_joints
 from cmg_ref.layout import StateLayout
-from cmg_ref.robot import Robot, load_g1
+from cmg_ref.motion_buffer import MotionBuffer
+from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
-from cmg_ref.stance_root import StanceRoot
-from cmg_ref.trajectory_store import NUM_POSE, MotionFrames, TrajectoryStore
+from cmg_ref.trajectory_store import NUM_POSE, MotionFrames
 
 MODES = ("pregenerated", "realtime")
 AT_END = ("regenerate", "hold")
 NUM_NEAREST = 8  # a reset draws among this many initial states that did what the command asks for
-CPU_BLOCK = 1024  # environments in a forward pass on a CPU; larger batches fall out of the cache
-ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for checkpoints without root channels
 
 
 class CMGMotionGenerator:
     """Reference motions for many environments at once.
 
     In *pregenerated* mode a reset generates ``preload_duration`` frames for the environments concerned and a step only
-    reads. In *realtime* mode a ring buffer of ``buffer_size`` frames is topped up as time passes. Both give the same motion
-    for the same commands, and in both a command may change at any step for any environments: the motion goes on from the
-    frame being shown.
+    reads. In *realtime* mode a ring buffer of ``buffer_size`` frames is topped up as time passes. Both give the same
+    motion for the same commands, and in both a command may change at any step for any environments: the motion goes on
+    from the frame being shown.
 
-    The model advances at the checkpoint's own rate; where the control rate differs, readers see the motion between two of
-    its frames (joint angles and velocities on one cubic polynomial).
+    The model advances at the checkpoint's own rate; where the control rate differs, readers see the motion between two
+    of its frames (joint angles and velocities on one cubic polynomial).
 
     A typical loop::
 
@@ -70,21 +69,21 @@ class CMGMotionGenerator:
 
     def __init__(
         self,
-        checkpoint: Optional[Union[str, Path, Checkpoint]] = None,
+        checkpoint: str | Path | Checkpoint | None = None,
         num_envs: int = 4096,
-        device: Union[str, torch.device] = "cpu",
+        device: str | torch.device = "cpu",
         mode: str = "pregenerated",
         preload_duration: int = 500,
         buffer_size: int = 100,
         control_dt: float = 0.02,
-        refill_frames: Optional[int] = 1,
+        refill_frames: int | None = 1,
         interpolation_steps: int = 25,
         at_end: str = "regenerate",
-        joint_names: Optional[Sequence[str]] = None,
+        joint_names: Sequence[str] | None = None,
         drop_joints: Sequence[str] = (),
         storage_dtype: torch.dtype = torch.float32,
         seed: int = 0,
-        robot: Optional[Robot] = None,
+        robot: Robot | None = None,
     ) -> None:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         _check_arguments(mode, at_end, num_envs, preload_duration, buffer_size, control_dt, refill_frames)
@@ -96,17 +95,17 @@ class CMGMotionGenerator:
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self._frames_per_step = self.checkpoint.fps * control_dt
         self._same_rate = abs(self._frames_per_step - 1.0) < 1e-6
-        self._stance_root: Optional[StanceRoot] = None
-        if not self.checkpoint.layout.has_root:
-            self._stance_root = StanceRoot(robot or load_g1(), self.device)
-        self.joint_names, self._joint_columns = _match_joints(self.checkpoint.joint_names, joint_names, drop_joints, self.device)
+        self.joint_names, self._joint_columns = match_joints(
+            self.checkpoint.joint_names, joint_names, drop_joints, self.device
+        )
         self.smoother = CommandSmoother(num_envs, interpolation_steps, self.device)
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
         self._generator = torch.Generator(device=self.device).manual_seed(seed)
         self._initial_states = self.checkpoint.initial_states.to(self.device)
         self._initial_commands = self.checkpoint.initial_commands.to(self.device)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
-        self._dtype = storage_dtype
+        self._storage_dtype, self._robot = storage_dtype, robot
+        self._current: tuple[torch.Tensor, torch.Tensor] | None = None
         self._longest_future = 0
         self._shown = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         self._share = torch.zeros(num_envs, dtype=torch.float64, device=self.device)
@@ -115,7 +114,7 @@ class CMGMotionGenerator:
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def get_motion(self, env_ids: Optional[torch.Tensor] = None) -> Tuple[torch.Tensor, torch.Tensor]:
+    def get_motion(self, env_ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles [rad] and velocities [rad/s] shown now, each (num_envs or len(env_ids), num_joints)."""
         states = self._now()[0]
         if env_ids is not None:
@@ -125,11 +124,11 @@ class CMGMotionGenerator:
             return dof_pos[:, self._joint_columns], dof_vel[:, self._joint_columns]
         return dof_pos, dof_vel
 
-    def get_frames(self, env_ids: Optional[torch.Tensor] = None) -> MotionFrames:
+    def get_frames(self, env_ids: torch.Tensor | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
         states, poses = self._now()
         following = self._read(self._shown + 1, self._share)[0]
-        frames = self._ordered(self._store.motion(states, poses, following))
+        frames = self._ordered(self._buffer.store.motion(states, poses, following))
         return frames if env_ids is None else frames.select(env_ids)
 
     @property
@@ -143,7 +142,7 @@ class CMGMotionGenerator:
         """Smoothed commands in force, (num_envs, 3)."""
         return self.smoother.value()
 
-    def future(self, steps: Union[int, Sequence[int]]) -> MotionFrames:
+    def future(self, steps: int | Sequence[int]) -> MotionFrames:
         """What will be shown if no command changes.
 
         Args:
@@ -159,8 +158,9 @@ class CMGMotionGenerator:
         furthest = self.max_future_steps
         if not offsets or min(offsets) < 0 or max(offsets) > furthest:
             raise ValueError(
-                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and a buffer of {self._store.capacity} "
-                f"frames, got {steps}; a larger {'buffer_size' if self.mode == 'realtime' else 'preload_duration'} reaches further"
+                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and a buffer of "
+                f"{self._buffer.store.capacity} frames, got {steps}; a larger "
+                f"{'buffer_size' if self.mode == 'realtime' else 'preload_duration'} reaches further"
             )
         self._longest_future = max(self._longest_future, math.ceil(max(offsets) * self._frames_per_step) + 1)
         if self.mode == "pregenerated" and self._steps_to_end <= self._longest_future:
@@ -173,12 +173,12 @@ class CMGMotionGenerator:
             frames, share = self._shown.unsqueeze(1) + times.floor().long(), times - times.floor()
         states, poses = self._read(frames, share)
         following = self._read(frames + 1, share)[0]
-        return self._ordered(self._store.motion(states, poses, following))
+        return self._ordered(self._buffer.store.motion(states, poses, following))
 
     @property
     def max_future_steps(self) -> int:
         """Furthest control step that :meth:`future` can be asked for."""
-        frames = self._store.capacity - 4 if self.mode == "pregenerated" else self._full - self._refill - 2
+        frames = self._buffer.store.capacity - 4 if self.mode == "pregenerated" else self._full - self._refill - 2
         return max(0, int(frames / self._frames_per_step))
 
     # Time -------------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class CMGMotionGenerator:
         started = time.perf_counter()
         self._current = None
         if self._same_rate:
-            passed: Union[int, torch.Tensor] = 1
+            passed: int | torch.Tensor = 1
         else:
             clock = self._share + self._frames_per_step
             # A clock that should stand at a whole frame may fall short of it by rounding.
@@ -211,18 +211,17 @@ class CMGMotionGenerator:
 
     def reset(
         self,
-        env_ids: Optional[torch.Tensor] = None,
-        init_motion: Optional[Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]] = None,
-        commands: Optional[torch.Tensor] = None,
-        root_pose: Optional[torch.Tensor] = None,
+        env_ids: torch.Tensor | None = None,
+        init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
+        commands: torch.Tensor | None = None,
+        root_pose: torch.Tensor | None = None,
     ) -> None:
         """Begin new motions; all other environments are left exactly as they are.
 
         Args:
             env_ids: environments to reset, (n,); all by default.
             init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the order
-                of ``joint_names``, each (n, num_joints), whose root is taken from the nearest initial state. By default
-                one of the checkpoint's initial states that did what the command asks for.
+                of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default one of the checkpoint's initial states that did what the command asks for.
             commands: commands (n, 3) of vx, vy [m/s], yaw rate [rad/s]; the ones in force are kept by default.
             root_pose: x, y [m] and heading [rad] to start at, (n, 3); zero by default.
 
@@ -246,13 +245,10 @@ class CMGMotionGenerator:
         self.smoother.set_target(targets, rows)
         self._shown[rows] = 0
         self._share[rows] = 0.0
-        self._tail_state[rows] = states
-        self._tail_pose[rows] = poses
-        self._written[rows] = 1
-        self._store.write(torch.zeros_like(rows), self._with_root(states), poses, rows)
+        self._buffer.restart(rows, states, poses)
         self._extend_fully(rows if env_ids is not None else None)
 
-    def update_commands(self, commands: torch.Tensor, env_ids: Optional[torch.Tensor] = None) -> None:
+    def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Give new commands; the motion goes on from the frame being shown, and frames planned beyond it are replaced.
 
         Environments whose command does not change are left alone.
@@ -271,11 +267,7 @@ class CMGMotionGenerator:
         ahead = (self._share[rows] > 0).long()  # Between two frames the later one is already on show.
         base = self._shown[rows] + ahead
         self.smoother.set_target(targets, rows, ahead)
-        states, poses = self._store.read(base, rows)
-        model_layout = self.checkpoint.layout
-        self._tail_state[rows] = states[:, : model_layout.size] if not model_layout.has_root else states
-        self._tail_pose[rows] = poses
-        self._written[rows] = base + 1
+        self._buffer.truncate(rows, base)
         self._extend_fully(rows)
 
     def switch_mode(self, mode: str) -> None:
@@ -284,21 +276,18 @@ class CMGMotionGenerator:
             raise ValueError(f"mode must be one of {MODES}, got '{mode}'")
         if mode == self.mode:
             return
-        states, poses = self._store.read(torch.stack((self._shown, self._shown + 1), dim=1))
+        states, poses = self._buffer.store.read(torch.stack((self._shown, self._shown + 1), dim=1))
         self._allocate(mode)
-        between = self._share > 0
+        rows = torch.arange(self.num_envs, device=self.device)
+        self._buffer.restart(rows, states[:, 0, : self.checkpoint.layout.size], poses[:, 0])
         self._shown.zero_()
         for frame in (0, 1):
-            self._store.write(torch.full_like(self._shown, frame), states[:, frame], poses[:, frame])
-        last = between.long()
-        rows = torch.arange(self.num_envs, device=self.device)
-        model_size = self.checkpoint.layout.size
-        self._tail_state = states[rows, last][:, :model_size].contiguous()
-        self._tail_pose = poses[rows, last].contiguous()
-        self._written = last + 1
+            self._buffer.store.write(torch.full_like(rows, frame), states[:, frame], poses[:, frame])
+        # Between two frames the later one is on show too, so generation goes on from it.
+        self._buffer.truncate(rows, (self._share > 0).long())
         self._extend_fully(None)
 
-    def get_performance_stats(self) -> Dict[str, Any]:
+    def get_performance_stats(self) -> dict[str, Any]:
         """Counters since construction: frames, seconds, memory, and how often the guard and the command range acted."""
         frames = self.rollout.frame_count
         return {
@@ -309,7 +298,7 @@ class CMGMotionGenerator:
             "frames_per_second": frames / self._generation_seconds if self._generation_seconds > 0 else 0.0,
             "advance_calls": self._advance_calls,
             "mean_advance_ms": 1e3 * self._advance_seconds / max(1, self._advance_calls),
-            "memory_bytes": self._store.num_bytes,
+            "memory_bytes": self._buffer.store.num_bytes,
             "guard_share": float(self.rollout.guard_count) / max(1, frames),
             "commands_clamped_share": float((self.command_excess > 0).any(dim=1).float().mean()),
             "largest_command_excess": self.command_excess.amax(dim=0).tolist(),
@@ -321,20 +310,16 @@ class CMGMotionGenerator:
         """Make the store of a mode."""
         self.mode = mode
         capacity = self.preload_duration if mode == "pregenerated" else self.buffer_size
-        self._store = TrajectoryStore(
-            self.num_envs, capacity, self.layout, self.checkpoint.fps, self.device, self._dtype
+        self._buffer = MotionBuffer(
+            self.checkpoint, self.rollout, self.num_envs, capacity, self._storage_dtype, self._robot
         )
-        # Frames kept beyond the shown one: its successor and a margin for clocks between frames stay untouched.
+        # The shown frame, its successor and one more for clocks between frames must not be overwritten.
         self._full = capacity - 3
-        self._refill = self.refill_frames if self.refill_frames is not None else max(1, capacity // 2)
+        self._refill = self.refill_frames if self.refill_frames is not None else capacity // 2
         self._owed = 0.0
         self._steps_to_end = self._full
-        self._written = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
-        self._tail_state = torch.zeros(self.num_envs, self.checkpoint.layout.size, device=self.device)
-        self._tail_pose = torch.zeros(self.num_envs, NUM_POSE, device=self.device)
-        self._current: Optional[Tuple[torch.Tensor, torch.Tensor]] = None
 
-    def _extend_fully(self, env_ids: Optional[torch.Tensor]) -> None:
+    def _extend_fully(self, env_ids: torch.Tensor | None) -> None:
         """Generate up to the common horizon for environments that hold nothing beyond the shown frame."""
         self._current = None
         if self.mode == "realtime":
@@ -343,89 +328,38 @@ class CMGMotionGenerator:
             self._extend(env_ids, self._full)
             self._steps_to_end = min(self._steps_to_end, self._full) if env_ids is not None else self._full
 
-    def _extend(self, env_ids: Optional[torch.Tensor], count: int) -> None:
+    def _extend(self, env_ids: torch.Tensor | None, count: int) -> None:
         """Generate ``count`` more frames for some environments, (n,), or for all."""
         started = time.perf_counter()
-        if self.device.type == "cpu" and (env_ids is None or len(env_ids) > CPU_BLOCK):
-            rows = torch.arange(self.num_envs) if env_ids is None else env_ids
-            for block in rows.split(CPU_BLOCK):
-                self._extend_block(block, count)
-        else:
-            self._extend_block(env_ids, count)
+        self._buffer.extend(env_ids, count, self.smoother, self._shown)
         self._generation_seconds += time.perf_counter() - started
-
-    def _extend_block(self, env_ids: Optional[torch.Tensor], count: int) -> None:
-        rows: Union[slice, torch.Tensor] = slice(None) if env_ids is None else env_ids
-        state, pose, written = self._tail_state[rows], self._tail_pose[rows], self._written[rows]
-        shown = self._shown[rows]
-        for offset in range(count):
-            frame = written + offset
-            following = self.rollout.advance(state, self.smoother.value(frame - shown, env_ids))
-            if self._stance_root is None:
-                pose = self._store.integrate(pose, state, following)
-                self._store.write(frame, following, pose, env_ids)
-            else:
-                self._store.write(frame, self._with_root(following), pose, env_ids)
-            state = following
-        if self._stance_root is not None:
-            pose = self._fill_root(written, count, env_ids)
-        self._tail_state[rows] = state
-        self._tail_pose[rows] = pose
-        self._written[rows] = written + count
-
-    def _with_root(self, states: torch.Tensor) -> torch.Tensor:
-        """States with room for the root channels that the checkpoint lacks; upright until they are filled in."""
-        if self.checkpoint.layout.has_root:
-            return states
-        full = states.new_zeros(len(states), self.layout.size)
-        full[:, : states.shape[1]] = states
-        full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
-        return full
-
-    def _fill_root(self, first: torch.Tensor, count: int, env_ids: Optional[torch.Tensor]) -> torch.Tensor:
-        """Tell the root of ``count`` new frames from the stance foot; returns the last pose (n, 3)."""
-        assert self._stance_root is not None
-        context = min(ROOT_CONTEXT, self._store.capacity - count)
-        oldest = (first - context).clamp(min=0)
-        # Environments with fewer stored frames repeat their first one: a standing start.
-        frames = torch.maximum(
-            first.unsqueeze(1) + torch.arange(-context, count, device=self.device), oldest.unsqueeze(1)
-        )  # (n, context + count)
-        states, poses = self._store.read(frames, env_ids)
-        states = self._stance_root.complete(states, self.layout, self.checkpoint.fps)
-        pose = poses[:, context - 1]
-        for offset in range(count):
-            column = context + offset
-            pose = self._store.integrate(pose, states[:, column - 1], states[:, column])
-            self._store.write(frames[:, column], states[:, column], pose, env_ids)
-        return pose
 
     def _serve_ends(self) -> None:
         """Extend the environments that have come to the end of their frames. Rare, so it may wait for the device."""
-        remaining = self._written - 1 - self._shown
+        remaining = self._buffer.written - 1 - self._shown
         if self.at_end == "regenerate":
             due = (remaining <= self._longest_future + 1).nonzero().squeeze(1)
             if len(due) > 0:
                 self._extend(due, self._full - self._longest_future - 2)
-                remaining = self._written - 1 - self._shown
+                remaining = self._buffer.written - 1 - self._shown
         self._steps_to_end = int(remaining[remaining > 0].min()) if bool((remaining > 0).any()) else self._full
 
-    def _now(self) -> Tuple[torch.Tensor, torch.Tensor]:
+    def _now(self) -> tuple[torch.Tensor, torch.Tensor]:
         """States (num_envs, size) and poses (num_envs, 3) shown now."""
         if self._current is None:
             self._current = self._read(self._shown, self._share)
         return self._current
 
-    def _read(self, frames: torch.Tensor, share: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def _read(self, frames: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States and poses at frame indices (num_envs, ...) plus a share of the way to the next."""
         if self.mode == "pregenerated":
-            last = self._written.view(-1, *[1] * (frames.ndim - 1)) - 1
+            last = self._buffer.written.view(-1, *[1] * (frames.ndim - 1)) - 1
             past = frames >= last
             frames = torch.minimum(frames, last)
-        states, poses = self._store.read(frames)
+        states, poses = self._buffer.store.read(frames)
         if not self._same_rate:
             following = frames + 1 if self.mode == "realtime" else torch.minimum(frames + 1, last)
-            states, poses = self._store.interpolate((states, poses), self._store.read(following), share)
+            states, poses = self._buffer.store.interpolate((states, poses), self._buffer.store.read(following), share)
         if self.mode == "pregenerated" and self.at_end == "hold":
             moving = (~past).unsqueeze(-1).to(states.dtype)
             for channel in ("dof_vel", "root_lin_vel_h", "root_yaw_rate"):
@@ -439,8 +373,8 @@ class CMGMotionGenerator:
         return frames
 
     def _initial(
-        self, commands: torch.Tensor, init_motion: Optional[Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]]
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        self, commands: torch.Tensor, init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, state_dim) to start from and the commands (n, 3) they were doing."""
         scale = 2.0 / (self.rollout.model.command_max - self.rollout.model.command_min)
         distance = torch.cdist(commands * scale, self._initial_commands * scale)  # (n, num_initial_states)
@@ -456,7 +390,9 @@ class CMGMotionGenerator:
             states = self._checked(init_motion, (len(commands), size), "init_motion").float()
         else:
             states = states.clone()
-            columns = self._joint_columns if self._joint_columns is not None else torch.arange(num_joints, device=self.device)
+            columns = (
+                self._joint_columns if self._joint_columns is not None else torch.arange(num_joints, device=self.device)
+            )
             for values, channel in zip(init_motion, ("dof_pos", "dof_vel")):
                 values = self._checked(values, (len(commands), num_joints), f"init_motion {channel}").float()
                 states[:, self.layout[channel].start + columns] = values
@@ -468,7 +404,7 @@ class CMGMotionGenerator:
         self.command_excess[rows] = (commands.float() - clamped).abs()
         return clamped
 
-    def _checked(self, values: torch.Tensor, shape: Tuple[int, ...], name: str) -> torch.Tensor:
+    def _checked(self, values: torch.Tensor, shape: tuple[int, ...], name: str) -> torch.Tensor:
         """Values of the right shape on the right device; on a CPU, where it costs no waiting, also finite."""
         if tuple(values.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
@@ -485,7 +421,7 @@ def _check_arguments(
     preload_duration: int,
     buffer_size: int,
     control_dt: float,
-    refill_frames: Optional[int],
+    refill_frames: int | None,
 ) -> None:
     """Raise a ValueError that names the first impossible argument of the generator."""
     if mode not in MODES:
@@ -495,26 +431,10 @@ def _check_arguments(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if preload_duration < 8 or buffer_size < 8:
-        raise ValueError(f"preload_duration and buffer_size must be at least 8, got {preload_duration} and {buffer_size}")
+        raise ValueError(
+            f"preload_duration and buffer_size must be at least 8, got {preload_duration} and {buffer_size}"
+        )
     if not 0.0 < control_dt <= 0.1:
         raise ValueError(f"control_dt must lie in (0, 0.1] s, got {control_dt}")
     if refill_frames is not None and not 1 <= refill_frames <= buffer_size // 2:
         raise ValueError(f"refill_frames must lie in 1 to buffer_size / 2 = {buffer_size // 2}, got {refill_frames}")
-
-
-def _match_joints(
-    available: Sequence[str], wanted: Optional[Sequence[str]], dropped: Sequence[str], device: torch.device
-) -> Tuple[Tuple[str, ...], Optional[torch.Tensor]]:
-    """Names in the order asked for and their columns, None for the checkpoint's own order."""
-    if wanted is None:
-        wanted = [name for name in available if name not in set(dropped)]
-    missing = [name for name in wanted if name not in available]
-    extra = [name for name in available if name not in wanted and name not in dropped]
-    unknown = [name for name in dropped if name not in available]
-    if missing or unknown:
-        raise ValueError(f"the checkpoint has no joint '{(missing + unknown)[0]}'; it has {', '.join(available)}")
-    if extra:
-        raise ValueError(f"the checkpoint's joint '{extra[0]}' is not asked for; name it in drop_joints to leave it out")
-    if tuple(wanted) == tuple(available):
-        return tuple(available), None
-    return tuple(wanted), torch.tensor([list(available).index(name) for name in wanted], device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, Tuple
+from typing import Iterator, Mapping
 
 import torch
 
@@ -33,13 +33,13 @@ class StateLayout:
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
-        self.sizes: Dict[str, int] = dict(sizes)
+        self.sizes: dict[str, int] = dict(sizes)
         for name, size in self.sizes.items():
             if size < 1:
                 raise ValueError(f"state layout: channel '{name}' has {size} columns")
         if list(self.sizes)[:2] != ["dof_pos", "dof_vel"] or self.sizes["dof_pos"] != self.sizes["dof_vel"]:
             raise ValueError("state layout: must begin with 'dof_pos' and 'dof_vel' of the same size")
-        self._slices: Dict[str, slice] = {}
+        self._slices: dict[str, slice] = {}
         start = 0
         for name, size in self.sizes.items():
             self._slices[name] = slice(start, start + size)
@@ -92,15 +92,15 @@ class StateLayout:
         """Channels as ``name(size)`` joined by bars."""
         return "StateLayout(" + " | ".join(f"{name}({size})" for name, size in self.sizes.items()) + ")"
 
-    def split(self, state: torch.Tensor) -> Dict[str, torch.Tensor]:
+    def split(self, state: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of the channels of ``state`` (..., size)."""
         if state.shape[-1] != self.size:
             raise ValueError(f"state layout: expected {self.size} columns, got {state.shape[-1]}")
         return {name: state[..., columns] for name, columns in self._slices.items()}
 
-    def column_names(self, joint_names: Tuple[str, ...]) -> List[str]:
+    def column_names(self, joint_names: tuple[str, ...]) -> list[str]:
         """A readable name for each column, for messages and plots."""
-        names: List[str] = []
+        names: list[str] = []
         for channel, size in self.sizes.items():
             if channel in ("dof_pos", "dof_vel"):
                 names += [f"{channel}[{joint}]" for joint in joint_names]
@@ -108,11 +108,11 @@ class StateLayout:
                 names += [channel] if size == 1 else [f"{channel}[{axis}]" for axis in "xyz"[:size]]
         return names
 
-    def to_json(self) -> List[Dict[str, object]]:
+    def to_json(self) -> list[dict[str, object]]:
         """A JSON-ready description, ``[{"name": ..., "size": ...}, ...]``."""
         return [{"name": name, "size": size} for name, size in self.sizes.items()]
 
     @classmethod
-    def from_json(cls, channels: List[Dict[str, object]]) -> StateLayout:
+    def from_json(cls, channels: list[dict[str, object]]) -> StateLayout:
         """The layout described by :meth:`to_json`."""
         return cls({str(channel["name"]): int(str(channel["size"])) for channel in channels})

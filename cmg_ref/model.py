@@ -1,15 +1,15 @@
-"""The Conditional Motion Generator: a mixture of experts that predicts the next motion state from this one and a command.
+"""The Conditional Motion Generator: a mixture of experts that predicts the next motion state.
 
 A gate network blends the weights of ``num_experts`` experts, the same blend in every layer. Blending weights per sample
 would need a weight matrix for each environment (17 GB at 4096 environments); since
-``sum_e c_e (x W_e + b_e) = [c_1 x, ..., c_E x] [W_1; ...; W_E] + c B`` one matrix product with the stacked experts gives the
-same numbers.
+``sum_e c_e (x W_e + b_e) = [c_1 x, ..., c_E x] [W_1; ...; W_E] + c B`` one matrix product with the stacked experts
+gives the same numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +50,7 @@ class CMGConfig:
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"CMGConfig.prediction must be one of {PREDICTIONS}, got '{self.prediction}'")
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The fields as a JSON-ready dictionary."""
         return asdict(self)
 
@@ -62,13 +62,13 @@ class _MixedPrecisionLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 (torch's context has no public type)
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         x_half, weight_half = x.to(torch.bfloat16), weight.to(torch.bfloat16)
         ctx.save_for_backward(x_half, weight_half)
         return (x_half @ weight_half).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x_half, weight_half = ctx.saved_tensors
         grad_half = grad_outputs[0].to(torch.bfloat16)
         return (grad_half @ weight_half.t()).to(grad_outputs[0].dtype), (x_half.t() @ grad_half).float()
@@ -127,6 +127,14 @@ class CMG(nn.Module):
         change_std: unit of the predicted change of each channel, (state_dim,).
         state_min, state_max: range the state is held in, (state_dim,).
     """
+
+    motion_mean: torch.Tensor
+    motion_std: torch.Tensor
+    command_min: torch.Tensor
+    command_max: torch.Tensor
+    change_std: torch.Tensor
+    state_min: torch.Tensor
+    state_max: torch.Tensor
 
     def __init__(self, config: CMGConfig, layout: StateLayout, fps: float) -> None:
         super().__init__()
@@ -192,7 +200,3 @@ class CMG(nn.Module):
     def clamp_command(self, command: torch.Tensor) -> torch.Tensor:
         """The command held inside the trained range."""
         return torch.minimum(torch.maximum(command, self.command_min), self.command_max)
-
-    def buffer_names(self) -> List[str]:
-        """Names of the statistics that travel with the weights."""
-        return [name for name, _ in self.named_buffers()]

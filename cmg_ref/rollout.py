@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple, Union
-
 import torch
 
 from cmg_ref.layout import StateLayout
@@ -23,7 +21,7 @@ class Rollout:
         frame_count: frames generated since construction.
     """
 
-    def __init__(self, model: CMG, device: Union[str, torch.device] = "cpu") -> None:
+    def __init__(self, model: CMG, device: str | torch.device = "cpu") -> None:
         self.model = model.to(device).eval()
         self.layout = model.layout
         self.fps = model.fps
@@ -49,9 +47,7 @@ class Rollout:
         return guarded
 
     @torch.no_grad()
-    def generate(
-        self, initial: torch.Tensor, commands: torch.Tensor, out: Optional[torch.Tensor] = None
-    ) -> torch.Tensor:
+    def generate(self, initial: torch.Tensor, commands: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Roll motions out.
 
         Args:
@@ -75,9 +71,9 @@ def integrate_root(
     states: torch.Tensor,
     layout: StateLayout,
     fps: float,
-    root_xy: Optional[torch.Tensor] = None,
-    yaw: Optional[torch.Tensor] = None,
-) -> Tuple[torch.Tensor, torch.Tensor]:
+    root_xy: torch.Tensor | None = None,
+    yaw: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """World pose of the root from the root channels.
 
     Position and heading are integrated by the trapezoidal rule, height and tilt are taken as they are.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
-
 import torch
 
 from cmg_ref.layout import StateLayout
@@ -12,7 +10,7 @@ from cmg_ref.robot import Robot
 from cmg_ref.window_sampler import WindowSampler
 
 # Joints that hardly move (wrists, waist roll) would otherwise weigh as much as the knees.
-SMALLEST_STD: Dict[str, float] = {
+SMALLEST_STD: dict[str, float] = {
     "dof_pos": 0.05,
     "dof_vel": 0.3,
     "root_height": 0.01,
@@ -20,7 +18,7 @@ SMALLEST_STD: Dict[str, float] = {
     "root_lin_vel_h": 0.05,
     "root_yaw_rate": 0.1,
 }
-CHANNEL_WEIGHT: Dict[str, float] = {
+CHANNEL_WEIGHT: dict[str, float] = {
     "dof_pos": 1.0,
     "dof_vel": 0.35,
     "root_height": 2.0,
@@ -36,8 +34,8 @@ def set_statistics(
     model: CMG,
     sampler: WindowSampler,
     robot: Robot,
-    command_min: Tuple[float, float, float],
-    command_max: Tuple[float, float, float],
+    command_min: tuple[float, float, float],
+    command_max: tuple[float, float, float],
 ) -> torch.Tensor:
     """Fill the model's buffers from the sampler's windows, velocity-balanced and mirrored.
 
@@ -73,6 +71,6 @@ def channel_weights(layout: StateLayout) -> torch.Tensor:
     return per_column(layout, CHANNEL_WEIGHT)
 
 
-def per_column(layout: StateLayout, values: Dict[str, float]) -> torch.Tensor:
+def per_column(layout: StateLayout, values: dict[str, float]) -> torch.Tensor:
     """A value per channel spread over its columns, (state_dim,)."""
     return torch.cat([torch.full((layout.sizes[name],), values[name]) for name in layout])

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import torch
 from torch import distributed
@@ -22,6 +22,8 @@ from cmg_ref.robot import Robot
 from cmg_ref.statistics import channel_weights, set_statistics
 from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
+
+SKIP_FACTOR = 10.0  # steps whose gradient is this many times the usual norm are left out
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,20 @@ class TrainConfig:
     iterations: int = 6000
     batch_size: int = 512
     horizon_start: int = 4
-    horizon_end: int = 64
+    horizon_end: int = 48
     horizon_growth: float = 0.4
     still_share: float = 0.05
     free_share: float = 0.3
     free_after: int = 12
-    learning_rate: float = 1e-3
+    learning_rate: float = 6e-4
     final_learning_rate: float = 1e-5
     warm_up: int = 100
     gradient_clip: float = 1.0
     input_noise: float = 0.15
     average_decay: float = 0.997
     balance: float = 0.5
-    command_min: Tuple[float, float, float] = (-0.8, -0.6, -1.3)
-    command_max: Tuple[float, float, float] = (3.2, 0.6, 1.3)
+    command_min: tuple[float, float, float] = (-0.8, -0.6, -1.3)
+    command_max: tuple[float, float, float] = (3.2, 0.6, 1.3)
     mixed_precision: bool = True
     validate_every: int = 250
     save_every: int = 100
@@ -82,7 +84,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"TrainConfig.{name} must be at least 1, got {getattr(self, name)}")
         if self.horizon_end < self.horizon_start:
-            raise ValueError(f"TrainConfig.horizon_end ({self.horizon_end}) is below horizon_start ({self.horizon_start})")
+            raise ValueError(
+                f"TrainConfig.horizon_end ({self.horizon_end}) is below horizon_start ({self.horizon_start})"
+            )
         if self.free_after < 2 * SPACING + 2:
             raise ValueError(f"TrainConfig.free_after must be at least {2 * SPACING + 2}, got {self.free_after}")
         if not 0.0 <= self.still_share + self.free_share < 1.0 or min(self.still_share, self.free_share) < 0.0:
@@ -90,7 +94,7 @@ class TrainConfig:
         self.model.validate()
 
     @classmethod
-    def from_json(cls, fields: Dict[str, Any]) -> TrainConfig:
+    def from_json(cls, fields: dict[str, Any]) -> TrainConfig:
         """The configuration saved with a run; raises TypeError on an unknown field."""
         fields = dict(fields, model=CMGConfig(**fields["model"]), weights=LossWeights(**fields["weights"]))
         fields.update({name: tuple(fields[name]) for name in ("command_min", "command_max")})
@@ -120,6 +124,7 @@ class Trainer:
         device: device to train on.
         rank: index of this process among ``world_size`` processes of ``torch.distributed``.
         world_size: number of processes; each takes its share of the batch.
+        initial: checkpoint whose weights a new run starts from; statistics are measured anew on the dataset.
 
     Raises:
         ValueError: impossible settings, or joints of dataset and robot differ.
@@ -134,6 +139,7 @@ class Trainer:
         device: torch.device,
         rank: int = 0,
         world_size: int = 1,
+        initial: Checkpoint | None = None,
     ) -> None:
         config.validate()
         if tuple(dataset.joint_names) != tuple(robot.joint_names):
@@ -146,6 +152,9 @@ class Trainer:
             dataset, robot, config.horizon_end + 1, config.command_min, config.command_max, config.balance
         )
         model = CMG(config.model, dataset.layout, dataset.fps)
+        if initial is not None:
+            _check_initial(initial, model, dataset)
+            model.load_state_dict(initial.model.state_dict())
         acceleration_limit = set_statistics(model, self.sampler, robot, config.command_min, config.command_max)
         self.objective = RollOutObjective(
             model.to(device),
@@ -159,15 +168,15 @@ class Trainer:
         self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
         self.critic = MotionDiscriminator(dataset.layout.size).to(device)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=1e-4, betas=(0.5, 0.99))
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=5e-5, betas=(0.5, 0.99))
         rows = config.batch_size // world_size
         self.num_still, self.num_free = round(rows * config.still_share), round(rows * config.free_share)
         self.num_rows = rows
         self.free_states = self.sampler.sample(self.num_free, self.generator)[0][:, 0]
         self.free_commands = torch.zeros(self.num_free, 3)
         self.validation = Validation(dataset, robot, config.command_min, config.command_max)
-        self.iteration, self.best_score = 0, float("inf")
-        self.history: List[Dict[str, float]] = []
+        self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
+        self.history: list[dict[str, float]] = []
         if (self.run_dir / "training_state.pt").is_file():
             self._restore()
         self.parallel: torch.nn.Module = self.objective
@@ -175,7 +184,7 @@ class Trainer:
         if world_size > 1:
             self.parallel = DistributedDataParallel(self.objective, broadcast_buffers=False)
 
-    def train_step(self) -> Dict[str, float]:
+    def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the unweighted loss terms."""
         config = self.config
         rate = config.learning_rate_at(self.iteration)
@@ -188,22 +197,25 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        if not bool(torch.isfinite(norm)):
-            raise FloatingPointError(f"gradient is not finite at iteration {self.iteration}")
-        self.optimizer.step()
+        # A gradient far above the usual (or not finite) comes from a roll-out that ran away; its direction is noise.
+        skipped = not float(norm) <= SKIP_FACTOR * self.typical_norm
+        if not skipped:
+            self.optimizer.step()
+        self.typical_norm += 0.02 * (min(float(norm), 2.0 * self.typical_norm) - self.typical_norm)
         decay = min(config.average_decay, (1.0 + self.iteration) / (10.0 + self.iteration))
         with torch.no_grad():
             for name, value in self.model.named_parameters():
                 self.average[name].lerp_(value, 1.0 - decay)
         report = {name: float(value) for name, value in terms.items()}
-        report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon), gradient_norm=float(norm))
+        report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon))
+        report.update(gradient_norm=float(norm), skipped=float(skipped))
         if free_rows:
             self.free_states = states[-free_rows:, -1].detach().cpu()
             report["critic_right"] = self._critic_step(states[-free_rows:].detach(), batch)
         self.iteration += 1
         return report
 
-    def _batch(self, horizon: int) -> Tuple[Batch, int]:
+    def _batch(self, horizon: int) -> tuple[Batch, int]:
         """The input of one step and its number of free rows."""
         config, generator = self.config, self.generator
         free_rows = self.num_free if horizon >= config.free_after else 0
@@ -222,9 +234,9 @@ class Trainer:
             commands=torch.cat(command_rows).to(self.device),
             targets=states[:, 1 : horizon + 1].to(self.device),
             num_still=self.num_still,
-            critic_frames=torch.randint(
-                max(1, horizon - 2 * SPACING), (free_rows,), generator=generator
-            ).to(self.device),
+            critic_frames=torch.randint(max(1, horizon - 2 * SPACING), (free_rows,), generator=generator).to(
+                self.device
+            ),
         )
         return batch, free_rows
 
@@ -279,7 +291,7 @@ class Trainer:
         model.load_state_dict({**self.model.state_dict(), **self.average})
         return model.cpu().eval().requires_grad_(False)
 
-    def validate(self) -> Dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Measure the averaged model; save it as the best one if its score is the lowest so far."""
         model = self.averaged_model()
         report = self.validation.run(model)
@@ -291,7 +303,7 @@ class Trainer:
             save_checkpoint(checkpoint, self.run_dir / "best.safetensors")
         return report
 
-    def _checkpoint(self, model: CMG, report: Dict[str, float]) -> Checkpoint:
+    def _checkpoint(self, model: CMG, report: dict[str, float]) -> Checkpoint:
         states, commands = self.validation.initial_bank(model, self.sampler)
         return Checkpoint(
             model=model,
@@ -311,6 +323,7 @@ class Trainer:
             "config": json.dumps(asdict(self.config)),
             "iteration": self.iteration,
             "best_score": self.best_score,
+            "typical_norm": self.typical_norm,
             "history": self.history,
             "model": self.model.state_dict(),
             "average": self.average,
@@ -326,7 +339,7 @@ class Trainer:
             torch.save(state, str(temporary))
             os.replace(str(temporary), str(self.run_dir / "training_state.pt"))
 
-    def _all_ranks(self, tensor: torch.Tensor) -> List[torch.Tensor]:
+    def _all_ranks(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The tensors of every process, in order of rank."""
         if self.world_size == 1:
             return [tensor]
@@ -344,6 +357,7 @@ class Trainer:
         if len(state["generators"]) != self.world_size:
             raise ValueError(f"{path}: saved by {len(state['generators'])} processes, resumed by {self.world_size}")
         self.iteration, self.best_score, self.history = state["iteration"], state["best_score"], state["history"]
+        self.typical_norm = state["typical_norm"]
         self.model.load_state_dict(state["model"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.critic.load_state_dict(state["critic"])
@@ -354,7 +368,17 @@ class Trainer:
         self.free_commands = state["free_commands"][self.rank]
 
 
-def read_saved_config(run_dir: Path) -> Optional[TrainConfig]:
+def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> None:
+    """Raise a ValueError that says in what a checkpoint differs from the model to be trained."""
+    if initial.model.config != model.config:
+        raise ValueError(f"the initial checkpoint has {initial.model.config}, the run is to have {model.config}")
+    if initial.layout != model.layout or initial.joint_names != tuple(dataset.joint_names):
+        raise ValueError("the initial checkpoint has other state channels or joints than the dataset")
+    if initial.fps != dataset.fps:
+        raise ValueError(f"the initial checkpoint runs at {initial.fps} fps, the dataset at {dataset.fps}")
+
+
+def read_saved_config(run_dir: Path) -> TrainConfig | None:
     """The configuration of a run that was begun in ``run_dir``, or None."""
     path = Path(run_dir) / "training_state.pt"
     if not path.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Optional, Tuple, Union
 
 import torch
 
@@ -56,7 +55,7 @@ class TrajectoryStore:
         capacity: int,
         layout: StateLayout,
         fps: float,
-        device: Union[str, torch.device],
+        device: str | torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.layout = layout
@@ -71,22 +70,20 @@ class TrajectoryStore:
         """Memory held by the frames [bytes]."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.states, self.poses))
 
-    def rows(self, frames: torch.Tensor, env_ids: Optional[torch.Tensor] = None) -> torch.Tensor:
+    def rows(self, frames: torch.Tensor, env_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Row of each frame index, of the shape of ``frames``, whose first axis is the environments'."""
         first = self._first_row if env_ids is None else self._first_row[env_ids]
         return first.view(-1, *[1] * (frames.ndim - 1)) + frames % self.capacity
 
     def write(
-        self, frames: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, env_ids: Optional[torch.Tensor] = None
+        self, frames: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, env_ids: torch.Tensor | None = None
     ) -> None:
         """Store one frame for each environment: indices (n,), states (n, state_dim), poses (n, 3)."""
         rows = self.rows(frames, env_ids)
         self.states.index_copy_(0, rows, states.to(self.states.dtype))
         self.poses.index_copy_(0, rows, poses)
 
-    def read(
-        self, frames: torch.Tensor, env_ids: Optional[torch.Tensor] = None
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    def read(self, frames: torch.Tensor, env_ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """States (..., state_dim) in float32 and poses (..., 3) of frame indices (...)."""
         rows = self.rows(frames, env_ids).flatten()
         shape = frames.shape
@@ -100,8 +97,8 @@ class TrajectoryStore:
         return torch.cat((poses[:, :2] + (0.5 / self.fps) * moved, heading.unsqueeze(1)), dim=1)
 
     def interpolate(
-        self, first: Tuple[torch.Tensor, torch.Tensor], second: Tuple[torch.Tensor, torch.Tensor], share: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        self, first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], share: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """States and poses between two successive frames.
 
         Joint angles and their velocities follow one cubic Hermite polynomial, so that they stay consistent; everything
@@ -125,7 +122,7 @@ class TrajectoryStore:
         return states, poses
 
     def motion(self, states: torch.Tensor, poses: torch.Tensor, next_states: torch.Tensor) -> MotionFrames:
-        """What a reader sees of states (..., state_dim) and poses (..., 3); the next frame gives the rates of height and tilt."""
+        """What a reader sees of states (..., state_dim) and poses (..., 3); the next frame gives their rates."""
         parts = self.layout.split(states)
         gravity, heading = parts["projected_gravity"], poses[..., 2]
         quat = quat_from_gravity_and_yaw(gravity, heading)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Sequence, Tuple
+from typing import Sequence
 
 import torch
 
@@ -14,7 +14,7 @@ from cmg_ref.rollout import Rollout
 from cmg_ref.window_sampler import WindowSampler
 
 # vx [m/s], vy [m/s], yaw rate [rad/s] and the error that is tolerable there
-STEADY_COMMANDS: Tuple[Tuple[float, float, float, float], ...] = (
+STEADY_COMMANDS: tuple[tuple[float, float, float, float], ...] = (
     *((vx, 0.0, 0.0, 0.10) for vx in (-0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)),
     (2.0, 0.0, 0.0, 0.15),
     (2.5, 0.0, 0.0, 0.25),
@@ -55,7 +55,7 @@ class Validation:
         self.foot_contact = FootContact(robot, dataset.layout, dataset.fps)
         self.recorded_slip = float(self.foot_contact(self.states).slip().mean())
 
-    def run(self, model: CMG) -> Dict[str, float]:
+    def run(self, model: CMG) -> dict[str, float]:
         """Measure a model on the CPU.
 
         Returns:
@@ -76,7 +76,7 @@ class Validation:
         )
         return report
 
-    def _held_out(self, model: CMG) -> Dict[str, float]:
+    def _held_out(self, model: CMG) -> dict[str, float]:
         states = Rollout(model).generate(self.states[:, 0], self.commands[:, 1:])
         recorded = self.states[:, 1:]
         pose = ((states - recorded)[:, : round(self.fps / 2)] / model.motion_std).abs().mean()
@@ -90,7 +90,7 @@ class Validation:
             "slip": float(self.foot_contact(states).slip().mean()),
         }
 
-    def _steady(self, model: CMG) -> Dict[str, float]:
+    def _steady(self, model: CMG) -> dict[str, float]:
         table = torch.tensor(STEADY_COMMANDS)  # (num_commands, 4)
         standing = self._standing_start(model)
         commands = table[:, None, :3].expand(-1, round(20 * self.fps), -1)
@@ -106,7 +106,7 @@ class Validation:
             "standing_drift": float(velocity_error[still].mean()),
         }
 
-    def _random(self, model: CMG) -> Dict[str, float]:
+    def _random(self, model: CMG) -> dict[str, float]:
         generator = torch.Generator().manual_seed(11)
         low, high = model.command_min, model.command_max
         segments = low + (high - low) * torch.rand(NUM_RANDOM, 10, 3, generator=generator)
@@ -122,7 +122,7 @@ class Validation:
         speed = self.states[:, 0, self.layout["dof_vel"]].abs().mean(dim=1) + self.commands[:, 0].abs().sum(dim=1)
         return self.states[int(speed.argmin()), 0]
 
-    def initial_bank(self, model: CMG, sampler: WindowSampler) -> Tuple[torch.Tensor, torch.Tensor]:
+    def initial_bank(self, model: CMG, sampler: WindowSampler) -> tuple[torch.Tensor, torch.Tensor]:
         """States to start from, and what they were doing: poses the model stands still in, then recorded frames.
 
         Returns:

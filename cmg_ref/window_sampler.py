@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import torch
 
@@ -21,8 +21,8 @@ class WindowSampler:
     """Windows of states and commands from the training clips, each as recorded or mirrored.
 
     Windows fall into bins of vx, vy and yaw rate. A bin is drawn with probability proportional to its number of windows
-    to the power ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Windows far outside the command
-    range are left out: they would take the place of what the model is asked to do.
+    to the power ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Windows far outside the
+    command range are left out: they would take the place of what the model is asked to do.
 
     Args:
         dataset: motion data.
@@ -66,7 +66,9 @@ class WindowSampler:
         inside = ((middle > low - margin) & (middle < high + margin)).all(dim=1)
         self.starts, middle = self.starts[inside], middle[inside]
         if len(self.starts) == 0:
-            raise ValueError(f"no window of the dataset has a command between {tuple(command_min)} and {tuple(command_max)}")
+            raise ValueError(
+                f"no window of the dataset has a command between {tuple(command_min)} and {tuple(command_max)}"
+            )
         bins = torch.round(middle / torch.tensor(VELOCITY_BIN))
         _, inverse, counts = torch.unique(bins, dim=0, return_inverse=True, return_counts=True)
         self.probabilities = counts[inverse].to(torch.float64) ** (balance - 1.0)
@@ -74,13 +76,13 @@ class WindowSampler:
         still = (speed < STILL_JOINT_SPEED) & (self.commands[self.starts].abs().amax(dim=1) < STILL_SPEED)
         self.still_starts = self.starts[still]
 
-    def sample(self, count: int, generator: torch.Generator) -> Tuple[torch.Tensor, torch.Tensor]:
+    def sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw windows.
 
         Returns:
             States (count, length, state_dim) and commands (count, length, 3).
         """
-        picks = torch.multinomial(self.probabilities, count, replacement=True, generator=generator)
+        picks = self._draw(count, generator)
         frames = self.starts[picks].unsqueeze(1) + torch.arange(self.length)  # (count, length)
         return self.states[frames], self.commands[frames]
 
@@ -94,5 +96,11 @@ class WindowSampler:
 
     def sample_commands(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Draw commands that somebody followed, (count, 3)."""
-        picks = torch.multinomial(self.probabilities, count, replacement=True, generator=generator)
+        picks = self._draw(count, generator)
         return self.commands[self.starts[picks] + self.length // 2]
+
+    def _draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Indices into ``starts`` by the probabilities of the windows, (count,)."""
+        if count == 0:
+            return torch.zeros(0, dtype=torch.long)
+        return torch.multinomial(self.probabilities, count, replacement=True, generator=generator)

@@ -12,12 +12,15 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
 from tqdm import tqdm
 
+from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.dataset import MotionDataset
+from cmg_ref.model import CMGConfig
 from cmg_ref.robot import load_g1
 from cmg_ref.training import TrainConfig, Trainer, read_saved_config
 
@@ -26,18 +29,30 @@ def parse_arguments() -> argparse.Namespace:
     """Command line of the script; every field of TrainConfig that is a number is an option."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, help="dataset file written by prepare_data.py")
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/cmg"), help="folder of the run (default: %(default)s)")
+    parser.add_argument(
+        "--run-dir", type=Path, default=Path("runs/cmg"), help="folder of the run (default: %(default)s)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir; its settings are kept")
+    parser.add_argument(
+        "--initial", type=Path, help="checkpoint to start from, such as the shipped one, to adapt it to other clips"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
     group = parser.add_argument_group("training")
     for field in dataclasses.fields(TrainConfig):
         if isinstance(field.default, bool):
             flag = f"--{field.name.replace('_', '-')}"
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=f"default: {field.default}")
+            group.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=None, help=f"default: {field.default}"
+            )
         elif isinstance(field.default, (int, float)):
             flag, kind = f"--{field.name.replace('_', '-')}", type(field.default)
             group.add_argument(flag, type=kind, default=None, metavar="N", help=f"default: {field.default}")
+    group = parser.add_argument_group("architecture")
+    for field in dataclasses.fields(CMGConfig):
+        if isinstance(field.default, int):
+            flag = f"--{field.name.replace('_', '-')}"
+            group.add_argument(flag, type=int, default=None, metavar="N", help=f"default: {field.default}")
     return parser.parse_args()
 
 
@@ -45,14 +60,22 @@ def build_config(arguments: argparse.Namespace) -> TrainConfig:
     """Settings of the run: saved ones when resuming, else the defaults, both with the options given."""
     saved = read_saved_config(arguments.run_dir)
     if saved is not None and not arguments.resume:
-        raise SystemExit(f"{arguments.run_dir} already holds a run: give --resume to go on with it, or another --run-dir")
+        raise SystemExit(
+            f"{arguments.run_dir} already holds a run: give --resume to go on with it, or another --run-dir"
+        )
     if saved is None and arguments.resume:
         print(f"{arguments.run_dir} holds no run yet: starting one")
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
-    config = dataclasses.replace(saved or TrainConfig(), **given)
+    config = saved or TrainConfig()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **given_options(arguments, CMGConfig)))
+    config = dataclasses.replace(config, **given_options(arguments, TrainConfig))
     config.validate()
     return config
+
+
+def given_options(arguments: argparse.Namespace, settings: type) -> dict[str, Any]:
+    """The options that were given and are fields of a settings class."""
+    names = {field.name for field in dataclasses.fields(settings)}
+    return {name: value for name, value in vars(arguments).items() if name in names and value is not None}
 
 
 def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
@@ -66,12 +89,14 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
         report = trainer.train_step()
         iteration = trainer.iteration
         progress.update()
-        progress.set_postfix(loss=f"{report['loss']:.3f}", horizon=int(report["horizon"]), best=f"{trainer.best_score:.3f}")
+        progress.set_postfix(
+            loss=f"{report['loss']:.3f}", horizon=int(report["horizon"]), best=f"{trainer.best_score:.3f}"
+        )
         if writer is not None and iteration % 10 == 0:
             for name, value in report.items():
                 writer.add_scalar(f"train/{name}", value, iteration)
         if iteration % config.validate_every == 0 or iteration == config.iterations:
-            if show:
+            if writer is not None:
                 started = time.perf_counter()
                 scores = trainer.validate()
                 for name, value in scores.items():
@@ -98,9 +123,10 @@ def main() -> None:
         arguments.run_dir.mkdir(parents=True, exist_ok=True)
         if world_size > 1:
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        if device.type == "cuda" and device.index is None:
+        if arguments.device == "cuda":
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size)
+        initial = load_checkpoint(arguments.initial) if arguments.initial else None
+        trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
     except (ValueError, OSError) as error:
         sys.exit(f"train_cmg: {error}")
     if rank == 0:

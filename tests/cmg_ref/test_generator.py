@@ -1,0 +1,273 @@
+"""The generator: both modes, command changes, resets, rates, ends, joints, memory."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.clip_generation import generate_clips
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.rotations import angular_velocity
+from cmg_ref.trajectory_store import MotionFrames
+
+COMMANDS = torch.tensor(
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 1.0], [-0.5, 0.0, 0.0]]
+)
+NUM_ENVS = len(COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+def make(checkpoint: Checkpoint, **overrides: object) -> CMGMotionGenerator:
+    generator = CMGMotionGenerator(checkpoint, **{"num_envs": NUM_ENVS, "buffer_size": 40, "seed": 3, **overrides})
+    generator.reset(commands=COMMANDS)
+    return generator
+
+
+def difference(a: MotionFrames, b: MotionFrames) -> float:
+    return max(float((getattr(a, field.name) - getattr(b, field.name)).abs().max()) for field in fields(a))
+
+
+def record(generator: CMGMotionGenerator, steps: int) -> list[MotionFrames]:
+    frames = []
+    for _ in range(steps):
+        frames.append(generator.get_frames())
+        generator.advance()
+    return frames
+
+
+def test_both_modes_give_the_same_motion(checkpoint: Checkpoint) -> None:
+    generators = [
+        make(checkpoint, mode="pregenerated", preload_duration=250),
+        make(checkpoint, mode="pregenerated", preload_duration=50),  # regenerates again and again
+        make(checkpoint, mode="realtime"),
+        make(checkpoint, mode="realtime", refill_frames=None, buffer_size=60),
+    ]
+    for step in range(200):
+        for generator in generators:
+            if step == 60:
+                generator.update_commands(torch.tensor([[1.2, 0.0, 0.3]]), torch.tensor([0]))
+            if step == 90:
+                generator.reset(torch.tensor([2, 4]))
+            if step == 120:
+                generator.update_commands(COMMANDS.roll(1, dims=0))
+        shown = [generator.get_frames() for generator in generators]
+        planned = [generator.future([1, 7, 20]) for generator in generators]
+        assert max(difference(shown[0], other) for other in shown[1:]) < 1e-4
+        assert max(difference(planned[0], other) for other in planned[1:]) < 1e-4
+        for generator in generators:
+            generator.advance()
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+def test_future_comes_true(checkpoint: Checkpoint, mode: str) -> None:
+    generator = make(checkpoint, mode=mode)
+    generator.update_commands(COMMANDS.flip(0))
+    planned = generator.future(20)
+    for step in range(20):
+        generator.advance()
+        now = generator.get_frames()
+        for field in fields(now):
+            torch.testing.assert_close(
+                getattr(planned, field.name)[:, step], getattr(now, field.name), atol=1e-6, rtol=0.0
+            )
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+@pytest.mark.parametrize("change", ["reset", "command"])
+def test_change_of_a_subset_leaves_the_others_bit_identical(checkpoint: Checkpoint, mode: str, change: str) -> None:
+    generator, undisturbed = make(checkpoint, mode=mode), make(checkpoint, mode=mode)
+    subset, others = torch.tensor([1, 4]), torch.tensor([0, 2, 3, 5])
+    for step in range(60):
+        if step in (13, 40):
+            if change == "reset":
+                generator.reset(subset, commands=torch.tensor([[0.3, 0.0, 0.0], [1.5, 0.0, 0.0]]))
+            else:
+                generator.update_commands(torch.tensor([[0.3, 0.0, step / 100], [1.5, 0.0, step / 100]]), subset)
+        a, b = generator.get_frames(), undisturbed.get_frames()
+        for field in fields(a):
+            assert torch.equal(getattr(a, field.name)[others], getattr(b, field.name)[others]), (step, field.name)
+        generator.advance()
+        undisturbed.advance()
+    assert not torch.equal(generator.get_motion()[0][subset], undisturbed.get_motion()[0][subset])
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+@pytest.mark.parametrize("control_dt", [0.02, 0.013])
+def test_motion_goes_on_smoothly_through_a_command_change(checkpoint: Checkpoint, mode: str, control_dt: float) -> None:
+    generator = make(checkpoint, mode=mode, control_dt=control_dt)
+    frames = record(generator, 30)
+    generator.update_commands(COMMANDS.flip(0))
+    frames += record(generator, 60)
+    dof_pos = torch.stack([frame.dof_pos for frame in frames])
+    dof_vel = torch.stack([frame.dof_vel for frame in frames])
+    step = (dof_pos[1:] - dof_pos[:-1]) / control_dt - 0.5 * (dof_vel[1:] + dof_vel[:-1])
+    assert step.abs().max() < 0.6  # [rad/s]: a jump of the pose would be tens of rad/s
+    root = torch.stack([frame.root_pos_w for frame in frames])
+    assert ((root[1:] - root[:-1]).norm(dim=-1) / control_dt).max() < 4.0
+
+
+def test_other_control_rates_show_the_same_motion(checkpoint: Checkpoint) -> None:
+    slow, fast = make(checkpoint, mode="realtime"), make(checkpoint, mode="realtime", control_dt=0.005)
+    for _ in range(60):
+        assert difference(slow.get_frames(), fast.get_frames()) < 1e-4
+        slow.advance()
+        for _ in range(4):
+            fast.advance()
+
+
+@pytest.mark.parametrize("control_dt", [0.02, 1 / 30, 0.008])
+def test_velocities_are_the_derivatives_of_positions(checkpoint: Checkpoint, control_dt: float) -> None:
+    frames = record(make(checkpoint, mode="realtime", control_dt=control_dt), 150)
+    stacked = {
+        field.name: torch.stack([getattr(frame, field.name) for frame in frames], dim=1) for field in fields(frames[0])
+    }
+
+    def error(position: str, velocity: str) -> float:
+        central = (stacked[position][:, 2:] - stacked[position][:, :-2]) / (2 * control_dt)
+        expected = stacked[velocity][:, 1:-1]
+        return float((central - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt())
+
+    assert error("dof_pos", "dof_vel") < 0.1
+    assert error("root_pos_w", "root_lin_vel_w") < 0.1
+    turning = angular_velocity(stacked["root_quat_w"].double(), control_dt).float()
+    miss = (turning - stacked["root_ang_vel_w"])[:, 1:-1].pow(2).mean().sqrt() / turning.pow(2).mean().sqrt()
+    assert miss < 0.2
+
+
+def test_held_environments_stand_in_their_last_pose(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint, preload_duration=30, at_end="hold")
+    frames = record(generator, 60)
+    last = frames[35]
+    assert float(last.dof_vel.abs().max()) == 0.0
+    assert float(last.root_lin_vel_w[:, :2].abs().max()) == 0.0
+    assert difference(frames[35], frames[59]) == 0.0
+    steps = torch.stack([frame.dof_pos for frame in frames]).diff(dim=0).abs()
+    assert steps[25:].max() <= steps[:25].max()
+
+
+def test_mode_switch_does_not_show(checkpoint: Checkpoint) -> None:
+    generator, undisturbed = make(checkpoint, mode="realtime"), make(checkpoint, mode="realtime")
+    for step in range(90):
+        if step == 30:
+            generator.switch_mode("pregenerated")
+        if step == 60:
+            generator.switch_mode("realtime")
+        assert difference(generator.get_frames(), undisturbed.get_frames()) < 1e-4
+        generator.advance()
+        undisturbed.advance()
+
+
+def test_generator_and_clips_agree(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint, preload_duration=150)
+    states = checkpoint.standing_state().expand(NUM_ENVS, -1)
+    generator.reset(init_motion=states, commands=torch.zeros(NUM_ENVS, 3))
+    generator.update_commands(COMMANDS)
+    clips = generate_clips(checkpoint, COMMANDS[:, None].expand(-1, 100, -1))
+    for frame in range(100):
+        generator.advance()
+        shown = torch.stack([clip.dof_pos[frame] for clip in clips]).float()
+        torch.testing.assert_close(generator.get_motion()[0], shown, atol=1e-4, rtol=0.0)
+
+
+def test_commands_outside_the_trained_range_are_clamped_and_told(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint)
+    generator.update_commands(torch.tensor([[99.0, 0.0, -99.0]]), torch.tensor([3]))
+    expected = torch.tensor([99.0 - checkpoint.command_max[0], 0.0, 99.0 + checkpoint.command_min[2]])
+    torch.testing.assert_close(generator.command_excess[3], expected)
+    for _ in range(26):
+        generator.advance()
+    torch.testing.assert_close(generator.commands[3, 0], checkpoint.command_max[0])
+    assert generator.get_performance_stats()["commands_clamped_share"] == pytest.approx(1 / NUM_ENVS)
+
+
+def test_joints_are_matched_by_name(checkpoint: Checkpoint) -> None:
+    wrists = [name for name in checkpoint.joint_names if "wrist" in name]
+    wanted = [name for name in reversed(checkpoint.joint_names) if "wrist" not in name]
+    plain, picked = make(checkpoint), make(checkpoint, joint_names=wanted, drop_joints=wrists)
+    columns = [checkpoint.joint_names.index(name) for name in wanted]
+    assert torch.equal(plain.get_motion()[0][:, columns], picked.get_motion()[0])
+    assert torch.equal(plain.future(3).dof_vel[..., columns], picked.future(3).dof_vel)
+    with pytest.raises(ValueError, match="left_wrist_roll_joint"):
+        make(checkpoint, joint_names=wanted)
+    with pytest.raises(ValueError, match="tail_joint"):
+        make(checkpoint, joint_names=[*checkpoint.joint_names, "tail_joint"])
+
+
+def test_half_precision_storage_is_half_the_memory(checkpoint: Checkpoint) -> None:
+    single, half = make(checkpoint), make(checkpoint, storage_dtype=torch.float16)
+    assert half.get_performance_stats()["memory_bytes"] < 0.55 * single.get_performance_stats()["memory_bytes"]
+    for _ in range(50):
+        assert (single.get_motion()[0] - half.get_motion()[0]).abs().max() < 2e-3
+        single.advance()
+        half.advance()
+
+
+def test_initial_motion_is_shown_first(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint)
+    states = checkpoint.initial_states[100 : 100 + NUM_ENVS]
+    generator.reset(init_motion=states, root_pose=torch.tensor([[1.0, 2.0, 0.5]]).expand(NUM_ENVS, -1))
+    frames = generator.get_frames()
+    torch.testing.assert_close(frames.dof_pos, checkpoint.model.guard(states)[:, checkpoint.layout["dof_pos"]])
+    torch.testing.assert_close(frames.root_pos_w[:, :2], torch.tensor([[1.0, 2.0]]).expand(NUM_ENVS, -1))
+    dof_pos, dof_vel = torch.zeros(2, 29), torch.full((2, 29), 0.1)
+    generator.reset(torch.tensor([0, 5]), init_motion=(dof_pos, dof_vel))
+    assert float(generator.get_motion(torch.tensor([5]))[1].max()) == pytest.approx(0.1)
+
+
+def test_ten_thousand_steps_do_not_grow(checkpoint: Checkpoint) -> None:
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc to read the memory in use")
+    generator = make(checkpoint, mode="realtime", buffer_size=8)
+    draw = torch.Generator().manual_seed(0)
+    low, high = checkpoint.command_min, checkpoint.command_max
+    for step in range(10_000):
+        if step % 20 == 0:
+            generator.reset(torch.randint(NUM_ENVS, (1,), generator=draw))
+        if step % 20 == 10:
+            command = low + (high - low) * torch.rand(1, 3, generator=draw)
+            generator.update_commands(command, torch.randint(NUM_ENVS, (1,), generator=draw))
+        generator.get_motion()
+        generator.advance()
+        if step == 1_000:
+            before = resident_bytes()
+    assert resident_bytes() - before < 5_000_000
+    assert bool(torch.isfinite(generator.get_motion()[0]).all())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "offline"}, "mode must be one of"),
+        ({"num_envs": 0}, "num_envs"),
+        ({"buffer_size": 2}, "buffer_size"),
+        ({"control_dt": 0.0}, "control_dt"),
+        ({"refill_frames": 90}, "refill_frames"),
+        ({"at_end": "loop"}, "at_end"),
+    ],
+)
+def test_impossible_arguments_are_named(checkpoint: Checkpoint, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(checkpoint, **arguments)
+
+
+def test_bad_input_is_named(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint)
+    with pytest.raises(ValueError, match=r"commands must have shape \(6, 3\)"):
+        generator.update_commands(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="commands holds NaN or infinite values, first in row 1"):
+        generator.update_commands(torch.tensor([[0.0, 0.0, 0.0], [float("nan"), 0.0, 0.0]]), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="init_motion"):
+        generator.reset(init_motion=torch.zeros(NUM_ENVS, 3))
+    with pytest.raises(ValueError, match="buffer_size"):
+        make(checkpoint, mode="realtime").future(1000)
