@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from cmg_ref.atomic_file import atomic_file
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
 
@@ -115,7 +115,6 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         OSError: the folder cannot be written.
     """
     checkpoint.validate()
-    path = Path(path)
     tensors = {_MODEL_PREFIX + name: value.detach().cpu() for name, value in checkpoint.model.state_dict().items()}
     tensors["initial_states"] = checkpoint.initial_states.detach().cpu()
     tensors["initial_commands"] = checkpoint.initial_commands.detach().cpu()
@@ -127,13 +126,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         "fps": checkpoint.fps,
         "metadata": checkpoint.metadata,
     }
-    temporary = path.with_name(path.name + ".partial")
-    save_file(
-        {name: value.contiguous() for name, value in tensors.items()},
-        str(temporary),
-        {_METADATA_KEY: json.dumps(description)},
-    )
-    os.replace(str(temporary), str(path))
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(contiguous, str(temporary), {_METADATA_KEY: json.dumps(description)})
 
 
 def load_checkpoint(path: str | Path | None = None) -> Checkpoint:

@@ -11,16 +11,12 @@ from typing import Sequence
 from cmg_ref.motion_clip import ClipError, MotionClip
 
 RECOMMENDED = (
-    "walk1_subject1[30:100]",
-    "walk1_subject2[60:90]",
-    "walk2_subject4[20:70]",
-    "walk3_subject1[180:240]",
-    "run1_subject2[60:80]",
-    "run2_subject4[40:60]",
-    "sprint1_subject2[60:80]",
-    "sprint1_subject4[60:80]",
-    "0807_yanjie_walk_002",
-    "0807_yanjie_walk_005",
+    "walk1_subject1",
+    "run1_subject2[60:90]",
+    "run2_subject4[100:150]",
+    "sprint1_subject2[200:230]",
+    "0807_yanjie_walk_003",
+    "0807_yanjie_walk_007",
     "cmu_06_01_poses_120_jpos",
 )
 """For the LAFAN1, TWIST2 and AMASS clips: about a tenth of every kind of motion, standing to sprinting.

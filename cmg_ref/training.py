@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from cmg_ref.atomic_file import atomic_file
 from cmg_ref.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.discriminator import SPACING, MotionDiscriminator
@@ -335,9 +335,8 @@ class Trainer:
             "free_commands": self._all_ranks(self.free_commands),
         }
         if self.rank == 0:
-            temporary = self.run_dir / "training_state.pt.partial"
-            torch.save(state, str(temporary))
-            os.replace(str(temporary), str(self.run_dir / "training_state.pt"))
+            with atomic_file(self.run_dir / "training_state.pt") as temporary:
+                torch.save(state, str(temporary))
 
     def _all_ranks(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The tensors of every process, in order of rank."""

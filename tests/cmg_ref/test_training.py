@@ -114,7 +114,7 @@ def test_killed_script_goes_on_and_ships_a_checkpoint(dataset: MotionDataset, tm
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(run / "best.safetensors").metadata["training"]["iteration"] == 24
     assert list(run.glob("events.out.tfevents*"))
-    assert not list(run.glob("*.partial"))
+    assert not list(run.glob(".*"))
 
 
 def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
