@@ -33,14 +33,11 @@ CONTACT_DEPTH = 0.02
 """Sole points this much above the lowest one [m] count 1/e as contacts."""
 CONTACT_VERTICAL_SPEED = 0.3
 """Sole points that rise or sink this fast [m/s] against the lowest one count 1/e as contacts."""
-CONTACT_SLIP = 0.2
-"""Sole points that slide this fast [m/s] against the motion of the times around count a quarter as contacts."""
-CARRY_TIME = 0.1
-"""Standard deviation [s] of the Gaussian that carries the motion over frames without contact."""
+SLIDING = ((1.5, 0.4), (1.0, 0.4), (0.7, 0.3), (0.5, 0.2), (0.4, 0.15), (0.3, 0.1), (0.2, 0.1))
+"""Sole points that slide this fast [m/s] against the motion around them count a quarter as contacts; that motion is
+averaged by a Gaussian of this standard deviation [s]. From coarse to fine: at first a swinging foot pulls at it."""
 CARRIED_CONTACT = 0.1
 """With this much contact, where one sole point in full contact is 1, half of the motion is the carried one."""
-NUM_REWEIGHTINGS = 5
-"""Times that the contacts are weighted anew by how much they slide; the first guess is a quarter too slow."""
 
 
 @dataclass
@@ -188,24 +185,23 @@ def _steps_between_frames(points_h: Tensor, fps: float) -> tuple[Tensor, Tensor]
     height_of_step = torch.maximum(height[:, :-1], height[:, 1:])
     vertical_speed = torch.diff(height, dim=1) * fps
     contact = torch.exp(-((height_of_step / CONTACT_DEPTH) ** 2) - (vertical_speed / CONTACT_VERTICAL_SPEED) ** 2)
-    weight = contact
-    for _ in range(NUM_REWEIGHTINGS):
-        _, carried, _ = _carried_motion(before, after, weight, fps)
+    motion, carried, confidence = _carried_motion(before, after, contact, SLIDING[0][1] * fps)
+    for slip, time in SLIDING:
         # Points that slide under the carried motion are no contacts: a toe that swings low, a foot about to land.
         unmoved = carried[..., None, :2] + _turned(after[..., :2], carried[..., 2:])
         slide = (before[..., :2] - unmoved).norm(dim=-1) * fps  # (N, T - 1, num_points)
-        weight = contact / (1.0 + (slide / CONTACT_SLIP) ** 2) ** 2
-    motion, carried, confidence = _carried_motion(before, after, weight, fps)
+        weight = contact / (1.0 + (slide / slip) ** 2) ** 2
+        motion, carried, confidence = _carried_motion(before, after, weight, time * fps)
     share = confidence**2 / (confidence**2 + CARRIED_CONTACT**2)
     motion = share * motion + (1.0 - share) * carried
     return motion[..., :2], motion[..., 2]
 
 
-def _carried_motion(before: Tensor, after: Tensor, weight: Tensor, fps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Step and turn (N, T, 3) of each pair of frames, the same averaged around it, and the contact there (N, T, 1)."""
+def _carried_motion(before: Tensor, after: Tensor, weight: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Step and turn (N, T, 3) of each pair of frames, their average over `sigma` frames, and the contact (N, T, 1)."""
     motion = _rigid_step(before, after, weight)
     confidence = weight.sum(dim=-1, keepdim=True)
-    total = _gaussian_average(torch.cat((confidence * motion, confidence), dim=-1), CARRY_TIME * fps)
+    total = _gaussian_average(torch.cat((confidence * motion, confidence), dim=-1), sigma)
     return motion, total[..., :3] / total[..., 3:].clamp(min=1e-9), confidence
 
 

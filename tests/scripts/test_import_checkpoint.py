@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import pytest
 import torch
 
 from cmg_ref.checkpoint import load_checkpoint
@@ -15,10 +18,35 @@ from cmg_ref.robot import load_g1
 SCRIPT = Path(__file__).parents[2] / "scripts" / "import_checkpoint.py"
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+@dataclass
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Runner(Protocol):
+    def __call__(self, *arguments: object) -> Result: ...
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runner:
+    """Runs the script in this process, which saves importing torch once per test."""
+
+    def run_script(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        returncode: object = 0
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as stop:
+            returncode = stop.code or 0
+            if isinstance(returncode, str):  # What Python itself does with a message.
+                print(returncode, file=sys.stderr)
+                returncode = 1
+        captured = capsys.readouterr()
+        return Result(int(str(returncode)), captured.out, captured.err)
+
+    return run_script
 
 
 def legacy_content() -> dict[str, object]:
@@ -39,7 +67,7 @@ def legacy_content() -> dict[str, object]:
     return {"model_state_dict": weights, "stats": stats}
 
 
-def test_writes_a_checkpoint_that_loads(tmp_path: Path) -> None:
+def test_writes_a_checkpoint_that_loads(tmp_path: Path, run: Runner) -> None:
     torch.save(legacy_content(), tmp_path / "old.pt")
     result = run(tmp_path / "old.pt", "--output", tmp_path / "new" / "cmg.safetensors")
     assert result.returncode == 0, result.stderr
@@ -48,7 +76,7 @@ def test_writes_a_checkpoint_that_loads(tmp_path: Path) -> None:
     assert "2 experts, 30 fps" in result.stdout
 
 
-def test_a_bad_file_is_a_one_line_error_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_bad_file_is_a_one_line_error_and_writes_nothing(tmp_path: Path, run: Runner) -> None:
     (tmp_path / "old.pt").write_bytes(b"not a checkpoint")
     result = run(tmp_path / "old.pt")
     assert result.returncode == 1

@@ -1,0 +1,97 @@
+"""Measure a checkpoint, a motion clip or an npz of joint angles, and say which requirements it meets.
+
+A checkpoint is rolled out from standing under steady, changing and random commands. A motion is measured as it is: any
+clip format of this project, or an npz with `dof_pos` and `fps` (and, if they are there, `joint_names`, `dof_vel` and
+`command`), whose root is then told by the stance foot.
+
+  evaluate_cmg.py                                the shipped checkpoint
+  evaluate_cmg.py runs/cmg/best.safetensors      another one
+  evaluate_cmg.py walk.npz --command 1.0 0 0     a motion that was told to walk at 1 m/s
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from cmg_ref.clip_readers import find_clips, read_clip
+from cmg_ref.dataset import MotionDataset, build_dataset
+from cmg_ref.evaluation import STEADY_COMMANDS, CheckpointEvaluation
+from cmg_ref.evaluation_report import save_report, screen_text
+from cmg_ref.mocap_figures import mocap_figures
+from cmg_ref.motion_evaluation import evaluate_motion
+from cmg_ref.recorded_motion import read_motion
+from cmg_ref.robot import load_g1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "subject",
+        type=Path,
+        nargs="?",
+        default=SHIPPED_CHECKPOINT,
+        help="checkpoint, clip or npz (default: the shipped one)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/evaluation"), help="folder for the report (default: %(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="shorter and fewer roll-outs: a first look in seconds")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if a requirement is missed")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    mocap = parser.add_mutually_exclusive_group()
+    mocap.add_argument("--dataset", type=Path, help="dataset whose held-out clips stand beside (from prepare_data.py)")
+    mocap.add_argument("--motion", type=Path, help="folder of clips to stand beside instead")
+    motion = parser.add_argument_group("for a motion")
+    motion.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="what it was told to do")
+    motion.add_argument("--fps", type=float, help="frame rate to play it at (default: its own)")
+    motion.add_argument(
+        "--ignore-root", action="store_true", help="let the stance foot tell the root even if it has one"
+    )
+    return parser.parse_args()
+
+
+def recorded_figures(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Figures of the recorded motion that the command line names."""
+    if arguments.dataset is not None:
+        return mocap_figures(MotionDataset.load(arguments.dataset), load_g1(), STEADY_COMMANDS)
+    if arguments.motion is not None:
+        clips = [read_clip(path) for path in find_clips([arguments.motion])]
+        return mocap_figures(build_dataset(clips, load_g1(), progress=True), load_g1(), STEADY_COMMANDS)
+    return None
+
+
+def main() -> None:
+    """Parse, measure, print, save."""
+    arguments = parse_arguments()
+    subject, robot = arguments.subject, load_g1()
+    try:
+        if arguments.fps is not None and not arguments.fps > 0.0:
+            raise ValueError(f"--fps must be positive, got {arguments.fps}")
+        if subject.suffix == ".safetensors":
+            checkpoint = load_checkpoint(subject)
+            mocap = recorded_figures(arguments) or checkpoint.metadata.get("mocap")
+            evaluator = CheckpointEvaluation(checkpoint, robot, mocap, arguments.quick, arguments.device)
+            evaluation = evaluator.run(subject.name)
+        else:
+            motion = read_motion(subject, robot, arguments.fps, arguments.ignore_root)
+            evaluation = evaluate_motion(motion, robot, recorded_figures(arguments), arguments.command)
+        files = save_report(evaluation, arguments.output)
+    except (ValueError, OSError) as error:
+        sys.exit(f"evaluate_cmg: {error}")
+    print(screen_text(evaluation))
+    print("written: " + ", ".join(map(str, files)))
+    if evaluation.commanded and len(files) < 3:
+        print("no plot: matplotlib is missing, `pip install 'cmg_ref[viz]'` brings it")
+    if arguments.strict and evaluation.missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
