@@ -221,8 +221,8 @@ class CMGMotionGenerator:
         Args:
             env_ids: environments to reset, (n,); all by default.
             init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
-                order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default one
-                of the checkpoint's initial states that did what the command asks for.
+                order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
+                one of the checkpoint's initial states that did what the command asks for.
             commands: commands (n, 3) of vx, vy [m/s], yaw rate [rad/s]; the ones in force are kept by default.
             root_pose: x, y [m] and heading [rad] to start at, (n, 3); zero by default.
 

@@ -8,26 +8,45 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
 from cmg_ref.rotations import quat_from_gravity_and_yaw
 
+# Told to stand, a motion slower than this is at rest. A network's "zero" is a few millimetres a second, which would
+# carry a standing robot metres away within an episode.
+REST_SPEED: dict[str, float] = {
+    "dof_vel": 0.15,
+    "root_lin_vel_h": 0.05,
+    "root_yaw_rate": 0.1,
+}  # [rad/s], [m/s], [rad/s]
+
 
 class Rollout:
     """Advances motion states under commands, held inside the trained ranges.
 
+    Under zero command a state that is nearly at rest is kept as it is, with zero velocity.
+
     Args:
         model: the CMG.
         device: where to run.
+        rest: whether states nearly at rest are kept under zero command.
 
     Attributes:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         frame_count: frames generated since construction.
     """
 
-    def __init__(self, model: CMG, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: CMG, device: str | torch.device = "cpu", rest: bool = True) -> None:
         self.model = model.to(device).eval()
         self.layout = model.layout
         self.fps = model.fps
         self.device = torch.device(device)
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
         self.frame_count = 0
+        self.rest = rest
+        # Largest velocity at rest; columns that are no velocities do not matter.
+        self._rest_speed = torch.full((self.layout.size,), float("inf"), device=self.device)
+        self._keep = torch.ones(self.layout.size, device=self.device)
+        for channel, speed in REST_SPEED.items():
+            if channel in self.layout:
+                self._rest_speed[self.layout[channel]] = speed
+                self._keep[self.layout[channel]] = 0.0
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -44,7 +63,10 @@ class Rollout:
         guarded = self.model.guard(predicted)
         self.guard_count += (guarded != predicted).any(dim=1).sum()
         self.frame_count += len(state)
-        return guarded
+        if not self.rest:
+            return guarded
+        at_rest = (guarded.abs() < self._rest_speed).all(dim=1) & (command == 0.0).all(dim=1)
+        return torch.where(at_rest.unsqueeze(1), state * self._keep, guarded)
 
     @torch.no_grad()
     def generate(self, initial: torch.Tensor, commands: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:

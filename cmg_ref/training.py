@@ -182,7 +182,7 @@ class Trainer:
         self.parallel: torch.nn.Module = self.objective
         self.parallel_critic: torch.nn.Module = self.critic
         if world_size > 1:
-            self.parallel = DistributedDataParallel(self.objective, broadcast_buffers=False)
+            self.parallel = DistributedDataParallel(self.objective)
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the unweighted loss terms."""

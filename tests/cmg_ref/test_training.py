@@ -49,11 +49,14 @@ def make(dataset: MotionDataset, folder: Path, config: TrainConfig = SMALL) -> T
     return Trainer(dataset, load_g1(), config, folder, torch.device("cpu"))
 
 
-def test_loss_falls(dataset: MotionDataset, tmp_path: Path) -> None:
-    changes = {"horizon_start": 8, "horizon_end": 8, "iterations": 120, "input_noise": 0.0, "free_share": 0.0}
-    trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, **changes}))
-    states = [trainer.train_step()["state"] for _ in range(120)]
-    assert sum(states[-20:]) < 0.7 * sum(states[:20])
+def test_a_batch_can_be_learnt(dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"batch_size": 8, "horizon_start": 6, "horizon_end": 6, "free_share": 0.0, "learning_rate": 1e-2}
+    config = {**SMALL.__dict__, **changes, "iterations": 150, "model": CMGConfig(hidden=64, gate_hidden=16)}
+    trainer = make(dataset, tmp_path, TrainConfig(**config))
+    batch = trainer._batch(6)
+    monkeypatch.setattr(trainer, "_batch", lambda horizon: batch)
+    states = [trainer.train_step()["state"] for _ in range(150)]
+    assert states[-1] < 0.5 * states[0]
 
 
 def test_resumed_run_is_the_uninterrupted_one(dataset: MotionDataset, tmp_path: Path) -> None:
@@ -115,6 +118,25 @@ def test_killed_script_goes_on_and_ships_a_checkpoint(dataset: MotionDataset, tm
     assert load_checkpoint(run / "best.safetensors").metadata["training"]["iteration"] == 24
     assert list(run.glob("events.out.tfevents*"))
     assert not list(run.glob(".*"))
+
+
+def test_two_processes_train_one_model(dataset: MotionDataset, tmp_path: Path) -> None:
+    data, run = tmp_path / "dataset.safetensors", tmp_path / "run"
+    dataset.save(data)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = ["--run-dir", str(run), "--device", "cpu", "--threads", "1", "--hidden", "16", "--batch-size", "16"]
+    command = [*launcher, str(SCRIPT), str(data), *options]
+    done = subprocess.run([*command, "--iterations", "8", "--horizon-end", "14"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    state = torch.load(str(run / "training_state.pt"), weights_only=True)
+    assert state["iteration"] == 8
+    first, second = state["generators"]
+    assert not torch.equal(first, second), "each process must draw its own windows"
+    resumed = subprocess.run(
+        [sys.executable, str(SCRIPT), str(data), *options, "--resume"], capture_output=True, text=True
+    )
+    assert resumed.returncode != 0
+    assert "saved by 2 processes, resumed by 1" in resumed.stderr
 
 
 def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
