@@ -94,11 +94,13 @@ def cast_rays(
         Distance, (...).
     """
     axis = end - start
-    offset = origin - start
+    # From a point nearby: far away, float32 would lose the radius beside the squared distance.
+    nearby = np.linalg.norm(origin - 0.5 * (start + end), axis=-1).min()
+    offset = origin + nearby * direction - start
     axis_axis = axis @ axis
     axis_direction = direction @ axis
     axis_offset = offset @ axis
-    direction_offset = direction @ offset if offset.ndim == 1 else offset @ direction
+    direction_offset = _row_dot(np.broadcast_to(direction, offset.shape), offset)
     sphere_c = _row_dot(offset, offset) - radius * radius
     per_axis = 1.0 / axis_axis if axis_axis > 0.0 else axis_axis
 
@@ -114,8 +116,9 @@ def cast_rays(
     b = direction_offset - beyond * axis_direction
     root = b * b - sphere_c + beyond * (2.0 * axis_offset - axis_axis)
     distance = np.where(between, distance, -b - np.sqrt(np.maximum(root, 0.0)))
-    hit &= between | (root > 0.0)
-    return np.where(hit & (distance > 0.0), distance, np.inf)
+    distance += nearby
+    hit &= (between | (root > 0.0)) & (distance > 0.0)
+    return np.where(hit, distance, np.inf)
 
 
 class SoftwareRenderer:

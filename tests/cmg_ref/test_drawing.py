@@ -77,6 +77,21 @@ def test_parallel_rays_agree_with_rays_from_one_point() -> None:
     ) == pytest.approx(1.8)
 
 
+def test_thin_capsules_far_away_keep_their_shape_in_float32() -> None:
+    start, end, radius = np.array((14.0, 0.3, -0.2)), np.array((14.1, -0.2, 0.3)), 0.013
+    aim = np.random.default_rng(0).uniform(-0.04, 0.04, (4000, 3)) + np.array((1.0, 0.0, 0.0))
+    direction = aim / np.linalg.norm(aim, axis=-1, keepdims=True)
+    exact = cast_rays(np.zeros(3), direction, start, end, radius)
+    origin, direction, start, end = (
+        np.asarray(values, dtype=np.float32) for values in (np.zeros(3), direction, start, end)
+    )
+    rough = cast_rays(origin, direction, start, end, radius)
+    both = np.isfinite(exact) & np.isfinite(rough)
+    assert both.sum() > 20
+    assert (np.isfinite(exact) != np.isfinite(rough)).sum() <= 1
+    assert np.abs(exact[both] - rough[both]).max() < 0.002
+
+
 def color_mask(picture: np.ndarray, channel: int) -> np.ndarray:
     channels = picture.astype(int)
     others = [index for index in range(3) if index != channel]
@@ -114,6 +129,9 @@ def test_the_nearer_capsule_hides_the_other_in_any_order() -> None:
     assert np.array_equal(one, other)
     assert color_mask(one, 0)[75, 100]
     assert not color_mask(one, 2).any()
+    for first, second in ((near, far), (far, near)):  # as parts of one robot
+        start, end, radius, color = (np.concatenate(pair) for pair in zip(first[:4], second[:4], strict=True))
+        assert np.array_equal(renderer.draw((0.0, 0.0), [Figure(start, end, radius, color)]), one)
 
 
 def test_ghost_lets_the_background_through_but_stays_behind_the_solid() -> None:
@@ -133,14 +151,19 @@ def test_ghost_lets_the_background_through_but_stays_behind_the_solid() -> None:
 
 
 def test_shadow_falls_away_from_the_light() -> None:
-    towards_light = np.array((0.6, 0.0, 0.8))
-    ball = figure(((0.0, 0.0, 0.8), (0.0, 0.0, 0.8), 0.1), color=RED)
-    shadow = ShadowMap([ball], towards_light)
-    points = np.array(((-0.6, 0.0), (0.0, 0.0), (-0.6, 0.3), (50.0, 50.0)), dtype=np.float32)
-    assert shadow.on_floor(points) == pytest.approx((1.0, 0.0, 0.0, 0.0), abs=1e-4)
-    beyond, top = np.array(((-0.3, 0.0, 0.4),)), np.array(((0.072, 0.0, 0.896),))
-    assert shadow.on_surface(beyond) == pytest.approx(0.0)
-    assert shadow.on_surface(top + 0.02 * towards_light) == pytest.approx(1.0)
+    towards_light = np.array((0.48, 0.36, 0.8))
+    center = np.array((0.1, -0.2, 0.8))
+    shadow = ShadowMap([figure((tuple(center), tuple(center), 0.1), color=RED)], towards_light)
+    middle = (center - towards_light * center[2] / towards_light[2])[:2]
+    # On the way of the light over the floor the shadow reaches 1 / 0.8 times as far as across it.
+    ahead, across = np.array((0.8, 0.6)), np.array((-0.6, 0.8))
+    inside = [middle, middle + 0.085 * across, middle + 0.105 * ahead, middle - 0.105 * ahead]
+    outside = [center[:2], middle + 0.125 * across, middle + 0.145 * ahead, middle - 0.145 * ahead, center[:2] + 50.0]
+    assert (shadow.on_floor(np.array(inside, dtype=np.float32)) > 0.7).all()
+    assert (shadow.on_floor(np.array(outside, dtype=np.float32)) < 0.3).all()
+    behind, before = center - 0.3 * towards_light, center + 0.12 * towards_light
+    assert shadow.on_surface(behind[None]) == pytest.approx(0.0)
+    assert shadow.on_surface(before[None]) == pytest.approx(1.0)
 
 
 def test_picture_moves_with_the_robot() -> None:
