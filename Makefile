@@ -14,7 +14,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate test lint types unit clean
+.PHONY: help install generate picture test lint types unit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 
 generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video (ARGS, OUTPUT)
 	$(BIN)/python scripts/generate.py $(ARGS) --output $(OUTPUT)
+
+picture: $(STAMP) ## Draw the README's picture with the checkpoint as it is now
+	$(BIN)/python scripts/draw_strip.py --output docs/motion.png
 
 test: lint types unit ## Install, then run linters, type checker and tests
 

@@ -1,1 +1,39 @@
 """Reference motion of the Unitree G1 from a velocity command, for thousands of environments at once."""
+
+from __future__ import annotations
+
+from cmg_ref.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from cmg_ref.clip_generation import generate_clips
+from cmg_ref.clip_readers import read_clip
+from cmg_ref.clip_writers import write_npz, write_twist_pickle
+from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.model import CMG
+from cmg_ref.motion_clip import ClipError, MotionClip
+from cmg_ref.robot import Robot, RobotError, load_g1
+from cmg_ref.schedule import CommandSchedule, ScheduleError
+
+__all__ = [
+    "CMG",
+    "CMGMotionGenerator",
+    "Checkpoint",
+    "CheckpointError",
+    "ClipError",
+    "CommandSampler",
+    "CommandSamplerCfg",
+    "CommandSchedule",
+    "CommandSmoother",
+    "ForwardKinematics",
+    "MotionClip",
+    "Robot",
+    "RobotError",
+    "ScheduleError",
+    "generate_clips",
+    "load_checkpoint",
+    "load_g1",
+    "read_clip",
+    "save_checkpoint",
+    "write_npz",
+    "write_twist_pickle",
+]

@@ -1,0 +1,66 @@
+"""Draw moments of one generated motion side by side in a single picture, as the one in the README.
+
+Example:
+  python scripts/draw_strip.py --output docs/motion.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cmg_ref import CheckpointError, CommandSchedule, generate_clips, load_checkpoint, load_g1
+from cmg_ref.appearance import figures
+from cmg_ref.atomic_file import atomic_file
+from cmg_ref.drawing import Camera, SoftwareRenderer
+
+# time [s], vx, vy [m/s], wz [rad/s]: stand, walk, run, slow down.
+SCHEDULE = [(0.0, 0.0, 0.0, 0.0), (0.8, 1.0, 0.0, 0.0), (3.0, 2.5, 0.0, 0.0), (5.0, 0.5, 0.0, 0.0)]
+DURATION = 7.0
+NUM_MOMENTS = 8
+CLOSEST = 0.4  # [m] between two figures
+MARGIN = 0.55  # [m] left and right of the first and the last figure
+FIELD_OF_VIEW = 8.0  # [degrees] from far away, so that all figures are seen from the side
+
+
+def main() -> None:
+    """Generate, choose moments a step apart, draw them all at once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="picture to write (.png)")
+    parser.add_argument("--checkpoint", type=Path, help="trained CMG (default: the one of the package)")
+    parser.add_argument("--width", type=int, default=1600, help="pixels (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=420, help="pixels (default: %(default)s)")
+    arguments = parser.parse_args()
+    try:
+        from PIL import Image
+    except ImportError:
+        sys.exit("draw_strip: needs pillow: pip install 'cmg_ref[viz]'")
+    try:
+        checkpoint = load_checkpoint(arguments.checkpoint)
+    except CheckpointError as error:
+        sys.exit(f"draw_strip: {error}")
+    commands = CommandSchedule(SCHEDULE).sample(checkpoint.fps, DURATION)
+    clip = generate_clips(checkpoint, commands.unsqueeze(0))[0]
+    way = clip.root_pos[:, 0].cummax(dim=0).values.numpy()
+    if way[-1] - way[0] < NUM_MOMENTS * CLOSEST:
+        sys.exit(f"draw_strip: the robot went only {way[-1] - way[0]:.1f} m forward: its {NUM_MOMENTS} figures overlap")
+    marks = np.linspace(way[0], way[-1], NUM_MOMENTS)
+    frames = np.searchsorted(way, marks)
+    # As far away as it takes for the whole way to fill the picture's width.
+    half_height = 0.5 * (way[-1] - way[0] + 2.0 * MARGIN) * arguments.height / arguments.width
+    distance = half_height / np.tan(np.deg2rad(0.5 * FIELD_OF_VIEW))
+    camera = Camera(azimuth=90.0, elevation=-9.0, distance=distance, height=0.62, field_of_view=FIELD_OF_VIEW)
+    shown = figures(clip, load_g1())
+    picture = SoftwareRenderer(arguments.width, arguments.height, camera).draw(
+        (0.5 * float(way[0] + way[-1]), 0.0), [shown[frame] for frame in frames]
+    )
+    with atomic_file(arguments.output) as temporary:
+        Image.fromarray(picture).save(temporary, optimize=True)
+    print(f"wrote {arguments.output} ({len(frames)} moments of {DURATION:g} s)")
+
+
+if __name__ == "__main__":
+    main()
