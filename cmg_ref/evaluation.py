@@ -164,7 +164,8 @@ class CheckpointEvaluation:
             rows[1].append(Measure("yaw rate error", label, yaw_error, "rad/s", yaw_tolerance(command)))
             limit = slip_limit(recorded.get("slip")) if walk else None
             rows[2].append(Measure("foot slip", label, float(slip[index]), "m/s", limit, recorded.get("slip")))
-            rows[3].append(Measure("share of time on a stance foot", label, float(stance_share[index]), ""))
+            share, recorded_share = float(stance_share[index]), recorded.get("stance_share")
+            rows[3].append(Measure("share of time on a stance foot", label, share, "", None, recorded_share))
             limit = 0.10 if walk else None
             rows[4].append(
                 Measure("velocity mismatch", label, float(mismatch[index]), "", limit, recorded.get("mismatch"))

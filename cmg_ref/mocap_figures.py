@@ -41,8 +41,8 @@ def mocap_figures(
     Returns:
         JSON-ready: `clips` (the held-out ones, all if none is), `joint_acceleration` (99.9th percentile of each joint
         [rad/s^2], by name) and `like`, a list of dictionaries: `command`, `seconds`, `held_out`, and where there is
-        enough of it `slip` [m/s], and where there are long enough runs `mismatch`, `joint_speed` [rad/s],
-        `highest_foot` [m], `step_frequency` [Hz], `length_asymmetry` and `time_asymmetry`.
+        enough of it `slip` [m/s] and `stance_share`, and where there are long enough runs `mismatch`, `joint_speed`
+        [rad/s], `highest_foot` [m], `step_frequency` [Hz], `length_asymmetry` and `time_asymmetry`.
 
     Raises:
         ValueError: The joints of dataset and robot differ.
@@ -104,6 +104,8 @@ def _like_command(
         return figures
     stance = [mask[:-1] & mask[1:] & clip.stance for clip, mask in zip(clips, masks)]
     figures["slip"] = float(torch.cat([clip.slip[frames] for clip, frames in zip(clips, stance)]).mean())
+    pairs = sum(int((mask[:-1] & mask[1:]).sum()) for mask in masks)
+    figures["stance_share"] = sum(int(frames.sum()) for frames in stance) / pairs
     runs = [run for clip, mask in zip(clips, masks) for run in _runs(clip.states, mask, dataset.fps)]
     if runs:
         figures.update(_run_figures(runs, dataset, robot))

@@ -204,6 +204,7 @@ def test_mocap_figures_are_those_of_held_out_motion_of_like_speed(robot: Robot) 
     assert held_out["held_out"] is True
     assert held_out["seconds"] == pytest.approx(10.0)
     assert held_out["slip"] == pytest.approx(0.6, abs=1e-4)
+    assert held_out["stance_share"] == 1.0
     # No held-out motion is as fast as this: both other clips stand in.
     fallback = figures_of(mocap, (1.0, 0.0, 0.0))
     assert fallback["held_out"] is False
