@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cmg_ref.robot import Robot
 
+SMALLEST_ACCELERATION = 1.0
+"""Joints that recorded motion accelerates less [rad/s^2], such as wrists that no clip moves, are compared with this."""
 WALKING_SPEED = 1.5
 """Commands up to this speed [m/s] are walks, faster ones runs."""
 
@@ -121,6 +123,6 @@ def acceleration_measure(
     if mocap is None:
         return Measure("largest joint acceleration", label, float(acceleration.max()), "rad/s^2")
     limits = torch.tensor([mocap["joint_acceleration"][name] for name in robot.joint_names])
-    ratio, joint = (acceleration.amax(dim=0) / limits).max(dim=0)
+    ratio, joint = (acceleration.amax(dim=0) / limits.clamp(min=SMALLEST_ACCELERATION)).max(dim=0)
     label = f"{label} ({robot.joint_names[int(joint)]})"
     return Measure("joint acceleration over mocap's 99.9 %", label, float(ratio), "", must, 1.0)

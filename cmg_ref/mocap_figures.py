@@ -45,7 +45,7 @@ def mocap_figures(
         [rad/s], `highest_foot` [m], `step_frequency` [Hz], `length_asymmetry` and `time_asymmetry`.
 
     Raises:
-        ValueError: The joints of dataset and robot differ.
+        ValueError: The joints of dataset and robot differ, or no motion in it is sound.
     """
     if tuple(dataset.joint_names) != tuple(robot.joint_names):
         raise ValueError("the joints of the dataset are not those of the robot, in its order")
@@ -156,5 +156,7 @@ def _acceleration_limits(dataset: MotionDataset) -> Tensor:
     valid, clip = dataset.valid, dataset.clip_index
     inner = valid[:-2] & valid[1:-1] & valid[2:] & (clip[:-2] == clip[2:])
     acceleration = joint_acceleration(dof_pos, dataset.fps)[inner].abs()
+    if len(acceleration) == 0:
+        raise ValueError("no three frames in a row of the recorded motion pass the quality checks")
     rank = min(len(acceleration) - 1, int(ACCELERATION_QUANTILE * len(acceleration)))
     return acceleration.sort(dim=0).values[rank]

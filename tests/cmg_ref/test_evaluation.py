@@ -175,6 +175,8 @@ def test_a_jerk_is_found_by_its_joint(robot: Robot) -> None:
     assert measure.value == 2.5
     assert measure.passed is False
     assert robot.joint_names[7] in measure.command
+    still = {"joint_acceleration": dict.fromkeys(robot.joint_names, 0.0)}
+    assert acceleration_measure(acceleration, "a -> b", robot, still, 1.5).value == 5.0
 
 
 def test_requirements_of_the_table() -> None:

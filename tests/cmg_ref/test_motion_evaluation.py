@@ -213,6 +213,13 @@ def test_mocap_figures_are_those_of_held_out_motion_of_like_speed(robot: Robot) 
     assert figures_of(mocap, (0.1, 0.0, 0.0)) == figures_of(None, (0.6, 0.0, 0.0)) == {}
 
 
+def test_a_dataset_without_sound_motion_is_refused(robot: Robot) -> None:
+    dataset = standing_dataset(robot, [0.6], [False])
+    dataset.valid[:] = False
+    with pytest.raises(ValueError, match="quality checks"):
+        mocap_figures(dataset, robot, [(0.6, 0.0, 0.0)])
+
+
 def test_mocap_figures_of_real_walking(robot: Robot, motion_folder: Path) -> None:
     dataset = build_dataset([read_clip(motion_folder / "lafan1_g1" / "walk1_subject1.csv")], robot)
     mocap = mocap_figures(dataset, robot, [(0.6, 0.0, 0.0)])
