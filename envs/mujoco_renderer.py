@@ -141,7 +141,7 @@ SCENE = """
   <statistic extent="1.5" center="0 0 0.7"/>
   <asset>
     <texture type="skybox" builtin="gradient" rgb1="0.90 0.93 0.96" rgb2="0.50 0.62 0.76" width="256" height="1536"/>
-    <texture name="floor" type="2d" builtin="checker" rgb1="0.66 0.70 0.75" rgb2="0.78 0.81 0.85"
+    <texture name="floor" type="2d" builtin="checker" rgb1="0.76 0.80 0.86" rgb2="0.90 0.93 0.97"
       width="256" height="256"/>
     <material name="floor" texture="floor" texuniform="true" texrepeat="2 2" specular="0.1"/>
     <material name="shell" specular="0.5" shininess="0.6"/>
@@ -165,10 +165,12 @@ def _scene(job: dict[str, np.ndarray]) -> str:
     # Over the camera's left shoulder.
     light = 1.6 * np.array((-np.cos(turn) - 0.9 * np.sin(turn), -np.sin(turn) + 0.9 * np.cos(turn), 1.5))
     half_length = 0.5 * np.linalg.norm(job["end"][0] - job["start"][0], axis=-1)
+    # Where parts of a ghost overlap, MuJoCo draws one through the other: each has to be thinner.
+    opacities = np.where(job["opacity"] < 1.0, 0.5 * job["opacity"], 1.0)
     shapes = [
         f'<body mocap="true"><geom type="capsule" size="{radius:.6g} {max(half, 1e-5):.6g}" material="shell" '
         f'rgba="{color[0]:.4g} {color[1]:.4g} {color[2]:.4g} {opacity:.4g}" contype="0" conaffinity="0"/></body>'
-        for radius, half, color, opacity in zip(job["radius"], half_length, job["color"], job["opacity"], strict=True)
+        for radius, half, color, opacity in zip(job["radius"], half_length, job["color"], opacities, strict=True)
     ]
     return SCENE.format(
         width=job["size"][0],

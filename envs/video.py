@@ -29,7 +29,6 @@ RENDERERS = ("auto", "mujoco", "software")
 VIDEO_SUFFIXES = (".mp4", ".gif")
 VIDEO_FPS = 30.0  # at most; whole frames of the clip are left out to get there
 GIF_FPS = 15.0
-GIF_COLORS = 128
 CAMERA_AZIMUTH = 140.0  # [degrees] from the robot's first heading: from the front and its right
 CAMERA_SMOOTHING = 0.3  # [s] the camera follows the walk, not its sway
 
@@ -210,8 +209,9 @@ def _write_gif(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
     frames = []
     for picture in pictures:
         image = Image.fromarray(picture)
-        # One palette for all frames: colours do not flicker, and the file is smaller.
-        palette = palette or image.quantize(GIF_COLORS)
+        # One palette for all frames: colours do not flicker, and the file is smaller. It is made from the middle of the
+        # picture, or the few pixels of the robot would have to do with the colours of the floor.
+        palette = palette or image.crop((0.4 * image.width, 0, 0.6 * image.width, image.height)).quantize()
         frames.append(image.quantize(palette=palette, dither=Image.Dither.NONE))
     duration = 10 * max(2, round(100.0 / fps))  # [ms] a GIF counts time in hundredths of a second
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
