@@ -211,7 +211,7 @@ def _write_gif(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
         image = Image.fromarray(picture)
         # One palette for all frames: colours do not flicker, and the file is smaller. It is made from the middle of the
         # picture, or the few pixels of the robot would have to do with the colours of the floor.
-        palette = palette or image.crop((0.4 * image.width, 0, 0.6 * image.width, image.height)).quantize()
+        palette = palette or image.crop((0.25 * image.width, 0, 0.75 * image.width, image.height)).quantize()
         frames.append(image.quantize(palette=palette, dither=Image.Dither.NONE))
     duration = 10 * max(2, round(100.0 / fps))  # [ms] a GIF counts time in hundredths of a second
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)

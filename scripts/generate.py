@@ -33,7 +33,7 @@ from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
 SUFFIXES = {"npz": ".npz", "twist": ".pkl"}
 DEFAULT_DURATION = 10.0  # [s]
 LAST_COMMAND_TIME = 5.0  # [s] how long the last command of a schedule lasts if no duration is given
-MAX_DURATION = 3600.0  # [s]
+MAX_DURATION = 600.0  # [s]
 SETTLING_TIME = 1.5  # [s] after a change of command, left out of the mean speeds
 AXES = ("vx", "vy", "wz")
 
