@@ -22,6 +22,7 @@ SCHEDULE = [(0.0, 0.0, 0.0, 0.0), (0.8, 1.0, 0.0, 0.0), (3.0, 2.5, 0.0, 0.0), (5
 DURATION = 7.0
 NUM_MOMENTS = 8
 CLOSEST = 0.4  # [m] between two figures
+LEAST_HALF_HEIGHT = 0.8  # [m]
 MARGIN = 0.55  # [m] left and right of the first and the last figure
 FIELD_OF_VIEW = 8.0  # [degrees] from far away, so that all figures are seen from the side
 
@@ -49,8 +50,9 @@ def main() -> None:
         sys.exit(f"draw_strip: the robot went only {way[-1] - way[0]:.1f} m forward: its {NUM_MOMENTS} figures overlap")
     marks = np.linspace(way[0], way[-1], NUM_MOMENTS)
     frames = np.searchsorted(way, marks)
-    # As far away as it takes for the whole way to fill the picture's width.
-    half_height = 0.5 * (way[-1] - way[0] + 2.0 * MARGIN) * arguments.height / arguments.width
+    # As far away as it takes for the whole way, and the whole robot, to fit in.
+    half_width = 0.5 * float(way[-1] - way[0]) + MARGIN
+    half_height = max(half_width * arguments.height / arguments.width, LEAST_HALF_HEIGHT)
     distance = half_height / np.tan(np.deg2rad(0.5 * FIELD_OF_VIEW))
     camera = Camera(azimuth=90.0, elevation=-9.0, distance=distance, height=0.62, field_of_view=FIELD_OF_VIEW)
     shown = figures(clip, load_g1())
