@@ -11,7 +11,7 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.robot import Robot
 
 CONTACT_DEPTH = 0.02  # [m] points this much above the lowest one carry no weight
-FLIGHT_HEIGHT = (0.01, 0.04)  # [m] height of the lowest point at which contact begins to be doubted and is ruled out
+FLIGHT_HEIGHT = (0.03, 0.08)  # [m] height of the lowest point at which contact begins to be doubted and is ruled out
 
 
 def tilt_matrix(projected_gravity: torch.Tensor) -> torch.Tensor:

@@ -69,6 +69,7 @@ class Validation:
             + 2.0 * report["velocity"]
             + report["yaw_rate"]
             + report["slip"]
+            + report["steady_slip"]
             + 0.5 * report["steady"]
             + 10.0 * report["fallen"]
             + 2.0 * report["guarded"]

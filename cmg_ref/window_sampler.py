@@ -12,6 +12,7 @@ from cmg_ref.mirror import mirror_commands, mirror_states
 from cmg_ref.robot import Robot
 
 VELOCITY_BIN = (0.25, 0.2, 0.4)  # width of a bin in vx [m/s], vy [m/s], yaw rate [rad/s]
+CHANGE_BIN = (0.6, 0.5, 1.2)  # width of a bin in the change of the command from the first to the last frame
 RANGE_MARGIN = 0.15  # windows this share of the command range outside of it are still used
 STILL_SPEED = 0.08  # [m/s] and [rad/s]: below this a frame may serve as a pose to stand still in
 STILL_JOINT_SPEED = 0.15  # [rad/s] rms, likewise
@@ -20,9 +21,10 @@ STILL_JOINT_SPEED = 0.15  # [rad/s] rms, likewise
 class WindowSampler:
     """Windows of states and commands from the training clips, each as recorded or mirrored.
 
-    Windows fall into bins of vx, vy and yaw rate. A bin is drawn with probability proportional to its number of windows
-    to the power ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Windows far outside the
-    command range are left out: they would take the place of what the model is asked to do.
+    Windows fall into bins of vx, vy and yaw rate and of their change within the window, so that starts and stops count
+    as kinds of motion of their own. A bin is drawn with probability proportional to its number of windows to the power
+    ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Windows far outside the command range are
+    left out: they would take the place of what the model is asked to do.
 
     Args:
         dataset: motion data.
@@ -69,7 +71,8 @@ class WindowSampler:
             raise ValueError(
                 f"no window of the dataset has a command between {tuple(command_min)} and {tuple(command_max)}"
             )
-        bins = torch.round(middle / torch.tensor(VELOCITY_BIN))
+        change = self.commands[self.starts + length - 1] - self.commands[self.starts]
+        bins = torch.cat((middle / torch.tensor(VELOCITY_BIN), change / torch.tensor(CHANGE_BIN)), dim=1).round()
         _, inverse, counts = torch.unique(bins, dim=0, return_inverse=True, return_counts=True)
         self.probabilities = counts[inverse].to(torch.float64) ** (balance - 1.0)
         speed = self.states[self.starts][:, self.layout["dof_vel"]].pow(2).mean(dim=1).sqrt()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.model import CMGConfig
+from cmg_ref.objective import LossWeights
 from cmg_ref.robot import load_g1
 from cmg_ref.training import TrainConfig, Trainer, read_saved_config
 
@@ -53,6 +54,10 @@ def parse_arguments() -> argparse.Namespace:
         if isinstance(field.default, int):
             flag = f"--{field.name.replace('_', '-')}"
             group.add_argument(flag, type=int, default=None, metavar="N", help=f"default: {field.default}")
+    group = parser.add_argument_group("weights of the loss terms (see cmg_ref/objective.py)")
+    for field in dataclasses.fields(LossWeights):
+        flag = f"--weight-{field.name.replace('_', '-')}"
+        group.add_argument(flag, type=float, default=None, metavar="X", help=f"default: {field.default}")
     return parser.parse_args()
 
 
@@ -66,16 +71,17 @@ def build_config(arguments: argparse.Namespace) -> TrainConfig:
     if saved is None and arguments.resume:
         print(f"{arguments.run_dir} holds no run yet: starting one")
     config = saved or TrainConfig()
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **given_options(arguments, CMGConfig)))
-    config = dataclasses.replace(config, **given_options(arguments, TrainConfig))
+    model = dataclasses.replace(config.model, **given_options(arguments, CMGConfig))
+    weights = dataclasses.replace(config.weights, **given_options(arguments, LossWeights, "weight_"))
+    config = dataclasses.replace(config, model=model, weights=weights, **given_options(arguments, TrainConfig))
     config.validate()
     return config
 
 
-def given_options(arguments: argparse.Namespace, settings: type) -> dict[str, Any]:
-    """The options that were given and are fields of a settings class."""
-    names = {field.name for field in dataclasses.fields(settings)}
-    return {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+def given_options(arguments: argparse.Namespace, settings: type, prefix: str = "") -> dict[str, Any]:
+    """The options that were given and are, without a prefix, fields of a settings class."""
+    values = {field.name: getattr(arguments, prefix + field.name, None) for field in dataclasses.fields(settings)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def train(trainer: Trainer, run_dir: Path, show: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -92,6 +94,6 @@ def test_commands_change_in_time() -> None:
         ({"resampling_time": (0.0, 1.0)}, "resampling_time"),
     ],
 )
-def test_impossible_settings_are_named(fields: dict[str, object], name: str) -> None:
+def test_impossible_settings_are_named(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         CommandSampler(4, CommandSamplerCfg(**fields))

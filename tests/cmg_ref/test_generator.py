@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,8 +26,9 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint()
 
 
-def make(checkpoint: Checkpoint, **overrides: object) -> CMGMotionGenerator:
-    generator = CMGMotionGenerator(checkpoint, **{"num_envs": NUM_ENVS, "buffer_size": 40, "seed": 3, **overrides})
+def make(checkpoint: Checkpoint, **overrides: Any) -> CMGMotionGenerator:
+    settings: dict[str, Any] = {"num_envs": NUM_ENVS, "buffer_size": 40, "seed": 3, **overrides}
+    generator = CMGMotionGenerator(checkpoint, **settings)
     generator.reset(commands=COMMANDS)
     return generator
 
@@ -256,7 +258,7 @@ def test_ten_thousand_steps_do_not_grow(checkpoint: Checkpoint) -> None:
         ({"at_end": "loop"}, "at_end"),
     ],
 )
-def test_impossible_arguments_are_named(checkpoint: Checkpoint, arguments: dict[str, object], message: str) -> None:
+def test_impossible_arguments_are_named(checkpoint: Checkpoint, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(checkpoint, **arguments)
 
