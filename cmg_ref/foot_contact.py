@@ -11,6 +11,7 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.robot import Robot
 
 CONTACT_DEPTH = 0.02  # [m] points this much above the lowest one carry no weight
+RISING_SPEED = 0.3  # [m/s] points that rise or sink this fast carry no weight: they land, lift off or roll
 FLIGHT_HEIGHT = (0.03, 0.08)  # [m] height of the lowest point at which contact begins to be doubted and is ruled out
 
 
@@ -79,15 +80,17 @@ class FootContact:
         yaw_rate = _middle_and_step(parts["root_yaw_rate"], axis=-2)[0][..., None, None, :]
         turning = yaw_rate * torch.stack((-middle[..., 1], middle[..., 0]), dim=-1)
         velocity_h = step * self.fps + velocity + turning
-        return FootMotion(position_h, height, velocity_h, self._contact(height.detach()))
+        return FootMotion(position_h, height, velocity_h, self._contact(height.detach(), self.fps))
 
     @staticmethod
-    def _contact(height: torch.Tensor) -> torch.Tensor:
+    def _contact(height: torch.Tensor, fps: float) -> torch.Tensor:
         """Contact weight of each point between successive frames, from heights (..., T, 2, 4)."""
+        rising = (height[..., 1:, :, :] - height[..., :-1, :, :]).abs() * fps
         height = torch.maximum(height[..., 1:, :, :], height[..., :-1, :, :])
         lowest = height.amin(dim=(-2, -1), keepdim=True)
         near = (1.0 - (height - lowest) / CONTACT_DEPTH).clamp(0.0, 1.0)
         start, end = FLIGHT_HEIGHT
+        near = near * (1.0 - rising / RISING_SPEED).clamp(min=0.0)
         return near * (1.0 - (lowest - start) / (end - start)).clamp(0.0, 1.0)
 
 
