@@ -22,6 +22,11 @@ from cmg_ref.robot import Robot
 
 SETTLE_FRAMES = 24  # a free row may take this long to reach a new command before its mean velocity counts
 COMMAND_TOLERANCE = (0.03, 0.10, 0.10)  # vx, vy [m/s], yaw rate [rad/s]: half a stride sways by this much
+WALKING_CLEARANCE, RUNNING_CLEARANCE = (
+    0.03,
+    0.09,
+)  # [m] the lowest sole point may rise this far; flight phases are higher
+MEAN_CLEARANCE = 0.02  # [m] on average it stays below this at any recorded speed
 GRADIENT_DAMPING = 0.97  # share of the gradient that goes from a frame to the one before
 
 
@@ -152,9 +157,11 @@ class RollOutObjective(nn.Module):
 
     @staticmethod
     def _hover(height: torch.Tensor, commands: torch.Tensor) -> torch.Tensor:
-        """How far the lowest sole point is above where a walk, or the flight phase of a run, would have it [m]."""
+        """How far the lowest sole point is above where gaits have it, at each time and on average [m]."""
+        lowest = height.amin(dim=(-2, -1))  # (num_rows, horizon)
         running = ((commands[..., 0].abs() - 1.2) / 0.8).clamp(0.0, 1.0)
-        return functional.relu(height.amin(dim=(-2, -1)) - (0.03 + 0.06 * running)).mean()
+        above = functional.relu(lowest - (WALKING_CLEARANCE + running * (RUNNING_CLEARANCE - WALKING_CLEARANCE)))
+        return above.mean() + functional.relu(lowest.mean(dim=1) - MEAN_CLEARANCE).mean()
 
     def _acceleration(self, states: torch.Tensor) -> torch.Tensor:
         dof_vel = states[..., self.model.layout["dof_vel"]]

@@ -39,7 +39,7 @@ def set_statistics(
 ) -> torch.Tensor:
     """Fill the model's buffers from the sampler's windows, velocity-balanced and mirrored.
 
-    The guard range is the range of the training data, cut at the joint limits.
+    The guard range is the range of all usable frames of the training clips, cut at the joint limits.
 
     Returns:
         Joint acceleration that 99.5 % of the frames stay below, (num_joints,) [rad/s^2].
@@ -56,9 +56,8 @@ def set_statistics(
     model.change_std.copy_(torch.maximum(change.std(dim=0), 0.05 * smallest))
     model.command_min.copy_(torch.tensor(command_min))
     model.command_max.copy_(torch.tensor(command_max))
-    used = torch.unique((sampler.starts.unsqueeze(1) + torch.arange(sampler.length)).flatten())
-    model.state_min.copy_(sampler.states[used].amin(dim=0))
-    model.state_max.copy_(sampler.states[used].amax(dim=0))
+    model.state_min.copy_(sampler.states[sampler.valid].amin(dim=0))
+    model.state_max.copy_(sampler.states[sampler.valid].amax(dim=0))
     dof_pos = layout["dof_pos"]
     model.state_min[dof_pos] = torch.maximum(model.state_min[dof_pos], robot.joint_lower.float())
     model.state_max[dof_pos] = torch.minimum(model.state_max[dof_pos], robot.joint_upper.float())

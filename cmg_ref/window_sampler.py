@@ -38,6 +38,7 @@ class WindowSampler:
     Attributes:
         states: every frame, recorded then mirrored, (2 * num_frames, state_dim).
         commands: command of every frame, (2 * num_frames, 3).
+        valid: whether a frame may be used, (2 * num_frames,) bool.
 
     Raises:
         ValueError: no window of that length exists.
@@ -61,6 +62,7 @@ class WindowSampler:
         num_frames = len(dataset.states)
         self.states = torch.cat((dataset.states, mirror_states(dataset.states, self.layout, robot)))
         self.commands = torch.cat((dataset.commands, mirror_commands(dataset.commands)))
+        self.valid = (dataset.valid & (dataset.frame_held_out == held_out)).repeat(2)
         self.starts = torch.cat((starts, starts + num_frames))
         low, high = torch.tensor(command_min), torch.tensor(command_max)
         margin = RANGE_MARGIN * (high - low)
