@@ -22,6 +22,7 @@ def generate_clips(
     interpolation_steps: int = 25,
     device: str | torch.device = "cpu",
     robot: Robot | None = None,
+    progress: bool = False,
 ) -> list[MotionClip]:
     """Roll out one clip per row of commands.
 
@@ -34,6 +35,7 @@ def generate_clips(
             the commands as they are.
         device: where to run.
         robot: robot description, needed by checkpoints without root channels; the shipped G1 by default.
+        progress: show a progress bar.
 
     Returns:
         Clips at the checkpoint's rate that start at the origin with heading 0; ``command`` holds the commands as given.
@@ -42,7 +44,7 @@ def generate_clips(
     if initial_states is None:
         initial_states = checkpoint.standing_state().expand(num_clips, -1)
     rollout = Rollout(checkpoint.model, device)
-    states = rollout.generate(initial_states, smooth_commands(commands.float(), interpolation_steps))
+    states = rollout.generate(initial_states, smooth_commands(commands.float(), interpolation_steps), progress=progress)
     layout = checkpoint.layout
     if layout.has_root:
         root_pos, root_quat = integrate_root(states, layout, checkpoint.fps)

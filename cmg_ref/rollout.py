@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from tqdm import tqdm
 
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
@@ -69,13 +70,16 @@ class Rollout:
         return torch.where(at_rest.unsqueeze(1), state * self._keep, guarded)
 
     @torch.no_grad()
-    def generate(self, initial: torch.Tensor, commands: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def generate(
+        self, initial: torch.Tensor, commands: torch.Tensor, out: torch.Tensor | None = None, progress: bool = False
+    ) -> torch.Tensor:
         """Roll motions out.
 
         Args:
             initial: states to start from, (num_motions, state_dim).
             commands: command of every frame, (num_motions, num_frames, 3).
             out: tensor to write into, (num_motions, num_frames, state_dim).
+            progress: show a progress bar.
 
         Returns:
             States (num_motions, num_frames, state_dim); frame 0 is the one after ``initial``.
@@ -83,7 +87,8 @@ class Rollout:
         if out is None:
             out = torch.empty(*commands.shape[:2], self.layout.size, device=self.device)
         state = initial.to(self.device)
-        for frame, command in enumerate(commands.to(self.device).unbind(dim=1)):
+        frames = tqdm(commands.to(self.device).unbind(dim=1), "generate", unit="frame", disable=not progress)
+        for frame, command in enumerate(frames):
             state = self.advance(state, command)
             out[:, frame] = state
         return out

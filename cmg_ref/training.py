@@ -16,6 +16,8 @@ from cmg_ref.atomic_file import atomic_file
 from cmg_ref.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.discriminator import SPACING, MotionDiscriminator
+from cmg_ref.evaluation import STEADY_COMMANDS
+from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.objective import Batch, LossWeights, RollOutObjective
 from cmg_ref.robot import Robot
@@ -175,6 +177,7 @@ class Trainer:
         self.free_states = self.sampler.sample(self.num_free, self.generator)[0][:, 0]
         self.free_commands = torch.zeros(self.num_free, 3)
         self.validation = Validation(dataset, robot, config.command_min, config.command_max)
+        self.mocap = mocap_figures(dataset, robot, STEADY_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
         self.history: list[dict[str, float]] = []
         if (self.run_dir / "training_state.pt").is_file():
@@ -314,6 +317,7 @@ class Trainer:
                 "training": {"config": asdict(self.config), "iteration": self.iteration},
                 "data": self.dataset.description(),
                 "validation": report,
+                "mocap": self.mocap,
             },
         )
 

@@ -122,6 +122,7 @@ def main() -> None:
         initial_states,
         names=[outputs.motion.stem],
         interpolation_steps=round(arguments.ramp * checkpoint.fps),
+        progress=True,
     )[0]
     if arguments.fps is not None:
         clip = clip.resample(arguments.fps)
