@@ -1,9 +1,9 @@
 """What the CMG is trained for: a free-running roll-out and the losses on it.
 
 A batch has three kinds of rows. *Recorded* rows start in a recorded state, get its command and are compared with the
-recording. *Still* rows start in a standing pose with zero command and must not move. *Free* rows go on from wherever
-the model itself has got to, under a command that changes: nothing recorded belongs to them, so they are asked for the
-commanded mean velocity, planted feet, bounded accelerations and for motion that a critic takes for recorded.
+recording. *Matched* rows start from wherever the model itself has got to and are compared with the recording that is
+most like it under a wanted command: so the model learns to come back to recorded motion from its own errors, however
+long it has been running free. *Still* rows start in a standing pose with zero command and must not move.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cmg_ref.discriminator import SPACING, MotionDiscriminator
 from cmg_ref.foot_contact import FootContact, tilt_matrix
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.model import CMG
 from cmg_ref.robot import Robot
 
-SETTLE_FRAMES = 24  # a free row may take this long to reach a new command before its mean velocity counts
-COMMAND_TOLERANCE = (0.03, 0.10, 0.10)  # vx, vy [m/s], yaw rate [rad/s]: half a stride sways by this much
+MATCH_FRAMES = 15  # frames over which a matched row is given weight
 WALKING_CLEARANCE, RUNNING_CLEARANCE = (
     0.03,
     0.09,
@@ -36,35 +34,30 @@ class LossWeights:
 
     state: float = 1.0
     key_bodies: float = 4.0
-    mean_velocity: float = 0.6
-    slip: float = 0.7
+    mean_velocity: float = 1.0
+    slip: float = 0.2
     penetration: float = 4.0
     hover: float = 10.0
-    still: float = 1.5
-    command: float = 1.0
-    realism: float = 0.2
+    still: float = 0.5
     acceleration: float = 0.5
     guard: float = 5.0
-    stop: float = 0.3
 
 
 @dataclass
 class Batch:
-    """Input of one training step; the rows are recorded, then still, then free.
+    """Input of one training step; the rows are recorded, then matched, then still.
 
     Attributes:
         initial: states to start from, (num_rows, state_dim).
         commands: command of every predicted frame, (num_rows, horizon, 3).
-        targets: recorded states, (num_recorded, horizon, state_dim).
-        num_still: number of still rows.
-        critic_frames: first frame of the triplet that the critic sees of each free row, (num_free,).
+        targets: recorded states, (num_recorded + num_matched, horizon, state_dim).
+        num_matched: number of matched rows.
     """
 
     initial: torch.Tensor
     commands: torch.Tensor
     targets: torch.Tensor
-    num_still: int
-    critic_frames: torch.Tensor
+    num_matched: int
 
 
 class RollOutObjective(nn.Module):
@@ -113,37 +106,40 @@ class RollOutObjective(nn.Module):
             state = torch.lerp(guarded.detach(), guarded, GRADIENT_DAMPING)
         return torch.stack(states, dim=1), torch.stack(excess, dim=1) / self.model.motion_std
 
-    def forward(
-        self, batch: Batch, critic: MotionDiscriminator
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Loss, states of the roll-out (num_rows, horizon, state_dim) and the unweighted terms."""
         states, excess = self.roll_out(batch.initial, batch.commands)
-        num_recorded, num_still = len(batch.targets), batch.num_still
-        recorded, still, free = states.split([num_recorded, num_still, len(states) - num_recorded - num_still])
+        num_compared = len(batch.targets)
         foot = self.foot_contact(states)
         terms = {
-            **self._recorded_terms(recorded, batch.targets),
+            **self._recorded_terms(states[:num_compared], batch.targets, batch.num_matched),
             "slip": foot.slip().mean(),
             "penetration": functional.relu(-foot.height - 0.005).amax(dim=(-2, -1)).mean(),
             "hover": self._hover(foot.height, batch.commands),
             "guard": excess.mean() * 10.0,
             "acceleration": self._acceleration(states),
         }
-        if num_still:
-            terms["still"] = self._still(still, batch.initial[num_recorded : num_recorded + num_still])
-        if len(free):
-            terms.update(self._free_terms(free, batch, critic))
+        if len(states) > num_compared:
+            terms["still"] = self._still(states[num_compared:], batch.initial[num_compared:])
         loss = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
         return loss, states, {name: value.detach() for name, value in terms.items()}
 
-    def _recorded_terms(self, states: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _recorded_terms(self, states: torch.Tensor, targets: torch.Tensor, num_matched: int) -> dict[str, torch.Tensor]:
         layout = self.model.layout
-        difference = (states - targets) / self.model.motion_std
+        # A matched row does not start in its recording: it is given time to get there.
+        weight = torch.ones(states.shape[:2], device=states.device)  # (num_compared, horizon)
+        ramp = ((torch.arange(states.shape[1], device=states.device) + 1) / MATCH_FRAMES).clamp(max=1.0)
+        weight[len(states) - num_matched :] = ramp
+        difference = states - targets
         velocity = slice(layout["root_lin_vel_h"].start, layout["root_yaw_rate"].stop)  # vx, vy, vz, yaw rate
-        mean_difference = (states - targets)[..., velocity].mean(dim=1)
+        mean_difference = (difference[..., velocity] * weight.unsqueeze(-1)).sum(dim=1) / weight.sum(
+            dim=1, keepdim=True
+        )
+        bodies = self._key_bodies(states) - self._key_bodies(targets)
+        deviation = (difference / self.model.motion_std).abs() * self.channel_weights
         return {
-            "state": (difference.abs() * self.channel_weights).mean(),
-            "key_bodies": (self._key_bodies(states) - self._key_bodies(targets)).abs().mean(),
+            "state": (deviation.mean(dim=-1) * weight).mean(),
+            "key_bodies": (bodies.abs().mean(dim=(-2, -1)) * weight).mean(),
             "mean_velocity": mean_difference.abs().mean(),
         }
 
@@ -178,20 +174,3 @@ class RollOutObjective(nn.Module):
             + 3.0 * parts["root_lin_vel_h"].abs().mean()
             + parts["root_yaw_rate"].abs().mean()
         )
-
-    def _free_terms(self, states: torch.Tensor, batch: Batch, critic: MotionDiscriminator) -> dict[str, torch.Tensor]:
-        layout, num_free = self.model.layout, len(states)
-        terms = {}
-        normalised = (states - self.model.motion_mean) / self.model.motion_std
-        if states.shape[1] > 2 * SPACING:
-            terms["realism"] = critic.generator_loss(critic.triplets(normalised, batch.critic_frames))
-        if states.shape[1] > SETTLE_FRAMES + 12:
-            command = batch.commands[-num_free:, -1]
-            late = layout.split(states[:, SETTLE_FRAMES:])
-            reached = torch.cat((late["root_lin_vel_h"][..., :2], late["root_yaw_rate"]), dim=-1).mean(dim=1)
-            tolerance = reached.new_tensor(COMMAND_TOLERANCE)
-            terms["command"] = functional.relu((reached - command).abs() - tolerance).mean()
-            zero = (command.abs().amax(dim=1) < 1e-3).float()
-            motion = late["dof_vel"].abs().mean(dim=(1, 2)) + late["root_lin_vel_h"].abs().mean(dim=(1, 2))
-            terms["stop"] = (motion * zero).sum() / zero.sum().clamp(min=1.0)
-        return terms

@@ -15,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.dataset import MotionDataset
-from cmg_ref.discriminator import SPACING, MotionDiscriminator
 from cmg_ref.evaluation import STEADY_COMMANDS
 from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.model import CMG, CMGConfig
@@ -25,6 +24,7 @@ from cmg_ref.statistics import channel_weights, set_statistics
 from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
 
+RESTART_SHARE, CHANGE_SHARE = 0.1, 0.4  # matched rows that restart from a recording or get a new command in a step
 SKIP_FACTOR = 10.0  # steps whose gradient is this many times the usual norm are left out
 
 
@@ -39,8 +39,7 @@ class TrainConfig:
         horizon_end: frames of a roll-out once it has grown.
         horizon_growth: share of the iterations during which it grows, linearly.
         still_share: share of the rows that must stand still.
-        free_share: share of the rows that run free under changing commands, from ``free_after`` on.
-        free_after: horizon at which free rows begin.
+        matched_share: share of the rows that start from the model's own states.
         learning_rate: highest learning rate; a cosine takes it down to ``final_learning_rate``.
         final_learning_rate: last learning rate.
         warm_up: iterations over which the learning rate rises.
@@ -48,7 +47,7 @@ class TrainConfig:
         input_noise: largest standard deviation of the noise on initial states, in standard deviations of the state.
         average_decay: decay of the running average of the weights, which is what gets validated and shipped.
         balance: see :class:`WindowSampler`.
-        command_min, command_max: range of commands to train free rows on and to declare as trained.
+        command_min, command_max: range of commands to train on and to declare as trained.
         mixed_precision: bfloat16 matrix products.
         validate_every, save_every: iterations between validations and between saved training states.
         seed: seed of weights and batches.
@@ -62,8 +61,7 @@ class TrainConfig:
     horizon_end: int = 48
     horizon_growth: float = 0.4
     still_share: float = 0.05
-    free_share: float = 0.3
-    free_after: int = 12
+    matched_share: float = 0.35
     learning_rate: float = 6e-4
     final_learning_rate: float = 1e-5
     warm_up: int = 100
@@ -89,10 +87,8 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.horizon_end ({self.horizon_end}) is below horizon_start ({self.horizon_start})"
             )
-        if self.free_after < 2 * SPACING + 2:
-            raise ValueError(f"TrainConfig.free_after must be at least {2 * SPACING + 2}, got {self.free_after}")
-        if not 0.0 <= self.still_share + self.free_share < 1.0 or min(self.still_share, self.free_share) < 0.0:
-            raise ValueError("TrainConfig.still_share and free_share must leave room for recorded rows")
+        if not 0.0 <= self.still_share + self.matched_share < 1.0 or min(self.still_share, self.matched_share) < 0.0:
+            raise ValueError("TrainConfig.still_share and matched_share must leave room for recorded rows")
         self.model.validate()
 
     @classmethod
@@ -168,14 +164,14 @@ class Trainer:
         ).to(device)
         self.model = model
         self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
-        self.critic = MotionDiscriminator(dataset.layout.size).to(device)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=5e-5, betas=(0.5, 0.99))
         rows = config.batch_size // world_size
-        self.num_still, self.num_free = round(rows * config.still_share), round(rows * config.free_share)
-        self.num_rows = rows
-        self.free_states = self.sampler.sample(self.num_free, self.generator)[0][:, 0]
-        self.free_commands = torch.zeros(self.num_free, 3)
+        self.num_still = round(rows * config.still_share)
+        self.num_matched = round(rows * config.matched_share)
+        self.num_recorded = rows - self.num_still - self.num_matched
+        # Where the matched rows have got to, and the commands wanted of them.
+        self.own_states = self.sampler.sample(self.num_matched, self.generator)[0][:, 0]
+        self.wanted = torch.zeros(self.num_matched, 3)
         self.validation = Validation(dataset, robot, config.command_min, config.command_max)
         self.mocap = mocap_figures(dataset, robot, STEADY_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
@@ -183,7 +179,6 @@ class Trainer:
         if (self.run_dir / "training_state.pt").is_file():
             self._restore()
         self.parallel: torch.nn.Module = self.objective
-        self.parallel_critic: torch.nn.Module = self.critic
         if world_size > 1:
             self.parallel = DistributedDataParallel(self.objective)
 
@@ -194,9 +189,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         horizon = config.horizon(self.iteration)
-        batch, free_rows = self._batch(horizon)
-        self.critic.requires_grad_(False)
-        loss, states, terms = self.parallel(batch, self.critic)
+        loss, states, terms = self.parallel(self._batch(horizon))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
@@ -212,50 +205,47 @@ class Trainer:
         report = {name: float(value) for name, value in terms.items()}
         report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon))
         report.update(gradient_norm=float(norm), skipped=float(skipped))
-        if free_rows:
-            self.free_states = states[-free_rows:, -1].detach().cpu()
-            report["critic_right"] = self._critic_step(states[-free_rows:].detach(), batch)
+        matched = slice(self.num_recorded, self.num_recorded + self.num_matched)
+        self.own_states = states[matched, -1].detach().cpu()
         self.iteration += 1
         return report
 
-    def _batch(self, horizon: int) -> tuple[Batch, int]:
-        """The input of one step and its number of free rows."""
+    def _batch(self, horizon: int) -> Batch:
+        """The input of one step."""
         config, generator = self.config, self.generator
-        free_rows = self.num_free if horizon >= config.free_after else 0
-        num_recorded = self.num_rows - self.num_still - free_rows
-        states, commands = self.sampler.sample(num_recorded, generator)
-        amount = config.input_noise * torch.rand(num_recorded, 1, generator=generator)
-        noise = amount * torch.randn(num_recorded, states.shape[-1], generator=generator)
-        initial = [self.model.guard(states[:, 0].to(self.device) + (noise.to(self.device) * self.model.motion_std))]
-        initial.append(self.sampler.sample_still(self.num_still, generator).to(self.device))
-        command_rows = [commands[:, 1 : horizon + 1], torch.zeros(self.num_still, horizon, 3)]
-        if free_rows:
-            command_rows.append(self._free_commands(horizon))
-            initial.append(self.free_states.to(self.device))
-        batch = Batch(
-            initial=torch.cat(initial),
-            commands=torch.cat(command_rows).to(self.device),
-            targets=states[:, 1 : horizon + 1].to(self.device),
-            num_still=self.num_still,
-            critic_frames=torch.randint(max(1, horizon - 2 * SPACING), (free_rows,), generator=generator).to(
-                self.device
-            ),
+        states, commands = self.sampler.sample(self.num_recorded, generator)
+        amount = config.input_noise * torch.rand(self.num_recorded, 1, generator=generator)
+        noise = amount * torch.randn(self.num_recorded, states.shape[-1], generator=generator)
+        noise = noise.to(self.device) * self.model.motion_std
+        matched_states, matched_commands = self._matched_rows()
+        still = self.sampler.sample_still(self.num_still, generator)
+        start = self.model.guard(states[:, 0].to(self.device) + noise)
+        targets = torch.cat((states, matched_states))[:, 1 : horizon + 1]
+        command_rows = (
+            commands[:, 1 : horizon + 1],
+            matched_commands[:, 1 : horizon + 1],
+            torch.zeros(self.num_still, horizon, 3),
         )
-        return batch, free_rows
+        return Batch(
+            initial=torch.cat((start, self.own_states.to(self.device), still.to(self.device))),
+            commands=torch.cat(command_rows).to(self.device),
+            targets=targets.to(self.device),
+            num_matched=self.num_matched,
+        )
 
-    def _free_commands(self, horizon: int) -> torch.Tensor:
-        """Commands of the free rows (num_free, horizon, 3): half of the rows ramp to a new one, some restart."""
-        generator, count = self.generator, self.num_free
-        restart = torch.rand(count, generator=generator) < 0.15
-        fresh_states, fresh_commands = self.sampler.sample(count, generator)
-        self.free_states = torch.where(restart.unsqueeze(1), fresh_states[:, 0], self.free_states)
-        before = torch.where(restart.unsqueeze(1), fresh_commands[:, 0], self.free_commands)
-        change = torch.rand(count, generator=generator) < 0.5
-        after = torch.where(change.unsqueeze(1), self._random_commands(count), before)
-        ramp_frames = torch.randint(1, 26, (count, 1), generator=generator)
-        blend = ((torch.arange(horizon) + 1) / ramp_frames).clamp(max=1.0).unsqueeze(-1)  # (num_free, horizon, 1)
-        self.free_commands = after
-        return before.unsqueeze(1) + (after - before).unsqueeze(1) * blend
+    def _matched_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Recorded windows most like the model's own states, and the commands to give (num_matched, length, ...)."""
+        generator, count = self.generator, self.num_matched
+        restart = torch.rand(count, 1, generator=generator) < RESTART_SHARE
+        self.own_states = torch.where(restart, self.sampler.sample(count, generator)[0][:, 0], self.own_states)
+        change = torch.rand(count, 1, generator=generator) < CHANGE_SHARE
+        self.wanted = torch.where(change, self._random_commands(count), self.wanted)
+        model = self.model
+        unit = model.motion_std.cpu() / self.objective.channel_weights.cpu().sqrt()
+        states, commands = self.sampler.match(self.own_states, self.wanted, unit, generator)
+        # Half of the rows get the recorded command of each frame, the others the one command that was wanted.
+        plain = torch.rand(count, 1, 1, generator=generator) < 0.5
+        return states, torch.where(plain, self.wanted.unsqueeze(1), commands)
 
     def _random_commands(self, count: int) -> torch.Tensor:
         """Commands (count, 3): recorded ones, zero, along one or two axes, or anywhere in the trained range."""
@@ -268,25 +258,6 @@ class Trainer:
         kind = torch.rand(count, 1, generator=generator)
         commands = torch.where(kind < 0.4, recorded, torch.where(kind < 0.75, along, anywhere))
         return torch.where(kind > 0.87, torch.zeros(3), commands)
-
-    def _critic_step(self, free: torch.Tensor, batch: Batch) -> float:
-        """Train the critic on free rows (num_free, horizon, state_dim) against the recordings."""
-        self.critic.requires_grad_(True)
-        mean, std = self.model.motion_mean, self.model.motion_std
-        real = batch.targets[torch.arange(len(free)) % len(batch.targets)]
-        frames = batch.critic_frames
-        loss, right = self.critic.loss(
-            self.critic.triplets((real - mean) / std, frames), self.critic.triplets((free - mean) / std, frames)
-        )
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.world_size > 1:
-            for parameter in self.critic.parameters():
-                if parameter.grad is not None:
-                    distributed.all_reduce(parameter.grad)
-                    parameter.grad /= self.world_size
-        self.critic_optimizer.step()
-        return right
 
     def averaged_model(self) -> CMG:
         """A copy of the model with the running average of the weights, on the CPU."""
@@ -331,12 +302,10 @@ class Trainer:
             "history": self.history,
             "model": self.model.state_dict(),
             "average": self.average,
-            "critic": self.critic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
             "generators": self._all_ranks(self.generator.get_state()),
-            "free_states": self._all_ranks(self.free_states),
-            "free_commands": self._all_ranks(self.free_commands),
+            "own_states": self._all_ranks(self.own_states),
+            "wanted": self._all_ranks(self.wanted),
         }
         if self.rank == 0:
             with atomic_file(self.run_dir / "training_state.pt") as temporary:
@@ -363,12 +332,10 @@ class Trainer:
         self.typical_norm = state["typical_norm"]
         self.model.load_state_dict(state["model"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
-        self.critic.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.set_state(state["generators"][self.rank])
-        self.free_states = state["free_states"][self.rank]
-        self.free_commands = state["free_commands"][self.rank]
+        self.own_states = state["own_states"][self.rank]
+        self.wanted = state["wanted"][self.rank]
 
 
 def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> None:

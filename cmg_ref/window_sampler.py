@@ -13,6 +13,8 @@ from cmg_ref.robot import Robot
 
 VELOCITY_BIN = (0.25, 0.2, 0.4)  # width of a bin in vx [m/s], vy [m/s], yaw rate [rad/s]
 CHANGE_BIN = (0.6, 0.5, 1.2)  # width of a bin in the change of the command from the first to the last frame
+COMMAND_UNIT = (0.4, 0.3, 0.6)  # difference of commands [m/s, m/s, rad/s] as bad as an average pose error of one
+NUM_CANDIDATES = 8000  # windows among which a match is sought
 RANGE_MARGIN = 0.15  # windows this share of the command range outside of it are still used
 STILL_SPEED = 0.08  # [m/s] and [rad/s]: below this a frame may serve as a pose to stand still in
 STILL_JOINT_SPEED = 0.15  # [rad/s] rms, likewise
@@ -103,6 +105,31 @@ class WindowSampler:
         """Draw commands that somebody followed, (count, 3)."""
         picks = self._draw(count, generator)
         return self.commands[self.starts[picks] + self.length // 2]
+
+    def match(
+        self, states: torch.Tensor, wanted: torch.Tensor, unit: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Windows whose first frame is most like given states and whose command is most like a wanted one.
+
+        The nearest of a fresh draw of windows is taken, so that a state is not always answered by the same one.
+
+        Args:
+            states: (count, state_dim).
+            wanted: commands, (count, 3).
+            unit: difference in each column that counts as one, (state_dim,).
+            generator: random numbers.
+
+        Returns:
+            States (count, length, state_dim) and commands (count, length, 3).
+        """
+        starts = self.starts[self._draw(NUM_CANDIDATES, generator)]
+        command_unit = torch.tensor(COMMAND_UNIT)
+        features = (self.states[starts] / unit, self.commands[starts + self.length // 2] / command_unit)
+        weight = len(unit) ** -0.5  # The state counts by its mean square.
+        own = torch.cat((states / unit * weight, wanted / command_unit), dim=1)
+        nearest = torch.cdist(own, torch.cat((features[0] * weight, features[1]), dim=1)).argmin(dim=1)
+        frames = starts[nearest].unsqueeze(1) + torch.arange(self.length)  # (count, length)
+        return self.states[frames], self.commands[frames]
 
     def _draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Indices into ``starts`` by the probabilities of the windows, (count,)."""

@@ -50,7 +50,7 @@ def make(dataset: MotionDataset, folder: Path, config: TrainConfig = SMALL) -> T
 
 
 def test_a_batch_can_be_learnt(dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"batch_size": 8, "horizon_start": 6, "horizon_end": 6, "free_share": 0.0, "learning_rate": 1e-2}
+    changes = {"batch_size": 8, "horizon_start": 6, "horizon_end": 6, "matched_share": 0.0, "learning_rate": 1e-2}
     config = {**SMALL.__dict__, **changes, "iterations": 150, "model": CMGConfig(hidden=64, gate_hidden=16)}
     trainer = make(dataset, tmp_path, TrainConfig(**config))
     batch = trainer._batch(6)
@@ -94,7 +94,7 @@ def test_shipped_weights_can_be_the_start(dataset: MotionDataset, tmp_path: Path
         Trainer(dataset, load_g1(), SMALL, tmp_path, torch.device("cpu"), initial=checkpoint)
 
 
-@pytest.mark.parametrize(("field", "value"), [("batch_size", 0), ("horizon_end", 2), ("free_share", 0.99)])
+@pytest.mark.parametrize(("field", "value"), [("batch_size", 0), ("horizon_end", 2), ("matched_share", 0.99)])
 def test_impossible_settings_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         TrainConfig(**{**SMALL.__dict__, field: value}).validate()
