@@ -20,12 +20,12 @@ from cmg_ref.model import CMG
 from cmg_ref.robot import Robot
 
 MATCH_FRAMES = 15  # frames over which a matched row is given weight
-WALKING_CLEARANCE, RUNNING_CLEARANCE = (
-    0.03,
-    0.09,
-)  # [m] the lowest sole point may rise this far; flight phases are higher
+WALKING_CLEARANCE = 0.03  # [m] the lowest sole point does not rise further in a walk
+RUNNING_CLEARANCE = 0.09  # [m] nor further than this in the flight phase of a run
 MEAN_CLEARANCE = 0.02  # [m] on average it stays below this at any recorded speed
-GRADIENT_DAMPING = 0.97  # share of the gradient that goes from a frame to the one before
+# Share of the gradient that goes from a frame to the one before. Undamped, gradients grow exponentially where the
+# motion is unstable, as it is where the model has gone astray by itself, and one step can ruin the model.
+GRADIENT_DAMPING = {"recorded": 0.97, "matched": 0.9}
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class LossWeights:
     state: float = 1.0
     key_bodies: float = 4.0
     mean_velocity: float = 1.0
-    slip: float = 0.2
+    slip: float = 0.3
     penetration: float = 4.0
     hover: float = 10.0
     still: float = 0.5
     acceleration: float = 0.5
-    guard: float = 5.0
+    guard: float = 40.0
 
 
 @dataclass
@@ -94,22 +94,31 @@ class RollOutObjective(nn.Module):
         self.key_kinematics = ForwardKinematics(robot, robot.key_bodies, device=device)
         self.foot_contact = FootContact(robot, model.layout, model.fps, device=device)
 
-    def roll_out(self, initial: torch.Tensor, commands: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (num_rows, horizon, state_dim) and by how many standard deviations the guard had to hold each."""
+    def roll_out(
+        self, initial: torch.Tensor, commands: torch.Tensor, damping: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (num_rows, horizon, state_dim) and by how many standard deviations the guard had to hold each.
+
+        Args:
+            initial: states to start from, (num_rows, state_dim).
+            commands: command of every frame, (num_rows, horizon, 3).
+            damping: share of the gradient that goes from a frame to the one before, (num_rows, 1).
+        """
         state, states, excess = initial, [], []
         for command in commands.unbind(dim=1):
             predicted = self.model(state, command, self.mixed_precision)
             guarded = self.model.guard(predicted)
             excess.append((predicted - guarded).abs())
             states.append(guarded)
-            # Undamped, gradients grow exponentially where the motion is unstable, and one step can ruin the model.
-            state = torch.lerp(guarded.detach(), guarded, GRADIENT_DAMPING)
+            state = torch.lerp(guarded.detach(), guarded, damping)
         return torch.stack(states, dim=1), torch.stack(excess, dim=1) / self.model.motion_std
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Loss, states of the roll-out (num_rows, horizon, state_dim) and the unweighted terms."""
-        states, excess = self.roll_out(batch.initial, batch.commands)
         num_compared = len(batch.targets)
+        damping = torch.full((len(batch.initial), 1), GRADIENT_DAMPING["recorded"], device=batch.initial.device)
+        damping[num_compared - batch.num_matched : num_compared] = GRADIENT_DAMPING["matched"]
+        states, excess = self.roll_out(batch.initial, batch.commands, damping)
         foot = self.foot_contact(states)
         terms = {
             **self._recorded_terms(states[:num_compared], batch.targets, batch.num_matched),

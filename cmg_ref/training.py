@@ -24,7 +24,8 @@ from cmg_ref.statistics import channel_weights, set_statistics
 from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
 
-RESTART_SHARE, CHANGE_SHARE = 0.1, 0.4  # matched rows that restart from a recording or get a new command in a step
+RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
+LOST_DISTANCE = 1.8  # matched rows further than this from any recorded state restart too
 SKIP_FACTOR = 10.0  # steps whose gradient is this many times the usual norm are left out
 
 
@@ -61,7 +62,7 @@ class TrainConfig:
     horizon_end: int = 48
     horizon_growth: float = 0.4
     still_share: float = 0.05
-    matched_share: float = 0.35
+    matched_share: float = 0.25
     learning_rate: float = 6e-4
     final_learning_rate: float = 1e-5
     warm_up: int = 100
@@ -242,7 +243,8 @@ class Trainer:
         self.wanted = torch.where(change, self._random_commands(count), self.wanted)
         model = self.model
         unit = model.motion_std.cpu() / self.objective.channel_weights.cpu().sqrt()
-        states, commands = self.sampler.match(self.own_states, self.wanted, unit, generator)
+        states, commands, distance = self.sampler.match(self.own_states, self.wanted, unit, generator)
+        self.own_states = torch.where((distance > LOST_DISTANCE).unsqueeze(1), states[:, 0], self.own_states)
         # Half of the rows get the recorded command of each frame, the others the one command that was wanted.
         plain = torch.rand(count, 1, 1, generator=generator) < 0.5
         return states, torch.where(plain, self.wanted.unsqueeze(1), commands)
