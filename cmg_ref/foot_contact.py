@@ -46,10 +46,20 @@ class FootMotion:
     velocity_h: torch.Tensor
     contact: torch.Tensor
 
-    def slip(self) -> torch.Tensor:
-        """Speed of the points in contact over the floor, (..., T - 1) [m/s]; 0 where nothing touches the floor."""
-        speed = torch.sqrt((self.velocity_h**2).sum(dim=-1) + 1e-8)
-        return (speed * self.contact).sum(dim=(-2, -1)) / self.contact.sum(dim=(-2, -1)).clamp(min=1.0)
+    def slip(self, average_frames: int = 1) -> torch.Tensor:
+        """Speed of the points in contact over the floor; 0 where nothing touches the floor.
+
+        Args:
+            average_frames: frames over which a point must stay in contact and its velocity is averaged. As a loss, the
+                velocity between two frames is stiff: it drives the motion to tremble.
+
+        Returns:
+            (..., T - average_frames) [m/s].
+        """
+        velocity = self.velocity_h.unfold(-4, average_frames, 1).mean(dim=-1)
+        contact = self.contact.unfold(-3, average_frames, 1).amin(dim=-1)
+        speed = torch.sqrt((velocity**2).sum(dim=-1) + 1e-8)
+        return (speed * contact).sum(dim=(-2, -1)) / contact.sum(dim=(-2, -1)).clamp(min=1.0)
 
 
 class FootContact:

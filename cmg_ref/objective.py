@@ -19,6 +19,7 @@ from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.model import CMG
 from cmg_ref.robot import Robot
 
+SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
 MATCH_FRAMES = 15  # frames over which a matched row is given weight
 WALKING_CLEARANCE = 0.03  # [m] the lowest sole point does not rise further in a walk
 RUNNING_CLEARANCE = 0.09  # [m] nor further than this in the flight phase of a run
@@ -35,12 +36,12 @@ class LossWeights:
     state: float = 1.0
     key_bodies: float = 4.0
     mean_velocity: float = 1.0
-    slip: float = 0.3
+    slip: float = 0.15
     penetration: float = 4.0
     hover: float = 10.0
     still: float = 0.5
     acceleration: float = 0.5
-    guard: float = 40.0
+    guard: float = 20.0
 
 
 @dataclass
@@ -122,7 +123,7 @@ class RollOutObjective(nn.Module):
         foot = self.foot_contact(states)
         terms = {
             **self._recorded_terms(states[:num_compared], batch.targets, batch.num_matched),
-            "slip": foot.slip().mean(),
+            "slip": foot.slip(SLIP_FRAMES).mean(),
             "penetration": functional.relu(-foot.height - 0.005).amax(dim=(-2, -1)).mean(),
             "hover": self._hover(foot.height, batch.commands),
             "guard": excess.mean() * 10.0,

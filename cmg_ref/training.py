@@ -26,7 +26,7 @@ from cmg_ref.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
 LOST_DISTANCE = 1.8  # matched rows further than this from any recorded state restart too
-SKIP_FACTOR = 10.0  # steps whose gradient is this many times the usual norm are left out
+SKIP_FACTOR = 5.0  # steps whose gradient is this many times the usual norm are left out
 
 
 @dataclass(frozen=True)
