@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,38 +16,21 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.robot import load_g1
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_cmg.py"
 
+class Result(Protocol):
+    """What a script leaves behind."""
 
-@dataclass
-class Result:
     returncode: int
     stdout: str
     stderr: str
 
 
-class Runner(Protocol):
-    def __call__(self, *arguments: object) -> Result: ...
+Runner = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runner:
-    """Runs the script in this process, which saves importing torch once per test."""
-
-    def run_script(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        returncode: object = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as stop:
-            returncode = stop.code or 0
-            if isinstance(returncode, str):  # What Python itself does with a message.
-                print(returncode, file=sys.stderr)
-                returncode = 1
-        captured = capsys.readouterr()
-        return Result(int(str(returncode)), captured.out, captured.err)
-
-    return run_script
+def run(run_script: Callable[..., Result]) -> Runner:
+    return lambda *arguments: run_script("evaluate_cmg.py", *arguments)
 
 
 @pytest.fixture

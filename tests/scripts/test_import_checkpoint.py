@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,38 +13,21 @@ import torch
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.robot import load_g1
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "import_checkpoint.py"
 
+class Result(Protocol):
+    """What a script leaves behind."""
 
-@dataclass
-class Result:
     returncode: int
     stdout: str
     stderr: str
 
 
-class Runner(Protocol):
-    def __call__(self, *arguments: object) -> Result: ...
+Runner = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runner:
-    """Runs the script in this process, which saves importing torch once per test."""
-
-    def run_script(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        returncode: object = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as stop:
-            returncode = stop.code or 0
-            if isinstance(returncode, str):  # What Python itself does with a message.
-                print(returncode, file=sys.stderr)
-                returncode = 1
-        captured = capsys.readouterr()
-        return Result(int(str(returncode)), captured.out, captured.err)
-
-    return run_script
+def run(run_script: Callable[..., Result]) -> Runner:
+    return lambda *arguments: run_script("import_checkpoint.py", *arguments)
 
 
 def legacy_content() -> dict[str, object]:
