@@ -18,7 +18,7 @@ from cmg_ref.dataset import MotionDataset
 from cmg_ref.evaluation import STEADY_COMMANDS
 from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.model import CMG, CMGConfig
-from cmg_ref.objective import Batch, LossWeights, RollOutObjective
+from cmg_ref.objective import SLIP_FRAMES, Batch, LossWeights, RollOutObjective
 from cmg_ref.robot import Robot
 from cmg_ref.statistics import channel_weights, set_statistics
 from cmg_ref.validation import Validation
@@ -40,7 +40,8 @@ class TrainConfig:
         horizon_end: frames of a roll-out once it has grown.
         horizon_growth: share of the iterations during which it grows, linearly.
         still_share: share of the rows that must stand still.
-        matched_share: share of the rows that start from the model's own states.
+        matched_share: share of the rows that start from the model's own states, once it has learnt to move.
+        matched_after: share of the iterations during which there are no such rows.
         learning_rate: highest learning rate; a cosine takes it down to ``final_learning_rate``.
         final_learning_rate: last learning rate.
         warm_up: iterations over which the learning rate rises.
@@ -56,14 +57,15 @@ class TrainConfig:
         weights: weights of the loss terms.
     """
 
-    iterations: int = 6000
-    batch_size: int = 512
-    horizon_start: int = 4
+    iterations: int = 4000
+    batch_size: int = 320
+    horizon_start: int = 8
     horizon_end: int = 48
-    horizon_growth: float = 0.4
+    horizon_growth: float = 0.35
     still_share: float = 0.05
     matched_share: float = 0.25
-    learning_rate: float = 6e-4
+    matched_after: float = 0.6
+    learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
     warm_up: int = 100
     gradient_clip: float = 1.0
@@ -84,6 +86,8 @@ class TrainConfig:
         for name in ("iterations", "batch_size", "horizon_start", "validate_every", "save_every", "warm_up"):
             if getattr(self, name) < 1:
                 raise ValueError(f"TrainConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.horizon_start <= SLIP_FRAMES:
+            raise ValueError(f"TrainConfig.horizon_start must exceed {SLIP_FRAMES}, got {self.horizon_start}")
         if self.horizon_end < self.horizon_start:
             raise ValueError(
                 f"TrainConfig.horizon_end ({self.horizon_end}) is below horizon_start ({self.horizon_start})"
@@ -169,7 +173,7 @@ class Trainer:
         rows = config.batch_size // world_size
         self.num_still = round(rows * config.still_share)
         self.num_matched = round(rows * config.matched_share)
-        self.num_recorded = rows - self.num_still - self.num_matched
+        self.num_rows = rows
         # Where the matched rows have got to, and the commands wanted of them.
         self.own_states = self.sampler.sample(self.num_matched, self.generator)[0][:, 0]
         self.wanted = torch.zeros(self.num_matched, 3)
@@ -190,7 +194,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         horizon = config.horizon(self.iteration)
-        loss, states, terms = self.parallel(self._batch(horizon))
+        batch = self._batch(horizon)
+        loss, states, terms = self.parallel(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
@@ -206,32 +211,32 @@ class Trainer:
         report = {name: float(value) for name, value in terms.items()}
         report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon))
         report.update(gradient_norm=float(norm), skipped=float(skipped))
-        matched = slice(self.num_recorded, self.num_recorded + self.num_matched)
-        self.own_states = states[matched, -1].detach().cpu()
+        if batch.num_matched:
+            num_compared = len(batch.targets)
+            self.own_states = states[num_compared - batch.num_matched : num_compared, -1].detach().cpu()
         self.iteration += 1
         return report
 
     def _batch(self, horizon: int) -> Batch:
         """The input of one step."""
         config, generator = self.config, self.generator
-        states, commands = self.sampler.sample(self.num_recorded, generator)
-        amount = config.input_noise * torch.rand(self.num_recorded, 1, generator=generator)
-        noise = amount * torch.randn(self.num_recorded, states.shape[-1], generator=generator)
-        noise = noise.to(self.device) * self.model.motion_std
-        matched_states, matched_commands = self._matched_rows()
-        still = self.sampler.sample_still(self.num_still, generator)
-        start = self.model.guard(states[:, 0].to(self.device) + noise)
-        targets = torch.cat((states, matched_states))[:, 1 : horizon + 1]
-        command_rows = (
-            commands[:, 1 : horizon + 1],
-            matched_commands[:, 1 : horizon + 1],
-            torch.zeros(self.num_still, horizon, 3),
-        )
+        num_matched = self.num_matched if self.iteration >= config.matched_after * config.iterations else 0
+        num_recorded = self.num_rows - self.num_still - num_matched
+        states, commands = self.sampler.sample(num_recorded, generator)
+        amount = config.input_noise * torch.rand(num_recorded, 1, generator=generator)
+        noise = amount * torch.randn(num_recorded, states.shape[-1], generator=generator)
+        initial = [self.model.guard(states[:, 0].to(self.device) + noise.to(self.device) * self.model.motion_std)]
+        if num_matched:
+            matched_states, matched_commands = self._matched_rows()
+            states, commands = torch.cat((states, matched_states)), torch.cat((commands, matched_commands))
+            initial.append(self.own_states.to(self.device))
+        initial.append(self.sampler.sample_still(self.num_still, generator).to(self.device))
+        still_commands = torch.zeros(self.num_still, horizon, 3)
         return Batch(
-            initial=torch.cat((start, self.own_states.to(self.device), still.to(self.device))),
-            commands=torch.cat(command_rows).to(self.device),
-            targets=targets.to(self.device),
-            num_matched=self.num_matched,
+            initial=torch.cat(initial),
+            commands=torch.cat((commands[:, 1 : horizon + 1], still_commands)).to(self.device),
+            targets=states[:, 1 : horizon + 1].to(self.device),
+            num_matched=num_matched,
         )
 
     def _matched_rows(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,11 +25,12 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train_cmg.py"
 SMALL = TrainConfig(
     iterations=40,
     batch_size=32,
-    horizon_start=4,
+    horizon_start=6,
     horizon_end=16,
     model=CMGConfig(hidden=32, gate_hidden=16),
     mixed_precision=False,
     warm_up=5,
+    matched_after=0.3,
     learning_rate=3e-3,
 )
 
