@@ -69,12 +69,6 @@ class Checkpoint:
         effort = dof_vel.abs().mean(dim=1) + self.initial_commands.abs().sum(dim=1)
         return self.initial_states[int(effort.argmin())]
 
-    def nearest_initial_states(self, commands: torch.Tensor) -> torch.Tensor:
-        """For each command (num_envs, 3) the initial state whose own command is nearest, (num_envs, state_dim)."""
-        scale = 2.0 / (self.command_max - self.command_min)
-        distance = torch.cdist(commands.cpu() * scale, self.initial_commands * scale)  # (num_envs, num_initial_states)
-        return self.initial_states[distance.argmin(dim=1)]
-
     def validate(self) -> None:
         """Check that the parts fit each other.
 
@@ -149,7 +143,7 @@ def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors checkpoint ({error})") from error
-    if description is None:
+    if not isinstance(description, dict):
         raise CheckpointError(
             f"{path}: has no '{_METADATA_KEY}' description; earlier .pt files need scripts/import_checkpoint.py"
         )

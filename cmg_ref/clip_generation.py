@@ -49,7 +49,9 @@ def generate_clips(
     if layout.has_root:
         root_pos, root_quat = integrate_root(states, layout, checkpoint.fps)
     else:
-        root = StanceRoot(robot or load_g1(), device)(states[..., layout["dof_pos"]], checkpoint.fps)
+        root = StanceRoot(robot or load_g1(), device, joint_names=checkpoint.joint_names)(
+            states[..., layout["dof_pos"]], checkpoint.fps
+        )
         root_pos, root_quat = root.root_pos_w, root.root_quat_w
     names = names or [f"generated_{index}" for index in range(num_clips)]
     return [

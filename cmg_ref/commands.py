@@ -59,7 +59,7 @@ class CommandSmoother:
             start, target, elapsed = start[env_ids], target[env_ids], elapsed[env_ids]
         if self.interpolation_steps == 0:
             return target.clone()
-        share = ((elapsed + steps_ahead).to(start.dtype) / self.interpolation_steps).clamp(max=1.0).unsqueeze(1)
+        share = ((elapsed + steps_ahead).to(start.dtype) / self.interpolation_steps).clamp(0.0, 1.0).unsqueeze(1)
         return torch.lerp(start, target, share)
 
     def set_target(

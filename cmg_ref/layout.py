@@ -98,16 +98,6 @@ class StateLayout:
             raise ValueError(f"state layout: expected {self.size} columns, got {state.shape[-1]}")
         return {name: state[..., columns] for name, columns in self._slices.items()}
 
-    def column_names(self, joint_names: tuple[str, ...]) -> list[str]:
-        """A readable name for each column, for messages and plots."""
-        names: list[str] = []
-        for channel, size in self.sizes.items():
-            if channel in ("dof_pos", "dof_vel"):
-                names += [f"{channel}[{joint}]" for joint in joint_names]
-            else:
-                names += [channel] if size == 1 else [f"{channel}[{axis}]" for axis in "xyz"[:size]]
-        return names
-
     def to_json(self) -> list[dict[str, object]]:
         """A JSON-ready description, ``[{"name": ..., "size": ...}, ...]``."""
         return [{"name": name, "size": size} for name, size in self.sizes.items()]

@@ -49,7 +49,9 @@ class MotionBuffer:
         self.written = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         self._tail_state = torch.zeros(num_envs, checkpoint.layout.size, device=self.device)
         self._tail_pose = torch.zeros(num_envs, NUM_POSE, device=self.device)
-        self._stance_root = None if checkpoint.layout.has_root else StanceRoot(robot or load_g1(), self.device)
+        self._stance_root: StanceRoot | None = None
+        if not checkpoint.layout.has_root:
+            self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
 
     def restart(self, env_ids: torch.Tensor, states: torch.Tensor, poses: torch.Tensor) -> None:
         """Make states (n, state_dim) of the checkpoint and poses (n, 3) the frame 0 of environments (n,)."""

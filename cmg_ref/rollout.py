@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from tqdm import tqdm
 
@@ -34,10 +36,12 @@ class Rollout:
     """
 
     def __init__(self, model: CMG, device: str | torch.device = "cpu", rest: bool = True) -> None:
-        self.model = model.to(device).eval()
+        self.device = torch.device(device)
+        # The caller's model stays where it is: it may serve another device.
+        own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
+        self.model = own.eval()
         self.layout = model.layout
         self.fps = model.fps
-        self.device = torch.device(device)
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
         self.frame_count = 0
         self.rest = rest

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cmg_ref.joint_matching import match_joints
 from cmg_ref.kinematics import FootKinematics
 from cmg_ref.layout import StateLayout
 from cmg_ref.robot import Robot
@@ -68,18 +70,26 @@ class StanceRoot:
         robot: Robot whose joint order the angles have.
         device: Device of the joint angles to come.
         dtype: Float type of the joint angles to come.
+        joint_names: Order of the joint angles to come; the robot's own by default.
     """
 
     def __init__(
-        self, robot: Robot, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+        self,
+        robot: Robot,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        joint_names: Sequence[str] | None = None,
     ) -> None:
         self._feet = FootKinematics(robot, device, dtype)
+        self._columns: Tensor | None = None  # Of the given joints, in the robot's order.
+        if joint_names is not None:
+            _, self._columns = match_joints(joint_names, robot.joint_names, (), torch.device(device or "cpu"))
 
     def __call__(self, dof_pos: Tensor, fps: float, projected_gravity: Tensor | None = None) -> RootMotion:
         """Motion of the root.
 
         Args:
-            dof_pos: Joint angles in the robot's order [rad], (..., T, num_joints) with T >= 2.
+            dof_pos: Joint angles in the order of `joint_names` [rad], (..., T, num_joints) with T >= 2.
             fps: Frames a second.
             projected_gravity: Gravity in the base frame where it is known, (..., T, 3); told by the soles if not given.
 
@@ -91,6 +101,8 @@ class StanceRoot:
         """
         if dof_pos.shape[-2] < 2:
             raise ValueError(f"the stance foot tells a velocity from at least 2 frames, got {dof_pos.shape[-2]}")
+        if self._columns is not None:
+            dof_pos = dof_pos[..., self._columns]
         leading = dof_pos.shape[:-2]
         points_b = self._feet(dof_pos.reshape(-1, *dof_pos.shape[-2:]))  # (N, T, 2, 4, 3)
         if projected_gravity is None:
@@ -126,7 +138,7 @@ class StanceRoot:
         """Motion states with root channels from states that lack them.
 
         Args:
-            states: States in the robot's joint order, (..., T, layout.size).
+            states: States in the joint order of `joint_names`, (..., T, layout.size).
             layout: Channels of the states; root channels that are there are replaced, but for `projected_gravity`.
             fps: Frames a second.
 

@@ -27,7 +27,7 @@ CHANNEL_WEIGHT: dict[str, float] = {
     "root_yaw_rate": 1.0,
 }
 ACCELERATION_QUANTILE = 0.995
-MAX_SAMPLES = 200_000
+NUM_SAMPLES = 100_000
 
 
 def set_statistics(
@@ -46,7 +46,7 @@ def set_statistics(
     """
     layout = model.layout
     generator = torch.Generator().manual_seed(0)
-    picks = torch.multinomial(sampler.probabilities, MAX_SAMPLES // 2, replacement=True, generator=generator)
+    picks = torch.multinomial(sampler.probabilities, NUM_SAMPLES, replacement=True, generator=generator)
     offsets = torch.randint(sampler.length - 1, (len(picks),), generator=generator)
     frames = sampler.starts[picks] + offsets
     states, change = sampler.states[frames], sampler.states[frames + 1] - sampler.states[frames]

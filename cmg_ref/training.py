@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
-LOST_DISTANCE = 1.8  # matched rows further than this from any recorded state restart too
+LOST_DISTANCE = 1.8  # matched rows further than this from recorded state and wanted command (or not finite) restart too
 SKIP_FACTOR = 5.0  # steps whose gradient is this many times the usual norm are left out
 
 
@@ -147,6 +148,8 @@ class Trainer:
         config.validate()
         if tuple(dataset.joint_names) != tuple(robot.joint_names):
             raise ValueError("the joints of the dataset are not those of the robot, in its order")
+        if config.batch_size < 4 * world_size:
+            raise ValueError(f"TrainConfig.batch_size is {config.batch_size}: {world_size} processes need 4 rows each")
         self.config, self.dataset, self.robot, self.run_dir = config, dataset, robot, Path(run_dir)
         self.device, self.rank, self.world_size = device, rank, world_size
         torch.manual_seed(config.seed)
@@ -203,7 +206,8 @@ class Trainer:
         skipped = not float(norm) <= SKIP_FACTOR * self.typical_norm
         if not skipped:
             self.optimizer.step()
-        self.typical_norm += 0.02 * (min(float(norm), 2.0 * self.typical_norm) - self.typical_norm)
+        if math.isfinite(float(norm)):
+            self.typical_norm += 0.02 * (min(float(norm), 2.0 * self.typical_norm) - self.typical_norm)
         decay = min(config.average_decay, (1.0 + self.iteration) / (10.0 + self.iteration))
         with torch.no_grad():
             for name, value in self.model.named_parameters():
@@ -249,7 +253,7 @@ class Trainer:
         model = self.model
         unit = model.motion_std.cpu() / self.objective.channel_weights.cpu().sqrt()
         states, commands, distance = self.sampler.match(self.own_states, self.wanted, unit, generator)
-        self.own_states = torch.where((distance > LOST_DISTANCE).unsqueeze(1), states[:, 0], self.own_states)
+        self.own_states = torch.where((distance <= LOST_DISTANCE).unsqueeze(1), self.own_states, states[:, 0])
         # Half of the rows get the recorded command of each frame, the others the one command that was wanted.
         plain = torch.rand(count, 1, 1, generator=generator) < 0.5
         return states, torch.where(plain, self.wanted.unsqueeze(1), commands)
@@ -329,8 +333,7 @@ class Trainer:
 
     def _restore(self) -> None:
         path = self.run_dir / "training_state.pt"
-        state = torch.load(str(path), map_location="cpu", weights_only=True)
-        saved = TrainConfig.from_json(json.loads(state["config"]))
+        state, saved = _read_state(path)
         if saved.model != self.config.model:
             raise ValueError(f"{path}: trained with {saved.model}, not with {self.config.model}")
         if len(state["generators"]) != self.world_size:
@@ -356,8 +359,16 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
 
 
 def read_saved_config(run_dir: Path) -> TrainConfig | None:
-    """The configuration of a run that was begun in ``run_dir``, or None."""
+    """The configuration of a run that was begun in ``run_dir``, or None; raises ValueError if it cannot be read."""
     path = Path(run_dir) / "training_state.pt"
-    if not path.is_file():
-        return None
-    return TrainConfig.from_json(json.loads(torch.load(str(path), map_location="cpu", weights_only=True)["config"]))
+    return _read_state(path)[1] if path.is_file() else None
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], TrainConfig]:
+    """A saved training state and its configuration."""
+    try:
+        state = torch.load(str(path), map_location="cpu", weights_only=True)
+        return state, TrainConfig.from_json(json.loads(state["config"]))
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: not a training state of this release ({message})") from error

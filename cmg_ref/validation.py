@@ -15,6 +15,7 @@ from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
 from cmg_ref.window_sampler import WindowSampler
 
+YAW_TOLERANCE = 0.15  # [rad/s]
 NUM_WINDOWS = 192
 WINDOW_FRAMES = 151
 NUM_RANDOM = 256
@@ -90,7 +91,7 @@ class Validation:
         velocity_error = (mean["root_lin_vel_h"][:, :2] - table[:, :2]).norm(dim=1)
         yaw_error = (mean["root_yaw_rate"].squeeze(1) - table[:, 2]).abs()
         still = (table == 0).all(dim=1)
-        error = torch.maximum(velocity_error, yaw_error) / tolerance
+        error = torch.maximum(velocity_error / tolerance, yaw_error / YAW_TOLERANCE)
         return {
             "steady": float(error.mean()),
             "steady_worst": float(error.max()),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
+from cmg_ref.atomic_file import atomic_file
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.model import CMGConfig
@@ -84,11 +86,16 @@ def given_options(arguments: argparse.Namespace, settings: type, prefix: str = "
     return {name: value for name, value in values.items() if value is not None}
 
 
-def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
-    """Run to the last iteration with a progress bar, TensorBoard, validation and saved states."""
+def open_writer(run_dir: Path, iteration: int) -> Any:
+    """A TensorBoard writer; what a killed run wrote after its last saved state is hidden."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(run_dir)) if show else None
+    return SummaryWriter(str(run_dir), purge_step=iteration)
+
+
+def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
+    """Run to the last iteration with a progress bar, TensorBoard, validation and saved states."""
+    writer = open_writer(run_dir, trainer.iteration) if show else None
     config = trainer.config
     progress = tqdm(total=config.iterations, initial=trainer.iteration, unit="it", disable=not show, mininterval=2.0)
     while trainer.iteration < config.iterations:
@@ -123,20 +130,24 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device(arguments.device)
+    if importlib.util.find_spec("tensorboard") is None:
+        sys.exit("train_cmg: needs TensorBoard: pip install 'cmg_ref[train]'")
     try:
         config = build_config(arguments)
         dataset = MotionDataset.load(arguments.dataset)
         arguments.run_dir.mkdir(parents=True, exist_ok=True)
-        if world_size > 1:
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         if arguments.device == "cuda":
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(device)
+        if world_size > 1:
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         initial = load_checkpoint(arguments.initial) if arguments.initial else None
         trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
     except (ValueError, OSError) as error:
         sys.exit(f"train_cmg: {error}")
     if rank == 0:
-        (arguments.run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        with atomic_file(arguments.run_dir / "config.json") as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     train(trainer, arguments.run_dir, show=rank == 0)
     if rank == 0:
         print(f"best score {trainer.best_score:.3f}: {arguments.run_dir / 'best.safetensors'}")

@@ -110,7 +110,6 @@ def test_standing_state_stands() -> None:
     parts = checkpoint.layout.split(checkpoint.standing_state())
     assert parts["dof_vel"].abs().max() < 0.1
     assert parts["root_lin_vel_h"].abs().max() < 0.05
-    nearest = checkpoint.nearest_initial_states(torch.tensor([[1.0, 0.0, 0.0], [-0.4, 0.0, 0.0]]))
-    forward = nearest[:, checkpoint.layout["root_lin_vel_h"]][:, 0]
-    assert forward[0] > 0.5
-    assert forward[1] < 0.0
+    forward = checkpoint.initial_states[:, checkpoint.layout["root_lin_vel_h"]][:, 0]
+    assert forward[checkpoint.initial_commands[:, 0] > 0.8].min() > 0.2
+    assert forward[checkpoint.initial_commands[:, 0] < -0.4].max() < 0.0

@@ -12,6 +12,8 @@ import torch
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.clip_generation import generate_clips
 from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.layout import StateLayout
+from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.rotations import angular_velocity
 from cmg_ref.trajectory_store import MotionFrames
 
@@ -45,14 +47,16 @@ def record(generator: CMGMotionGenerator, steps: int) -> list[MotionFrames]:
     return frames
 
 
-def test_both_modes_give_the_same_motion(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("control_dt", [0.02, 0.013, 0.05])
+def test_both_modes_give_the_same_motion(checkpoint: Checkpoint, control_dt: float) -> None:
+    furthest = 20 if control_dt <= 0.02 else 8
     generators = [
-        make(checkpoint, mode="pregenerated", preload_duration=250),
-        make(checkpoint, mode="pregenerated", preload_duration=50),  # regenerates again and again
-        make(checkpoint, mode="realtime"),
-        make(checkpoint, mode="realtime", refill_frames=None, buffer_size=60),
+        make(checkpoint, mode="pregenerated", preload_duration=250, control_dt=control_dt),
+        make(checkpoint, mode="pregenerated", preload_duration=50, control_dt=control_dt),  # regenerates often
+        make(checkpoint, mode="realtime", control_dt=control_dt),
+        make(checkpoint, mode="realtime", control_dt=control_dt, refill_frames=None, buffer_size=60),
     ]
-    for step in range(200):
+    for step in range(150):
         for generator in generators:
             if step == 60:
                 generator.update_commands(torch.tensor([[1.2, 0.0, 0.3]]), torch.tensor([0]))
@@ -61,7 +65,7 @@ def test_both_modes_give_the_same_motion(checkpoint: Checkpoint) -> None:
             if step == 120:
                 generator.update_commands(COMMANDS.roll(1, dims=0))
         shown = [generator.get_frames() for generator in generators]
-        planned = [generator.future([1, 7, 20]) for generator in generators]
+        planned = [generator.future([1, 7, furthest]) for generator in generators]
         assert max(difference(shown[0], other) for other in shown[1:]) < 1e-4
         assert max(difference(planned[0], other) for other in planned[1:]) < 1e-4
         for generator in generators:
@@ -153,6 +157,97 @@ def test_held_environments_stand_in_their_last_pose(checkpoint: Checkpoint) -> N
     assert difference(frames[35], frames[59]) == 0.0
     steps = torch.stack([frame.dof_pos for frame in frames]).diff(dim=0).abs()
     assert steps[25:].max() <= steps[:25].max()
+
+
+@pytest.mark.parametrize("change", ["command", "mode"])
+def test_held_environments_go_on_from_where_they_are_held(checkpoint: Checkpoint, change: str) -> None:
+    generator = make(checkpoint, preload_duration=30, at_end="hold")
+    record(generator, 45)
+    held = generator.get_frames()
+    if change == "command":
+        generator.update_commands(COMMANDS.flip(0))
+    else:
+        generator.switch_mode("realtime")
+    after = generator.get_frames()
+    assert torch.equal(after.dof_pos, held.dof_pos)
+    assert torch.equal(after.root_pos_w, held.root_pos_w)
+    generator.advance()
+    assert (generator.get_frames().root_pos_w - held.root_pos_w).norm(dim=1).max() < 0.1
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+@pytest.mark.parametrize("control_dt", [0.02, 0.013])
+def test_furthest_future_can_be_asked_for_forever(checkpoint: Checkpoint, mode: str, control_dt: float) -> None:
+    small = make(checkpoint, mode=mode, preload_duration=30, buffer_size=30, control_dt=control_dt)
+    large = make(checkpoint, mode="pregenerated", preload_duration=300, control_dt=control_dt)
+    furthest = small.max_future_steps
+    assert furthest >= 20
+    for _ in range(70):
+        assert difference(small.future([furthest]), large.future([furthest])) < 1e-4
+        assert difference(small.get_frames(), large.get_frames()) < 1e-4
+        small.advance()
+        large.advance()
+
+
+def test_a_mask_names_the_same_environments_as_indices(checkpoint: Checkpoint) -> None:
+    by_mask, by_index = make(checkpoint), make(checkpoint)
+    mask = torch.tensor([False, False, True, False, True, False])
+    by_mask.update_commands(torch.ones(2, 3), mask)
+    by_index.update_commands(torch.ones(2, 3), torch.tensor([2, 4]))
+    record(by_mask, 10)
+    record(by_index, 10)
+    assert torch.equal(by_mask.get_motion()[0], by_index.get_motion()[0])
+    assert torch.equal(by_mask.get_motion(mask)[0], by_index.get_motion(torch.tensor([2, 4]))[0])
+    with pytest.raises(ValueError, match="6 entries"):
+        by_mask.reset(mask[:3])
+    with pytest.raises(ValueError, match="env_ids"):
+        by_mask.reset(torch.tensor([0.0]))
+
+
+def test_command_in_force_never_leaves_the_straight_line(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint, mode="realtime", control_dt=0.013)
+    generator.reset(init_motion=checkpoint.standing_state().expand(NUM_ENVS, -1), commands=torch.zeros(NUM_ENVS, 3))
+    generator.advance()
+    generator.update_commands(torch.tensor([[3.0, 0.0, 0.0]]).expand(NUM_ENVS, -1))
+    for _ in range(50):
+        assert generator.commands[:, 0].min() >= 0.0
+        assert generator.commands[:, 0].max() <= 3.0
+        generator.advance()
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+def test_joints_only_checkpoint_gets_its_root_from_the_stance_foot(checkpoint: Checkpoint, mode: str) -> None:
+    joints_only, reversed_order = without_root(checkpoint), without_root(checkpoint, reverse=True)
+    generator, other = make(joints_only, mode=mode), make(reversed_order, mode=mode, joint_names=checkpoint.joint_names)
+    for step in range(30):
+        shown, same = generator.get_frames(), other.get_frames()
+        torch.testing.assert_close(shown.dof_pos, same.dof_pos, atol=1e-4, rtol=0.0)
+        if step > 0:
+            assert (shown.root_pos_w[:, 2] - 0.75).abs().max() < 0.2
+            torch.testing.assert_close(shown.root_pos_w, same.root_pos_w, atol=1e-3, rtol=0.0)
+        generator.advance()
+        other.advance()
+
+
+def without_root(checkpoint: Checkpoint, reverse: bool = False) -> Checkpoint:
+    """A checkpoint of untrained weights whose state has joints only, close to standing still."""
+    torch.manual_seed(5)
+    layout = StateLayout.joints_only(checkpoint.layout.num_joints)
+    order = torch.arange(layout.num_joints)
+    order = order.flip(0) if reverse else order
+    columns = torch.cat((order, layout.num_joints + order))
+    model = CMG(CMGConfig(hidden=16, gate_hidden=8), layout, checkpoint.fps)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    model.motion_mean.copy_(checkpoint.model.motion_mean[columns])
+    model.motion_std.copy_(checkpoint.model.motion_std[columns])
+    model.change_std.copy_(checkpoint.model.change_std[columns])
+    model.command_min.copy_(checkpoint.command_min)
+    model.command_max.copy_(checkpoint.command_max)
+    names = tuple(checkpoint.joint_names[index] for index in order)
+    states = checkpoint.initial_states[:, : layout.size][:, columns].clone()
+    states[:, layout["dof_vel"]] *= 0.1
+    return Checkpoint(model.eval(), names, states, checkpoint.initial_commands)
 
 
 def test_mode_switch_does_not_show(checkpoint: Checkpoint) -> None:

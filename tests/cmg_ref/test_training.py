@@ -78,6 +78,22 @@ def test_resumed_run_is_the_uninterrupted_one(dataset: MotionDataset, tmp_path: 
         assert torch.equal(value, resumed.average[name]), name
 
 
+def test_a_lost_row_does_not_stop_training(dataset: MotionDataset, tmp_path: Path) -> None:
+    trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, "matched_after": 0.0}))
+    trainer.own_states[0] = float("nan")
+    before = [value.clone() for value in trainer.model.parameters()]
+    assert trainer.train_step()["skipped"] == 0.0
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_damaged_training_state_is_named(dataset: MotionDataset, tmp_path: Path) -> None:
+    make(dataset, tmp_path).save()
+    path = tmp_path / "training_state.pt"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"training_state\.pt"):
+        read_saved_config(tmp_path)
+
+
 def test_run_of_another_model_is_refused(dataset: MotionDataset, tmp_path: Path) -> None:
     make(dataset, tmp_path).save()
     other = TrainConfig(**{**SMALL.__dict__, "model": CMGConfig(hidden=16, gate_hidden=16)})
