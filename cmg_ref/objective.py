@@ -35,8 +35,8 @@ class LossWeights:
 
     state: float = 1.0
     key_bodies: float = 4.0
-    mean_velocity: float = 2.0
-    slip: float = 0.4
+    mean_velocity: float = 1.0
+    slip: float = 0.15
     penetration: float = 4.0
     hover: float = 10.0
     still: float = 0.5
@@ -123,7 +123,7 @@ class RollOutObjective(nn.Module):
         foot = self.foot_contact(states)
         terms = {
             **self._recorded_terms(states[:num_compared], batch.targets, batch.num_matched),
-            "slip": (foot.slip(SLIP_FRAMES).mean(dim=1) * _slip_weight(batch.commands)).mean(),
+            "slip": foot.slip(SLIP_FRAMES).mean(),
             "penetration": functional.relu(-foot.height - 0.005).amax(dim=(-2, -1)).mean(),
             "hover": self._hover(foot.height, batch.commands),
             "guard": excess.mean() * 10.0,
@@ -165,8 +165,8 @@ class RollOutObjective(nn.Module):
     def _hover(height: torch.Tensor, commands: torch.Tensor) -> torch.Tensor:
         """How far the lowest sole point is above where gaits have it, at each time and on average [m]."""
         lowest = height.amin(dim=(-2, -1))  # (num_rows, horizon)
-        clearance = WALKING_CLEARANCE + _running(commands) * (RUNNING_CLEARANCE - WALKING_CLEARANCE)
-        above = functional.relu(lowest - clearance)
+        running = ((commands[..., 0].abs() - 1.2) / 0.8).clamp(0.0, 1.0)
+        above = functional.relu(lowest - (WALKING_CLEARANCE + running * (RUNNING_CLEARANCE - WALKING_CLEARANCE)))
         return above.mean() + functional.relu(lowest.mean(dim=1) - MEAN_CLEARANCE).mean()
 
     def _acceleration(self, states: torch.Tensor) -> torch.Tensor:
@@ -184,15 +184,3 @@ class RollOutObjective(nn.Module):
             + 3.0 * parts["root_lin_vel_h"].abs().mean()
             + parts["root_yaw_rate"].abs().mean()
         )
-
-
-def _running(commands: torch.Tensor) -> torch.Tensor:
-    """How much of a run commands (..., 3) ask for, (...): 0 up to 1.2 m/s, 1 from 2 m/s on."""
-    return ((commands[..., 0].abs() - 1.2) / 0.8).clamp(0.0, 1.0)
-
-
-def _slip_weight(commands: torch.Tensor) -> torch.Tensor:
-    """Weight of the slip under commands (num_rows, horizon, 3), (num_rows,): none in a run, more in side-steps."""
-    forward, sideways = commands[..., 0].abs().mean(dim=1), commands[..., 1].abs().mean(dim=1)
-    side_step = ((sideways - forward) / 0.2).clamp(0.0, 1.0)
-    return (1.0 + 1.5 * side_step) * (1.0 - _running(commands).amax(dim=1))

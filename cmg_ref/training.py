@@ -369,6 +369,6 @@ def _read_state(path: Path) -> tuple[dict[str, Any], TrainConfig]:
     try:
         state = torch.load(str(path), map_location="cpu", weights_only=True)
         return state, TrainConfig.from_json(json.loads(state["config"]))
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         message = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: not a training state of this release ({message})") from error
