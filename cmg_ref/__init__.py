@@ -11,6 +11,7 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.model import CMG
 from cmg_ref.motion_clip import ClipError, MotionClip
+from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.robot import Robot, RobotError, load_g1
 from cmg_ref.schedule import CommandSchedule, ScheduleError
 
@@ -26,6 +27,8 @@ __all__ = [
     "CommandSmoother",
     "ForwardKinematics",
     "MotionClip",
+    "ReferenceMotionTerm",
+    "ReferenceMotionTermCfg",
     "Robot",
     "RobotError",
     "ScheduleError",

@@ -6,9 +6,11 @@ A command is (vx [m/s], vy [m/s], yaw rate [rad/s]) in the heading frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
+
+HELD = 2**60  # steps until the next change of a command that stays
 
 PRESETS: dict[str, tuple[float, float, float]] = {
     "stand": (0.0, 0.0, 0.0),
@@ -196,6 +198,20 @@ class CommandSampler:
         # Every environment draws, so that nothing depends on how many are due and no device has to be waited for.
         self.steps_left = torch.where(due, self._durations(len(due)), self.steps_left)
         return torch.where(due.unsqueeze(1), self.sample(len(due)), commands), due
+
+    def hold(self, env_ids: torch.Tensor) -> None:
+        """Let the commands of some environments (n,) stay as they are until they are reset."""
+        self.steps_left[env_ids] = HELD
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs: curriculum level, timers and the state of the random numbers."""
+        return {"level": self.level, "steps_left": self.steps_left, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.level = float(state["level"])
+        self.steps_left = state["steps_left"].to(self.device)
+        self.generator.set_state(state["generator"].cpu())
 
     def _durations(self, count: int) -> torch.Tensor:
         """Steps until a change, (count,)."""
