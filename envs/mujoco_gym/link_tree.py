@@ -6,8 +6,8 @@ radians. Inertias are full 3x3 matrices about the centre of mass, along the axes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Iterator
 
 import numpy as np
 

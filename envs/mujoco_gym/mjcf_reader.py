@@ -1,6 +1,6 @@
 """Reads the robot of an MJCF file into a tree of links, with MuJoCo's own reader and compiler.
 
-The kinematics reader in `cmg_ref.mjcf` needs no MuJoCo and covers less; a simulator has MuJoCo at hand and takes its word.
+The reader in `cmg_ref.mjcf` needs no MuJoCo and covers less; here MuJoCo is at hand, and what it understands holds.
 """
 
 from __future__ import annotations
@@ -48,15 +48,19 @@ def read_mjcf_links(path: Path) -> tuple[Link, bool, list[tuple[str, str]]]:
             continue
         link = _read_link(model, index, path)
         links[index] = link
-        if index == root:
-            link.pos, link.rot = np.zeros(3), np.eye(3)
-            link.joints = []
-        else:
+        if index != root:
             links[int(model.body_parentid[index])].children.append(link)
+    base = links[root]
+    if base.joints:
+        raise AssetError(
+            f"{path}: the outermost body '{base.name}' has joints; put it into a body that is fixed to the world"
+        )
+    # Where the robot stands is for the actor to say.
+    base.pos, base.rot = np.zeros(3), np.eye(3)
     # A signature of MuJoCo: the first body's index in the upper 16 bits, the second's in the lower.
     excluded = [(int(signature) >> 16, int(signature) & 0xFFFF) for signature in model.exclude_signature]
     pairs = [(links[first].name, links[second].name) for first, second in excluded if {first, second} <= links.keys()]
-    return links[root], floating, pairs
+    return base, floating, pairs
 
 
 def _find_root(model: mujoco.MjModel, path: Path) -> tuple[int, bool]:
