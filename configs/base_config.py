@@ -1,0 +1,186 @@
+"""Configurations as nested classes: what a field may be called is what the class declares.
+
+A configuration is a class whose attributes are its fields and whose inner classes are its sections::
+
+    class TaskCfg(BaseConfig):
+        seed = 1
+
+        class env:
+            num_envs = 512
+
+``TaskCfg()`` is an independent copy of all of it, sections included, so that ``cfg.env.num_envs = 64`` changes nothing
+but ``cfg``. A field that the class does not declare is an error that suggests the one that was probably meant.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+from typing import Any, Iterable, Mapping
+
+__all__ = ["BaseConfig", "ConfigError", "apply_overrides", "check_fields", "class_to_dict", "suggestion"]
+__all__ += ["update_from_dict"]
+
+
+class ConfigError(ValueError):
+    """A field that does not exist, or a value that does not fit it. The message names the field."""
+
+
+class BaseConfig:
+    """Base of configurations; inner classes become sections of the instance.
+
+    Raises:
+        ConfigError: On assigning to a field that the class does not declare.
+    """
+
+    def __init__(self) -> None:
+        for name in field_names(self):
+            value = getattr(type(self), name)
+            if isinstance(value, type):
+                section = type(name, (value, BaseConfig), {"__module__": value.__module__})
+                section.__qualname__ = f"{type(self).__qualname__}.{name}"
+                self.__dict__[name] = section()
+            else:
+                self.__dict__[name] = copy.deepcopy(value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__:
+            raise ConfigError(_unknown(type(self).__qualname__, name, self.__dict__))
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({class_to_dict(self)})"
+
+
+def field_names(config: BaseConfig) -> list[str]:
+    """Names of the fields and sections that the class of a configuration declares, in the order of declaration."""
+    names: dict[str, None] = {}
+    for owner in reversed(type(config).__mro__):
+        if owner not in (object, BaseConfig):
+            names.update(dict.fromkeys(name for name in vars(owner) if not name.startswith("_")))
+    return list(names)
+
+
+def class_to_dict(config: Any) -> Any:
+    """Nested dictionaries of plain values of a configuration or section; other values are passed on."""
+    if not isinstance(config, BaseConfig):
+        return copy.deepcopy(config)
+    return {name: class_to_dict(getattr(config, name)) for name in field_names(config)}
+
+
+def update_from_dict(config: BaseConfig, values: Mapping[str, Any]) -> None:
+    """Set fields from nested dictionaries, for example those of `class_to_dict` read back from a file.
+
+    Args:
+        config: What to change.
+        values: Field or section names and their values; fields that are not named keep theirs.
+
+    Raises:
+        ConfigError: If a field does not exist or a value is of another kind; nothing is changed then.
+    """
+    trial = copy.deepcopy(config)
+    _update(trial, values, type(config).__qualname__)
+    config.__dict__.update(trial.__dict__)
+
+
+def apply_overrides(config: BaseConfig, overrides: Iterable[str]) -> None:
+    """Set fields from command-line arguments such as ``rewards.scales.alive=2``.
+
+    Args:
+        config: What to change.
+        overrides: ``path.to.field=value`` each; values are Python literals, anything else is taken as text.
+
+    Raises:
+        ConfigError: If an argument is not of this form, a field does not exist or a value is of another kind; nothing
+            is changed then.
+    """
+    trial = copy.deepcopy(config)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"'{override}' is not of the form section.field=value")
+        values: Any = _literal(text.strip())
+        for name in reversed(path.strip().split(".")):
+            values = {name: values}
+        _update(trial, values, type(config).__qualname__)
+    config.__dict__.update(trial.__dict__)
+
+
+def check_fields(config: BaseConfig, declared: BaseConfig, free: Iterable[str] = ()) -> None:
+    """Check that a configuration has no field that another one does not declare.
+
+    A misspelt field of a derived class is otherwise a new field that nobody reads.
+
+    Args:
+        config: What to check.
+        declared: A configuration of the class whose fields are read.
+        free: Sections, by their path, whose fields are not checked here.
+
+    Raises:
+        ConfigError: If there is such a field.
+    """
+    _check(config, declared, type(config).__qualname__, "", set(free))
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where a known name is similar, else the known names."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(choices)}"
+
+
+def _unknown(owner: str, name: str, known: Iterable[str]) -> str:
+    return f"{owner} has no field '{name}'{suggestion(name, known)}"
+
+
+def _check(config: BaseConfig, declared: BaseConfig, owner: str, path: str, free: set[str]) -> None:
+    for name, value in config.__dict__.items():
+        inner = f"{path}.{name}" if path else name
+        if name not in declared.__dict__:
+            raise ConfigError(_unknown(owner, name, declared.__dict__))
+        own = getattr(declared, name)
+        if isinstance(value, BaseConfig) and isinstance(own, BaseConfig) and inner not in free:
+            _check(value, own, f"{owner}.{name}", inner, free)
+
+
+def _update(config: BaseConfig, values: Mapping[str, Any], owner: str) -> None:
+    for name, value in values.items():
+        if name not in config.__dict__:
+            raise ConfigError(_unknown(owner, name, config.__dict__))
+        present = getattr(config, name)
+        if isinstance(present, BaseConfig):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{owner}.{name} is a section; give its fields, as in {name}.field=value")
+            _update(present, value, f"{owner}.{name}")
+        elif isinstance(present, dict) and isinstance(value, Mapping):
+            for key, item in value.items():
+                if key not in present:
+                    raise ConfigError(_unknown(f"{owner}.{name}", str(key), map(str, present)))
+                present[key] = _fitted(item, present[key], f"{owner}.{name}.{key}")
+        else:
+            setattr(config, name, _fitted(value, present, f"{owner}.{name}"))
+
+
+def _fitted(value: Any, present: Any, path: str) -> Any:
+    """Value as the kind of the present one: whole numbers become floats, lists become tuples."""
+    if present is None or value is None or type(value) is type(present):
+        return value
+    if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(present, int) and not isinstance(present, bool) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(present, (list, tuple)) and isinstance(value, (list, tuple)):
+        return type(present)(value)
+    raise ConfigError(f"{path} is a {type(present).__name__} ({present!r}), not {value!r}")
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, also as true, false, null are written elsewhere; else the text itself."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
