@@ -6,9 +6,11 @@ A command is (vx [m/s], vy [m/s], yaw rate [rad/s]) in the heading frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
+
+from cmg_ref.command_strata import CommandStrata, check_shares
 
 HELD = 2**60  # steps until the next change of a command that stays
 
@@ -100,21 +102,36 @@ class CommandSamplerCfg:
     Attributes:
         lin_vel_x, lin_vel_y: ranges [m/s].
         ang_vel_yaw: range of the yaw rate [rad/s].
-        standing_share: share of environments told to stand.
+        strata: shares of the kinds of command in :data:`cmg_ref.command_strata.STRATA`, such as ``BALANCED_STRATA``;
+            None draws uniformly from the ranges.
+        failure_weight: with strata, share of the draws that go where commands fail.
+        standing_share: without strata, share of environments told to stand.
         preset_share: share of environments given one of ``presets``.
         presets: names out of ``PRESETS``.
         resampling_time: shortest and longest time between changes [s].
         curriculum_start: share of the ranges in use at curriculum level 0; level 1 uses all of them.
+        curriculum_stages: promotions it takes from level 0 to level 1; 0 begins at level 1.
+        promote_above, demote_below: success rates beyond which the curriculum moves by a stage.
     """
 
     lin_vel_x: tuple[float, float] = (-0.6, 2.5)
     lin_vel_y: tuple[float, float] = (-0.4, 0.4)
     ang_vel_yaw: tuple[float, float] = (-1.0, 1.0)
+    strata: Mapping[str, float] | None = None
+    failure_weight: float = 0.5
     standing_share: float = 0.1
     preset_share: float = 0.0
     presets: tuple[str, ...] = tuple(PRESETS)
     resampling_time: tuple[float, float] = (2.0, 6.0)
     curriculum_start: float = 1.0
+    curriculum_stages: int = 0
+    promote_above: float = 0.9
+    demote_below: float = 0.5
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """Ranges of vx, vy [m/s] and yaw rate [rad/s]."""
+        return self.lin_vel_x, self.lin_vel_y, self.ang_vel_yaw
 
     def validate(self) -> None:
         """Raise a ValueError that names the first impossible field."""
@@ -126,15 +143,26 @@ class CommandSamplerCfg:
             raise ValueError(f"CommandSamplerCfg.resampling_time must be positive, got {self.resampling_time}")
         if min(self.standing_share, self.preset_share) < 0.0 or self.standing_share + self.preset_share > 1.0:
             raise ValueError("CommandSamplerCfg: standing_share and preset_share must be shares of 1 together")
-        if not 0.0 <= self.curriculum_start <= 1.0:
-            raise ValueError(f"CommandSamplerCfg.curriculum_start must be in [0, 1], got {self.curriculum_start}")
+        for name in ("curriculum_start", "failure_weight", "promote_above", "demote_below"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"CommandSamplerCfg.{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.demote_below > self.promote_above:
+            raise ValueError(
+                f"CommandSamplerCfg.demote_below ({self.demote_below}) is above promote_above ({self.promote_above})"
+            )
+        if self.curriculum_stages < 0:
+            raise ValueError(f"CommandSamplerCfg.curriculum_stages must not be negative, got {self.curriculum_stages}")
         unknown = [name for name in self.presets if name not in PRESETS]
         if unknown:
             raise ValueError(f"CommandSamplerCfg.presets: no preset '{unknown[0]}', there are {', '.join(PRESETS)}")
+        if self.strata is not None:
+            check_shares(self.ranges, self.strata)
 
 
 class CommandSampler:
     """Draws commands for environments and decides when they change within an episode.
+
+    With strata in the configuration it learns from :meth:`report` which commands fail, and draws them more often.
 
     Args:
         num_envs: number of environments.
@@ -144,7 +172,7 @@ class CommandSampler:
         seed: seed of the draws.
 
     Attributes:
-        level: curriculum level, 0 to 1; scales the ranges from ``curriculum_start`` to all of them.
+        strata: kinds of command and how often they fail; None without strata in the configuration.
         steps_left: steps until the next change of each environment, (num_envs,).
     """
 
@@ -160,24 +188,66 @@ class CommandSampler:
         self.cfg.validate()
         self.control_dt = control_dt
         self.device = torch.device(device)
-        self.level = 1.0
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
-        ranges = torch.tensor([self.cfg.lin_vel_x, self.cfg.lin_vel_y, self.cfg.ang_vel_yaw], device=self.device)
+        self.strata: CommandStrata | None = None
+        if self.cfg.strata is not None:
+            self.strata = CommandStrata(self.cfg.ranges, self.cfg.strata, self.cfg.failure_weight, device=self.device)
+        ranges = torch.tensor(self.cfg.ranges, device=self.device)
         self._low, self._high = ranges[:, 0], ranges[:, 1]
         names: Sequence[str] = self.cfg.presets or ("stand",)
         self._presets = torch.tensor([PRESETS[name] for name in names], device=self.device)
+        self.level = 1.0 if self.cfg.curriculum_stages == 0 else 0.0
         self.steps_left = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         self.steps_left[:] = self._durations(num_envs)
 
+    @property
+    def level(self) -> float:
+        """Curriculum level, 0 to 1; scales the ranges from ``curriculum_start`` to all of them."""
+        return self._level
+
+    @level.setter
+    def level(self, level: float) -> None:
+        self._level = min(max(level, 0.0), 1.0)
+        self._scale = self.cfg.curriculum_start + (1.0 - self.cfg.curriculum_start) * self._level
+        if self.strata is not None:
+            self.strata.set_scale(self._scale)
+
     def sample(self, count: int) -> torch.Tensor:
         """Draw commands (count, 3)."""
-        scale = self.cfg.curriculum_start + (1.0 - self.cfg.curriculum_start) * min(max(self.level, 0.0), 1.0)
-        uniform = torch.rand(count, 3, generator=self.generator, device=self.device)
-        commands = scale * (self._low + (self._high - self._low) * uniform)
+        if self.strata is not None:
+            commands = self.strata.draw(count, self.generator)
+        else:
+            uniform = torch.rand(count, 3, generator=self.generator, device=self.device)
+            commands = self._scale * (self._low + (self._high - self._low) * uniform)
         picks = torch.randint(len(self._presets), (count,), generator=self.generator, device=self.device)
         kind = torch.rand(count, 1, generator=self.generator, device=self.device)
-        commands = torch.where(kind < self.cfg.standing_share + self.cfg.preset_share, self._presets[picks], commands)
-        return torch.where(kind < self.cfg.standing_share, torch.zeros_like(commands), commands)
+        standing_share = self.cfg.standing_share if self.strata is None else 0.0
+        commands = torch.where(kind < standing_share + self.cfg.preset_share, self._presets[picks], commands)
+        return torch.where(kind < standing_share, torch.zeros_like(commands), commands)
+
+    def report(self, commands: torch.Tensor, failed: torch.Tensor) -> None:
+        """Count how commands ended; with strata, those that fail are drawn more often.
+
+        Args:
+            commands: commands that were in force until an episode ended or they changed, (n, 3).
+            failed: whether the robot fell under them, (n,) bool.
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
+        if commands.ndim != 2 or commands.shape[1] != 3 or tuple(failed.shape) != (len(commands),):
+            raise ValueError(
+                f"report: expected commands (n, 3) and failed (n,), got {tuple(commands.shape)}, {tuple(failed.shape)}"
+            )
+        if self.strata is not None and len(commands) > 0:
+            self.strata.report(commands, failed)
+
+    def update_curriculum(self, success_rate: float) -> float:
+        """Move the curriculum by a stage where the success rate (0 to 1) says so; returns the level."""
+        if self.cfg.curriculum_stages > 0:
+            stage = (success_rate > self.cfg.promote_above) - (success_rate < self.cfg.demote_below)
+            self.level = self.level + stage / self.cfg.curriculum_stages
+        return self.level
 
     def reset(self, env_ids: torch.Tensor) -> torch.Tensor:
         """Commands (len(env_ids), 3) for environments that begin an episode; their timers start anew."""
@@ -204,14 +274,17 @@ class CommandSampler:
         self.steps_left[env_ids] = HELD
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming needs: curriculum level, timers and the state of the random numbers."""
-        return {"level": self.level, "steps_left": self.steps_left, "generator": self.generator.get_state()}
+        """What resuming needs: curriculum level, timers, the state of the random numbers and what was reported."""
+        state = {"level": self.level, "steps_left": self.steps_left, "generator": self.generator.get_state()}
+        return state if self.strata is None else {**state, "strata": self.strata.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.level = float(state["level"])
-        self.steps_left = state["steps_left"].to(self.device)
+        self.steps_left.copy_(state["steps_left"])
         self.generator.set_state(state["generator"].cpu())
+        if self.strata is not None and "strata" in state:
+            self.strata.load_state_dict(state["strata"])
 
     def _durations(self, count: int) -> torch.Tensor:
         """Steps until a change, (count,)."""
