@@ -1,0 +1,302 @@
+"""Configuration of a legged robot that obeys velocity commands, and of its training; the base of every task.
+
+Sections and fields carry the names that users of legged_gym know. Lengths are in metres, angles in radians, times in
+seconds, forces in newtons unless a comment says otherwise; quaternions are xyzw.
+"""
+
+from __future__ import annotations
+
+from configs.base_config import BaseConfig
+
+
+class LeggedRobotCfg(BaseConfig):
+    """Environment of a legged robot."""
+
+    seed = 1
+
+    class env:
+        """Size and length."""
+
+        num_envs = 512
+        env_spacing = 3.0  # on a plane; on rough terrain the tiles say where the environments stand
+        episode_length_s = 20.0
+        send_timeouts = True  # an episode that ran out of time is no failure, and the algorithm is told so
+        history_length = 1  # past observations that the actor sees, the present one included
+
+    class terrain:
+        """Ground."""
+
+        mesh_type = "plane"  # plane, heightfield or trimesh
+        horizontal_scale = 0.1
+        vertical_scale = 0.005
+        border_size = 10.0
+        static_friction = 1.0
+        dynamic_friction = 1.0
+        restitution = 0.0
+        # Rough ground: rows of tiles, each row harder than the one before, columns of one kind each.
+        curriculum = True  # move robots that walk far enough to a harder row, and back
+        max_init_terrain_level = 2
+        terrain_length = 8.0
+        terrain_width = 8.0
+        num_rows = 6
+        num_cols = 10
+        proportions = {  # noqa: RUF012
+            "smooth_slope": 0.2,
+            "rough_slope": 0.3,
+            "stairs_up": 0.1,
+            "stairs_down": 0.1,
+            "discrete": 0.3,
+        }
+        max_slope = 0.3
+        max_roughness = 0.04
+        max_step_height = 0.12
+        slope_threshold = 0.75  # trimesh: steeper than this becomes vertical
+
+    class commands:
+        """Velocity commands: vx, vy [m/s] and yaw rate [rad/s] in the heading frame."""
+
+        resampling_time = (3.0, 8.0)  # shortest and longest time between changes
+        ramp_time = 0.5  # a command passes linearly to the next in this time
+        # Shares of the kinds of command; an empty dictionary draws uniformly from the ranges.
+        strata = {  # noqa: RUF012
+            "stand": 0.12,
+            "forward": 0.24,
+            "run": 0.10,
+            "backward": 0.14,
+            "side": 0.12,
+            "turn": 0.14,
+            "mixed": 0.14,
+        }
+        failure_weight = 0.4  # share of the draws that go where robots fall most
+
+        class ranges:
+            """Lowest and highest."""
+
+            lin_vel_x = (-0.6, 2.5)
+            lin_vel_y = (-0.4, 0.4)
+            ang_vel_yaw = (-1.0, 1.0)
+
+    class curriculum:
+        """Stages that training passes through, each when the last one is mastered."""
+
+        # Of each stage: share of the command ranges, and of the speed of pushes.
+        stages = ((1.0, 1.0),)
+        survival = 0.85  # share of episodes that must last `env.episode_length_s`
+        min_steps = 2000  # control steps in a stage at least
+        averaging_time = 20.0  # over which falls are counted
+
+    class init_state:
+        """State at the beginning of an episode."""
+
+        pos = (0.0, 0.0, 0.79)
+        rot = (0.0, 0.0, 0.0, 1.0)  # xyzw
+        random_yaw = True
+        dof_pos_noise = 0.05  # largest deviation of a joint
+        dof_vel_noise = 0.2
+        lin_vel_noise = 0.1
+        ang_vel_noise = 0.1
+        default_joint_angles = {}  # noqa: RUF012  # by joint name; the robot's standing pose for the others
+
+    class control:
+        """From action to torque. Gains and scales are by parts of joint names; the longest part that fits counts."""
+
+        drive_mode = "position"  # position: PD inside the simulator, all substeps at once; effort: torques every substep
+        stiffness = {"joint": 100.0}  # noqa: RUF012  # [N m / rad]
+        damping = {"joint": 3.0}  # noqa: RUF012  # [N m s / rad]
+        action_scale = {"joint": 0.25}  # noqa: RUF012  # [rad] of an action of 1
+        decimation = 4  # physics steps in a control step
+
+    class asset:
+        """The robot."""
+
+        file = ""  # MJCF or URDF; empty for the G1 that ships with the package
+        name = "robot"
+        foot_names = ("left_ankle_roll_link", "right_ankle_roll_link")
+        base_name = "pelvis"
+        penalize_contacts_on = ()
+        collapse_fixed_joints = True
+        fix_base_link = False
+        self_collisions = 1  # 1 to disable, 0 to enable
+        replace_cylinder_with_capsule = True
+        disable_gravity = False
+        density = 0.001
+        angular_damping = 0.0
+        linear_damping = 0.0
+        max_angular_velocity = 1000.0
+        max_linear_velocity = 1000.0
+        armature = 0.0
+        thickness = 0.01
+
+    class termination:
+        """When an episode ends early. Heights are above the ground under the robot."""
+
+        base_height = 0.45
+        tilt = 0.8  # angle between the base's and the world's vertical
+        max_dof_vel = 200.0  # rad/s; a simulation beyond this, or with NaN, has diverged
+        max_base_vel = 30.0  # m/s
+
+    class domain_rand:
+        """What differs between environments, and what disturbs them. Ranges are (lowest, highest)."""
+
+        randomize_friction = True
+        friction_range = (0.4, 1.2)
+        randomize_restitution = False  # PhysX only: MuJoCo's contacts have none
+        restitution_range = (0.0, 0.3)
+        randomize_base_mass = True
+        added_mass_range = (-1.5, 3.0)  # kg
+        randomize_link_mass = True
+        link_mass_scale_range = (0.9, 1.1)
+        randomize_com = True
+        com_displacement_range = (-0.03, 0.03)  # of the base, each axis
+        randomize_gains = True
+        stiffness_scale_range = (0.9, 1.1)
+        damping_scale_range = (0.9, 1.1)
+        randomize_delay = True
+        delay_range = (0.0, 0.015)  # from an action to the motors; at most a control step
+        push_robots = True
+        push_interval_s = (3.0, 8.0)  # shortest and longest time between pushes
+        max_push_vel_xy = 0.5  # m/s
+        max_push_ang_vel = 0.3  # rad/s
+
+    class rewards:
+        """Rewards a second: each scale is multiplied by the time of a control step."""
+
+        class scales:
+            """Of the methods `_reward_<name>`; 0 switches one off at no cost."""
+
+            termination = -10.0  # in the step of a fall
+            alive = 1.0
+            tracking_lin_vel = 1.5
+            tracking_ang_vel = 0.75
+            orientation = -1.0
+            base_height = 0.0
+            lin_vel_z = 0.0
+            ang_vel_xy = -0.02
+            torques = -0.5
+            dof_vel = 0.0
+            dof_acc = 0.0
+            dof_pos_limits = 0.0
+            action_rate = -0.02
+            action_size = -0.01
+            feet_slip = 0.0
+            feet_air_time = 0.0
+            collision = 0.0
+            stand_still = 0.0
+
+        only_positive_rewards = False
+        velocity_averaging = 0.1  # share of a new value in the averaged velocities, per control step
+        lin_vel_sigma = 0.1  # (m/s)^2
+        ang_vel_sigma = 0.15  # (rad/s)^2
+        base_height_target = 0.78
+        soft_dof_pos_limit = 0.95
+        air_time_target = 0.4
+        standing_speed = 0.1  # commands below this (m/s and rad/s together) mean to stand
+
+    class normalization:
+        """Scales of observations, and their limits."""
+
+        class obs_scales:
+            """By kind."""
+
+            lin_vel = 1.0
+            ang_vel = 0.25
+            gravity = 1.0
+            command = 1.0
+            dof_pos = 1.0
+            dof_vel = 0.05
+            action = 1.0
+            height = 1.0
+
+        clip_observations = 20.0
+        clip_actions = 6.0
+
+    class noise:
+        """Uniform noise on what sensors measure, for the actor only."""
+
+        add_noise = True
+        noise_level = 1.0
+
+        class noise_scales:
+            """Largest deviation, in units of the quantity."""
+
+            ang_vel = 0.15
+            gravity = 0.03
+            dof_pos = 0.01
+            dof_vel = 0.6
+
+    class viewer:
+        """Camera of Isaac Gym's viewer."""
+
+        ref_env = 0
+        pos = (4.0, 0.0, 2.0)
+        lookat = (0.0, 0.0, 0.8)
+
+    class sim:
+        """Physics."""
+
+        dt = 0.005
+        substeps = 1
+        gravity = (0.0, 0.0, -9.81)
+        up_axis = 1  # 0 is y, 1 is z
+
+        class physx:
+            """Read by PhysX; MuJoCo's stand-in takes the number of threads from here."""
+
+            num_threads = 0  # 0: one a core
+            solver_type = 1
+            num_position_iterations = 4
+            num_velocity_iterations = 0
+            contact_offset = 0.01
+            rest_offset = 0.0
+            bounce_threshold_velocity = 0.5
+            max_depenetration_velocity = 1.0
+            max_gpu_contact_pairs = 2**23
+            default_buffer_size_multiplier = 5
+            contact_collection = 1
+
+
+class LeggedRobotCfgPPO(BaseConfig):
+    """Training by PPO."""
+
+    seed = 1
+    runner_class_name = "OnPolicyRunner"
+
+    class policy:
+        """Networks of actor and critic."""
+
+        init_noise_std = 0.4
+        actor_hidden_dims = (256, 128, 64)
+        critic_hidden_dims = (256, 128, 64)
+        activation = "elu"
+        last_layer_gain = 0.01  # so that training begins at the action zero
+        obs_normalization = True
+        normalizer_warmup_steps = 200_000  # environment steps after which the observation statistics hardly move
+
+    class algorithm:
+        """PPO."""
+
+        value_loss_coef = 1.0
+        use_clipped_value_loss = True
+        clip_param = 0.2
+        entropy_coef = 0.001
+        num_learning_epochs = 4
+        num_mini_batches = 4
+        learning_rate = 1.0e-3
+        schedule = "adaptive"
+        gamma = 0.98
+        lam = 0.95
+        desired_kl = 0.02
+        max_grad_norm = 1.0
+        mirror_minibatches = True  # half of each minibatch is seen in a mirror
+
+    class runner:
+        """Length, logging and resuming."""
+
+        num_steps_per_env = 24
+        max_iterations = 1500
+        save_interval = 50
+        experiment_name = "legged_robot"
+        run_name = ""
+        resume = False
+        load_run = -1  # -1: the last one
+        checkpoint = -1  # -1: the last one

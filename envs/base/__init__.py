@@ -1,0 +1,1 @@
+"""Environments in legged_gym's shape, on Isaac Gym or its stand-in."""
