@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref import rotations
+from cmg_ref.kinematic_tree import KinematicTree
 from cmg_ref.robot import Robot
 
 
@@ -25,7 +26,7 @@ class ForwardKinematics:
 
     def __init__(
         self,
-        robot: Robot,
+        robot: KinematicTree,
         body_names: Sequence[str] | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
@@ -33,7 +34,7 @@ class ForwardKinematics:
         """Precompute the constant part of every joint's transform.
 
         Args:
-            robot: The robot.
+            robot: The robot, or just its tree.
             body_names: Bodies to compute, all of the robot's by default; only they and their ancestors are computed.
             device: Device of the joint positions to come.
             dtype: Float type of the joint positions to come.
@@ -183,7 +184,7 @@ def _to_world(points_b: Tensor, root_pos: Tensor | None, root_quat: Tensor | Non
     return root_pos.unsqueeze(-2) + rotations.quat_rotate(root_quat.unsqueeze(-2), points_b)
 
 
-def _levels(robot: Robot, bodies: Sequence[int]) -> list[list[int]]:
+def _levels(robot: KinematicTree, bodies: Sequence[int]) -> list[list[int]]:
     """The bodies and their ancestors below the root, by depth."""
     depth = [0] * robot.num_bodies
     for body, parent in enumerate(robot.body_parents):

@@ -16,13 +16,10 @@ import torch
 from torch import Tensor
 
 from cmg_ref import rotations
+from cmg_ref.kinematic_tree import RobotError
 
 _ORIENTATIONS = {"quat": 4, "axisangle": 4, "euler": 3, "xyaxes": 6, "zaxis": 3}
 _REFUSED_ELEMENTS = ("include", "frame", "replicate", "attach", "composite", "flexcomp")
-
-
-class RobotError(ValueError):
-    """A robot file that cannot be used; the message names the file, the element and what is wrong."""
 
 
 @dataclass

@@ -9,12 +9,13 @@ import re
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cmg_ref.mjcf import MjcfBody, MjcfJoint, MjcfModel, RobotError, read_mjcf
+from cmg_ref.kinematic_tree import KinematicTree, RobotError
+from cmg_ref.mjcf import MjcfBody, MjcfJoint, MjcfModel, read_mjcf
 
 __all__ = ["Robot", "RobotError", "load_g1"]
 
@@ -37,25 +38,16 @@ _SOLE_THICKNESS = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Robot:
-    """A legged robot with one hinge a joint. Float tensors are float64 on the CPU; `to` gives a copy elsewhere.
+class Robot(KinematicTree):
+    """A legged robot. Float tensors are float64 on the CPU; `to` gives a copy elsewhere.
+
+    Joints stand in the order of the file, which is Unitree's own for the G1.
 
     Attributes:
-        name: Model name.
-        body_names: Bodies, depth first; the first is the root (the pelvis).
-        body_parents: Index of each body's parent, -1 for the root.
-        body_pos: Fixed offset of each body in its parent's frame in metres, (num_bodies, 3). The root's own is
-            its place in the world as the file has it, which the kinematics do not use.
-        body_quat: Fixed orientation of each body in its parent's frame, quaternion xyzw, (num_bodies, 4).
         body_mass: Masses in kg, (num_bodies,); 0 where the file gives none.
         body_com: Centre of mass in the body's frame in metres, (num_bodies, 3).
         body_inertia: Principal moments of inertia in kg m^2, (num_bodies, 3).
         body_iquat: Orientation of the principal axes, quaternion xyzw, (num_bodies, 4).
-        joint_names: Joints in the order of the file, which is Unitree's own for the G1.
-        joint_bodies: Index of the body each joint moves.
-        joint_axes: Unit axis of each joint in that body's frame, (num_joints, 3).
-        joint_lower: Lower limits in rad, (num_joints,); minus infinity where there is none.
-        joint_upper: Upper limits in rad, (num_joints,); infinity where there is none.
         effort_limit: Torque limits in N m, (num_joints,); infinity where the file gives none.
         velocity_limit: Velocity limits in rad/s, (num_joints,), the joints' first `user` number; infinity without.
         armature: Reflected rotor inertias in kg m^2, (num_joints,).
@@ -69,20 +61,10 @@ class Robot:
         default_dof_pos: Standing pose in rad, (num_joints,).
     """
 
-    name: str
-    body_names: tuple[str, ...]
-    body_parents: tuple[int, ...]
-    body_pos: Tensor
-    body_quat: Tensor
     body_mass: Tensor
     body_com: Tensor
     body_inertia: Tensor
     body_iquat: Tensor
-    joint_names: tuple[str, ...]
-    joint_bodies: tuple[int, ...]
-    joint_axes: Tensor
-    joint_lower: Tensor
-    joint_upper: Tensor
     effort_limit: Tensor
     velocity_limit: Tensor
     armature: Tensor
@@ -93,32 +75,6 @@ class Robot:
     foot_points: Tensor
     foot_radius: float
     default_dof_pos: Tensor
-
-    @property
-    def num_joints(self) -> int:
-        """Number of joints."""
-        return len(self.joint_names)
-
-    @property
-    def num_bodies(self) -> int:
-        """Number of bodies, the root included."""
-        return len(self.body_names)
-
-    def joint_index(self, names: Sequence[str]) -> Tensor:
-        """Indices of joints, (len(names),) int64.
-
-        Raises:
-            RobotError: If a name is not a joint of this robot.
-        """
-        return _index_of(names, self.joint_names, "joint", self.name)
-
-    def body_index(self, names: Sequence[str]) -> Tensor:
-        """Indices of bodies, (len(names),) int64.
-
-        Raises:
-            RobotError: If a name is not a body of this robot.
-        """
-        return _index_of(names, self.body_names, "body", self.name)
 
     def mirrored(self, joint_values: Tensor) -> Tensor:
         """Joint positions or velocities of the motion seen in a mirror, (..., num_joints)."""
@@ -193,13 +149,6 @@ def load_g1() -> Robot:
 
 def _vector(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
-
-
-def _index_of(names: Sequence[str], available: Sequence[str], kind: str, robot: str) -> Tensor:
-    missing = [name for name in names if name not in available]
-    if missing:
-        raise RobotError(f"{robot}: has no {kind} {', '.join(repr(name) for name in missing)}")
-    return torch.tensor([available.index(name) for name in names], dtype=torch.int64)
 
 
 def _mirror_map(joints: list[MjcfJoint], path: str | Path) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,27 @@ def motion_folder() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def twist_root() -> Path:
+    """A checkout of TWIST (github.com/YanjieZe/TWIST), named by `$TWIST_ROOT`; skips without it."""
+    return checkout("TWIST_ROOT", "legged_gym/legged_gym/envs/g1", "https://github.com/YanjieZe/TWIST")
+
+
+@pytest.fixture(scope="session")
+def legged_gym_root() -> Path:
+    """A checkout of legged_gym (github.com/leggedrobotics/legged_gym), named by `$LEGGED_GYM_ROOT`; skips without it."""
+    return checkout("LEGGED_GYM_ROOT", "legged_gym/envs", "https://github.com/leggedrobotics/legged_gym")
+
+
+def checkout(variable: str, inside: str, address: str) -> Path:
+    """The folder named by an environment variable; skips if it is not set, fails if it holds something else."""
+    if not os.environ.get(variable):
+        pytest.skip(f"${variable} names no checkout of {address}")
+    folder = Path(os.environ[variable])
+    assert (folder / inside).is_dir(), f"${variable}={folder} is no checkout of {address}: it has no {inside}"
+    return folder.resolve()
+
+
 @pytest.fixture()
 def swinging_clip() -> MotionClip:
     """A second of swinging legs at 30 frames per second that moves on at 0.7 m/s, with a command, for what is drawn."""
