@@ -7,6 +7,7 @@ the order in the file. The MuJoCo model made here has exactly that order, so no 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -15,6 +16,7 @@ import numpy as np
 from envs.mujoco_gym.link_tree import AssetError, Joint, Link, Shape
 from envs.mujoco_gym.mjcf_reader import read_mjcf_links
 from envs.mujoco_gym.parameters import AssetOptions, RigidShapeProperties
+from envs.mujoco_gym.urdf_reader import read_urdf_links
 
 __all__ = ["DOF_PROPERTIES", "Asset", "AssetError", "load_asset"]
 
@@ -66,8 +68,10 @@ def load_asset(root: str, file: str, options: AssetOptions | None = None) -> Ass
     path = Path(root) / file
     if not path.is_file():
         raise AssetError(f"{path}: no such file")
-    excluded: list[tuple[str, str]] = []
-    if path.suffix in (".xml", ".mjcf"):
+    floating, excluded = True, list[tuple[str, str]]()
+    if path.suffix == ".urdf":
+        base = read_urdf_links(path, Path(root), options.skip_missing_meshes)
+    elif path.suffix in (".xml", ".mjcf"):
         base, floating, excluded = read_mjcf_links(path)
     else:
         raise AssetError(f"{path}: is neither a URDF (.urdf) nor an MJCF (.xml, .mjcf) file")
@@ -95,6 +99,11 @@ class Asset:
         self.fixed_base = fixed_base
         self._options = options
         for link in base.depth_first():
+            if options.replace_cylinder_with_capsule:
+                # The capsule's round ends stick out of the flat ones.
+                link.shapes = [
+                    replace(shape, kind="capsule") if shape.kind == "cylinder" else shape for shape in link.shapes
+                ]
             if link.mass is None and link.shapes:
                 _weigh_shapes(link, options.density)
         merged_into = base.collapse_fixed_joints() if options.collapse_fixed_joints else {}
@@ -104,6 +113,8 @@ class Asset:
         joints = [joint for link in links for joint in link.joints]
         self.body_names = [link.name for link in links]
         self.dof_names = [joint.name for joint in joints]
+        if "world" in self.body_names:
+            raise AssetError(f"{path}: link 'world' has a name that MuJoCo keeps for itself; call it otherwise")
         for kind, names in (("link", self.body_names), ("joint", self.dof_names)):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:

@@ -312,7 +312,8 @@ class AssetOptions:
     """How `load_asset` reads a robot, and what holds for all actors made from it.
 
     `collapse_fixed_joints`, `replace_cylinder_with_capsule`, `fix_base_link`, `armature`, `disable_gravity`,
-    `default_dof_drive_mode` and `density` are honoured; the others have no counterpart in MuJoCo.
+    `default_dof_drive_mode`, `density` and `use_physx_armature` are honoured; the others have no counterpart in MuJoCo.
+    `skip_missing_meshes` is not Isaac Gym's: it leaves out collision meshes that cannot be loaded, with a warning.
     """
 
     default_dof_drive_mode: int = DofDriveMode.DOF_MODE_NONE
@@ -340,6 +341,7 @@ class AssetOptions:
     slices_per_cylinder: int = 20
     min_particle_mass: float = 1.0e-12
     tendon_limit_stiffness: float = 1.0
+    skip_missing_meshes: bool = False
 
 
 @dataclass(slots=True)
