@@ -1,4 +1,4 @@
-"""The module `isaacgym.gymtorch`: state tensors of the stand-in are torch tensors already, so both calls pass them on."""
+"""The module `isaacgym.gymtorch`: the state tensors here are torch tensors already, so both calls pass them on."""
 
 from __future__ import annotations
 

@@ -1,0 +1,165 @@
+"""The simulation's state in Isaac Gym's tensors: float32, world frame, quaternions xyzw, one memory for good.
+
+MuJoCo's own rows are float64, with quaternions wxyz and the root's angular velocity in its own frame. Torch sees them
+through views, so a refresh is a handful of copies and a setter a handful of scatters.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import torch
+from mujoco.batch import Batch
+from torch import Tensor
+
+from cmg_ref.rotations import quat_rotate, quat_rotate_inverse
+from envs.mujoco_gym.asset import Asset
+from envs.mujoco_gym.scene import contact_bodies, num_root_coordinates
+
+__all__ = ["StateTensors"]
+
+
+class StateTensors:
+    """Tensors of all environments, what refreshes them and what writes them back.
+
+    Attributes:
+        root: Position [m], quaternion xyzw, linear velocity of the root's origin [m/s] and angular velocity [rad/s],
+            (num_envs, 13).
+        dof: Position and velocity [rad, rad/s or m, m/s], (num_envs * num_dof, 2).
+        bodies: As `root` for every body, (num_envs * num_bodies, 13).
+        contact_forces: Net contact force on every body, friction included, in the last substep [N],
+            (num_envs * num_bodies, 3).
+        diverged: Environments that MuJoCo had to put back to the model's own pose because their state or their
+            controls were not finite, (num_envs,) bool. Their root and dof read NaN until a setter gives them a state.
+    """
+
+    def __init__(self, asset: Asset, batch: Batch, kinematics: Batch) -> None:
+        num_envs, num_bodies, num_dof = batch.nsim, len(asset.body_names), len(asset.dof_names)
+        self._batch, self._kinematics, self._asset = batch, kinematics, asset
+        self._first_position, self._first_velocity = num_root_coordinates(asset)
+        self._qpos, self._qvel = _view(batch, "qpos"), _view(batch, "qvel")
+        self._warmstart = _view(batch, "qacc_warmstart")
+        self._kinematic_qpos, self._kinematic_qvel = _view(kinematics, "qpos"), _view(kinematics, "qvel")
+        self._xpos, self._xquat, self._cvel = (_view(kinematics, name)[:, 1:] for name in ("xpos", "xquat", "cvel"))
+        self._center = _view(kinematics, "subtree_com")[:, 1:2]  # of the whole robot, which `cvel` refers to
+        self._sensors = _view(batch, "sensordata")
+        self._contact_bodies = torch.tensor(contact_bodies(asset))
+        self._bodies_are_stale = True
+        self.root = torch.zeros(num_envs, 13)
+        self.dof = torch.zeros(num_envs * num_dof, 2)
+        self.bodies = torch.zeros(num_envs * num_bodies, 13)
+        self.contact_forces = torch.zeros(num_envs * num_bodies, 3)
+        self.diverged = torch.zeros(num_envs, dtype=torch.bool)
+        self._dof_rows = self.dof.view(num_envs, num_dof, 2)
+        self._body_rows = self.bodies.view(num_envs, num_bodies, 13)
+        self._contact_rows = self.contact_forces.view(num_envs, num_bodies, 3)
+
+    def after_step(self, newly_diverged: Tensor | None) -> None:
+        """Take note that time has passed, and which environments did not survive it, (num_envs,) bool or None."""
+        self._bodies_are_stale = True
+        if newly_diverged is not None:
+            self.diverged |= newly_diverged
+
+    def refresh_root(self) -> None:
+        """Copy the state of the roots into `root`."""
+        if self._asset.fixed_base:
+            self.refresh_bodies()
+            self.root.copy_(self._body_rows[:, 0])
+        else:
+            quat = torch.cat((self._qpos[:, 4:7], self._qpos[:, 3:4]), dim=1)
+            self.root[:, 0:3] = self._qpos[:, 0:3]
+            self.root[:, 3:7] = quat
+            self.root[:, 7:10] = self._qvel[:, 0:3]
+            self.root[:, 10:13] = quat_rotate(quat, self._qvel[:, 3:6])
+        self._mark_diverged(self.root)
+
+    def refresh_dof(self) -> None:
+        """Copy positions and velocities of all degrees of freedom into `dof`."""
+        self._dof_rows[..., 0] = self._qpos[:, self._first_position :]
+        self._dof_rows[..., 1] = self._qvel[:, self._first_velocity :]
+        self._mark_diverged(self._dof_rows)
+
+    def refresh_bodies(self) -> None:
+        """Compute the state of all bodies from the present state of root and joints, into `bodies`."""
+        # What the step itself computes is one substep old, and its forward stages would look for contacts again.
+        if self._bodies_are_stale:
+            self._kinematic_qpos.copy_(self._qpos)
+            self._kinematic_qvel.copy_(self._qvel)
+            self._kinematics.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+            self._bodies_are_stale = False
+        angular = self._cvel[..., 0:3]  # (num_envs, num_bodies, 3)
+        linear = self._cvel[..., 3:6] + torch.linalg.cross(angular, self._xpos - self._center)
+        self._body_rows[..., 0:3] = self._xpos
+        self._body_rows[..., 3:6] = self._xquat[..., 1:4]
+        self._body_rows[..., 6] = self._xquat[..., 0]
+        self._body_rows[..., 7:10] = linear
+        self._body_rows[..., 10:13] = angular
+
+    def refresh_contact_forces(self) -> None:
+        """Copy the net contact force of every body in the last substep into `contact_forces`."""
+        forces = self._sensors[:, : 3 * len(self._contact_bodies)].unflatten(1, (-1, 3))
+        # MuJoCo's sensor has the force that the body exerts.
+        self._contact_rows[:, self._contact_bodies] = forces.neg().float()
+
+    def set_root(self, states: Tensor, env_ids: Tensor | None) -> None:
+        """Write rows of a root state tensor to the simulation.
+
+        Args:
+            states: As `root`, (num_envs, 13); quaternions are normalised.
+            env_ids: Rows that are written, (n,), or None for all.
+
+        Raises:
+            ValueError: If the tensor is not of that size, or the root is fixed.
+        """
+        if self._asset.fixed_base:
+            raise ValueError(f"'{self._asset.name}' has a fixed base, whose root state cannot be set")
+        rows = slice(None) if env_ids is None else env_ids.long()
+        new = _rows(states, self.root, "root state")[rows].double()
+        quat = torch.nn.functional.normalize(new[:, 3:7], dim=1)
+        self._qpos[rows, 0:3] = new[:, 0:3]
+        self._qpos[rows, 3:7] = quat.roll(1, dims=1)
+        self._qvel[rows, 0:3] = new[:, 7:10]
+        self._qvel[rows, 3:6] = quat_rotate_inverse(quat, new[:, 10:13])
+        self._forget(rows)
+
+    def set_dof(self, states: Tensor, env_ids: Tensor | None) -> None:
+        """Write rows of a dof state tensor to the simulation.
+
+        Args:
+            states: As `dof`, (num_envs * num_dof, 2).
+            env_ids: Environments that are written, (n,), or None for all.
+
+        Raises:
+            ValueError: If the tensor is not of that size.
+        """
+        rows = slice(None) if env_ids is None else env_ids.long()
+        new = _rows(states, self._dof_rows, "DoF state")[rows].double()
+        self._qpos[rows, self._first_position :] = new[..., 0]
+        self._qvel[rows, self._first_velocity :] = new[..., 1]
+        self._forget(rows)
+
+    def _forget(self, rows: slice | Tensor) -> None:
+        """Let environments with a new state keep nothing of what came before."""
+        self._warmstart[rows] = 0.0
+        self.diverged[rows] = False
+        self._bodies_are_stale = True
+
+    def _mark_diverged(self, states: Tensor) -> None:
+        if self.diverged.any():
+            states[self.diverged] = torch.nan
+
+
+def _view(batch: Batch, name: str) -> Tensor:
+    """A field of the batch as a torch tensor on the same memory, (num_envs, ...) float64."""
+    field = batch.bind(name)
+    if field.flags.writeable:
+        return torch.from_numpy(field)
+    # Torch has no read-only tensors; nothing here writes to the fields that MuJoCo computes.
+    field = field.view()
+    field.flags.writeable = True
+    return torch.from_numpy(field)
+
+
+def _rows(states: Tensor, like: Tensor, name: str) -> Tensor:
+    if states.numel() != like.numel():
+        raise ValueError(f"the {name} tensor has {states.numel()} elements, expected {like.numel()}")
+    return states.view_as(like)

@@ -1,0 +1,69 @@
+"""The simulator behind Isaac Gym's API: the real `isaacgym` where it can be imported, else the stand-in on MuJoCo.
+
+    from envs.simulator import gymapi, gymtorch
+
+Environments import it from here and run on either. Isaac Gym has to be imported before torch, so a program that may
+meet it imports this module first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+__all__ = [
+    "BACKEND",
+    "gymapi",
+    "gymtorch",
+    "gymutil",
+    "register_as_isaacgym",
+    "terrain_utils",
+    "torch_utils",
+]
+
+_MODULES = ("gymapi", "gymtorch", "gymutil", "torch_utils", "terrain_utils")
+_STAND_IN = "envs.mujoco_gym"
+
+
+def _is_importable(name: str) -> bool:
+    """Whether a top-level module is there, our own registered stand-in not counted."""
+    if name in sys.modules:
+        return sys.modules[name] is not sys.modules.get(_STAND_IN)
+    return importlib.util.find_spec(name) is not None
+
+
+BACKEND: str = "isaacgym" if _is_importable("isaacgym") else "mujoco"
+"""Which simulator runs: "isaacgym" or "mujoco"."""
+
+
+def _load(name: str) -> ModuleType:
+    package = "isaacgym" if BACKEND == "isaacgym" else _STAND_IN
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except ModuleNotFoundError as error:
+        if BACKEND == "mujoco" and error.name is not None and error.name.split(".")[0] == "mujoco":
+            raise ModuleNotFoundError(
+                "no simulator: neither isaacgym nor mujoco.batch (mujoco 3.17 or newer) is installed; "
+                "install the latter with: pip install 'cmg_ref[mujoco]'"
+            ) from error
+        raise
+
+
+gymapi, gymtorch, gymutil, torch_utils, terrain_utils = (_load(name) for name in _MODULES)
+
+
+def register_as_isaacgym() -> None:
+    """Let `import isaacgym` find the stand-in, for code written for Isaac Gym such as TWIST's.
+
+    Call it before that code is imported. Nothing happens if it is registered already.
+
+    Raises:
+        RuntimeError: If the real Isaac Gym can be imported: it is what such code should get.
+    """
+    if BACKEND == "isaacgym":
+        raise RuntimeError("the real isaacgym is importable, so the stand-in must not take its name")
+    sys.modules["isaacgym"] = importlib.import_module(_STAND_IN)
+    for name in _MODULES:
+        sys.modules[f"isaacgym.{name}"] = importlib.import_module(f"{_STAND_IN}.{name}")
