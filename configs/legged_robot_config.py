@@ -100,7 +100,9 @@ class LeggedRobotCfg(BaseConfig):
     class control:
         """From action to torque. Gains and scales are by parts of joint names; the longest part that fits counts."""
 
-        drive_mode = "position"  # position: PD inside the simulator, all substeps at once; effort: torques every substep
+        drive_mode = (
+            "position"  # position: PD inside the simulator, all substeps at once; effort: torques every substep
+        )
         stiffness = {"joint": 100.0}  # noqa: RUF012  # [N m / rad]
         damping = {"joint": 3.0}  # noqa: RUF012  # [N m s / rad]
         action_scale = {"joint": 0.25}  # noqa: RUF012  # [rad] of an action of 1
@@ -210,6 +212,18 @@ class LeggedRobotCfg(BaseConfig):
         clip_observations = 20.0
         clip_actions = 6.0
 
+    class observations:
+        """What actor and critic see, by name; the noisy parts first keeps the noise cheap."""
+
+        policy = ("base_ang_vel", "projected_gravity", "dof_pos", "dof_vel", "commands", "last_action")
+        privileged = (  # of the critic alone, which sees the actor's without noise too
+            "base_lin_vel",
+            "average_lin_vel",
+            "average_yaw_rate",
+            "base_height",
+            "feet_contact",
+        )
+
     class noise:
         """Uniform noise on what sensors measure, for the actor only."""
 
@@ -238,6 +252,14 @@ class LeggedRobotCfg(BaseConfig):
         substeps = 1
         gravity = (0.0, 0.0, -9.81)
         up_axis = 1  # 0 is y, 1 is z
+
+        class mujoco:
+            """Read by MuJoCo's stand-in for Isaac Gym only."""
+
+            solver = "PGS"
+            iterations = 10
+            cone = "pyramidal"
+            contact_time_constant = 0.0
 
         class physx:
             """Read by PhysX; MuJoCo's stand-in takes the number of threads from here."""
@@ -287,7 +309,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         lam = 0.95
         desired_kl = 0.02
         max_grad_norm = 1.0
-        mirror_minibatches = True  # half of each minibatch is seen in a mirror
+        mirrored = True  # half of each minibatch is seen in a mirror
 
     class runner:
         """Length, logging and resuming."""
@@ -295,6 +317,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         num_steps_per_env = 24
         max_iterations = 1500
         save_interval = 50
+        evaluation_interval = 100
         experiment_name = "legged_robot"
         run_name = ""
         resume = False

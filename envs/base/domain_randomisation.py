@@ -63,7 +63,9 @@ class DomainRandomisation:
     def changes_bodies(self) -> bool:
         """Whether any body's mass or centre of mass differs from the asset's."""
         return bool(
-            (self.added_mass != 0.0).any() or (self.link_mass_scale != 1.0).any() or (self.com_displacement != 0.0).any()
+            (self.added_mass != 0.0).any()
+            or (self.link_mass_scale != 1.0).any()
+            or (self.com_displacement != 0.0).any()
         )
 
     def shape_properties(self, properties: list[Any], env_id: int) -> list[Any]:

@@ -18,7 +18,7 @@ class ObservationTerm(NamedTuple):
         mirror: What becomes of it in a mirror across the x-z plane of the heading frame, for each group of columns:
             `scalar` (unchanged), `polar` (velocities, positions: y changes sign), `axial` (angular velocities: x and z
             change sign), `command` (vx, vy, yaw rate), `joints` (to the other side's joint, with its sign), `pair`
-            (left and right change places).
+            (left and right change places), `odd` (changes sign).
         noise: Largest deviation of the uniform noise that the actor sees, in SI units.
     """
 
@@ -35,6 +35,7 @@ _FIXED_MIRRORS = {
     "axial": ((0, 1, 2), (-1.0, 1.0, -1.0)),
     "command": ((0, 1, 2), (1.0, -1.0, -1.0)),
     "pair": ((1, 0), (1.0, 1.0)),
+    "odd": ((0,), (-1.0,)),
 }
 
 

@@ -1,0 +1,82 @@
+"""Curriculum: training passes through stages, each when robots survive the one before."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHECK_INTERVAL = 100  # steps between decisions, so that the device is seldom waited for
+
+
+class Curriculum:
+    """Stages of commands and pushes.
+
+    The share of episodes that survive is told from the rate of falls, exp(-rate * length): episodes that ended would
+    tell too little, for those that fall end sooner.
+
+    Args:
+        cfg: The section `curriculum` of the configuration.
+        num_envs: Number of environments.
+        dt: Time of a control step in seconds.
+        episode_length: Length of a full episode in seconds.
+        device: Device of the count of falls.
+
+    Attributes:
+        stage: Index of the present stage.
+
+    Raises:
+        ValueError: If a stage is not made of two shares.
+    """
+
+    def __init__(self, cfg: Any, num_envs: int, dt: float, episode_length: float, device: str | torch.device) -> None:
+        for stage in cfg.stages:
+            if len(stage) != 2 or not all(0.0 <= share <= 1.0 for share in stage):
+                raise ValueError(f"curriculum.stages: a stage has a share of commands and one of pushes, got {stage}")
+        if not cfg.stages:
+            raise ValueError("curriculum.stages: there must be at least one stage")
+        self.cfg, self.stage = cfg, 0
+        self._episode_length = episode_length
+        self._seconds_per_step = num_envs * dt
+        self._forgotten = min(1.0, dt / cfg.averaging_time)
+        self._steps_in_stage = 0
+        # Falls per second of an environment; it begins as if all robots fell at once.
+        self._fall_rate = torch.full((), 1.0 / dt, device=device)
+
+    @property
+    def command_level(self) -> float:
+        """Share of the command ranges in use."""
+        return float(self.cfg.stages[self.stage][0])
+
+    @property
+    def push_level(self) -> float:
+        """Share of the strength of pushes in use."""
+        return float(self.cfg.stages[self.stage][1])
+
+    def survival(self) -> float:
+        """Share of episodes that would survive at the present rate of falls."""
+        return math.exp(-float(self._fall_rate) * self._episode_length)
+
+    def step(self, fallen: Tensor) -> bool:
+        """Count the falls (num_envs,) bool of a control step; returns whether the next stage begins."""
+        self._fall_rate.lerp_(fallen.sum() / self._seconds_per_step, self._forgotten)
+        self._steps_in_stage += 1
+        if self._steps_in_stage < self.cfg.min_steps or self._steps_in_stage % CHECK_INTERVAL:
+            return False
+        if self.stage + 1 >= len(self.cfg.stages) or self.survival() < self.cfg.survival:
+            return False
+        self.stage += 1
+        self._steps_in_stage = 0
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming a training needs."""
+        return {"stage": self.stage, "steps_in_stage": self._steps_in_stage, "fall_rate": self._fall_rate}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; a stage beyond the last is the last."""
+        self.stage = min(int(state["stage"]), len(self.cfg.stages) - 1)
+        self._steps_in_stage = int(state["steps_in_stage"])
+        self._fall_rate.copy_(state["fall_rate"])

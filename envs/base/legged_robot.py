@@ -1,0 +1,525 @@
+"""A legged robot that obeys velocity commands, in the shape that users of legged_gym know."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.kinematics import FootKinematics
+from cmg_ref.observation_functions import append_history, foot_contacts, running_average
+from cmg_ref.rotations import matrix_from_quat, quat_from_yaw, quat_multiply
+from configs.base_config import ConfigError, check_fields, suggestion
+from configs.legged_robot_config import LeggedRobotCfg
+from envs.base.curriculum import Curriculum
+from envs.base.legged_robot_rewards import LeggedRobotRewards
+from envs.base.observation_layout import ObservationMirror, ObservationTerm
+from envs.base.simulated_robot import SimulatedRobot
+
+# Rewards that need to know where the feet are.
+FEET_REWARDS = ("feet_slip", "feet_air_time", "feet_height")
+
+
+class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
+    """Actions move the joints' targets around the standing pose.
+
+    Args:
+        cfg: Configuration of the task.
+        sim_params: Parameters of the simulation.
+        physics_engine: `gymapi.SIM_PHYSX`.
+        sim_device: Device such as `cpu` or `cuda:0`.
+        headless: Whether to go without a viewer.
+
+    Attributes:
+        commands: Velocity commands in force: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        base_lin_vel_h: Velocity of the base in its heading frame in m/s, (num_envs, 3).
+        base_ang_vel: Angular velocity of the base in its own frame in rad/s, (num_envs, 3).
+        projected_gravity: Direction of gravity in the base's frame, (num_envs, 3).
+        base_height: Height of the base above the ground in metres, (num_envs,).
+        average_velocity: Averaged velocity in the heading frame and averaged yaw rate, (num_envs, 4).
+        feet_contact: Whether each foot touches the ground, (num_envs, 2) bool.
+        observation_layout: Terms of the observation groups `policy` and `critic`, in their order. The columns of the
+            actor are repeated `env.history_length` times, the newest last.
+
+    Raises:
+        ConfigError: If a field of the configuration is unknown or its value does not fit.
+    """
+
+    config_class: type = LeggedRobotCfg
+    """The configuration whose fields are read; a derived environment with fields of its own names its own."""
+
+    def __init__(self, cfg: Any, sim_params: Any, physics_engine: Any, sim_device: str, headless: bool) -> None:
+        check_fields(cfg, self.config_class(), free=("rewards.scales",))
+        super().__init__(cfg, sim_params, physics_engine, sim_device, headless)
+        self.max_episode_length_s = cfg.env.episode_length_s
+        self.max_episode_length = math.ceil(self.max_episode_length_s / self.dt)
+        self.num_actions = self.num_dof
+        self._init_buffers()
+        self._prepare_reward_function()
+        self._prepare_observations()
+        self.reset()
+
+    # Time -------------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> tuple[Tensor, Tensor]:
+        """Begin a new episode in every environment; returns the observations of actor and critic."""
+        self.reset_idx(torch.arange(self.num_envs, device=self.device))
+        self.compute_observations()
+        return self.obs_buf, self.privileged_obs_buf
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Let a control step pass.
+
+        Args:
+            actions: (num_envs, num_actions); held within `normalization.clip_actions`.
+
+        Returns:
+            `obs_buf`, `privileged_obs_buf`, `rew_buf`, `reset_buf` and `extras`, which later steps leave alone.
+
+        Raises:
+            ValueError: If actions have another shape or hold NaN.
+        """
+        self._check_actions(actions)
+        limit = self.cfg.normalization.clip_actions
+        self.actions = actions.to(self.device).clamp(-limit, limit)
+        self.render()
+        self._simulate(self._joint_targets(self.actions))
+        self.post_physics_step()
+        return self.obs_buf, self.privileged_obs_buf, self.rew_buf, self.reset_buf, self.extras
+
+    def post_physics_step(self) -> None:
+        """After the physics: commands, terminations, rewards, resets, pushes, observations."""
+        # rsl_rl replaces the buffer by one of its own to begin with episodes of all ages.
+        self.episode_length_buf += 1
+        self.common_step_counter += 1
+        self._update_base_state(None)
+        rate = self.cfg.rewards.velocity_averaging
+        self.average_velocity = running_average(self.average_velocity, self._velocity_and_yaw_rate, rate)
+        self._update_feet()
+        self._update_commands()
+        self.check_termination()
+        self.compute_reward()
+        if self.curriculum.step(self.fallen):
+            self._apply_curriculum()
+        env_ids = self.reset_buf.nonzero().squeeze(1)
+        self._end_episodes(env_ids)
+        self.reset_idx(env_ids)
+        self._push_robots()
+        self.compute_observations()
+        self.last_actions = self.actions
+        if self._keeps_last_dof_vel:
+            self.last_dof_vel = self.dof_vel.clone()
+
+    def check_termination(self) -> None:
+        """Set `reset_buf`, `time_out_buf`, and `termination_causes` by name, (num_envs,) bool each."""
+        cfg = self.cfg.termination
+        fastest = self.root_states[:, 7:10].abs().amax(dim=1)
+        # NaN compares false, hence the negation.
+        self.diverged = ~((self.dof_vel.abs().amax(dim=1) < cfg.max_dof_vel) & (fastest < cfg.max_base_vel))
+        self.termination_causes = {
+            "base_height": self.base_height < cfg.base_height,
+            "tilt": self.projected_gravity[:, 2] > -math.cos(cfg.tilt),
+            "diverged": self.diverged,
+        }
+        self.fallen = torch.stack(tuple(self.termination_causes.values())).any(dim=0)
+        self.time_out_buf = (self.episode_length_buf >= self.max_episode_length) & ~self.fallen
+        self.reset_buf = self.fallen | self.time_out_buf
+        if self.cfg.env.send_timeouts:
+            self.extras["time_outs"] = self.time_out_buf
+
+    def reset_idx(self, env_ids: Tensor) -> None:
+        """Begin new episodes in environments (n,); all others are left as they are.
+
+        States reach the simulator at the next step; the attributes here have them at once.
+        """
+        if len(env_ids) == 0:
+            return
+        self._reset_commands(env_ids)
+        self._reset_states(env_ids)
+        self._root_changed[env_ids] = True
+        self._dof_changed[env_ids] = True
+        self._update_base_state(env_ids)
+        self.average_velocity[env_ids] = self._velocity_and_yaw_rate[env_ids]
+        self.dof_pos_target[env_ids] = self.dof_pos[env_ids]
+        self.actions[env_ids] = 0.0
+        self.last_actions[env_ids] = 0.0
+        self.last_dof_vel[env_ids] = self.dof_vel[env_ids]
+        self.feet_air_time[env_ids] = 0.0
+        self.feet_contact[env_ids] = False
+        self.episode_length_buf[env_ids] = 0
+        self.asked_distance[env_ids] = 0.0
+        self.episode_sums[:, env_ids] = 0.0
+        self._begins[env_ids] = True
+        self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
+
+    def _end_episodes(self, env_ids: Tensor) -> None:
+        """Log episodes (n,) that end now, and learn from how they ended."""
+        self.extras["episode"] = {}
+        if len(env_ids) == 0:
+            return
+        log = self.extras["episode"]
+        sums = self.episode_sums[:, env_ids].mean(dim=1) / self.max_episode_length_s
+        log.update({f"rew_{name}": value for name, value in zip(self.reward_names, sums)})
+        log.update(
+            {f"ended_{cause}": value[env_ids].float().mean() for cause, value in self.termination_causes.items()}
+        )
+        log["ended_time_out"] = self.time_out_buf[env_ids].float().mean()
+        log["seconds"] = self.episode_length_buf[env_ids].float().mean() * self.dt
+        if len(self.cfg.curriculum.stages) > 1:
+            log["curriculum_stage"] = torch.tensor(float(self.curriculum.stage))
+        self.command_sampler.report(self.commands[env_ids], self.fallen[env_ids])
+        if self.terrain is not None:
+            log["terrain_level"] = self.terrain.levels.float().mean()
+            self.terrain.update_levels(env_ids, self.root_states[env_ids, :3], self.asked_distance[env_ids])
+
+    # Actions ----------------------------------------------------------------------------------------------------------
+
+    def _check_actions(self, actions: Tensor) -> None:
+        if tuple(actions.shape) != (self.num_envs, self.num_actions):
+            expected = (self.num_envs, self.num_actions)
+            raise ValueError(f"actions must have shape {expected}, got {tuple(actions.shape)}")
+        # A sum is NaN if anything in it is, and quick; infinite actions are held within their limits.
+        if bool(torch.isnan(actions.sum())) and bool(torch.isnan(actions).any()):
+            env_id, index = torch.isnan(actions).nonzero()[0].tolist()
+            raise ValueError(f"actions hold NaN: environment {env_id}, action {index} ({self.dof_names[index]})")
+
+    def _joint_targets(self, actions: Tensor) -> Tensor:
+        """Joint targets in rad, (num_envs, num_dof), from clipped actions."""
+        return torch.addcmul(self.default_dof_pos, actions, self.action_scale)
+
+    def mirror_actions(self, actions: Tensor) -> Tensor:
+        """Actions (..., num_actions) of the robot seen in a mirror."""
+        return actions[..., self.mirror_joint_index.to(actions.device)] * self.mirror_joint_sign.to(actions)
+
+    # State ------------------------------------------------------------------------------------------------------------
+
+    def _init_buffers(self) -> None:
+        """Make views of the simulator's state and the buffers of the environment."""
+        self._acquire_state()
+        num_envs, device = self.num_envs, self.device
+        self.common_step_counter = 0
+        self.actions = torch.zeros(num_envs, self.num_actions, device=device)
+        self.last_actions = torch.zeros_like(self.actions)
+        self.last_dof_vel = torch.zeros_like(self.actions)
+        self._keeps_last_dof_vel = getattr(self.cfg.rewards.scales, "dof_acc", 0.0) != 0.0
+        self.base_lin_vel_h = torch.zeros(num_envs, 3, device=device)
+        self.base_ang_vel = torch.zeros(num_envs, 3, device=device)
+        self.projected_gravity = torch.zeros(num_envs, 3, device=device)
+        self.base_height = torch.zeros(num_envs, device=device)
+        self.average_velocity = torch.zeros(num_envs, 4, device=device)
+        self._velocity_and_yaw_rate = torch.zeros(num_envs, 4, device=device)
+        self.feet_contact = torch.zeros(num_envs, len(self.feet_indices), dtype=torch.bool, device=device)
+        self.first_contact = torch.zeros_like(self.feet_contact)
+        self.feet_air_time = torch.zeros(num_envs, len(self.feet_indices), device=device)
+        self.asked_distance = torch.zeros(num_envs, device=device)
+        self.diverged = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._root_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._begins = torch.ones(num_envs, dtype=torch.bool, device=device)
+        self._push_countdown = self._push_intervals(num_envs)
+        scales = self.cfg.rewards.scales
+        self._feet_kinematics: FootKinematics | None = None
+        if any(getattr(scales, name, 0.0) != 0.0 for name in FEET_REWARDS):
+            self._feet_kinematics = FootKinematics(self.robot, self.device)
+        self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
+        self._prepare_commands()
+        self._apply_curriculum()
+
+    def _update_base_state(self, env_ids: Tensor | None) -> None:
+        """Velocities, gravity and height of the base in environments (n,), or in all, from `root_states`."""
+        root = self.root_states if env_ids is None else self.root_states[env_ids]
+        rotation = matrix_from_quat(root[:, 3:7])  # (n, 3, 3), base to world
+        forward = torch.nn.functional.normalize(rotation[:, :2, 0], dim=1)  # of the heading, (n, 2)
+        velocity = root[:, 7:10]
+        ahead = (velocity[:, :2] * forward).sum(dim=1)
+        left = velocity[:, 1] * forward[:, 0] - velocity[:, 0] * forward[:, 1]
+        velocities = torch.stack((ahead, left, velocity[:, 2], root[:, 12]), dim=1)
+        # R^T w for the angular velocity; gravity is minus the third row of R.
+        angular = (rotation * root[:, 10:13].unsqueeze(2)).sum(dim=1)
+        gravity = -rotation[:, 2]
+        height = root[:, 2] - self.ground_height(root[:, :2])
+        if env_ids is None:
+            self._velocity_and_yaw_rate, self.base_ang_vel = velocities, angular
+            self.projected_gravity, self.base_height = gravity, height
+        else:
+            self._velocity_and_yaw_rate[env_ids], self.base_ang_vel[env_ids] = velocities, angular
+            self.projected_gravity[env_ids], self.base_height[env_ids] = gravity, height
+        self.base_lin_vel_h = self._velocity_and_yaw_rate[:, :3]
+
+    def _update_feet(self) -> None:
+        """Contacts of the feet, and where they are if a reward asks for it."""
+        was_in_contact = self.feet_contact
+        self.feet_contact = foot_contacts(self.contact_forces[:, self.feet_indices])
+        if self._feet_kinematics is None:
+            return
+        self.first_contact = self.feet_contact & ~was_in_contact & (self.feet_air_time > 0.0)
+        self.landing_air_time = self.feet_air_time
+        self.feet_air_time = (self.feet_air_time + self.dt) * ~self.feet_contact
+        points = self._feet_kinematics(
+            self.dof_pos[:, self.description_columns], self.root_states[:, :3], self.root_states[:, 3:7]
+        )  # (num_envs, 2, 4, 3)
+        last_pos_w, self.feet_pos_w = getattr(self, "feet_pos_w", None), points.mean(dim=2)
+        self.feet_height = points[..., 2].amin(dim=2) - self._feet_kinematics.radius
+        if self.terrain is not None:
+            self.feet_height = self.feet_height - self.ground_height(self.feet_pos_w[..., :2])
+        moved = torch.zeros_like(self.feet_pos_w) if last_pos_w is None else self.feet_pos_w - last_pos_w
+        # A foot slips in a step if it touched the ground before and after it; a reset in between is no movement.
+        self.sliding_contact = self.feet_contact & was_in_contact
+        self.feet_vel_w = moved / self.dt
+
+    def _reset_states(self, env_ids: Tensor) -> None:
+        """Put robots (n,) into their initial state: `root_states`, `dof_pos` and `dof_vel`."""
+        count, init = len(env_ids), self.cfg.init_state
+        yaw = math.pi * self._uniform(count) if init.random_yaw else torch.zeros(count, device=self.device)
+        pos = torch.tensor(init.pos, device=self.device)
+        quat = quat_multiply(quat_from_yaw(yaw), torch.tensor(init.rot, device=self.device).expand(count, 4))
+        velocity = torch.cat(
+            (init.lin_vel_noise * self._uniform(count, 3), init.ang_vel_noise * self._uniform(count, 3)), dim=1
+        )
+        self.root_states[env_ids] = torch.cat((self.env_origins[env_ids] + pos, quat, velocity), dim=1)
+        self.dof_pos[env_ids] = self.default_dof_pos + init.dof_pos_noise * self._uniform(count, self.num_dof)
+        self.dof_vel[env_ids] = init.dof_vel_noise * self._uniform(count, self.num_dof)
+
+    def _uniform(self, *shape: int) -> Tensor:
+        """Random numbers between -1 and 1."""
+        return 2.0 * torch.rand(*shape, generator=self.generator, device=self.device) - 1.0
+
+    def _simulate(self, dof_pos_target: Tensor) -> None:
+        """Write states that were changed since the last step, then simulate a control step."""
+        rows = self._root_changed.nonzero().squeeze(1)
+        if len(rows) > 0:
+            self._write_root_states(rows)
+            self._root_changed.zero_()
+            rows = self._dof_changed.nonzero().squeeze(1)
+            if len(rows) > 0:
+                self._write_dof_states(rows)
+                self._dof_changed.zero_()
+        super()._simulate(dof_pos_target)
+
+    # Commands ---------------------------------------------------------------------------------------------------------
+
+    def command_sampler_cfg(self) -> CommandSamplerCfg:
+        """What the configuration says about commands."""
+        cfg = self.cfg.commands
+        return CommandSamplerCfg(
+            lin_vel_x=tuple(cfg.ranges.lin_vel_x),
+            lin_vel_y=tuple(cfg.ranges.lin_vel_y),
+            ang_vel_yaw=tuple(cfg.ranges.ang_vel_yaw),
+            strata=dict(cfg.strata) or None,
+            failure_weight=cfg.failure_weight,
+            resampling_time=tuple(cfg.resampling_time),
+            curriculum_start=0.0,
+        )
+
+    def _prepare_commands(self) -> None:
+        """Make what draws commands."""
+        self.command_sampler = CommandSampler(
+            self.num_envs, self.command_sampler_cfg(), self.dt, self.device, self.cfg.seed
+        )
+        ramp_steps = round(self.cfg.commands.ramp_time / self.dt)
+        self._smoother = CommandSmoother(self.num_envs, ramp_steps, self.device)
+        self.commands = torch.zeros(self.num_envs, 3, device=self.device)
+
+    def _reset_commands(self, env_ids: Tensor) -> None:
+        """Draw commands for environments (n,) that begin an episode."""
+        self._smoother.reset(self.command_sampler.reset(env_ids), env_ids)
+        self.commands = self._smoother.value()
+
+    def _update_commands(self) -> None:
+        """Let a control step pass for the commands."""
+        targets, changed = self.command_sampler.step(self._smoother.target)
+        self.commands = self._smoother.step()
+        rows = changed.nonzero().squeeze(1)
+        if len(rows) > 0:
+            self._smoother.set_target(targets[rows], rows)
+        if self.terrain is not None:
+            self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
+
+    def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
+        """Give commands that stay in force until the next reset of their environments.
+
+        Args:
+            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
+            env_ids: Environments, (n,); all by default.
+        """
+        rows = torch.arange(self.num_envs, device=self.device) if env_ids is None else env_ids
+        self._smoother.set_target(commands.to(self.device), rows)
+        self.command_sampler.hold(rows)
+
+    # Disturbances -----------------------------------------------------------------------------------------------------
+
+    def push(self, env_ids: Tensor, velocity: Tensor) -> None:
+        """Change the velocities of bases at once.
+
+        Args:
+            env_ids: Environments, (n,).
+            velocity: Added horizontal velocity in the world in m/s, (n, 2), and with it, if there are more columns,
+                vertical and angular velocity in rad/s, (n, 3 to 6).
+        """
+        self.root_states[env_ids, 7 : 7 + velocity.shape[1]] += velocity
+        self._root_changed[env_ids] = True
+
+    def _push_robots(self) -> None:
+        """Push the robots whose time has come, in random directions."""
+        cfg = self.cfg.domain_rand
+        if not cfg.push_robots or self.curriculum.push_level == 0.0:
+            return
+        self._push_countdown -= 1
+        env_ids = (self._push_countdown <= 0).nonzero().squeeze(1)
+        if len(env_ids) == 0:
+            return
+        self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
+        angle, share = math.pi * self._uniform(len(env_ids)), self._uniform(len(env_ids)).abs()
+        speed = self.curriculum.push_level * cfg.max_push_vel_xy * share
+        turn = self.curriculum.push_level * cfg.max_push_ang_vel * self._uniform(len(env_ids), 3)
+        velocity = torch.stack((speed * torch.cos(angle), speed * torch.sin(angle), torch.zeros_like(speed)), dim=1)
+        self.push(env_ids, torch.cat((velocity, turn), dim=1))
+
+    def _push_intervals(self, count: int) -> Tensor:
+        """Steps until pushes, (count,)."""
+        low, high = self.cfg.domain_rand.push_interval_s
+        share = torch.rand(count, generator=self.generator, device=self.device)
+        return ((low + (high - low) * share) / self.dt).long()
+
+    def _apply_curriculum(self) -> None:
+        """Take over the present stage."""
+        self.command_sampler.level = self.curriculum.command_level
+
+    # Observations -----------------------------------------------------------------------------------------------------
+
+    def observation_terms(self) -> list[ObservationTerm]:
+        """All terms that can be observed; each is computed by `_observe_<name>`."""
+        scale, noise, num_dof = self.cfg.normalization.obs_scales, self.cfg.noise.noise_scales, self.num_dof
+        return [
+            ObservationTerm("base_ang_vel", 3, scale.ang_vel, "axial", noise.ang_vel),
+            ObservationTerm("projected_gravity", 3, scale.gravity, "polar", noise.gravity),
+            ObservationTerm("commands", 3, scale.command, "command"),
+            ObservationTerm("dof_pos", num_dof, scale.dof_pos, "joints", noise.dof_pos),
+            ObservationTerm("dof_vel", num_dof, scale.dof_vel, "joints", noise.dof_vel),
+            ObservationTerm("last_action", num_dof, scale.action, "joints"),
+            ObservationTerm("base_lin_vel", 3, scale.lin_vel, "polar"),
+            ObservationTerm("average_lin_vel", 3, scale.lin_vel, "polar"),
+            ObservationTerm("average_yaw_rate", 1, scale.ang_vel, "odd"),
+            ObservationTerm("base_height", 1, scale.height, "scalar"),
+            ObservationTerm("feet_contact", len(self.feet_indices), 1.0, "pair"),
+        ]
+
+    def _prepare_observations(self) -> None:
+        """Look up the terms of the observation groups.
+
+        Raises:
+            ConfigError: If a term is unknown.
+        """
+        terms = {term.name: term for term in self.observation_terms()}
+        own, privileged = self.cfg.observations.policy, self.cfg.observations.privileged
+        for name in (*own, *privileged):
+            if name not in terms:
+                raise ConfigError(f"observations: there is no '{name}'{suggestion(name, terms)}")
+        self.observation_layout = {
+            "policy": [terms[name] for name in own],
+            "critic": [terms[name] for name in (*own, *privileged)],
+        }
+        sizes = {group: sum(term.size for term in layout) for group, layout in self.observation_layout.items()}
+        history = self.cfg.env.history_length
+        self.num_obs, self.num_privileged_obs = history * sizes["policy"], sizes["critic"]
+        layout = self.observation_layout["critic"]
+        self._observe = [getattr(self, f"_observe_{term.name}") for term in layout]
+        self._num_clean = sizes["policy"]
+        self._obs_scale = torch.cat([torch.full((term.size,), term.scale) for term in layout]).to(self.device)
+        noise = torch.cat(
+            [torch.full((term.size,), term.scale * term.noise) for term in self.observation_layout["policy"]]
+        )
+        noise = noise * (self.cfg.noise.noise_level if self.cfg.noise.add_noise else 0.0)
+        # Columns from the first to the last that are noisy.
+        noisy = noise.nonzero().squeeze(1)
+        self._noisy = slice(int(noisy[0]), int(noisy[-1]) + 1) if len(noisy) else None
+        self._obs_noise = noise.to(self.device)
+        joints = (self.mirror_joint_index, self.mirror_joint_sign)
+        self._mirrors = {
+            "policy": ObservationMirror(self.observation_layout["policy"], *joints, history_length=history),
+            "critic": ObservationMirror(layout, *joints),
+        }
+        self._history = torch.zeros(self.num_envs, history, sizes["policy"], device=self.device)
+
+    def compute_observations(self) -> None:
+        """Set `obs_buf`, `privileged_obs_buf` and `extras["observations"]` to new tensors."""
+        limit = self.cfg.normalization.clip_observations
+        critic = torch.cat([observe() for observe in self._observe], dim=1)
+        critic.mul_(self._obs_scale).clamp_(-limit, limit)
+        policy = critic[:, : self._num_clean].clone()
+        if self._noisy is not None:
+            noise = self._obs_noise[self._noisy]
+            policy[:, self._noisy] += noise * self._uniform(self.num_envs, len(noise))
+        if self.cfg.env.history_length > 1:
+            self._history = append_history(self._history, policy, self._begins)
+            policy = self._history.flatten(1)
+        self._begins.zero_()
+        self.obs_buf, self.privileged_obs_buf = policy, critic
+        self.extras["observations"] = self.observation_groups()
+
+    def observation_groups(self) -> dict[str, Tensor]:
+        """Observations by group: `policy` (num_envs, num_obs), `critic` (num_envs, num_privileged_obs)."""
+        return {"policy": self.obs_buf, "critic": self.privileged_obs_buf}
+
+    def mirror_observations(self, observations: Tensor, group: str) -> Tensor:
+        """Observations of a group (..., size) of the robot seen in a mirror."""
+        return self._mirrors[group](observations)
+
+    def _observe_base_ang_vel(self) -> Tensor:
+        return self.base_ang_vel
+
+    def _observe_projected_gravity(self) -> Tensor:
+        return self.projected_gravity
+
+    def _observe_commands(self) -> Tensor:
+        return self.commands
+
+    def _observe_dof_pos(self) -> Tensor:
+        return self.dof_pos - self.default_dof_pos
+
+    def _observe_dof_vel(self) -> Tensor:
+        return self.dof_vel
+
+    def _observe_last_action(self) -> Tensor:
+        return self.actions
+
+    def _observe_base_lin_vel(self) -> Tensor:
+        return self.base_lin_vel_h
+
+    def _observe_average_lin_vel(self) -> Tensor:
+        return self.average_velocity[:, :3]
+
+    def _observe_average_yaw_rate(self) -> Tensor:
+        return self.average_velocity[:, 3:]
+
+    def _observe_base_height(self) -> Tensor:
+        return self.base_height.unsqueeze(1)
+
+    def _observe_feet_contact(self) -> Tensor:
+        return self.feet_contact.float()
+
+    # Resuming ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming a training needs; episodes begin anew."""
+        state = {
+            "steps": self.common_step_counter,
+            "generator": self.generator.get_state(),
+            "curriculum": self.curriculum.state_dict(),
+            "command_sampler": self.command_sampler.state_dict(),
+        }
+        return state if self.terrain is None else {**state, "terrain": self.terrain.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, and begin new episodes."""
+        self.common_step_counter = int(state["steps"])
+        self.generator.set_state(state["generator"].cpu())
+        self.curriculum.load_state_dict(state["curriculum"])
+        self.command_sampler.load_state_dict(state["command_sampler"])
+        if self.terrain is not None:
+            self.terrain.load_state_dict(state["terrain"])
+        self._apply_curriculum()
+        self.reset()

@@ -1,0 +1,215 @@
+"""The G1 that follows a reference motion: an action is a correction, and zero follows the reference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cmg_ref import reward_functions
+from cmg_ref.commands import CommandSampler
+from cmg_ref.observation_functions import joint_changes, running_average, vectors_in_heading
+from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
+from cmg_ref.rotations import projected_gravity
+from configs.g1_cmg_config import G1CMGCfg
+from envs.base.legged_robot import LeggedRobot
+from envs.base.observation_layout import ObservationTerm
+
+
+class G1CMG(LeggedRobot):
+    """Joint targets are those of the reference at the next step, plus scaled actions.
+
+    The PD control damps the joint velocity itself, so the target leads by damping / stiffness times the velocity of the
+    reference: at a zero action the torque is that of stiffness and damping on the errors of position and velocity.
+
+    Attributes:
+        term: The reference motion, with the commands.
+        reference_lin_vel_h: Velocity of the reference's root in its heading frame in m/s, (num_envs, 3).
+        reference_gravity: Direction of gravity in the frame of the reference's root, (num_envs, 3).
+    """
+
+    config_class: type = G1CMGCfg
+
+    # The reference ----------------------------------------------------------------------------------------------------
+
+    def _prepare_commands(self) -> None:
+        """Make the reference motion, whose commands are the environment's."""
+        cfg = self.cfg.reference
+        self._future_steps = tuple(sorted({1, cfg.actor_future_step, *cfg.critic_future_steps}))
+        term_cfg = ReferenceMotionTermCfg(
+            checkpoint=cfg.checkpoint,
+            mode=cfg.mode,
+            future_steps=self._future_steps,
+            command_sampler=self.command_sampler_cfg(),
+            ramp_time=self.cfg.commands.ramp_time,
+        )
+        self.term = ReferenceMotionTerm(
+            term_cfg, self.num_envs, self.dt, self.dof_names, self.device, self.robot, self.cfg.seed
+        )
+        self._velocity_lead = self.nominal_d_gains / self.nominal_p_gains
+        self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
+        self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
+        self._read_reference()
+
+    @property
+    def command_sampler(self) -> CommandSampler:  # type: ignore[override]
+        """What draws the commands of the reference."""
+        return self.term.sampler
+
+    def _reset_commands(self, env_ids: Tensor) -> None:
+        """Begin new reference motions where the environments (n,) stand."""
+        heading = math.pi * self._uniform(len(env_ids))
+        place = torch.cat((self.env_origins[env_ids, :2], heading.unsqueeze(1)), dim=1)
+        self.term.reset(env_ids, root_pose=place)
+        self._read_reference()
+        self.average_reference_vel[env_ids] = self.reference_lin_vel_h[env_ids]
+
+    def _update_commands(self) -> None:
+        """Let a control step pass for the reference."""
+        self.term.step()
+        self._read_reference()
+        rate = self.cfg.rewards.velocity_averaging
+        self.average_reference_vel = running_average(self.average_reference_vel, self.reference_lin_vel_h, rate)
+        if self.terrain is not None:
+            self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
+
+    def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
+        """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
+
+        Args:
+            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
+            env_ids: Environments, (n,); all by default.
+        """
+        self.term.set_commands(commands.to(self.device), env_ids)
+        self._read_reference()
+
+    def _read_reference(self) -> None:
+        """Take over what the term shows now."""
+        term = self.term
+        self.commands = term.commands
+        future = term.future(self._future_steps).dof_pos  # (num_envs, num_steps, num_dof)
+        self._future_dof_pos = future
+        self._next_dof_pos, self._next_dof_vel = future[:, 0], term.future((1,)).dof_vel[:, 0]
+        quat = term.root_quat_w
+        self.reference_lin_vel_h = vectors_in_heading(quat, term.root_lin_vel_w)
+        self.reference_gravity = projected_gravity(quat)
+
+    def _reset_states(self, env_ids: Tensor) -> None:
+        """Put robots (n,) on their reference, with a little noise."""
+        init, count = self.cfg.init_state, len(env_ids)
+        dof_pos, dof_vel, root_states = self.term.initial_state(env_ids)
+        root_states[:, 2] += self.ground_height(root_states[:, :2])
+        root_states[:, 7:10] += init.lin_vel_noise * self._uniform(count, 3)
+        root_states[:, 10:13] += init.ang_vel_noise * self._uniform(count, 3)
+        self.root_states[env_ids] = root_states
+        self.dof_pos[env_ids] = dof_pos + init.dof_pos_noise * self._uniform(count, self.num_dof)
+        self.dof_vel[env_ids] = dof_vel + init.dof_vel_noise * self._uniform(count, self.num_dof)
+
+    def _joint_targets(self, actions: Tensor) -> Tensor:
+        """Joint targets in rad, (num_envs, num_dof), from clipped actions."""
+        followed = torch.addcmul(self._next_dof_pos, self._next_dof_vel, self._velocity_lead)
+        return followed.addcmul_(actions, self.action_scale)
+
+    # Observations -----------------------------------------------------------------------------------------------------
+
+    def observation_terms(self) -> list[ObservationTerm]:
+        """All terms that can be observed; each is computed by `_observe_<name>`."""
+        scale, noise, num_dof = self.cfg.normalization.obs_scales, self.cfg.noise.noise_scales, self.num_dof
+        window = len(self.cfg.reference.critic_future_steps) * num_dof
+        return [
+            *super().observation_terms(),
+            ObservationTerm("dof_pos_error", num_dof, scale.dof_pos, "joints", noise.dof_pos),
+            ObservationTerm("reference_dof_pos", num_dof, scale.dof_pos, "joints"),
+            ObservationTerm("reference_dof_change", num_dof, scale.dof_pos, "joints"),
+            ObservationTerm("reference_window", window, scale.dof_pos, "joints"),
+            ObservationTerm("reference_lin_vel", 3, scale.lin_vel, "polar"),
+            ObservationTerm("reference_yaw_rate", 1, scale.ang_vel, "odd"),
+            ObservationTerm("reference_height", 1, scale.height, "scalar"),
+            ObservationTerm("reference_gravity", 3, scale.gravity, "polar"),
+        ]
+
+    def _observe_dof_pos_error(self) -> Tensor:
+        return self.dof_pos - self.term.dof_pos
+
+    def _observe_reference_dof_pos(self) -> Tensor:
+        return self._next_dof_pos - self.default_dof_pos
+
+    def _observe_reference_dof_change(self) -> Tensor:
+        column = self._future_steps.index(self.cfg.reference.actor_future_step)
+        return self._future_dof_pos[:, column] - self._next_dof_pos
+
+    def _observe_reference_window(self) -> Tensor:
+        columns = [self._future_steps.index(step) for step in self.cfg.reference.critic_future_steps]
+        return joint_changes(self._next_dof_pos, self._future_dof_pos[:, columns])
+
+    def _observe_reference_lin_vel(self) -> Tensor:
+        return self.reference_lin_vel_h
+
+    def _observe_reference_yaw_rate(self) -> Tensor:
+        return self.term.root_ang_vel_w[:, 2:]
+
+    def _observe_reference_height(self) -> Tensor:
+        return self.term.root_pos_w[:, 2:]
+
+    def _observe_reference_gravity(self) -> Tensor:
+        return self.reference_gravity
+
+    # Rewards, (num_envs,) ---------------------------------------------------------------------------------------------
+
+    def _reward_reference_dof_pos(self) -> Tensor:
+        """Joint angles against the reference."""
+        return reward_functions.joint_position_tracking(
+            self.dof_pos, self.term.dof_pos, self._joint_weights, self.cfg.rewards.dof_pos_sigma
+        )
+
+    def _reward_reference_dof_vel(self) -> Tensor:
+        """Joint velocities against the reference."""
+        return reward_functions.joint_velocity_tracking(
+            self.dof_vel, self.term.dof_vel, self._joint_weights, self.cfg.rewards.dof_vel_sigma
+        )
+
+    def _reward_reference_lin_vel(self) -> Tensor:
+        """Averaged velocity of the root against the reference's, each in its own heading frame."""
+        return reward_functions.velocity_tracking(
+            self.average_velocity[:, :3], self.average_reference_vel, self.cfg.rewards.reference_lin_vel_sigma
+        )
+
+    def _reward_reference_gravity(self) -> Tensor:
+        """Tilt of the base against the reference."""
+        return reward_functions.tilt_tracking(
+            self.projected_gravity, self.reference_gravity, self.cfg.rewards.gravity_sigma
+        )
+
+    def _reward_reference_height(self) -> Tensor:
+        """Height of the base against the reference."""
+        return reward_functions.root_height_tracking(
+            self.base_height, self.term.root_pos_w[:, 2], self.cfg.rewards.height_sigma
+        )
+
+    def _reward_reference_key_bodies(self) -> Tensor:
+        """Places of the key bodies in the base's frame against the reference."""
+        places, wanted = self.term.key_body_positions(self.dof_pos), self.term.key_body_pos_b
+        weights = torch.ones(places.shape[1], device=self.device)
+        return reward_functions.key_body_tracking(places, wanted, weights, self.cfg.rewards.key_body_sigma)
+
+    def _reward_feet_height(self) -> Tensor:
+        """Heights of the feet above the ground against the reference's."""
+        if self._feet_kinematics is None:
+            raise RuntimeError("feet_height needs the kinematics of the feet")
+        dof_pos = self.term.dof_pos[:, self.description_columns]
+        points = self._feet_kinematics(dof_pos, self.term.root_pos_w, self.term.root_quat_w)
+        wanted = points[..., 2].amin(dim=2) - self._feet_kinematics.radius
+        return reward_functions.feet_height_tracking(self.feet_height, wanted, self.cfg.rewards.feet_height_sigma)
+
+    # Resuming ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming a training needs; episodes begin anew."""
+        return {**super().state_dict(), "term": self.term.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, and begin new episodes."""
+        self.term.load_state_dict(state["term"])
+        super().load_state_dict(state)
