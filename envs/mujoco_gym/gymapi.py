@@ -144,7 +144,7 @@ class Gym:
 
     def add_heightfield(self, sim: Simulation, samples: np.ndarray, params: HeightFieldParams) -> None:
         """Lay a height field of int16 samples, (nbColumns * nbRows,)."""
-        sim.set_ground(Ground.from_heightfield(samples, params))
+        sim.set_ground(Ground.from_height_field(samples, params))
 
     def add_triangle_mesh(
         self, sim: Simulation, vertices: np.ndarray, triangles: np.ndarray, params: TriangleMeshParams

@@ -42,7 +42,12 @@ class StateTensors:
         self._xpos, self._xquat, self._cvel = (_view(kinematics, name)[:, 1:] for name in ("xpos", "xquat", "cvel"))
         self._center = _view(kinematics, "subtree_com")[:, 1:2]  # of the whole robot, which `cvel` refers to
         self._sensors = _view(batch, "sensordata")
-        self._contact_bodies = torch.tensor(contact_bodies(asset))
+        touching = contact_bodies(asset)
+        # Net forces of the bodies that can touch something, then the zero of those that cannot.
+        self._measured_forces = torch.zeros(num_envs, 3 * len(touching) + 1)
+        columns = torch.full((num_bodies, 3), 3 * len(touching))
+        columns[touching] = torch.arange(3 * len(touching)).view(-1, 3)
+        self._force_columns = columns.flatten()
         self._bodies_are_stale = True
         self.root = torch.zeros(num_envs, 13)
         self.dof = torch.zeros(num_envs * num_dof, 2)
@@ -51,7 +56,7 @@ class StateTensors:
         self.diverged = torch.zeros(num_envs, dtype=torch.bool)
         self._dof_rows = self.dof.view(num_envs, num_dof, 2)
         self._body_rows = self.bodies.view(num_envs, num_bodies, 13)
-        self._contact_rows = self.contact_forces.view(num_envs, num_bodies, 3)
+        self._contact_rows = self.contact_forces.view(num_envs, num_bodies * 3)
 
     def after_step(self, newly_diverged: Tensor | None) -> None:
         """Take note that time has passed, and which environments did not survive it, (num_envs,) bool or None."""
@@ -96,9 +101,9 @@ class StateTensors:
 
     def refresh_contact_forces(self) -> None:
         """Copy the net contact force of every body in the last substep into `contact_forces`."""
-        forces = self._sensors[:, : 3 * len(self._contact_bodies)].unflatten(1, (-1, 3))
-        # MuJoCo's sensor has the force that the body exerts.
-        self._contact_rows[:, self._contact_bodies] = forces.neg().float()
+        # MuJoCo's sensors have the forces that the bodies exert.
+        self._measured_forces[:, :-1] = self._sensors.neg()
+        torch.index_select(self._measured_forces, 1, self._force_columns, out=self._contact_rows)
 
     def set_root(self, states: Tensor, env_ids: Tensor | None) -> None:
         """Write rows of a root state tensor to the simulation.
