@@ -1,0 +1,216 @@
+"""A trained policy as one safetensors file that says what it is: weights, statistics and a JSON description.
+
+Whoever runs it needs to know in which order the joints come, with which gains they are driven, what an action means
+and of what the observations are made. The file holds all of that, and the configuration it was trained with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from cmg_ref.atomic_file import atomic_file
+
+FORMAT_VERSION = 1
+SHIPPED_POLICY = Path(__file__).parent / "assets" / "g1_cmg_policy.safetensors"
+ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+_METADATA_KEY = "cmg_ref_policy"
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be used; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class PolicyDescription:
+    """All that a policy's numbers mean.
+
+    Attributes:
+        task: Name of the task it was trained on.
+        joint_names: Order of joints, in observations and actions.
+        stiffness, damping: Gains of the joints' PD control, in that order [Nm/rad, Nms/rad].
+        default_dof_pos: Default pose [rad].
+        action_scale: Radians that an action of 1 adds to the target of each joint.
+        control_dt: Time of a control step [s].
+        observations: Parts of the observation in their order, a name and a size each.
+        reference: SHA-256 of the checkpoint that makes the reference motion; empty for a task without one.
+        action_meaning: One sentence that says how a joint target comes from an action.
+        config: The environment's configuration.
+        notes: What else is worth knowing: steps of training, results.
+    """
+
+    task: str
+    joint_names: tuple[str, ...]
+    stiffness: tuple[float, ...]
+    damping: tuple[float, ...]
+    default_dof_pos: tuple[float, ...]
+    action_scale: tuple[float, ...]
+    control_dt: float
+    observations: tuple[tuple[str, int], ...]
+    reference: str
+    action_meaning: str
+    config: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_observations(self) -> int:
+        """Size of an observation."""
+        return sum(size for _, size in self.observations)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> PolicyDescription:
+        """The description that :func:`dataclasses.asdict` turned into JSON; raises TypeError on unknown fields."""
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        description = cls(**{**fields, **lists})
+        return dataclasses.replace(
+            description, observations=tuple((name, int(size)) for name, size in description.observations)
+        )
+
+    def mismatch(self, other: PolicyDescription) -> str:
+        """Why a policy described by `self` cannot run where `other` is needed, empty if it can."""
+        if self.joint_names != other.joint_names:
+            missing = [name for name in other.joint_names if name not in self.joint_names]
+            unknown = [name for name in self.joint_names if name not in other.joint_names]
+            what = [f"{kind} {', '.join(names)}" for kind, names in (("lacks", missing), ("has", unknown)) if names]
+            return f"it is for another robot: {'; it '.join(what) or 'its joints come in another order'}"
+        if self.observations != other.observations:
+            for own, wanted in zip(self.observations, other.observations, strict=False):
+                if own != wanted:
+                    return (
+                        f"its observations are others: {own[0]} ({own[1]}) where the task has {wanted[0]} ({wanted[1]})"
+                    )
+            return f"it takes {len(self.observations)} observations, the task has {len(other.observations)}"
+        if abs(self.control_dt - other.control_dt) > 1e-6:
+            return f"it acts every {self.control_dt:g} s, the task every {other.control_dt:g} s"
+        if self.action_meaning != other.action_meaning:
+            return f"its actions mean something else: '{self.action_meaning}', the task's '{other.action_meaning}'"
+        for name, unit in (("action_scale", "rad"), ("default_dof_pos", "rad")):
+            for joint, own, wanted in zip(self.joint_names, getattr(self, name), getattr(other, name), strict=True):
+                if abs(own - wanted) > 1e-5:
+                    return f"{name} of {joint} is {own:g} {unit}, the task's {wanted:g}"
+        return ""
+
+
+class Policy(nn.Module):
+    """Observations to mean actions, without the libraries of training.
+
+    Args:
+        description: What its numbers mean.
+        hidden_dims: Sizes of the hidden layers.
+        activation: Name of the function between layers, one of `ACTIVATIONS`.
+
+    Attributes:
+        mean, scale: what observations are normalised with, (num_observations,).
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, description: PolicyDescription, hidden_dims: tuple[int, ...], activation: str = "elu") -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise PolicyError(f"activation '{activation}' is unknown, there are {', '.join(ACTIVATIONS)}")
+        self.description = description
+        self.hidden_dims = hidden_dims
+        self.activation = activation
+        sizes = [description.num_observations, *hidden_dims, len(description.joint_names)]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes):
+            layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        self.mlp = nn.Sequential(*layers[:-1])
+        self.register_buffer("mean", torch.zeros(sizes[0]))
+        self.register_buffer("scale", torch.ones(sizes[0]))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Mean actions (n, num_actions) for observations (n, num_observations)."""
+        return self.mlp((observations - self.mean) / self.scale)
+
+    @classmethod
+    def from_actor_state(
+        cls, state: dict[str, torch.Tensor], description: PolicyDescription, activation: str = "elu"
+    ) -> Policy:
+        """The policy that a checkpoint of rsl-rl-lib 5 holds.
+
+        Args:
+            state: `actor_state_dict` of the checkpoint.
+            description: What its numbers mean.
+            activation: Of the hidden layers.
+
+        Raises:
+            PolicyError: The sizes are not those of the description.
+        """
+        weights = {name[len("mlp.") :]: value for name, value in state.items() if name.startswith("mlp.")}
+        sizes = [value.shape for name, value in weights.items() if name.endswith(".weight")]
+        wanted = (description.num_observations, len(description.joint_names))
+        if (sizes[0][1], sizes[-1][0]) != wanted:
+            raise PolicyError(
+                f"the network takes {sizes[0][1]} observations and returns {sizes[-1][0]} actions, "
+                f"the task has {wanted[0]} and {wanted[1]}"
+            )
+        policy = cls(description, tuple(int(shape[0]) for shape in sizes[:-1]), activation)
+        policy.mlp.load_state_dict(weights)
+        if "obs_normalizer._mean" in state:
+            policy.mean.copy_(state["obs_normalizer._mean"].squeeze(0))
+            # 1e-2 is what rsl_rl's EmpiricalNormalization adds to the standard deviation.
+            policy.scale.copy_(state["obs_normalizer._std"].squeeze(0) + 1e-2)
+        return policy.eval().requires_grad_(False)
+
+
+def save_policy(policy: Policy, path: str | Path) -> None:
+    """Write a policy; an existing file is replaced in one step."""
+    description = {
+        "format_version": FORMAT_VERSION,
+        "hidden_dims": list(policy.hidden_dims),
+        "activation": policy.activation,
+        **dataclasses.asdict(policy.description),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in policy.state_dict().items()}
+    with atomic_file(path) as temporary:
+        save_file(tensors, str(temporary), {_METADATA_KEY: json.dumps(description)})
+
+
+def load_policy(path: str | Path | None = None) -> Policy:
+    """Read a policy; no code in the file is ever executed.
+
+    Args:
+        path: A ``.safetensors`` file; the policy of the package by default.
+
+    Raises:
+        PolicyError: The file is missing, damaged, of another kind or version.
+    """
+    path = SHIPPED_POLICY if path is None else Path(path)
+    if not path.is_file():
+        raise PolicyError(f"{path}: no such policy file")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise PolicyError(f"{path}: not a readable safetensors file ({error})") from error
+    if not isinstance(description, dict):
+        raise PolicyError(f"{path}: holds no policy (it has no '{_METADATA_KEY}' description)")
+    try:
+        version = description.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise PolicyError(f"format version {version}, this release reads version {FORMAT_VERSION}")
+        hidden_dims, activation = tuple(description.pop("hidden_dims")), description.pop("activation")
+        policy = Policy(PolicyDescription.from_json(description), hidden_dims, activation)
+        policy.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise PolicyError(f"{path}: {' '.join(str(error).split())}") from error
+    return policy.eval().requires_grad_(False)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,164 @@
+"""Train a policy.
+
+  python scripts/train.py --task g1_cmg
+
+Fields of the configurations can be set by name, those of the training with "train." before them:
+  python scripts/train.py --task g1_cmg --run_name mine rewards.scales.alive=2 train.algorithm.gamma=0.97
+
+A run that was killed goes on:   python scripts/train.py --task g1_cmg --resume
+Several GPUs or processes:       torchrun --nproc_per_node N scripts/train.py --task g1_cmg
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# Threads of torch that wait for work must not take the cores from the physics; read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# Isaac Gym has to be imported before torch.
+from envs.simulator import BACKEND  # isort: skip
+
+import torch
+
+from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
+from envs.policy import PolicyError
+from envs.policy_evaluation import make_evaluator
+from envs.task_registry import task_registry
+from envs.training_run import (
+    CONFIG,
+    RunError,
+    find_checkpoint,
+    find_run,
+    git_state,
+    new_run,
+    read_json,
+    save_json,
+    writable,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINING_PREFIX = "train."
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script, with legged_gym's names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
+    parser.add_argument("--num_envs", type=int, help="number of environments of each process")
+    parser.add_argument("--max_iterations", type=int, help="iterations altogether")
+    parser.add_argument("--seed", type=int, help="seed of everything that is drawn")
+    parser.add_argument("--run_name", default="", help="name of the run, after its date")
+    parser.add_argument("--log_dir", type=Path, help="folder of the runs (default: logs/<experiment name>)")
+    parser.add_argument("--resume", action="store_true", help="go on with a run and its configuration")
+    parser.add_argument("--load_run", metavar="RUN", help="run to go on with (default: the newest)")
+    parser.add_argument("--checkpoint", metavar="WHICH", help="iteration or file name (default: the last)")
+    parser.add_argument("--initial", type=Path, metavar="FILE", help="checkpoint to take weights from for a new run")
+    parser.add_argument("--headless", action="store_true", default=True, help="without a viewer (the default)")
+    parser.add_argument("--viewer", dest="headless", action="store_false", help="with Isaac Gym's viewer")
+    parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
+    parser.add_argument("--rl_device", help="device of the networks (default: that of the simulation)")
+    parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="fields of the configurations")
+    return parser.parse_args()
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Build environment and runner, and train."""
+    rank = int(os.environ.get("RANK", "0"))
+    env_cfg, train_cfg = task_registry.get_cfgs(arguments.task)
+    log_dir = arguments.log_dir or ROOT / "logs" / train_cfg.runner.experiment_name
+    checkpoint, run_dir = arguments.initial, log_dir
+    if arguments.resume:
+        run_dir = writable(find_run(log_dir, arguments.load_run))
+        checkpoint = find_checkpoint(run_dir, arguments.checkpoint)
+        saved = read_json(run_dir / CONFIG)
+        update_from_dict(env_cfg, saved["environment"])
+        update_from_dict(train_cfg, saved["training"])
+    apply_options(env_cfg, train_cfg, arguments)
+    if not arguments.resume and rank == 0:
+        run_dir = new_run(log_dir, arguments.run_name)
+    if rank == 0:
+        save_json(
+            {
+                "task": arguments.task,
+                "environment": class_to_dict(env_cfg),
+                "training": class_to_dict(train_cfg),
+                "arguments": sys.argv[1:],
+                "torch": torch.__version__,
+                "simulator": BACKEND,
+                "git": git_state(ROOT),
+            },
+            run_dir / CONFIG,
+        )
+
+    env_cfg.seed += rank
+    torch.manual_seed(env_cfg.seed)
+    sim_device = arguments.sim_device or ("cpu" if BACKEND == "mujoco" else f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+    device = arguments.rl_device or sim_device
+    if device == "cpu":
+        # The cores belong to the physics between updates; the algorithm takes them all during an update.
+        torch.set_num_threads(1)
+    options = argparse.Namespace(**{**vars(arguments), "sim_device": sim_device, "rl_device": device})
+    env, env_cfg = task_registry.make_env(arguments.task, args=options, env_cfg=env_cfg)
+    evaluate = make_evaluator(arguments.task, env_cfg, class_to_dict(train_cfg.evaluation)) if rank == 0 else None
+    start(env, class_to_dict(train_cfg), run_dir, arguments, checkpoint, evaluate, device)
+
+
+def start(
+    env: Any,
+    train_cfg: dict[str, Any],
+    run_dir: Path,
+    arguments: argparse.Namespace,
+    checkpoint: Path | None,
+    evaluate: Any,
+    device: str,
+) -> None:
+    """Train with the rsl_rl that is installed."""
+    try:
+        from envs.rsl_rl_runner import Runner
+    except ImportError as error:
+        from envs.older_rsl_rl import train_with_older_rsl_rl
+
+        print(f"train: no rsl-rl-lib 5 ({error}): training with the older rsl_rl")
+        train_with_older_rsl_rl(env, train_cfg, run_dir, checkpoint, device)
+        return
+    runner = Runner(env, train_cfg, run_dir, env.describe(), evaluate, device)
+    if checkpoint is not None:
+        weights_only = None if arguments.resume else {"actor": True, "critic": True}
+        runner.load(str(checkpoint), weights_only)
+        print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
+    print(f"train: {run_dir}")
+    runner.learn(train_cfg["runner"]["max_iterations"], init_at_random_ep_len=True)
+
+
+def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -> None:
+    """Take the options into the configurations; raises ConfigError for a field that does not exist."""
+    if arguments.num_envs is not None:
+        env_cfg.env.num_envs = arguments.num_envs
+    if arguments.max_iterations is not None:
+        train_cfg.runner.max_iterations = arguments.max_iterations
+    if arguments.seed is not None:
+        env_cfg.seed = train_cfg.seed = arguments.seed
+    prefix = TRAINING_PREFIX
+    apply_overrides(env_cfg, [text for text in arguments.overrides if not text.startswith(prefix)])
+    apply_overrides(train_cfg, [text[len(prefix) :] for text in arguments.overrides if text.startswith(prefix)])
+
+
+def main() -> None:
+    """Train, or say in one line why not."""
+    arguments = parse_arguments()
+    try:
+        train(arguments)
+    except (ConfigError, RunError, PolicyError, ValueError, OSError) as error:
+        sys.exit(f"train: {error}")
+    except KeyboardInterrupt:
+        sys.exit("train: interrupted; go on with --resume")
+
+
+if __name__ == "__main__":
+    main()
