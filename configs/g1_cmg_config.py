@@ -11,7 +11,7 @@ class G1Cfg(LeggedRobotCfg):
     class control(LeggedRobotCfg.control):
         """Gains of the real robot's order of magnitude, by parts of joint names."""
 
-        stiffness = {  # noqa: RUF012
+        stiffness = {
             "hip": 100.0,
             "knee": 150.0,
             "ankle": 40.0,
@@ -22,7 +22,7 @@ class G1Cfg(LeggedRobotCfg):
             "elbow": 40.0,
             "wrist": 20.0,
         }
-        damping = {  # noqa: RUF012
+        damping = {
             "hip": 3.0,
             "knee": 4.0,
             "ankle": 2.0,
@@ -33,7 +33,7 @@ class G1Cfg(LeggedRobotCfg):
             "elbow": 1.5,
             "wrist": 1.0,
         }
-        action_scale = {  # noqa: RUF012
+        action_scale = {
             "hip": 0.5,
             "knee": 0.5,
             "ankle": 0.5,
@@ -126,7 +126,7 @@ class G1CMGCfg(G1Cfg):
         key_body_sigma = 0.02  # m^2
         feet_height_sigma = 0.001  # m^2
         # How much each joint counts.
-        joint_weights = {  # noqa: RUF012
+        joint_weights = {
             "hip": 1.0,
             "knee": 1.0,
             "ankle": 0.5,

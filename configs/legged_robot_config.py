@@ -40,7 +40,7 @@ class LeggedRobotCfg(BaseConfig):
         terrain_width = 8.0
         num_rows = 6
         num_cols = 10
-        proportions = {  # noqa: RUF012
+        proportions = {
             "smooth_slope": 0.2,
             "rough_slope": 0.3,
             "stairs_up": 0.1,
@@ -58,7 +58,7 @@ class LeggedRobotCfg(BaseConfig):
         resampling_time = (3.0, 8.0)  # shortest and longest time between changes
         ramp_time = 0.5  # a command passes linearly to the next in this time
         # Shares of the kinds of command; an empty dictionary draws uniformly from the ranges.
-        strata = {  # noqa: RUF012
+        strata = {
             "stand": 0.12,
             "forward": 0.24,
             "run": 0.10,
@@ -95,7 +95,7 @@ class LeggedRobotCfg(BaseConfig):
         dof_vel_noise = 0.2
         lin_vel_noise = 0.1
         ang_vel_noise = 0.1
-        default_joint_angles = {}  # noqa: RUF012  # by joint name; the robot's standing pose for the others
+        default_joint_angles = {}  # by joint name; the robot's standing pose for the others
 
     class control:
         """From action to torque. Gains and scales are by parts of joint names; the longest part that fits counts."""
@@ -103,9 +103,9 @@ class LeggedRobotCfg(BaseConfig):
         drive_mode = (
             "position"  # position: PD inside the simulator, all substeps at once; effort: torques every substep
         )
-        stiffness = {"joint": 100.0}  # noqa: RUF012  # [N m / rad]
-        damping = {"joint": 3.0}  # noqa: RUF012  # [N m s / rad]
-        action_scale = {"joint": 0.25}  # noqa: RUF012  # [rad] of an action of 1
+        stiffness = {"joint": 100.0}  # [N m / rad]
+        damping = {"joint": 3.0}  # [N m s / rad]
+        action_scale = {"joint": 0.25}  # [rad] of an action of 1
         decimation = 4  # physics steps in a control step
 
     class asset:

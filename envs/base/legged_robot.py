@@ -157,10 +157,10 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
 
     def _end_episodes(self, env_ids: Tensor) -> None:
         """Log episodes (n,) that end now, and learn from how they ended."""
-        self.extras["episode"] = {}
+        self.extras.pop("episode", None)
         if len(env_ids) == 0:
             return
-        log = self.extras["episode"]
+        log = self.extras["episode"] = {}
         sums = self.episode_sums[:, env_ids].mean(dim=1) / self.max_episode_length_s
         log.update({f"rew_{name}": value for name, value in zip(self.reward_names, sums)})
         log.update(
