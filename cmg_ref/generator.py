@@ -5,33 +5,42 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Sequence, Union
 
 import torch
 
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.commands import CommandSmoother
+from cmg_ref.commands import CommandSampler
+from cmg_ref.initial_states import InitialStates
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.layout import StateLayout
 from cmg_ref.motion_buffer import MotionBuffer
+from cmg_ref.planners import PreloadPlanner, RealtimePlanner
+from cmg_ref.pooled_planner import PooledPlanner
 from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
-from cmg_ref.trajectory_store import NUM_POSE, MotionFrames
+from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPool, TrajectoryPoolCfg
+from cmg_ref.trajectory_store import NUM_POSE, MotionFrames, place, rotate_xy
 
 MODES = ("pregenerated", "realtime")
 AT_END = ("regenerate", "hold")
-SHOWN_FRAMES = 2  # frames beyond the shown one that showing it takes: between frames, and for its rates
-NUM_NEAREST = 8  # a reset draws among this many initial states that did what the command asks for
+
+Planner = Union[RealtimePlanner, PreloadPlanner, PooledPlanner]
 
 
 class CMGMotionGenerator:
     """Reference motions for many environments at once.
 
-    In *pregenerated* mode a reset generates ``preload_duration`` frames for the environments concerned and a step only
-    reads; it suits episodes whose commands seldom change, for a change generates the rest anew. In *realtime* mode a
-    ring buffer of ``buffer_size`` frames is topped up as time passes, and a reset or a change generates that many. Both
-    give the same motion for the same commands (of a checkpoint without root channels: the same joints), and in both a
-    command may change at any step for any environments: the motion goes on from the frame being shown.
+    In *realtime* mode every environment has a ring buffer of ``buffer_size`` frames, which each step extends by one. In
+    *pregenerated* mode a reset generates ``preload_duration`` frames for the environments concerned and a step only
+    reads; it suits episodes whose commands seldom change, for a change generates the rest anew. Both give the same
+    motion for the same commands (of a checkpoint without root channels: the same joints), and in both a command may
+    change at any step for any environments: the motion goes on from the frame being shown.
+
+    Pregenerated mode with a *pool* generates nothing at a reset: each trajectory of the pool has a schedule of commands
+    of its own, a reset points the environment at one, and used ones are generated anew in large batches, a few frames
+    per step. An environment that comes to the end of its trajectory or is given a command goes on by itself from the
+    frame being shown, as in realtime mode, until its next reset.
 
     The model advances at the checkpoint's own rate; where the control rate differs, readers see the motion between two
     of its frames (joint angles and velocities on one cubic polynomial).
@@ -50,11 +59,11 @@ class CMGMotionGenerator:
         num_envs: number of environments.
         device: device of everything.
         mode: ``"pregenerated"`` or ``"realtime"``.
-        preload_duration: frames generated at a reset in pregenerated mode.
-        buffer_size: frames held per environment in realtime mode.
+        preload_duration: frames generated at a reset in pregenerated mode, or of each trajectory of a pool.
+        buffer_size: frames held per environment in realtime mode, and by environments that have left the pool.
         control_dt: time of a control step [s].
-        refill_frames: in realtime mode, frames generated at a time for all environments: 1 makes every step do the same
-            work; None waits until half of the buffer is used up.
+        refill_frames: in realtime mode, frames generated at a time; None takes half of the buffer. Where not every
+            step brings a frame, environments take turns, so that every step does the same work.
         interpolation_steps: frames over which a command ramps to a new one.
         at_end: in pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
             ``"hold"`` stands in the last pose with zero velocity.
@@ -62,8 +71,15 @@ class CMGMotionGenerator:
         drop_joints: joints of the checkpoint that ``joint_names`` leaves out on purpose.
         storage_dtype: type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
             0.02 m/s in the root's vertical velocity.
-        seed: seed for the choice of initial states.
+        seed: seed for the choice of initial states, trajectories and start frames.
         robot: robot description; the shipped G1 by default. Only used by checkpoints without root channels.
+        pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
+        command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
+
+    Attributes:
+        rollout: advances the checkpoint's states.
+        joint_names: joints in the order of everything returned.
+        command_excess: by how much the commands last given were outside the trained range, (num_envs, 3).
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -87,36 +103,48 @@ class CMGMotionGenerator:
         storage_dtype: torch.dtype = torch.float32,
         seed: int = 0,
         robot: Robot | None = None,
+        pool: TrajectoryPoolCfg | None = None,
+        command_sampler: SamplesCommands | None = None,
     ) -> None:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         _check_arguments(mode, at_end, num_envs, preload_duration, buffer_size, control_dt, refill_frames)
         if storage_dtype not in (torch.float32, torch.float16):
             raise ValueError(f"storage_dtype must be torch.float32 or torch.float16, got {storage_dtype}")
+        if pool is not None:
+            pool.validate()
+            if preload_duration < buffer_size:
+                raise ValueError(
+                    f"with a pool preload_duration must be at least buffer_size, got {preload_duration} < {buffer_size}"
+                )
         self.num_envs, self.device = num_envs, torch.device(device)
         self.preload_duration, self.buffer_size = preload_duration, buffer_size
-        self.refill_frames, self.at_end = refill_frames, at_end
+        self.refill_frames, self.at_end, self.interpolation_steps = refill_frames, at_end, interpolation_steps
         self.control_dt = control_dt
         self.rollout = Rollout(self.checkpoint.model, self.device)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
-        self._frames_per_step = self.checkpoint.fps * control_dt
-        self._same_rate = abs(self._frames_per_step - 1.0) < 1e-6
+        frames_per_step = self.checkpoint.fps * control_dt
+        self._same_rate = abs(frames_per_step - 1.0) < 1e-6
+        self._frames_per_step = 1.0 if self._same_rate else frames_per_step
         self.joint_names, self._joint_columns = match_joints(
             self.checkpoint.joint_names, joint_names, drop_joints, self.device
         )
-        self.smoother = CommandSmoother(num_envs, interpolation_steps, self.device)
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
-        self._generator = torch.Generator(device=self.device).manual_seed(seed)
-        self._initial_states = self.checkpoint.initial_states.to(self.device)
-        self._initial_commands = self.checkpoint.initial_commands.to(self.device)
+        self._initial_states = InitialStates(self.checkpoint, self.device, seed)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
         self._storage_dtype, self._robot = storage_dtype, robot
+        self._pool_cfg = pool
+        self._sampler = command_sampler
+        if pool is not None and command_sampler is None:
+            self._sampler = CommandSampler(num_envs, control_dt=control_dt, device=self.device, seed=seed)
         self._current: tuple[torch.Tensor, torch.Tensor] | None = None
         self._offsets: dict[tuple[int, ...], torch.Tensor] = {}
-        self._longest_future = SHOWN_FRAMES
         self._shown = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         self._share = torch.zeros(num_envs, dtype=torch.float64, device=self.device)
+        self._origin = torch.zeros(num_envs, NUM_POSE, device=self.device)
         self._allocate(mode)
         self.reset()
+        if isinstance(self._planner, PooledPlanner):
+            self._planner.pool.handed.zero_()  # This first reset is only there for who never asks for one.
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -135,9 +163,10 @@ class CMGMotionGenerator:
 
     def get_frames(self, env_ids: torch.Tensor | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
+        self._planner.need(1 if self._same_rate else 2)
         states, poses = self._now()
         following = self._read(self._shown + 1, self._share)[0]
-        frames = self._ordered(self._buffer.store.motion(states, poses, following))
+        frames = self._ordered(self._buffer.store.motion(states, place(poses, self._origin), following))
         return frames if env_ids is None else frames.select(self._rows(env_ids))
 
     @property
@@ -149,10 +178,15 @@ class CMGMotionGenerator:
     @property
     def commands(self) -> torch.Tensor:
         """Smoothed commands in force, (num_envs, 3)."""
-        return self.smoother.value()
+        return self._buffer.commands.value(self._shown, self._planner.motions)
+
+    @property
+    def target_commands(self) -> torch.Tensor:
+        """Commands that the ones in force ramp to, (num_envs, 3)."""
+        return self._buffer.commands.target(self._shown, self._planner.motions)
 
     def future(self, steps: int | Sequence[int]) -> MotionFrames:
-        """What will be shown if no command changes.
+        """What will be shown if no command changes (but by the schedule of a pool's trajectory).
 
         Args:
             steps: number of coming control steps, or the steps asked for (0 is now).
@@ -167,12 +201,11 @@ class CMGMotionGenerator:
         furthest = self.max_future_steps
         if not offsets or min(offsets) < 0 or max(offsets) > furthest:
             raise ValueError(
-                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and a buffer of "
-                f"{self._buffer.store.capacity} frames, got {steps}; a larger "
-                f"{'buffer_size' if self.mode == 'realtime' else 'preload_duration'} reaches further"
+                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}', "
+                f"buffer_size={self.buffer_size} and preload_duration={self.preload_duration}, got {steps}; a larger "
+                f"{'preload_duration' if isinstance(self._planner, PreloadPlanner) else 'buffer_size'} reaches further"
             )
-        self._longest_future = max(self._longest_future, math.ceil(max(offsets) * self._frames_per_step) + SHOWN_FRAMES)
-        self._serve_ends()
+        self._planner.need(self._frames_beyond(max(offsets)))
         ahead = self._offset_tensor(tuple(offsets))
         if self._same_rate:
             frames = self._shown.unsqueeze(1) + ahead
@@ -182,13 +215,18 @@ class CMGMotionGenerator:
             frames, share = self._shown.unsqueeze(1) + times.floor().long(), times - times.floor()
         states, poses = self._read(frames, share)
         following = self._read(frames + 1, share)[0]
+        poses = place(poses, self._origin.unsqueeze(1))
         return self._ordered(self._buffer.store.motion(states, poses, following))
 
     @property
     def max_future_steps(self) -> int:
         """Furthest control step that :meth:`future` can be asked for."""
-        frames = self._full - 5 if self.mode == "pregenerated" else self._full - self._refill - 2
-        return max(0, int(frames / self._frames_per_step))
+        return max(0, int((self._planner.max_demand - 2) / self._frames_per_step))
+
+    @property
+    def last_start_frame(self) -> int:
+        """Latest frame of its trajectory that a reset can begin at; 0 without a pool."""
+        return self._planner.last_start if isinstance(self._planner, PooledPlanner) else 0
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -197,23 +235,14 @@ class CMGMotionGenerator:
         started = time.perf_counter()
         self._current = None
         if self._same_rate:
-            passed: int | torch.Tensor = 1
+            self._shown += 1
         else:
             clock = self._share + self._frames_per_step
             # A clock that should stand at a whole frame may fall short of it by rounding.
             whole = (clock + 1e-9).floor()
             self._share = (clock - whole).clamp(min=0.0)
-            passed = whole.long()
-        self._shown += passed
-        self.smoother.step(passed)
-        if self.mode == "realtime":
-            self._owed += self._frames_per_step
-            while self._owed >= self._refill:
-                self._extend(None, self._refill)
-                self._owed -= self._refill
-        else:
-            self._steps_to_end -= math.ceil(self._frames_per_step - 1e-6)
-            self._serve_ends()
+            self._shown += whole.long()
+        self._planner.advance()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
 
@@ -223,6 +252,7 @@ class CMGMotionGenerator:
         init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
         commands: torch.Tensor | None = None,
         root_pose: torch.Tensor | None = None,
+        start_frames: torch.Tensor | str | None = None,
     ) -> None:
         """Begin new motions; all other environments are left exactly as they are.
 
@@ -230,38 +260,45 @@ class CMGMotionGenerator:
             env_ids: environments to reset, (n,); all by default.
             init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
                 order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
-                one of the checkpoint's initial states that did what the command asks for.
-            commands: commands (n, 3) of vx, vy [m/s], yaw rate [rad/s]; the ones in force are kept by default. They are
-                ramped from what the initial state was doing; with ``init_motion`` they are in force at once.
-            root_pose: x, y [m] and heading [rad] to start at, (n, 3); zero by default.
+                one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
+            commands: commands (n, 3) of vx, vy [m/s], yaw rate [rad/s]. They are ramped from what the initial state was
+                doing; with ``init_motion`` they are in force at once. From a pool, the trajectories are taken that are
+                told nearly the same where they are entered, and ``target_commands`` says what. By default the commands
+                in force are kept; a pool gives any trajectory.
+            root_pose: where the motion begins in the world: x, y [m], heading [rad], (n, 3); the origin by default.
+            start_frames: with a pool, frames of the trajectories to begin at, (n,), at most ``last_start_frame``, or
+                ``"random"``; the first by default.
 
         Raises:
-            ValueError: a shape does not fit, or a value is not finite.
+            ValueError: an argument has another shape than it should, or ``start_frames`` is given without a pool.
         """
         rows = self._rows(env_ids)
         if len(rows) == 0:
             return
-        if commands is None:
-            targets = self.smoother.target[rows]
-        else:
+        targets = None
+        if commands is not None:
             targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
-        states, own_commands = self._initial(targets, init_motion)
-        poses = torch.zeros(len(rows), NUM_POSE, device=self.device)
-        if root_pose is not None:
-            poses = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose").float()
+        if root_pose is None:
+            root_pose = torch.zeros(len(rows), NUM_POSE, device=self.device)
+        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose").float()
         self._current = None
-        # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
-        self.smoother.reset(own_commands, rows)
-        self.smoother.set_target(targets, rows)
-        self._shown[rows] = 0
         self._share[rows] = 0.0
-        self._buffer.restart(rows, states, poses)
-        self._extend_fully(rows if env_ids is not None else None)
+        if isinstance(self._planner, PooledPlanner) and init_motion is None:
+            self._planner.hand_out(rows, targets, self._checked_start(start_frames, len(rows)))
+        elif start_frames is not None:
+            raise ValueError("start_frames needs a pool to begin in, and no init_motion")
+        else:
+            if targets is None:
+                targets = self.target_commands[rows]
+            states, own_commands = self._initial(targets, init_motion)
+            # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
+            self._restart(rows, states, torch.zeros_like(rows), own_commands, targets)
+        self._anchor(rows, root_pose, self._buffer.store.read(self._shown[rows], self._motions(rows))[1])
 
     def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Give new commands; the motion goes on from the frame being shown, and frames planned beyond it are replaced.
 
-        Environments whose command does not change are left alone.
+        Environments whose command does not change are left alone. Those that are shown a trajectory of a pool leave it.
 
         Args:
             commands: vx, vy [m/s], yaw rate [rad/s], (num_envs or len(env_ids), 3); held inside the trained range, and
@@ -270,16 +307,25 @@ class CMGMotionGenerator:
         """
         rows = self._rows(env_ids)
         targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
-        changed = (targets != self.smoother.target[rows]).any(dim=1)
-        self._stop_at_ends()
+        changed = (targets != self.target_commands[rows]).any(dim=1)
         rows, targets = rows[changed], targets[changed]
         if len(rows) == 0:
             return
-        ahead = (self._share[rows] > 0).long()  # Between two frames the later one is already on show.
-        base = self._shown[rows] + ahead
-        self.smoother.set_target(targets, rows, ahead)
-        self._buffer.truncate(rows, base)
-        self._extend_fully(rows)
+        self._stop_at_ends()
+        if not self._same_rate:
+            self._planner.need(1)
+        base = self._shown[rows] + (self._share[rows] > 0).long()  # Between two frames the later is already on show.
+        self._current = None
+        motions = self._planner.take_over(rows, base)
+        self._buffer.commands.set_target(motions, base, targets)
+        self._buffer.truncate(motions, base)
+        self._planner.refresh(rows)
+
+    def set_root_pose(self, root_pose: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
+        """Put the root that is shown now at x, y [m], heading [rad], (num_envs or len(env_ids), 3), in the world."""
+        rows = self._rows(env_ids)
+        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose").float()
+        self._anchor(rows, root_pose, self._now()[1][rows])
 
     def switch_mode(self, mode: str) -> None:
         """Go on in the other mode; what is shown now and the ramps of the commands carry over."""
@@ -288,85 +334,122 @@ class CMGMotionGenerator:
         if mode == self.mode:
             return
         self._stop_at_ends()
-        states, poses = self._buffer.store.read(torch.stack((self._shown, self._shown + 1), dim=1))
+        self._planner.need(1)
+        frames = torch.stack((self._shown, self._shown + 1), dim=1)
+        states, poses = self._buffer.store.read(frames, self._planner.motions)
+        first_frames, starts, targets = self._buffer.commands.segment(self._shown, self._planner.motions)
+        first_frames = first_frames - self._shown
+        self._generation_seconds += self._buffer.seconds
         self._allocate(mode)
         rows = torch.arange(self.num_envs, device=self.device)
-        self._buffer.restart(rows, states[:, 0, : self.checkpoint.layout.size], poses[:, 0])
-        self._shown.zero_()
+        self._restart(rows, states[:, 0, : self.checkpoint.layout.size], first_frames, starts, targets)
+        motions = self._motions(rows)
         for frame in (0, 1):
-            self._buffer.store.write(torch.full_like(rows, frame), states[:, frame], poses[:, frame])
+            self._buffer.store.write(torch.full_like(rows, frame), states[:, frame], poses[:, frame], motions)
         # Between two frames the later one is on show too, so generation goes on from it.
-        self._buffer.truncate(rows, (self._share > 0).long())
-        self._extend_fully(None)
+        self._buffer.truncate(motions, (self._share > 0).long())
 
     def get_performance_stats(self) -> dict[str, Any]:
         """Counters since construction: frames, seconds, memory, and how often the guard and the command range acted.
 
         On a GPU the seconds are those of the host, which does not wait for the device.
         """
-        frames = self.rollout.frame_count
-        return {
+        frames, seconds = self.rollout.frame_count, self._generation_seconds + self._buffer.seconds
+        stats = {
             "mode": self.mode,
             "num_envs": self.num_envs,
             "frames_generated": frames,
-            "generation_seconds": self._generation_seconds,
-            "frames_per_second": frames / self._generation_seconds if self._generation_seconds > 0 else 0.0,
+            "generation_seconds": seconds,
+            "frames_per_second": frames / seconds if seconds > 0 else 0.0,
             "advance_calls": self._advance_calls,
             "mean_advance_ms": 1e3 * self._advance_seconds / max(1, self._advance_calls),
-            "memory_bytes": self._buffer.store.num_bytes,
+            "memory_bytes": self._buffer.num_bytes,
             "guard_share": float(self.rollout.guard_count) / max(1, frames),
             "commands_clamped_share": float((self.command_excess > 0).any(dim=1).float().mean()),
             "largest_command_excess": self.command_excess.amax(dim=0).tolist(),
         }
+        if isinstance(self._planner, PooledPlanner):
+            stats.update(self._planner.pool.stats(), environments_off_the_pool=self._planner.num_private)
+        return stats
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _allocate(self, mode: str) -> None:
-        """Make the store of a mode."""
+        """Make the buffer and the planner of a mode."""
         self.mode = mode
-        capacity = self.preload_duration if mode == "pregenerated" else self.buffer_size
-        self._buffer = MotionBuffer(
-            self.checkpoint, self.rollout, self.num_envs, capacity, self._storage_dtype, self._robot
-        )
-        # The shown frame, its successor and one more for clocks between frames must not be overwritten.
-        self._full = capacity - 3
-        self._refill = self.refill_frames if self.refill_frames is not None else capacity // 2
-        self._owed = 0.0
-        self._steps_to_end = self._full
-        self._longest_future = SHOWN_FRAMES
-
-    def _extend_fully(self, env_ids: torch.Tensor | None) -> None:
-        """Generate up to the common horizon for environments that hold nothing beyond the shown frame."""
-        self._current = None
-        if self.mode == "realtime":
-            self._extend(env_ids, self._full - int(self._owed))
+        self._shown.zero_()
+        hold, frames_per_step = self.at_end == "hold", self._frames_per_step
+        if mode == "realtime":
+            self._buffer = self._make_buffer([(self.num_envs, self.buffer_size)])
+            refill = self.refill_frames if self.refill_frames is not None else self.buffer_size // 2
+            self._planner: Planner = RealtimePlanner(
+                self._buffer, self._shown, frames_per_step, self.buffer_size, refill
+            )
+        elif self._pool_cfg is None or self._sampler is None:
+            self._buffer = self._make_buffer([(self.num_envs, self.preload_duration)])
+            self._planner = PreloadPlanner(self._buffer, self._shown, frames_per_step, self.preload_duration, hold)
         else:
-            self._extend(env_ids, self._full)
-            self._steps_to_end = min(self._steps_to_end, self._full) if env_ids is not None else self._full
+            cfg, size, length = self._pool_cfg, self._pool_cfg.size(self.num_envs), self.preload_duration
+            self._buffer = self._make_buffer(
+                [(size, length), (self.num_envs, self.buffer_size)],
+                cfg.num_segments(self._sampler, length, self.checkpoint.fps),
+            )
+            pool = TrajectoryPool(
+                cfg, self._buffer, size, length, self._initial_states, self._sampler, self._initial_states.generator
+            )
+            budget = cfg.regenerate_frames_per_step
+            self._planner = PooledPlanner(
+                pool,
+                self._buffer,
+                self._shown,
+                frames_per_step,
+                self.buffer_size,
+                self.num_envs if budget is None else budget,
+                hold,
+            )
 
-    def _extend(self, env_ids: torch.Tensor | None, count: int) -> None:
-        """Generate ``count`` more frames for some environments, (n,), or for all."""
-        started = time.perf_counter()
-        self._buffer.extend(env_ids, count, self.smoother, self._shown)
-        self._generation_seconds += time.perf_counter() - started
+    def _make_buffer(self, sizes: list[tuple[int, int]], num_segments: int = 1) -> MotionBuffer:
+        return MotionBuffer(
+            self.checkpoint,
+            self.rollout,
+            sizes,
+            self.interpolation_steps,
+            num_segments,
+            self._storage_dtype,
+            self._robot,
+        )
 
-    def _serve_ends(self) -> None:
-        """Extend environments that come to the end of their frames. Rarely acts; only then it waits for the device."""
-        if self.mode != "pregenerated" or self.at_end == "hold" or self._steps_to_end > self._longest_future:
-            return
-        remaining = self._buffer.written - 1 - self._shown
-        due = (remaining <= self._longest_future + 1).nonzero().squeeze(1)
-        if len(due) > 0:
-            self._extend(due, self._full - self._longest_future - 2)
-            remaining = self._buffer.written - 1 - self._shown
-        self._steps_to_end = int(remaining.min())
+    def _restart(
+        self,
+        rows: torch.Tensor,
+        states: torch.Tensor,
+        first_frames: torch.Tensor,
+        starts: torch.Tensor,
+        targets: torch.Tensor,
+    ) -> None:
+        """Begin motions of their own at states (n, state_dim), with a ramp that began at ``first_frames`` (n,)."""
+        motions = self._planner.take_over(rows)
+        self._shown[rows] = 0
+        self._buffer.commands.begin(motions, first_frames, starts, targets)
+        self._buffer.restart(motions, states)
+        self._planner.refresh(rows)
+
+    def _anchor(self, rows: torch.Tensor, root_pose: torch.Tensor, poses: torch.Tensor) -> None:
+        """Lay the origins so that what is at poses (n, 3) of the motions appears at ``root_pose`` (n, 3)."""
+        heading = root_pose[:, 2:] - poses[:, 2:]
+        self._origin[rows] = torch.cat((root_pose[:, :2] - rotate_xy(poses, heading.squeeze(1)), heading), dim=1)
+
+    def _frames_beyond(self, steps: int) -> int:
+        """Frames beyond the shown one that showing what comes after this many steps takes."""
+        # The next frame gives the rates; a clock between frames takes one more.
+        return math.ceil(steps * self._frames_per_step - 1e-6) + (1 if self._same_rate else 2)
 
     def _stop_at_ends(self) -> None:
         """Put clocks that have run past the last frame, which is held, back to it."""
-        if self.mode == "pregenerated":
-            last = self._buffer.written - 1
+        last = self._planner.last_frames()
+        if last is not None:
             self._share = torch.where(self._shown >= last, torch.zeros_like(self._share), self._share)
-            self._shown = torch.minimum(self._shown, last)
+            torch.minimum(self._shown, last, out=self._shown)
 
     def _offset_tensor(self, offsets: tuple[int, ...]) -> torch.Tensor:
         """Offsets on the device; kept, so that a future window asked for at every step costs no copy."""
@@ -388,23 +471,29 @@ class CMGMotionGenerator:
             return env_ids.nonzero().squeeze(1)
         return env_ids.long()
 
+    def _motions(self, rows: torch.Tensor) -> torch.Tensor:
+        """Numbers (n,) of the motions that environments (n,) are shown."""
+        return rows if isinstance(self._planner.motions, slice) else self._planner.motions[rows]
+
     def _now(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (num_envs, size) and poses (num_envs, 3) shown now."""
+        """States (num_envs, size) and poses (num_envs, 3) of the motions shown now."""
         if self._current is None:
+            self._planner.need(0 if self._same_rate else 1)
             self._current = self._read(self._shown, self._share)
         return self._current
 
     def _read(self, frames: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States and poses at frame indices (num_envs, ...) plus a share of the way to the next."""
-        if self.mode == "pregenerated":
-            last = self._buffer.written.view(-1, *[1] * (frames.ndim - 1)) - 1
+        store, motions, last = self._buffer.store, self._planner.motions, self._planner.last_frames()
+        following = frames + 1
+        if last is not None:
+            last = last.view(-1, *[1] * (frames.ndim - 1))
             past = frames >= last
-            frames = torch.minimum(frames, last)
-        states, poses = self._buffer.store.read(frames)
+            frames, following = torch.minimum(frames, last), torch.minimum(following, last)
+        states, poses = store.read(frames, motions)
         if not self._same_rate:
-            following = frames + 1 if self.mode == "realtime" else torch.minimum(frames + 1, last)
-            states, poses = self._buffer.store.interpolate((states, poses), self._buffer.store.read(following), share)
-        if self.mode == "pregenerated" and self.at_end == "hold":
+            states, poses = store.interpolate((states, poses), store.read(following, motions), share)
+        if last is not None and self.at_end == "hold":
             moving = (~past).unsqueeze(-1).to(states.dtype)
             for channel in ("dof_vel", "root_lin_vel_h", "root_yaw_rate"):
                 states[..., self.layout[channel]] *= moving
@@ -420,20 +509,13 @@ class CMGMotionGenerator:
         self, commands: torch.Tensor, init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, state_dim) to start from and the commands (n, 3) they were doing."""
-        scale = 2.0 / (self.rollout.model.command_max - self.rollout.model.command_min)
-        distance = torch.cdist(commands * scale, self._initial_commands * scale)  # (n, num_initial_states)
-        nearest = distance.topk(min(NUM_NEAREST, distance.shape[1]), largest=False).indices
-        draw = torch.randint(nearest.shape[1], (len(nearest), 1), generator=self._generator, device=self.device)
-        picks = nearest.gather(1, draw).squeeze(1)
-        states, own_commands = self._initial_states[picks], self._initial_commands[picks]
-        own_commands = self.rollout.model.clamp_command(own_commands)
+        states, own_commands = self._initial_states.choose(commands)
         if init_motion is None:
             return states, own_commands
         size, num_joints = self.checkpoint.layout.size, len(self.joint_names)
         if isinstance(init_motion, torch.Tensor):
             states = self._checked(init_motion, (len(commands), size), "init_motion").float()
         else:
-            states = states.clone()
             columns = (
                 self._joint_columns if self._joint_columns is not None else torch.arange(num_joints, device=self.device)
             )
@@ -456,6 +538,14 @@ class CMGMotionGenerator:
             row = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
             raise ValueError(f"{name} holds NaN or infinite values, first in row {row}")
         return values.to(self.device)
+
+    def _checked_start(self, start_frames: torch.Tensor | str | None, num: int) -> torch.Tensor | str | None:
+        """Start frames of a kind that a pool understands."""
+        if isinstance(start_frames, torch.Tensor) and tuple(start_frames.shape) == (num,):
+            return start_frames
+        if start_frames is not None and not (isinstance(start_frames, str) and start_frames == "random"):
+            raise ValueError(f"start_frames must be frames ({num},), 'random' or None, got {start_frames}")
+        return start_frames
 
 
 def _check_arguments(

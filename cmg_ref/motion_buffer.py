@@ -1,125 +1,161 @@
-"""Generated motion of all environments: stored frames and the states that generation goes on from."""
+"""Generated motions: stored frames, the commands they follow, and the states that generation goes on from."""
 
 from __future__ import annotations
+
+import time
+from typing import Sequence
 
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
-from cmg_ref.commands import CommandSmoother
 from cmg_ref.layout import StateLayout
+from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
 from cmg_ref.stance_root import StanceRoot
 from cmg_ref.trajectory_store import NUM_POSE, TrajectoryStore
 
-CPU_BLOCK = 1024  # environments in a forward pass on a CPU; larger batches fall out of the cache
+CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for checkpoints without root channels
 
 
 class MotionBuffer:
-    """Frames of every environment, extended by the CMG.
+    """Motions extended frame by frame by the CMG.
 
     Args:
         checkpoint: the CMG.
         rollout: advances its states.
-        num_envs: number of environments.
-        capacity: frames kept per environment; older ones are overwritten.
+        sizes: (number of motions, frames kept of each) of one or more groups; older frames are overwritten.
+        interpolation_frames: frames over which a command ramps to a new one.
+        num_segments: changes of command kept per motion.
         dtype: type the frames are stored in.
         robot: robot description, for checkpoints without root channels; the shipped G1 by default.
 
     Attributes:
         layout: channels of the stored states: the checkpoint's, completed by the root channels.
         store: the frames.
-        written: number of frames generated since the start of each environment's motion, (num_envs,).
+        commands: the commands they follow.
+        written: number of frames generated since the start of each motion, (num_motions,).
+        guarded: how many of them the guard had to change, (num_motions,).
+        seconds: time spent generating [s]; of the host alone, which does not wait for a GPU.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         rollout: Rollout,
-        num_envs: int,
-        capacity: int,
+        sizes: Sequence[tuple[int, int]],
+        interpolation_frames: int = 25,
+        num_segments: int = 1,
         dtype: torch.dtype = torch.float32,
         robot: Robot | None = None,
     ) -> None:
         self.model_layout = checkpoint.layout
         self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
-        self.rollout, self.device, self.num_envs = rollout, rollout.device, num_envs
-        self.store = TrajectoryStore(num_envs, capacity, self.layout, checkpoint.fps, self.device, dtype)
-        self.written = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        self._tail_state = torch.zeros(num_envs, checkpoint.layout.size, device=self.device)
-        self._tail_pose = torch.zeros(num_envs, NUM_POSE, device=self.device)
+        self.rollout, self.device = rollout, rollout.device
+        self.num_motions = sum(number for number, _ in sizes)
+        self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype)
+        self.commands = PlannedCommands(self.num_motions, num_segments, interpolation_frames, self.device)
+        self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
+        self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
+        self.seconds = 0.0
+        self._shortest = min(capacity for _, capacity in sizes)
+        self._tail_state = torch.zeros(self.num_motions, checkpoint.layout.size, device=self.device)
+        self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
 
-    def restart(self, env_ids: torch.Tensor, states: torch.Tensor, poses: torch.Tensor) -> None:
-        """Make states (n, state_dim) of the checkpoint and poses (n, 3) the frame 0 of environments (n,)."""
+    @property
+    def num_bytes(self) -> int:
+        """Memory held by frames, commands and states [bytes]."""
+        states = (self._tail_state, self._tail_pose, self.written, self.guarded)
+        own = sum(tensor.numel() * tensor.element_size() for tensor in states)
+        return own + self.store.num_bytes + self.commands.num_bytes
+
+    def restart(self, motions: torch.Tensor, states: torch.Tensor) -> None:
+        """Make states (n, state_dim) of the checkpoint the frame 0 of motions (n,), at the origin."""
         full = states
+        poses = states.new_zeros(len(states), NUM_POSE)
         if self._stance_root is not None:
             full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
             full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
-        self.store.write(torch.zeros_like(env_ids), full, poses, env_ids)
-        self._tail_state[env_ids] = states
-        self._tail_pose[env_ids] = poses
-        self.written[env_ids] = 1
+        self.store.write(torch.zeros_like(motions), full, poses, motions)
+        self._tail_state[motions] = states
+        self._tail_pose[motions] = poses
+        self.written[motions] = 1
+        self.guarded[motions] = 0
 
-    def truncate(self, env_ids: torch.Tensor, last: torch.Tensor) -> None:
-        """Forget the frames after frame ``last`` (n,) of environments (n,)."""
-        states, poses = self.store.read(last, env_ids)
-        self._tail_state[env_ids] = states[:, : self.model_layout.size]
-        self._tail_pose[env_ids] = poses
-        self.written[env_ids] = last + 1
+    def truncate(self, motions: torch.Tensor, last: torch.Tensor) -> None:
+        """Forget the frames after frame ``last`` (n,) of motions (n,)."""
+        states, poses = self.store.read(last, motions)
+        self._tail_state[motions] = states[:, : self.model_layout.size]
+        self._tail_pose[motions] = poses
+        self.written[motions] = last + 1
 
-    def extend(self, env_ids: torch.Tensor | None, count: int, smoother: CommandSmoother, shown: torch.Tensor) -> None:
-        """Generate frames.
+    def copy(self, sources: torch.Tensor, motions: torch.Tensor, last: torch.Tensor, count: int) -> None:
+        """Make motions (n,) copies of motions ``sources`` (n,), commands included.
 
         Args:
-            env_ids: environments concerned, (n,); None for all.
-            count: frames to add to each.
-            smoother: commands by steps from the shown frame on.
-            shown: frame shown now, (num_envs,).
+            sources: motions to copy.
+            motions: motions to overwrite.
+            last: last frame to copy; frames after it are forgotten, (n,).
+            count: frames to copy, at most as many as the motions hold.
         """
-        if self.device.type == "cpu" and (self.num_envs if env_ids is None else len(env_ids)) > CPU_BLOCK:
-            rows = torch.arange(self.num_envs) if env_ids is None else env_ids
-            for block in rows.split(CPU_BLOCK):
-                self._extend_block(block, count, smoother, shown)
-        else:
-            self._extend_block(env_ids, count, smoother, shown)
+        frames = last.unsqueeze(1) + torch.arange(1 - count, 1, device=self.device)
+        self.store.copy(frames.clamp(min=0), sources, motions)  # frames: (n, count)
+        self.commands.copy(sources, motions)
+        self.truncate(motions, last)
 
-    def _extend_block(
-        self, env_ids: torch.Tensor | None, count: int, smoother: CommandSmoother, shown: torch.Tensor
-    ) -> None:
-        rows: slice | torch.Tensor = slice(None) if env_ids is None else env_ids
-        state, pose, written = self._tail_state[rows], self._tail_pose[rows], self.written[rows]
-        ahead = written - shown[rows]
+    def extend(self, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate ``count`` more frames for motions (n,)."""
+        started = time.perf_counter()
+        if isinstance(motions, slice):
+            start, stop, _ = motions.indices(self.num_motions)
+            size = CPU_BLOCK if self.device.type == "cpu" else max(1, stop - start)
+            for first in range(start, stop, size):
+                self._extend_block(slice(first, min(first + size, stop)), count)
+        elif len(motions) > 0:
+            for block in motions.split(CPU_BLOCK) if self.device.type == "cpu" else (motions,):
+                self._extend_block(block, count)
+        self.seconds += time.perf_counter() - started
+
+    def _extend_block(self, motions: slice | torch.Tensor, count: int) -> None:
+        state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
+        guarded = torch.zeros_like(written)
         for offset in range(count):
-            following = self.rollout.advance(state, smoother.value(ahead + offset, env_ids))
+            following = self.rollout.advance(state, self.commands.value(written + offset, motions))
+            guarded += self.rollout.guarded
             if self._stance_root is None:
                 pose = self.store.integrate(pose, state, following)
-                self.store.write(written + offset, following, pose, env_ids)
+                self.store.write(written + offset, following, pose, motions)
             else:
                 room = following.new_zeros(len(following), self.layout.size - following.shape[1])
-                self.store.write(written + offset, torch.cat((following, room), dim=1), pose, env_ids)
+                self.store.write(written + offset, torch.cat((following, room), dim=1), pose, motions)
             state = following
         if self._stance_root is not None:
-            pose = self._fill_root(self._stance_root, written, count, env_ids)
-        self._tail_state[rows] = state
-        self._tail_pose[rows] = pose
-        self.written[rows] = written + count
+            pose = self._fill_root(self._stance_root, written, count, motions)
+        self._tail_state[motions] = state
+        self._tail_pose[motions] = pose
+        self.guarded[motions] += guarded
+        self.written[motions] = written + count
+
+    def finite(self, motions: torch.Tensor) -> torch.Tensor:
+        """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""
+        return torch.isfinite(self._tail_state[motions]).all(dim=1)
 
     def _fill_root(
-        self, stance_root: StanceRoot, first: torch.Tensor, count: int, env_ids: torch.Tensor | None
+        self, stance_root: StanceRoot, first: torch.Tensor, count: int, motions: slice | torch.Tensor
     ) -> torch.Tensor:
         """Tell the root of ``count`` new frames from the stance foot; returns the last pose (n, 3)."""
-        context = min(ROOT_CONTEXT, self.store.capacity - count)
+        context = min(ROOT_CONTEXT, max(1, self._shortest - count))
         frames = first.unsqueeze(1) + torch.arange(-context, count, device=self.device)
-        # Environments with fewer stored frames repeat their first one: a standing start.
+        # Motions with fewer stored frames repeat their first one: a standing start.
         frames = torch.maximum(frames, (first.unsqueeze(1) - context).clamp(min=0))  # (n, context + count)
-        states, poses = self.store.read(frames, env_ids)
+        states, poses = self.store.read(frames, motions)
         states = stance_root.complete(states[..., : self.model_layout.size], self.model_layout, self.store.fps)
         pose = poses[:, context - 1]
         for column in range(context, context + count):
             pose = self.store.integrate(pose, states[:, column - 1], states[:, column])
-            self.store.write(frames[:, column], states[:, column], pose, env_ids)
+            self.store.write(frames[:, column], states[:, column], pose, motions)
         return pose

@@ -32,6 +32,7 @@ class Rollout:
 
     Attributes:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
+        guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
     """
 
@@ -43,6 +44,7 @@ class Rollout:
         self.layout = model.layout
         self.fps = model.fps
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
+        self.guarded = torch.zeros(0, dtype=torch.bool, device=self.device)
         self.frame_count = 0
         self.rest = rest
         # Largest velocity at rest; columns that are no velocities do not matter.
@@ -66,7 +68,8 @@ class Rollout:
         """
         predicted = self.model(state, self.model.clamp_command(command))
         guarded = self.model.guard(predicted)
-        self.guard_count += (guarded != predicted).any(dim=1).sum()
+        self.guarded = (guarded != predicted).any(dim=1)
+        self.guard_count += self.guarded.sum()
         self.frame_count += len(state)
         if not self.rest:
             return guarded

@@ -1,8 +1,9 @@
-"""Generated frames of all environments in one ring-buffer tensor, and what a reader sees of them."""
+"""Generated frames of all motions in one tensor, and what a reader sees of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Sequence
 
 import torch
 
@@ -38,21 +39,22 @@ class MotionFrames:
 
 
 class TrajectoryStore:
-    """Ring buffer of motion frames: frame k of an environment sits in slot ``k % capacity``.
+    """Motion frames of many motions: frame k of a motion sits in place ``k % capacity`` of its own ring.
 
     Args:
-        num_envs: number of environments.
-        capacity: frames kept per environment.
+        sizes: (number of motions, frames kept of each) of one or more groups of motions.
         layout: channels of a stored state, root channels included.
         fps: frames a second.
         device: device of the frames.
-        dtype: type the states are stored in; world position and heading stay in float32, for they grow without bound.
+        dtype: type the states are stored in; position and heading stay in float32, for they grow without bound.
+
+    Attributes:
+        capacities: frames kept of each motion, (num_motions,).
     """
 
     def __init__(
         self,
-        num_envs: int,
-        capacity: int,
+        sizes: Sequence[tuple[int, int]],
         layout: StateLayout,
         fps: float,
         device: str | torch.device,
@@ -60,34 +62,43 @@ class TrajectoryStore:
     ) -> None:
         self.layout = layout
         self.fps = fps
-        self.capacity = capacity
-        self.states = torch.zeros(num_envs * capacity, layout.size, dtype=dtype, device=device)
-        self.poses = torch.zeros(num_envs * capacity, NUM_POSE, device=device)
-        self._first_row = torch.arange(num_envs, device=device) * capacity
+        self.capacities = torch.cat([torch.full((number,), capacity, device=device) for number, capacity in sizes])
+        ends = self.capacities.cumsum(0)
+        self._first_row = ends - self.capacities
+        num_rows = sum(number * capacity for number, capacity in sizes)
+        self.states = torch.zeros(num_rows, layout.size, dtype=dtype, device=device)
+        self.poses = torch.zeros(num_rows, NUM_POSE, device=device)
 
     @property
     def num_bytes(self) -> int:
         """Memory held by the frames [bytes]."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.states, self.poses))
 
-    def rows(self, frames: torch.Tensor, env_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """Row of each frame index, of the shape of ``frames``, whose first axis is the environments'."""
-        first = self._first_row if env_ids is None else self._first_row[env_ids]
-        return first.view(-1, *[1] * (frames.ndim - 1)) + frames % self.capacity
+    def rows(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        """Row of each frame index (n, ...) of motions (n,), of the shape of ``frames``."""
+        shape = (-1, *[1] * (frames.ndim - 1))
+        return self._first_row[motions].view(shape) + frames % self.capacities[motions].view(shape)
 
     def write(
-        self, frames: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, env_ids: torch.Tensor | None = None
+        self, frames: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, motions: slice | torch.Tensor
     ) -> None:
-        """Store one frame for each environment: indices (n,), states (n, state_dim), poses (n, 3)."""
-        rows = self.rows(frames, env_ids)
+        """Store one frame for each of motions (n,): indices (n,), states (n, state_dim), poses (n, 3)."""
+        rows = self.rows(frames, motions)
         self.states.index_copy_(0, rows, states.to(self.states.dtype))
         self.poses.index_copy_(0, rows, poses)
 
-    def read(self, frames: torch.Tensor, env_ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (..., state_dim) in float32 and poses (..., 3) of frame indices (...)."""
-        rows = self.rows(frames, env_ids).flatten()
+    def read(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (n, ..., state_dim) in float32 and poses (n, ..., 3) at frame indices (n, ...) of motions (n,)."""
+        rows = self.rows(frames, motions).flatten()
         shape = frames.shape
-        return self.states[rows].float().view(*shape, -1), self.poses[rows].view(*shape, NUM_POSE)
+        states, poses = self.states.index_select(0, rows), self.poses.index_select(0, rows)
+        return states.float().view(*shape, self.layout.size), poses.view(*shape, NUM_POSE)
+
+    def copy(self, frames: torch.Tensor, sources: torch.Tensor, motions: torch.Tensor) -> None:
+        """Copy frames (n, num_frames) of motions ``sources`` (n,) into the same frames of motions (n,)."""
+        source_rows, rows = self.rows(frames, sources).flatten(), self.rows(frames, motions).flatten()
+        self.states[rows] = self.states[source_rows]
+        self.poses[rows] = self.poses[source_rows]
 
     def integrate(self, poses: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """World pose (n, 3) one frame on, by the trapezoidal rule, from states before and after (n, state_dim)."""
@@ -160,3 +171,9 @@ def rotate_xy(vectors: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     cos, sin = torch.cos(angle), torch.sin(angle)
     x, y = vectors[..., 0], vectors[..., 1]
     return torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1)
+
+
+def place(poses: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+    """Poses (..., 3) of x, y and heading, given in the frame of ``origin`` (..., 3), in the world."""
+    x_y = origin[..., :2] + rotate_xy(poses, origin[..., 2])
+    return torch.cat((x_y, (origin + poses)[..., 2:]), dim=-1)
