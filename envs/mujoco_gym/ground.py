@@ -19,6 +19,8 @@ _DEFAULT_CELL = 0.1
 # Thickness of the height field below its lowest point [m].
 _BASE = 1.0
 _MOST_POINTS = 100_000_000
+# Grid points this far outside of a triangle still belong to it [cells]: vertices are float32.
+_MARGIN = 1.0e-3
 # Points that are worked on at a time when triangles are drawn into the grid.
 _CHUNK = 2_000_000
 
@@ -183,7 +185,7 @@ def rasterise_triangles(vertices: np.ndarray, triangles: np.ndarray, shape: tupl
             along_row = np.abs(run) < 1e-9
             part = (row - start[:, 0]) / np.where(along_row, 1.0, run)
             crossing = start[:, 1] + np.clip(part, 0.0, 1.0) * (stop[:, 1] - start[:, 1])
-            crosses = ~along_row & (part > -1e-6) & (part < 1.0 + 1e-6)
+            crosses = ~along_row & (np.abs(part - 0.5) * np.abs(run) < 0.5 * np.abs(run) + _MARGIN)
             low = np.minimum(low, np.where(crosses, crossing, np.inf))
             high = np.maximum(high, np.where(crosses, crossing, -np.inf))
         first_column, last_column = _whole_numbers(low, high, shape[1])
@@ -200,8 +202,8 @@ def rasterise_triangles(vertices: np.ndarray, triangles: np.ndarray, shape: tupl
 
 def _whole_numbers(low: np.ndarray, high: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """First and last whole numbers in intervals and in [0, count); the last is below the first where there is none."""
-    first = np.clip(np.ceil(low - 1e-6), 0, count)
-    last = np.clip(np.floor(high + 1e-6), -1, count - 1)
+    first = np.clip(np.ceil(low - _MARGIN), 0, count)
+    last = np.clip(np.floor(high + _MARGIN), -1, count - 1)
     return first.astype(np.int64), last.astype(np.int64)
 
 
