@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cmg_ref.atomic_file import atomic_file
+from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
+from configs.base_config import class_to_dict
 
 FORMAT_VERSION = 1
 SHIPPED_POLICY = Path(__file__).parent / "assets" / "g1_cmg_policy.safetensors"
@@ -99,6 +101,35 @@ class PolicyDescription:
                 if abs(own - wanted) > 1e-5:
                     return f"{name} of {joint} is {own:g} {unit}, the task's {wanted:g}"
         return ""
+
+
+def describe_policy(env: Any, task: str) -> PolicyDescription:
+    """What the numbers of a policy of an environment mean.
+
+    Args:
+        env: The environment, a `LeggedRobot`.
+        task: Name of its task.
+    """
+    reference, meaning = "", "joint target = default_dof_pos + action_scale * action"
+    if hasattr(env, "term"):
+        reference = file_hash(env.cfg.reference.checkpoint or SHIPPED_CHECKPOINT)
+        meaning = (
+            "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
+        )
+    layout = [(term.name, term.size) for term in env.observation_layout["policy"]]
+    return PolicyDescription(
+        task=task,
+        joint_names=tuple(env.dof_names),
+        stiffness=tuple(env.nominal_p_gains.tolist()),
+        damping=tuple(env.nominal_d_gains.tolist()),
+        default_dof_pos=tuple(env.default_dof_pos[0].tolist()),
+        action_scale=tuple(env.action_scale.tolist()),
+        control_dt=float(env.dt),
+        observations=tuple(layout * env.cfg.env.history_length),
+        reference=reference,
+        action_meaning=meaning,
+        config=class_to_dict(env.cfg),
+    )
 
 
 class Policy(nn.Module):

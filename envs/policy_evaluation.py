@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ import torch
 from tqdm import tqdm
 
 from cmg_ref.rotations import yaw_from_quat
+from envs.simulator import BACKEND
+from envs.task_registry import task_registry
 
 SETTLING_TIME = 3.0  # [s] from standing to the command, left out of the velocity errors
 WINDOW = 0.8  # [s] velocities are averaged over: about a stride, within which every gait sways
@@ -179,6 +182,50 @@ def shortened(cases: Sequence[EvaluationCase], duration: float) -> list[Evaluati
     ]
 
 
+def evaluation_config(env_cfg: Any, longest: float) -> Any:
+    """The configuration of an environment to evaluate in: from standing, nothing but the robots differs at random.
+
+    Friction, masses, gains and whatever else is randomised stay so; sensor noise and random pushes are off, and the
+    commands are those of the evaluation.
+
+    Args:
+        env_cfg: Configuration of the task; it is left as it is.
+        longest: Duration of the longest roll-out [s].
+    """
+    cfg = copy.deepcopy(env_cfg)
+    cfg.env.episode_length_s = longest
+    cfg.noise.add_noise = False
+    cfg.domain_rand.push_robots = False
+    cfg.commands.strata = {"stand": 1.0}
+    cfg.commands.resampling_time = (2.0 * longest, 2.0 * longest)
+    cfg.curriculum.stages = ((1.0, 0.0),)
+    if hasattr(cfg, "reference"):
+        cfg.reference.start = "standing"
+    return cfg
+
+
+def make_evaluator(
+    task: str, env_cfg: Any, rollouts: int = 8, duration: float = 10.0
+) -> Callable[[Callable[[torch.Tensor], torch.Tensor]], Evaluation] | None:
+    """What measures a policy during training, in environments of its own.
+
+    Args:
+        task: Name of the task.
+        env_cfg: Its configuration.
+        rollouts: Roll-outs of each command of the grid.
+        duration: Their length [s].
+
+    Returns:
+        A function from a policy to its evaluation; None with Isaac Gym, which has one simulation in a process.
+    """
+    if BACKEND != "mujoco":
+        return None
+    cases = shortened(GRID, duration)
+    cfg = evaluation_config(env_cfg, duration)
+    env, _ = task_registry.make_env(task, env_cfg=cfg, num_envs=len(cases) * rollouts)
+    return lambda policy: evaluate(env, policy, cases, rollouts)
+
+
 @torch.no_grad()
 def evaluate(
     env: Any,
@@ -194,7 +241,7 @@ def evaluate(
     before the end.
 
     Args:
-        env: An environment made with :func:`evaluation_config`: it begins standing and keeps the commands given.
+        env: An environment made with :func:`evaluation_config`.
         policy: Observations (num_envs, num_obs) to actions (num_envs, num_actions).
         cases: What to try.
         rollouts: Roll-outs of each case.
@@ -202,23 +249,15 @@ def evaluate(
         progress: Whether to show a progress bar.
     """
     order = sorted(range(len(cases)), key=lambda index: -cases[index].duration)
-    device = env.device
-    case_of_job = torch.tensor(order, device=device).repeat_interleave(rollouts)
+    case_of_job = torch.tensor(order, device=env.device).repeat_interleave(rollouts)
     meter = _Meter(env, cases, case_of_job, seed)
     bar = tqdm(total=len(case_of_job), unit="roll-out", disable=not progress, desc="evaluation")
     env.reset()
-    meter.begin(torch.arange(env.num_envs, device=device))
-    observations = env.get_observations()
+    meter.begin(torch.arange(env.num_envs, device=env.device))
     while meter.unfinished:
-        _, _, _, dones, _ = env.step(policy(observations))
-        ended = meter.step(dones.bool() & ~env.time_out_buf)
-        if len(ended):
-            bar.update(len(ended))
-            env.reset_idx(ended)
-            meter.begin(ended)
-            env.compute_observations()
+        env.step(policy(env.get_observations()))
+        bar.update(meter.step())
         meter.push()
-        observations = env.get_observations()
     bar.close()
     return Evaluation([meter.result(index, rollouts) for index in range(len(cases))])
 
@@ -257,19 +296,23 @@ class _Meter:
         self.job[env_ids] = self.num_jobs
         self.job[env_ids[:count]] = torch.arange(self._next_job, self._next_job + count, device=env_ids.device)
         self._next_job += count
+        case = self.case_of_job[self.job[env_ids]]
+        # The environment itself ends the episode when the roll-out is over.
+        self.env.episode_length_buf[env_ids] = int(self.env.max_episode_length) - self.durations[case]
         self.elapsed[env_ids] = 0
         self.window[env_ids] = 0.0
         self.airborne[env_ids] = 0
         self.start[env_ids] = self.env.root_states[env_ids, :2]
-        self.env.set_commands(self.commands[self.case_of_job[self.job[env_ids]]], env_ids)
+        self.env.set_commands(self.commands[case], env_ids)
 
-    def step(self, fell: torch.Tensor) -> torch.Tensor:
-        """Measure after a control step; returns the environments whose job has ended."""
+    def step(self) -> int:
+        """Measure after a control step, and go on to the next jobs; returns how many have ended."""
         env, job, dt = self.env, self.job, self.env.dt
         case = self.case_of_job[job]
         self.elapsed += 1
-        # An environment that fell has already been reset: its state is no longer that of the job.
-        valid = (~fell).float()
+        # An environment whose episode has ended is already in the next one: its state is no longer that of the job.
+        ended = env.reset_buf.bool()
+        valid = (~ended).float()
         root = env.root_states
         yaw = yaw_from_quat(root[:, 3:7])
         forward, left = torch.cos(yaw), torch.sin(yaw)
@@ -293,16 +336,20 @@ class _Meter:
             self.sums["samples"][job] += valid
             self.sums["joint"][job] += valid * (env.dof_pos - self.reference.dof_pos).square().mean(dim=1)
         distance = (root[:, :2] - self.start).norm(dim=1)
-        self.sums["drift"][job] = torch.where(fell, self.sums["drift"][job], distance)
+        self.sums["drift"][job] = torch.where(ended, self.sums["drift"][job], distance)
         in_air = env.contact_forces[:, env.feet_indices, 2] < LIFT_FORCE  # (num_envs, 2)
         self.airborne = (self.airborne + 1) * in_air
         lifted = (self.airborne == round(LIFT_TIME / dt)).sum(dim=1)
         self.sums["lifts"][job] += valid * lifted * (self.elapsed * dt > STEPPING_AFTER)
 
-        self.fell[job] |= fell
-        ended = ((fell | (self.elapsed >= self.durations[case])) & (job < self.num_jobs)).nonzero().squeeze(-1)
-        self.unfinished -= len(ended)
-        return ended
+        self.fell[job] |= ended & ~env.time_out_buf
+        env_ids = ended.nonzero().squeeze(-1)
+        if not len(env_ids):
+            return 0
+        count = int((job[env_ids] < self.num_jobs).sum())
+        self.unfinished -= count
+        self.begin(env_ids)
+        return count
 
     def push(self) -> None:
         """Push the environments whose turn it is."""

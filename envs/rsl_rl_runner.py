@@ -383,7 +383,8 @@ class TrainingLog:
         self.writer.add_scalar("Evaluation/score", evaluation.score, iteration)
         for row in evaluation.to_json():
             for name in ("survival", "lin_vel_error", "yaw_rate_error"):
-                self.writer.add_scalar(f"Evaluation_{name}/{row['name']}", row[name], iteration)
+                if row[name] is not None:
+                    self.writer.add_scalar(f"Evaluation_{name}/{row['name']}", row[name], iteration)
 
     def close(self) -> None:
         """Write what is left."""

@@ -27,7 +27,7 @@ from envs.simulator import BACKEND  # isort: skip
 import torch
 
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
-from envs.policy import PolicyError
+from envs.policy import PolicyError, describe_policy
 from envs.policy_evaluation import make_evaluator
 from envs.task_registry import task_registry
 from envs.training_run import (
@@ -105,7 +105,7 @@ def train(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(1)
     options = argparse.Namespace(**{**vars(arguments), "sim_device": sim_device, "rl_device": device})
     env, env_cfg = task_registry.make_env(arguments.task, args=options, env_cfg=env_cfg)
-    evaluate = make_evaluator(arguments.task, env_cfg, class_to_dict(train_cfg.evaluation)) if rank == 0 else None
+    evaluate = make_evaluator(arguments.task, env_cfg) if rank == 0 else None
     start(env, class_to_dict(train_cfg), run_dir, arguments, checkpoint, evaluate, device)
 
 
@@ -127,7 +127,7 @@ def start(
         print(f"train: no rsl-rl-lib 5 ({error}): training with the older rsl_rl")
         train_with_older_rsl_rl(env, train_cfg, run_dir, checkpoint, device)
         return
-    runner = Runner(env, train_cfg, run_dir, env.describe(), evaluate, device)
+    runner = Runner(env, train_cfg, run_dir, describe_policy(env, arguments.task), evaluate, device)
     if checkpoint is not None:
         weights_only = None if arguments.resume else {"actor": True, "critic": True}
         runner.load(str(checkpoint), weights_only)
