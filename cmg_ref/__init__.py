@@ -6,6 +6,7 @@ from cmg_ref.checkpoint import Checkpoint, CheckpointError, load_checkpoint, sav
 from cmg_ref.clip_generation import generate_clips
 from cmg_ref.clip_readers import read_clip
 from cmg_ref.clip_writers import write_npz, write_twist_pickle
+from cmg_ref.command_strata import BALANCED_STRATA
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.kinematics import ForwardKinematics
@@ -16,6 +17,7 @@ from cmg_ref.robot import Robot, RobotError, load_g1
 from cmg_ref.schedule import CommandSchedule, ScheduleError
 
 __all__ = [
+    "BALANCED_STRATA",
     "CMG",
     "CMGMotionGenerator",
     "Checkpoint",

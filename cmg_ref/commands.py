@@ -12,6 +12,7 @@ import torch
 
 from cmg_ref.command_strata import CommandStrata, check_shares
 
+REPORTS_REMEMBERED = 40.0  # reports per environment after which an earlier one counts half
 HELD = 2**60  # steps until the next change of a command that stays
 
 PRESETS: dict[str, tuple[float, float, float]] = {
@@ -191,7 +192,13 @@ class CommandSampler:
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
         self.strata: CommandStrata | None = None
         if self.cfg.strata is not None:
-            self.strata = CommandStrata(self.cfg.ranges, self.cfg.strata, self.cfg.failure_weight, device=self.device)
+            self.strata = CommandStrata(
+                self.cfg.ranges,
+                self.cfg.strata,
+                self.cfg.failure_weight,
+                memory=max(2000.0, REPORTS_REMEMBERED * num_envs),
+                device=self.device,
+            )
         ranges = torch.tensor(self.cfg.ranges, device=self.device)
         self._low, self._high = ranges[:, 0], ranges[:, 1]
         names: Sequence[str] = self.cfg.presets or ("stand",)
@@ -226,11 +233,11 @@ class CommandSampler:
         return torch.where(kind < standing_share, torch.zeros_like(commands), commands)
 
     def report(self, commands: torch.Tensor, failed: torch.Tensor) -> None:
-        """Count how commands ended; with strata, those that fail are drawn more often.
+        """Count how commands went; with strata, those that fail are drawn more often.
 
         Args:
-            commands: commands that were in force until an episode ended or they changed, (n, 3).
-            failed: whether the robot fell under them, (n,) bool.
+            commands: commands that were in force, (n, 3).
+            failed: whether the robot fell under each, or got through some time (the same for all reports), (n,) bool.
 
         Raises:
             ValueError: the shapes do not fit.

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Sequence
 
 import torch
 
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.command_strata import BALANCED_STRATA
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.robot import Robot, load_g1
-from cmg_ref.rotations import quat_from_yaw, quat_multiply, quat_rotate, yaw_from_quat
-from cmg_ref.trajectory_store import MotionFrames, rotate_xy
+from cmg_ref.rotations import quat_rotate
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.trajectory_store import MotionFrames
 
-MODES = ("pregenerated", "realtime")
+MODES = ("pool", "pregenerated", "realtime")
+RENEWED_FRAMES = 0.125  # frames generated per environment and step to renew a pool, unless its configuration says so
+SMALLEST_BUFFER = 32  # frames held per environment in realtime mode, if the future steps need no more
+NEVER = 1e6  # [s] beyond the end of any trajectory
 
 
 @dataclass(frozen=True)
@@ -25,47 +31,62 @@ class ReferenceMotionTermCfg:
     """What a :class:`ReferenceMotionTerm` shows.
 
     Attributes:
-        checkpoint: file of the CMG; None for the one shipped with the package.
-        mode: ``"realtime"`` generates as time passes, ``"pregenerated"`` a whole trajectory at each reset.
-        future_steps: control steps ahead that the environment reads at every step; they are read together with the
-            present frame, and :meth:`ReferenceMotionTerm.future` is then free of cost for them.
+        checkpoint: the CMG or its file; None for the one shipped with the package.
+        mode: ``"pool"`` shows ready trajectories with changing commands, so that a reset generates nothing (for
+            training); ``"realtime"`` generates as time passes (for playing, or where every step counts the same);
+            ``"pregenerated"`` generates a whole trajectory at each reset and each change of command.
+        pool: size and renewal of the pool; by default an eighth of a frame per environment is generated each step.
+        future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
+            together with the present frame, and :meth:`ReferenceMotionTerm.future` costs nothing for them.
         key_bodies: bodies whose positions are given; the robot's own choice by default.
         drop_joints: joints of the checkpoint that the environment's robot does not have (the wrists of a G1 with 23).
         command_sampler: which commands environments are given, and when they change.
         resample_commands: whether commands change within an episode.
-        resampling_interval: control steps between the times at which changes take effect. Environments that change
-            together share their forward passes.
+        resampling_interval: in modes other than ``"pool"``, control steps between the times at which changes take
+            effect. Environments that change together share their forward passes.
         ramp_time: time in which a command passes linearly to a new one [s].
-        preload_duration: frames of a trajectory in pregenerated mode.
-        buffer_size: frames held per environment in realtime mode; as many as ``future_steps`` need by default.
+        standing_starts: share of resets that begin from standing, whatever is commanded then.
+        latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Trajectories that last longer
+            by an episode never come to their end.
+        preload_duration: frames of a trajectory in the modes ``"pool"`` and ``"pregenerated"``.
+        buffer_size: frames held per environment in realtime mode, and by those that have left the pool; as many as
+            ``future_steps`` need by default.
+        storage_dtype: type of the stored frames, see :class:`CMGMotionGenerator`.
     """
 
-    checkpoint: str | None = None
-    mode: str = "realtime"
+    checkpoint: str | Path | Checkpoint | None = None
+    mode: str = "pool"
+    pool: TrajectoryPoolCfg = field(default_factory=TrajectoryPoolCfg)
     future_steps: tuple[int, ...] = (1,)
     key_bodies: tuple[str, ...] | None = None
     drop_joints: tuple[str, ...] = ()
-    command_sampler: CommandSamplerCfg = field(default_factory=CommandSamplerCfg)
+    command_sampler: CommandSamplerCfg = field(default_factory=lambda: CommandSamplerCfg(strata=BALANCED_STRATA))
     resample_commands: bool = True
     resampling_interval: int = 10
     ramp_time: float = 0.5
-    preload_duration: int = 500
+    standing_starts: float = 0.1
+    latest_start: float = 10.0
+    preload_duration: int = 1000
     buffer_size: int | None = None
+    storage_dtype: torch.dtype = torch.float32
 
     def validate(self) -> None:
         """Raise a ValueError that names the first impossible field."""
+        name = type(self).__name__
         if self.mode not in MODES:
-            raise ValueError(f"ReferenceMotionTermCfg.mode must be one of {MODES}, got '{self.mode}'")
+            raise ValueError(f"{name}.mode must be one of {MODES}, got '{self.mode}'")
         steps = list(self.future_steps)
         if any(int(step) != step or step < 1 for step in steps) or steps != sorted(set(steps)):
-            raise ValueError(f"ReferenceMotionTermCfg.future_steps must be rising whole numbers from 1 on, got {steps}")
+            raise ValueError(f"{name}.future_steps must be rising whole numbers from 1 on, got {self.future_steps}")
         if self.resampling_interval < 1:
-            raise ValueError(
-                f"ReferenceMotionTermCfg.resampling_interval must be at least 1, got {self.resampling_interval}"
-            )
-        if self.ramp_time < 0.0:
-            raise ValueError(f"ReferenceMotionTermCfg.ramp_time must not be negative, got {self.ramp_time}")
+            raise ValueError(f"{name}.resampling_interval must be at least 1, got {self.resampling_interval}")
+        for field_name in ("ramp_time", "latest_start"):
+            if getattr(self, field_name) < 0.0:
+                raise ValueError(f"{name}.{field_name} must not be negative, got {getattr(self, field_name)}")
+        if not 0.0 <= self.standing_starts <= 1.0:
+            raise ValueError(f"{name}.standing_starts must be in [0, 1], got {self.standing_starts}")
         self.command_sampler.validate()
+        self.pool.validate()
 
 
 class ReferenceMotionTerm:
@@ -81,7 +102,8 @@ class ReferenceMotionTerm:
         term.step()
         error = dof_pos - term.dof_pos
 
-    Results are read-only: they may be views of what the term keeps.
+    Results are read-only: they may be views of what the term keeps. Environments are named by indices (n,), by a mask
+    (num_envs,) or by None for all.
 
     Args:
         cfg: what to show.
@@ -94,7 +116,7 @@ class ReferenceMotionTerm:
 
     Attributes:
         generator: makes the motion.
-        sampler: draws the commands.
+        sampler: draws the commands; it is told which of them fail.
         joint_names: joints in the order of everything returned.
         key_bodies: bodies in the order of ``key_body_pos_b``.
 
@@ -112,45 +134,52 @@ class ReferenceMotionTerm:
         device: str | torch.device = "cpu",
         robot: Robot | None = None,
         seed: int = 0,
-        checkpoint: Checkpoint | None = None,
     ) -> None:
         cfg.validate()
         self.cfg, self.num_envs, self.control_dt = cfg, num_envs, control_dt
         self.device = torch.device(device)
-        checkpoint = checkpoint or load_checkpoint(cfg.checkpoint)
+        checkpoint = cfg.checkpoint if isinstance(cfg.checkpoint, Checkpoint) else load_checkpoint(cfg.checkpoint)
         self.joint_names, _ = match_joints(checkpoint.joint_names, joint_names, cfg.drop_joints, self.device)
         robot = robot or load_g1()
         self.key_bodies = tuple(robot.key_bodies if cfg.key_bodies is None else cfg.key_bodies)
         self._kinematics = ForwardKinematics(robot, self.key_bodies, self.device)
         self._robot_columns = self._columns_for(robot)
-        self._steps = (0, *cfg.future_steps)
+        self._steps = (0, *(int(step) for step in cfg.future_steps))
         self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed)
+        needed = max(SMALLEST_BUFFER, math.ceil(self._steps[-1] * checkpoint.fps * control_dt) + 16)
         self.generator = CMGMotionGenerator(
             checkpoint,
             num_envs,
             self.device,
-            cfg.mode,
+            mode="realtime" if cfg.mode == "realtime" else "pregenerated",
             preload_duration=cfg.preload_duration,
-            buffer_size=cfg.buffer_size or self._needed_frames(checkpoint.fps),
+            buffer_size=cfg.buffer_size or needed,
             control_dt=control_dt,
             interpolation_steps=round(cfg.ramp_time * checkpoint.fps),
             joint_names=self.joint_names,
             drop_joints=cfg.drop_joints,
+            storage_dtype=cfg.storage_dtype,
             seed=seed,
             robot=robot,
+            pool=self._pool_cfg() if cfg.mode == "pool" else None,
+            command_sampler=self.sampler,
         )
         if self._steps[-1] > self.generator.max_future_steps:
             raise ValueError(
-                f"ReferenceMotionTermCfg.future_steps reach to {self._steps[-1]}, the generator to "
-                f"{self.generator.max_future_steps} steps; raise buffer_size or preload_duration"
+                f"ReferenceMotionTermCfg.future_steps reach {self._steps[-1]} steps ahead, the generator "
+                f"{self.generator.max_future_steps}; raise buffer_size or preload_duration"
             )
+        self._latest_start = min(round(cfg.latest_start * checkpoint.fps), self.generator.last_start_frame)
+        speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
+        motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
+        self._standing_states = checkpoint.initial_states[motion <= motion.min() + 1e-3].to(self.device)
+        self._random = torch.Generator(device=self.device).manual_seed(seed)
         self._targets = torch.zeros(num_envs, 3, device=self.device)
-        # Where the generator's world lies in the environment's: x, y and heading.
-        self._anchor = torch.zeros(num_envs, 3, device=self.device)
-        self._anchored = False
         self._step_count = 0
+        self._steps_per_second = round(1.0 / control_dt)
         self._window: MotionFrames | None = None
         self._key_body_pos_b: torch.Tensor | None = None
+        self._commands: torch.Tensor | None = None
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -204,15 +233,17 @@ class ReferenceMotionTerm:
     @property
     def commands(self) -> torch.Tensor:
         """Commands in force, smoothed: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3)."""
-        return self.generator.commands
+        if self._commands is None:
+            self._commands = self.generator.commands
+        return self._commands
 
     @property
     def target_commands(self) -> torch.Tensor:
         """Commands being approached, (num_envs, 3)."""
-        return self.generator.smoother.target
+        return self.generator.target_commands
 
     def future(self, steps: Sequence[int] | None = None) -> MotionFrames:
-        """What will be shown some control steps from now if no command changes.
+        """What will be shown some control steps from now if no command changes, but as a pool's schedule has it.
 
         Args:
             steps: steps asked for, 0 being now; those of the configuration by default. Steps of the configuration cost
@@ -225,10 +256,9 @@ class ReferenceMotionTerm:
             ValueError: a step is negative or beyond what the generator holds.
         """
         wanted = tuple(self.cfg.future_steps) if steps is None else tuple(int(step) for step in steps)
-        if set(wanted) <= set(self._steps):
-            columns = [self._steps.index(step) for step in wanted]
-            return _columns(self._frames(), columns)
-        return self._placed(self.generator.future(wanted))
+        if wanted and set(wanted) <= set(self._steps):
+            return _columns(self._frames(), [self._steps.index(step) for step in wanted])
+        return self.generator.future(wanted)
 
     def key_body_positions(self, dof_pos: torch.Tensor) -> torch.Tensor:
         """Positions of the key bodies in the root's frame [m], (..., num_key_bodies, 3).
@@ -241,17 +271,18 @@ class ReferenceMotionTerm:
             dof_pos = torch.cat((dof_pos, torch.zeros_like(dof_pos[..., :1])), dim=-1)[..., self._robot_columns]
         return self._kinematics.positions(dof_pos)
 
-    def initial_state(self, env_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def initial_state(self, env_ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """State to put the robots of some environments in, so that they begin on their reference.
 
         Args:
-            env_ids: environments, (n,).
+            env_ids: environments concerned.
 
         Returns:
             Joint angles [rad] and velocities [rad/s], each (n, num_joints), and root states (n, 13): position,
             orientation xyzw, linear and angular velocity in the world.
         """
-        return self.dof_pos[env_ids], self.dof_vel[env_ids], self.root_states[env_ids]
+        rows = self._rows(env_ids)
+        return self.dof_pos[rows], self.dof_vel[rows], self.root_states[rows]
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -260,110 +291,142 @@ class ReferenceMotionTerm:
         env_ids: torch.Tensor | None = None,
         root_pose: torch.Tensor | None = None,
         commands: torch.Tensor | None = None,
+        standing: bool = False,
     ) -> None:
         """Begin new motions; all other environments are left as they are.
 
+        Motions begin amid what the command asks for: in a pool at a random time of a trajectory, otherwise at a frame
+        of the data that the checkpoint was trained on.
+
         Args:
-            env_ids: environments to reset, (n,); all by default.
+            env_ids: environments to reset.
             root_pose: x, y [m] and heading [rad] to begin at, (n, 3); zero by default.
             commands: vx, vy [m/s], yaw rate [rad/s], (n, 3), in force until the next reset; drawn by default, and then
                 changing in time.
+            standing: begin from standing, whence the command ramps up.
 
         Raises:
             ValueError: a shape does not fit, or a value is not finite.
         """
-        rows = torch.arange(self.num_envs, device=self.device) if env_ids is None else env_ids.to(self.device).long()
+        rows = self._rows(env_ids)
         if len(rows) == 0:
             return
         drawn = self.sampler.reset(rows)
+        targets = drawn if commands is None else commands
+        if standing:
+            self._begin_standing(rows, targets, root_pose)
+        elif self.cfg.mode == "pool":
+            self._begin_in_pool(rows, targets, root_pose, exact=commands is not None)
+        else:
+            self.generator.reset(rows, commands=targets, root_pose=root_pose)
+            chosen = self._share_of_starts(len(rows))
+            if bool(chosen.any()):
+                place = None if root_pose is None else root_pose[chosen]
+                self._begin_standing(rows[chosen], targets[chosen], place)
         if commands is not None:
             self.sampler.hold(rows)
-        self.generator.reset(rows, commands=drawn if commands is None else commands, root_pose=root_pose)
         self._targets[rows] = self.target_commands[rows]
-        self._anchor[rows] = 0.0
         self._forget()
 
     def step(self) -> None:
         """Let a control step pass for every environment."""
         self.generator.advance()
         self._step_count += 1
-        if self.cfg.resample_commands:
+        if self._step_count % self._steps_per_second == 0 and self.sampler.strata is not None:
+            # Every environment that is still up has got through another second of its command.
+            survived = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+            self.sampler.report(self.target_commands, survived)
+        if self.cfg.resample_commands and self.cfg.mode != "pool":
             self._targets, _ = self.sampler.step(self._targets)
             if self._step_count % self.cfg.resampling_interval == 0:
                 self.generator.update_commands(self._targets)
         self._forget()
+
+    def report_failures(self, env_ids: torch.Tensor) -> None:
+        """Tell that some environments fell, before they are reset; what they were told to do is then drawn more often.
+
+        It counts as one failure each, against one success for each second that an environment gets through.
+        """
+        rows = self._rows(env_ids)
+        self.sampler.report(self.target_commands[rows], torch.ones(len(rows), dtype=torch.bool, device=self.device))
 
     def set_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
 
         Args:
             commands: vx, vy [m/s], yaw rate [rad/s], (n, 3); held inside the range of the checkpoint.
-            env_ids: environments concerned, (n,); all by default.
+            env_ids: environments concerned.
 
         Raises:
             ValueError: the shape does not fit, or a value is not finite.
         """
-        rows = torch.arange(self.num_envs, device=self.device) if env_ids is None else env_ids.to(self.device).long()
+        rows = self._rows(env_ids)
         self.generator.update_commands(commands, rows)
         self._targets[rows] = self.target_commands[rows]
         self.sampler.hold(rows)
         self._forget()
 
-    def set_root_pose(self, env_ids: torch.Tensor, root_pose: torch.Tensor) -> None:
-        """Move the reference so that its root stands at a place now; the motion relative to it stays the same.
-
-        Args:
-            env_ids: environments, (n,).
-            root_pose: x, y [m] and heading [rad], (n, 3).
-        """
-        if tuple(root_pose.shape) != (len(env_ids), 3):
-            raise ValueError(f"root_pose must have shape {(len(env_ids), 3)}, got {tuple(root_pose.shape)}")
-        # The move that takes the place shown now to the one asked for, after the move in force.
-        turn = root_pose[:, 2] - yaw_from_quat(self.root_quat_w[env_ids])
-        anchor, shown = self._anchor[env_ids], self.root_pos_w[env_ids]
-        place = root_pose[:, :2] + rotate_xy(anchor[:, :2] - shown[:, :2], turn)
-        self._anchor[env_ids] = torch.cat((place, (anchor[:, 2] + turn).unsqueeze(1)), dim=1)
-        self._anchored = True
+    def set_root_pose(self, env_ids: torch.Tensor | None, root_pose: torch.Tensor) -> None:
+        """Put the root that is shown now at x, y [m] and heading [rad], (n, 3); the motion goes on from there."""
+        self.generator.set_root_pose(root_pose, env_ids)
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming a training needs: the state of the command sampler. Motions begin anew."""
-        return {"sampler": self.sampler.state_dict()}
+        """What resuming a training needs: the state of the commands' draws and of the starts'. Motions begin anew."""
+        return {"sampler": self.sampler.state_dict(), "random": self._random.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.sampler.load_state_dict(state["sampler"])
+        self._random.set_state(state["random"].cpu())
 
     # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _begin_standing(self, rows: torch.Tensor, targets: torch.Tensor, root_pose: torch.Tensor | None) -> None:
+        """Begin at standing poses, from where commands ramp to ``targets`` (n, 3)."""
+        picks = torch.randint(len(self._standing_states), (len(rows),), generator=self._random, device=self.device)
+        nothing = torch.zeros(len(rows), 3, device=self.device)
+        self.generator.reset(rows, self._standing_states[picks], nothing, root_pose)
+        self.generator.update_commands(targets, rows)
+
+    def _begin_in_pool(
+        self, rows: torch.Tensor, targets: torch.Tensor, root_pose: torch.Tensor | None, exact: bool
+    ) -> None:
+        """Begin amid trajectories that are told nearly ``targets`` (n, 3) then, and leave them if it must be exact."""
+        wanted = targets
+        if not exact:
+            wanted = torch.where(self._share_of_starts(len(rows)).unsqueeze(1), torch.zeros_like(targets), targets)
+        frames = torch.randint(self._latest_start + 1, (len(rows),), generator=self._random, device=self.device)
+        self.generator.reset(rows, commands=wanted, root_pose=root_pose, start_frames=frames)
+        if exact:
+            self.generator.update_commands(targets, rows)
+
+    def _share_of_starts(self, count: int) -> torch.Tensor:
+        """Which of ``count`` starts are from standing, (count,) bool."""
+        return torch.rand(count, generator=self._random, device=self.device) < self.cfg.standing_starts
 
     def _frames(self) -> MotionFrames:
         """The present frame and the configured ones ahead, fields of (num_envs, 1 + num_future_steps, ...)."""
         if self._window is None:
-            self._window = self._placed(self.generator.future(self._steps))
+            self._window = self.generator.future(self._steps)
         return self._window
 
     def _forget(self) -> None:
-        self._window = None
-        self._key_body_pos_b = None
+        self._window = self._key_body_pos_b = self._commands = None
 
-    def _placed(self, frames: MotionFrames) -> MotionFrames:
-        """Frames (num_envs, num_steps, ...) of the generator's world, moved to where the environments have them."""
-        if not self._anchored:
-            return frames
-        turn = self._anchor[:, 2:].expand(frames.root_pos_w.shape[:2])  # (num_envs, num_steps)
-        place = rotate_xy(frames.root_pos_w, turn) + self._anchor[:, None, :2]
-        return MotionFrames(
-            dof_pos=frames.dof_pos,
-            dof_vel=frames.dof_vel,
-            root_pos_w=torch.cat((place, frames.root_pos_w[..., 2:]), dim=-1),
-            root_quat_w=quat_multiply(quat_from_yaw(turn), frames.root_quat_w),
-            root_lin_vel_w=torch.cat((rotate_xy(frames.root_lin_vel_w, turn), frames.root_lin_vel_w[..., 2:]), dim=-1),
-            root_ang_vel_w=torch.cat((rotate_xy(frames.root_ang_vel_w, turn), frames.root_ang_vel_w[..., 2:]), dim=-1),
-        )
+    def _rows(self, env_ids: torch.Tensor | None) -> torch.Tensor:
+        """Indices (n,) of environments."""
+        if env_ids is None:
+            return torch.arange(self.num_envs, device=self.device)
+        env_ids = env_ids.to(self.device)
+        return env_ids.nonzero().squeeze(1) if env_ids.dtype == torch.bool else env_ids.long()
 
-    def _needed_frames(self, fps: float) -> int:
-        """Frames that realtime mode has to hold for the future steps."""
-        return max(16, math.ceil(self._steps[-1] * fps * self.control_dt) + 8)
+    def _pool_cfg(self) -> TrajectoryPoolCfg:
+        """The pool's configuration with what it leaves open filled in."""
+        cfg = self.cfg.pool
+        if cfg.regenerate_frames_per_step is None:
+            cfg = replace(cfg, regenerate_frames_per_step=math.ceil(RENEWED_FRAMES * self.num_envs))
+        return cfg if self.cfg.resample_commands else replace(cfg, resampling_time=(NEVER, NEVER))
 
     def _columns_for(self, robot: Robot) -> torch.Tensor | None:
         """Column of each joint of the description among ours and, after them, zero; None where both are the same."""
@@ -380,7 +443,9 @@ class ReferenceMotionTerm:
 def _columns(frames: MotionFrames, columns: list[int]) -> MotionFrames:
     """Some steps of frames (num_envs, num_steps, ...): a view where they lie side by side."""
     first, count = columns[0], len(columns)
-    index: slice | list[int] = columns
+    parts = {item.name: getattr(frames, item.name) for item in fields(frames)}
     if columns == list(range(first, first + count)):
-        index = slice(first, first + count)
-    return MotionFrames(**{item.name: getattr(frames, item.name)[:, index] for item in fields(frames)})
+        return MotionFrames(**{name: part[:, first : first + count] for name, part in parts.items()})
+    return MotionFrames(
+        **{name: torch.stack([part[:, column] for column in columns], dim=1) for name, part in parts.items()}
+    )
