@@ -95,7 +95,7 @@ class LeggedRobotCfg(BaseConfig):
         dof_vel_noise = 0.2
         lin_vel_noise = 0.1
         ang_vel_noise = 0.1
-        default_joint_angles = {}  # by joint name; the robot's standing pose for the others
+        default_joint_angles: dict[str, float] = {}  # by joint name; the robot's standing pose for the others
 
     class control:
         """From action to torque. Gains and scales are by parts of joint names; the longest part that fits counts."""

@@ -196,12 +196,13 @@ class G1CMG(LeggedRobot):
 
     def _reward_feet_height(self) -> Tensor:
         """Heights of the feet above the ground against the reference's."""
-        if self._feet_kinematics is None:
-            raise RuntimeError("feet_height needs the kinematics of the feet")
-        dof_pos = self.term.dof_pos[:, self.description_columns]
-        points = self._feet_kinematics(dof_pos, self.term.root_pos_w, self.term.root_quat_w)
-        wanted = points[..., 2].amin(dim=2) - self._feet_kinematics.radius
-        return reward_functions.feet_height_tracking(self.feet_height, wanted, self.cfg.rewards.feet_height_sigma)
+        columns, root = self.description_columns, self.root_states
+        heights = self.feet.heights(self.dof_pos[:, columns], root[:, :3], root[:, 3:7])
+        if self.terrain is not None:
+            places = self.feet.positions(self.dof_pos[:, columns], root[:, :3], root[:, 3:7])
+            heights = heights - self.ground_height(places[..., :2])
+        wanted = self.feet.heights(self.term.dof_pos[:, columns], self.term.root_pos_w, self.term.root_quat_w)
+        return reward_functions.feet_height_tracking(heights, wanted, self.cfg.rewards.feet_height_sigma)
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

@@ -9,21 +9,18 @@ import torch
 from torch import Tensor
 
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
-from cmg_ref.kinematics import FootKinematics
-from cmg_ref.observation_functions import append_history, foot_contacts, running_average
+from cmg_ref.observation_functions import running_average
 from cmg_ref.rotations import matrix_from_quat, quat_from_yaw, quat_multiply
-from configs.base_config import ConfigError, check_fields, suggestion
+from configs.base_config import check_fields
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.curriculum import Curriculum
+from envs.base.feet import Feet
+from envs.base.legged_robot_observations import LeggedRobotObservations
 from envs.base.legged_robot_rewards import LeggedRobotRewards
-from envs.base.observation_layout import ObservationMirror, ObservationTerm
 from envs.base.simulated_robot import SimulatedRobot
 
-# Rewards that need to know where the feet are.
-FEET_REWARDS = ("feet_slip", "feet_air_time", "feet_height")
 
-
-class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
+class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     """Actions move the joints' targets around the standing pose.
 
     Args:
@@ -40,9 +37,7 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
         projected_gravity: Direction of gravity in the base's frame, (num_envs, 3).
         base_height: Height of the base above the ground in metres, (num_envs,).
         average_velocity: Averaged velocity in the heading frame and averaged yaw rate, (num_envs, 4).
-        feet_contact: Whether each foot touches the ground, (num_envs, 2) bool.
-        observation_layout: Terms of the observation groups `policy` and `critic`, in their order. The columns of the
-            actor are repeated `env.history_length` times, the newest last.
+        feet: What the feet do.
 
     Raises:
         ConfigError: If a field of the configuration is unknown or its value does not fit.
@@ -147,8 +142,7 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
         self.actions[env_ids] = 0.0
         self.last_actions[env_ids] = 0.0
         self.last_dof_vel[env_ids] = self.dof_vel[env_ids]
-        self.feet_air_time[env_ids] = 0.0
-        self.feet_contact[env_ids] = False
+        self.feet.reset(env_ids)
         self.episode_length_buf[env_ids] = 0
         self.asked_distance[env_ids] = 0.0
         self.episode_sums[:, env_ids] = 0.0
@@ -162,7 +156,7 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
             return
         log = self.extras["episode"] = {}
         sums = self.episode_sums[:, env_ids].mean(dim=1) / self.max_episode_length_s
-        log.update({f"rew_{name}": value for name, value in zip(self.reward_names, sums)})
+        log.update({f"rew_{name}": value for name, value in zip(self.reward_names, sums.unbind())})
         log.update(
             {f"ended_{cause}": value[env_ids].float().mean() for cause, value in self.termination_causes.items()}
         )
@@ -211,19 +205,13 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
         self.base_height = torch.zeros(num_envs, device=device)
         self.average_velocity = torch.zeros(num_envs, 4, device=device)
         self._velocity_and_yaw_rate = torch.zeros(num_envs, 4, device=device)
-        self.feet_contact = torch.zeros(num_envs, len(self.feet_indices), dtype=torch.bool, device=device)
-        self.first_contact = torch.zeros_like(self.feet_contact)
-        self.feet_air_time = torch.zeros(num_envs, len(self.feet_indices), device=device)
         self.asked_distance = torch.zeros(num_envs, device=device)
         self.diverged = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._root_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        self._begins = torch.ones(num_envs, dtype=torch.bool, device=device)
         self._push_countdown = self._push_intervals(num_envs)
         scales = self.cfg.rewards.scales
-        self._feet_kinematics: FootKinematics | None = None
-        if any(getattr(scales, name, 0.0) != 0.0 for name in FEET_REWARDS):
-            self._feet_kinematics = FootKinematics(self.robot, self.device)
+        self.feet = Feet(self.robot, num_envs, self.dt, self.device, with_kinematics=scales.feet_slip != 0.0)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
         self._prepare_commands()
         self._apply_curriculum()
@@ -250,25 +238,13 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
         self.base_lin_vel_h = self._velocity_and_yaw_rate[:, :3]
 
     def _update_feet(self) -> None:
-        """Contacts of the feet, and where they are if a reward asks for it."""
-        was_in_contact = self.feet_contact
-        self.feet_contact = foot_contacts(self.contact_forces[:, self.feet_indices])
-        if self._feet_kinematics is None:
-            return
-        self.first_contact = self.feet_contact & ~was_in_contact & (self.feet_air_time > 0.0)
-        self.landing_air_time = self.feet_air_time
-        self.feet_air_time = (self.feet_air_time + self.dt) * ~self.feet_contact
-        points = self._feet_kinematics(
-            self.dof_pos[:, self.description_columns], self.root_states[:, :3], self.root_states[:, 3:7]
-        )  # (num_envs, 2, 4, 3)
-        last_pos_w, self.feet_pos_w = getattr(self, "feet_pos_w", None), points.mean(dim=2)
-        self.feet_height = points[..., 2].amin(dim=2) - self._feet_kinematics.radius
-        if self.terrain is not None:
-            self.feet_height = self.feet_height - self.ground_height(self.feet_pos_w[..., :2])
-        moved = torch.zeros_like(self.feet_pos_w) if last_pos_w is None else self.feet_pos_w - last_pos_w
-        # A foot slips in a step if it touched the ground before and after it; a reset in between is no movement.
-        self.sliding_contact = self.feet_contact & was_in_contact
-        self.feet_vel_w = moved / self.dt
+        """Let a control step pass for the feet."""
+        self.feet.update(
+            self.contact_forces[:, self.feet_indices],
+            self.dof_pos[:, self.description_columns],
+            self.root_states[:, :3],
+            self.root_states[:, 3:7],
+        )
 
     def _reset_states(self, env_ids: Tensor) -> None:
         """Put robots (n,) into their initial state: `root_states`, `dof_pos` and `dof_vel`."""
@@ -387,119 +363,6 @@ class LeggedRobot(LeggedRobotRewards, SimulatedRobot):
     def _apply_curriculum(self) -> None:
         """Take over the present stage."""
         self.command_sampler.level = self.curriculum.command_level
-
-    # Observations -----------------------------------------------------------------------------------------------------
-
-    def observation_terms(self) -> list[ObservationTerm]:
-        """All terms that can be observed; each is computed by `_observe_<name>`."""
-        scale, noise, num_dof = self.cfg.normalization.obs_scales, self.cfg.noise.noise_scales, self.num_dof
-        return [
-            ObservationTerm("base_ang_vel", 3, scale.ang_vel, "axial", noise.ang_vel),
-            ObservationTerm("projected_gravity", 3, scale.gravity, "polar", noise.gravity),
-            ObservationTerm("commands", 3, scale.command, "command"),
-            ObservationTerm("dof_pos", num_dof, scale.dof_pos, "joints", noise.dof_pos),
-            ObservationTerm("dof_vel", num_dof, scale.dof_vel, "joints", noise.dof_vel),
-            ObservationTerm("last_action", num_dof, scale.action, "joints"),
-            ObservationTerm("base_lin_vel", 3, scale.lin_vel, "polar"),
-            ObservationTerm("average_lin_vel", 3, scale.lin_vel, "polar"),
-            ObservationTerm("average_yaw_rate", 1, scale.ang_vel, "odd"),
-            ObservationTerm("base_height", 1, scale.height, "scalar"),
-            ObservationTerm("feet_contact", len(self.feet_indices), 1.0, "pair"),
-        ]
-
-    def _prepare_observations(self) -> None:
-        """Look up the terms of the observation groups.
-
-        Raises:
-            ConfigError: If a term is unknown.
-        """
-        terms = {term.name: term for term in self.observation_terms()}
-        own, privileged = self.cfg.observations.policy, self.cfg.observations.privileged
-        for name in (*own, *privileged):
-            if name not in terms:
-                raise ConfigError(f"observations: there is no '{name}'{suggestion(name, terms)}")
-        self.observation_layout = {
-            "policy": [terms[name] for name in own],
-            "critic": [terms[name] for name in (*own, *privileged)],
-        }
-        sizes = {group: sum(term.size for term in layout) for group, layout in self.observation_layout.items()}
-        history = self.cfg.env.history_length
-        self.num_obs, self.num_privileged_obs = history * sizes["policy"], sizes["critic"]
-        layout = self.observation_layout["critic"]
-        self._observe = [getattr(self, f"_observe_{term.name}") for term in layout]
-        self._num_clean = sizes["policy"]
-        self._obs_scale = torch.cat([torch.full((term.size,), term.scale) for term in layout]).to(self.device)
-        noise = torch.cat(
-            [torch.full((term.size,), term.scale * term.noise) for term in self.observation_layout["policy"]]
-        )
-        noise = noise * (self.cfg.noise.noise_level if self.cfg.noise.add_noise else 0.0)
-        # Columns from the first to the last that are noisy.
-        noisy = noise.nonzero().squeeze(1)
-        self._noisy = slice(int(noisy[0]), int(noisy[-1]) + 1) if len(noisy) else None
-        self._obs_noise = noise.to(self.device)
-        joints = (self.mirror_joint_index, self.mirror_joint_sign)
-        self._mirrors = {
-            "policy": ObservationMirror(self.observation_layout["policy"], *joints, history_length=history),
-            "critic": ObservationMirror(layout, *joints),
-        }
-        self._history = torch.zeros(self.num_envs, history, sizes["policy"], device=self.device)
-
-    def compute_observations(self) -> None:
-        """Set `obs_buf`, `privileged_obs_buf` and `extras["observations"]` to new tensors."""
-        limit = self.cfg.normalization.clip_observations
-        critic = torch.cat([observe() for observe in self._observe], dim=1)
-        critic.mul_(self._obs_scale).clamp_(-limit, limit)
-        policy = critic[:, : self._num_clean].clone()
-        if self._noisy is not None:
-            noise = self._obs_noise[self._noisy]
-            policy[:, self._noisy] += noise * self._uniform(self.num_envs, len(noise))
-        if self.cfg.env.history_length > 1:
-            self._history = append_history(self._history, policy, self._begins)
-            policy = self._history.flatten(1)
-        self._begins.zero_()
-        self.obs_buf, self.privileged_obs_buf = policy, critic
-        self.extras["observations"] = self.observation_groups()
-
-    def observation_groups(self) -> dict[str, Tensor]:
-        """Observations by group: `policy` (num_envs, num_obs), `critic` (num_envs, num_privileged_obs)."""
-        return {"policy": self.obs_buf, "critic": self.privileged_obs_buf}
-
-    def mirror_observations(self, observations: Tensor, group: str) -> Tensor:
-        """Observations of a group (..., size) of the robot seen in a mirror."""
-        return self._mirrors[group](observations)
-
-    def _observe_base_ang_vel(self) -> Tensor:
-        return self.base_ang_vel
-
-    def _observe_projected_gravity(self) -> Tensor:
-        return self.projected_gravity
-
-    def _observe_commands(self) -> Tensor:
-        return self.commands
-
-    def _observe_dof_pos(self) -> Tensor:
-        return self.dof_pos - self.default_dof_pos
-
-    def _observe_dof_vel(self) -> Tensor:
-        return self.dof_vel
-
-    def _observe_last_action(self) -> Tensor:
-        return self.actions
-
-    def _observe_base_lin_vel(self) -> Tensor:
-        return self.base_lin_vel_h
-
-    def _observe_average_lin_vel(self) -> Tensor:
-        return self.average_velocity[:, :3]
-
-    def _observe_average_yaw_rate(self) -> Tensor:
-        return self.average_velocity[:, 3:]
-
-    def _observe_base_height(self) -> Tensor:
-        return self.base_height.unsqueeze(1)
-
-    def _observe_feet_contact(self) -> Tensor:
-        return self.feet_contact.float()
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from cmg_ref import reward_functions
 from cmg_ref.observation_functions import foot_contacts
 from configs.base_config import ConfigError, suggestion
+from envs.base.feet import Feet
 
 
 class LeggedRobotRewards:
@@ -44,10 +45,7 @@ class LeggedRobotRewards:
     base_ang_vel: Tensor
     base_height: Tensor
     projected_gravity: Tensor
-    feet_vel_w: Tensor
-    sliding_contact: Tensor
-    landing_air_time: Tensor
-    first_contact: Tensor
+    feet: Feet
 
     def _prepare_reward_function(self) -> None:
         """Look up the methods of the scales that are not zero.
@@ -146,12 +144,12 @@ class LeggedRobotRewards:
 
     def _reward_feet_slip(self) -> Tensor:
         """Squared speed of feet on the ground [m^2/s^2]."""
-        return reward_functions.feet_slip(self.feet_vel_w, self.sliding_contact)
+        return reward_functions.feet_slip(self.feet.vel_w, self.feet.sliding_contact)
 
     def _reward_feet_air_time(self) -> Tensor:
         """Time in the air of landing feet, beyond the time wanted [s]."""
         return reward_functions.feet_air_time(
-            self.landing_air_time, self.first_contact, self.commands, self.cfg.rewards.air_time_target
+            self.feet.air_time, self.feet.first_contact, self.commands, self.cfg.rewards.air_time_target
         )
 
     def _reward_collision(self) -> Tensor:

@@ -1,0 +1,85 @@
+"""What the feet do: contacts, time in the air, slipping, height above the ground."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.observation_functions import foot_contacts
+from cmg_ref.robot import Robot
+from cmg_ref.rotations import quat_rotate
+
+
+class Feet:
+    """Follows the feet of every robot from step to step.
+
+    Their velocities are differences of positions by forward kinematics, averages over a control step: that costs less
+    than the states of all bodies from the simulator.
+
+    Args:
+        robot: Description of the robot.
+        num_envs: Number of environments.
+        dt: Time of a control step in seconds.
+        device: Device of the tensors.
+        with_kinematics: Whether positions, velocities and heights are wanted.
+
+    Attributes:
+        contact: Whether each foot touches the ground, (num_envs, 2) bool.
+        sliding_contact: Whether it did before this step too, (num_envs, 2) bool.
+        first_contact: Whether it landed in this step, (num_envs, 2) bool.
+        air_time: Time since each foot left the ground in seconds, (num_envs, 2); of a foot that lands in this step,
+            the time it was in the air.
+        vel_w: Velocities of the feet in the world in m/s, (num_envs, 2, 3); zero without kinematics.
+        pos_w: Positions of the feet in the world in metres, (num_envs, 2, 3).
+    """
+
+    def __init__(
+        self, robot: Robot, num_envs: int, dt: float, device: str | torch.device, with_kinematics: bool
+    ) -> None:
+        self._dt = dt
+        self.with_kinematics = with_kinematics
+        self._kinematics = ForwardKinematics(robot, robot.foot_bodies, device)
+        self._points = robot.foot_points.float().to(device)
+        self._radius = robot.foot_radius
+        self.contact = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
+        self.sliding_contact = torch.zeros_like(self.contact)
+        self.first_contact = torch.zeros_like(self.contact)
+        self.air_time = torch.zeros(num_envs, 2, device=device)
+        self.pos_w = torch.zeros(num_envs, 2, 3, device=device)
+        self.vel_w = torch.zeros_like(self.pos_w)
+
+    def reset(self, env_ids: Tensor) -> None:
+        """Forget what the feet did in environments (n,)."""
+        self.contact[env_ids] = False
+        self.air_time[env_ids] = 0.0
+
+    def update(self, contact_forces: Tensor, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> None:
+        """Let a control step pass.
+
+        Args:
+            contact_forces: Contact forces on the feet in the world in N, (num_envs, 2, 3).
+            dof_pos: Joint positions in the order of the robot's description in rad, (num_envs, num_dof).
+            root_pos_w: Positions of the root in the world in metres, (num_envs, 3).
+            root_quat_w: Orientations of the root, quaternion xyzw, (num_envs, 4).
+        """
+        before, self.contact = self.contact, foot_contacts(contact_forces)
+        self.sliding_contact = self.contact & before
+        # A foot that landed in the last step begins a new time in the air.
+        self.air_time = (self.air_time + self._dt) * ~before
+        self.first_contact = self.contact & ~before & (self.air_time > self._dt)
+        if self.with_kinematics:
+            last_pos_w = self.pos_w
+            self.pos_w = self.positions(dof_pos, root_pos_w, root_quat_w)
+            self.vel_w = (self.pos_w - last_pos_w) / self._dt
+
+    def positions(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
+        """Positions of the feet in the world in metres, (num_envs, 2, 3)."""
+        return self._kinematics.positions(dof_pos, root_pos_w, root_quat_w)
+
+    def heights(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
+        """Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2)."""
+        position, rotation = self._kinematics.matrices(dof_pos)  # (num_envs, 2, 3), (num_envs, 2, 3, 3)
+        points = position.unsqueeze(2) + torch.matmul(self._points, rotation.transpose(2, 3))  # (num_envs, 2, 4, 3)
+        points_w = quat_rotate(root_quat_w[:, None, None], points)[..., 2] + root_pos_w[:, None, None, 2]
+        return points_w.amin(dim=2) - self._radius
