@@ -167,7 +167,18 @@ def rasterise_triangles(vertices: np.ndarray, triangles: np.ndarray, shape: tupl
         Heights, `shape`; those over no triangle get the lowest height of the mesh.
     """
     heights = np.full(shape[0] * shape[1], -np.inf)
-    corners = vertices[triangles]  # (num_triangles, 3, 3)
+    # Most meshes come from a grid: their vertices say it all where triangles reach over one cell only.
+    nearest = np.rint(vertices[:, :2])
+    on_grid = (np.abs(vertices[:, :2] - nearest) < _MARGIN).all(axis=1)
+    used = np.zeros(len(vertices), dtype=bool)
+    used[triangles] = True
+    place = (nearest[:, 0] * shape[1] + nearest[:, 1]).astype(np.int64)
+    np.maximum.at(heights, place[on_grid & used], vertices[on_grid & used, 2])
+    done = np.logical_and.reduce([on_grid[corner] for corner in triangles.T])  # (num_triangles,)
+    for begin, end in ((0, 1), (1, 2), (2, 0)):
+        for coordinate in nearest.T:
+            done &= np.abs(coordinate[triangles[:, begin]] - coordinate[triangles[:, end]]) <= 1.0
+    corners = vertices[triangles[~done]]  # (num_triangles, 3, 3)
     edges = corners[:, 1:] - corners[:, :1]
     area = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
     # Triangles that stand on edge cover no point; their neighbours do.
