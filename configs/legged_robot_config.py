@@ -311,6 +311,12 @@ class LeggedRobotCfgPPO(BaseConfig):
         max_grad_norm = 1.0
         mirrored = True  # half of each minibatch is seen in a mirror
 
+    class evaluation:
+        """Evaluations during training, which choose the best policy."""
+
+        rollouts = 8  # of each command
+        duration = 10.0
+
     class runner:
         """Length, logging and resuming."""
 

@@ -13,9 +13,13 @@ from cmg_ref.commands import CommandSampler
 from cmg_ref.observation_functions import joint_changes, running_average, vectors_in_heading
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rotations import projected_gravity
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from configs.base_config import ConfigError, suggestion
 from configs.g1_cmg_config import G1CMGCfg
 from envs.base.legged_robot import LeggedRobot
 from envs.base.observation_layout import ObservationTerm
+
+STARTS = ("random", "standing")
 
 
 class G1CMG(LeggedRobot):
@@ -37,13 +41,21 @@ class G1CMG(LeggedRobot):
     def _prepare_commands(self) -> None:
         """Make the reference motion, whose commands are the environment's."""
         cfg = self.cfg.reference
+        if cfg.start not in STARTS:
+            raise ConfigError(f"reference.start: there is no '{cfg.start}'{suggestion(cfg.start, STARTS)}")
         self._future_steps = tuple(sorted({1, cfg.actor_future_step, *cfg.critic_future_steps}))
         term_cfg = ReferenceMotionTermCfg(
             checkpoint=cfg.checkpoint,
-            mode=cfg.mode,
+            # Trajectories of a pool are under way already, so whoever begins from standing goes on by himself.
+            mode=cfg.mode if cfg.start == "random" else "realtime",
+            pool=TrajectoryPoolCfg(
+                num_trajectories=cfg.num_trajectories,
+                regenerate_frames_per_step=math.ceil(cfg.renewed_frames * self.num_envs),
+            ),
             future_steps=self._future_steps,
             command_sampler=self.command_sampler_cfg(),
             ramp_time=self.cfg.commands.ramp_time,
+            standing_starts=cfg.standing_starts,
         )
         self.term = ReferenceMotionTerm(
             term_cfg, self.num_envs, self.dt, self.dof_names, self.device, self.robot, self.cfg.seed
@@ -62,7 +74,7 @@ class G1CMG(LeggedRobot):
         """Begin new reference motions where the environments (n,) stand."""
         heading = math.pi * self._uniform(len(env_ids))
         place = torch.cat((self.env_origins[env_ids, :2], heading.unsqueeze(1)), dim=1)
-        self.term.reset(env_ids, root_pose=place)
+        self.term.reset(env_ids, root_pose=place, standing=self.cfg.reference.start == "standing")
         self._read_reference()
         self.average_reference_vel[env_ids] = self.reference_lin_vel_h[env_ids]
 
@@ -74,6 +86,10 @@ class G1CMG(LeggedRobot):
         self.average_reference_vel = running_average(self.average_reference_vel, self.reference_lin_vel_h, rate)
         if self.terrain is not None:
             self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
+
+    def _report_falls(self, env_ids: Tensor) -> None:
+        """Tell what draws commands which environments (n,) fell."""
+        self.term.report_failures(env_ids[self.fallen[env_ids]])
 
     def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.

@@ -164,7 +164,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         log["seconds"] = self.episode_length_buf[env_ids].float().mean() * self.dt
         if len(self.cfg.curriculum.stages) > 1:
             log["curriculum_stage"] = torch.tensor(float(self.curriculum.stage))
-        self.command_sampler.report(self.commands[env_ids], self.fallen[env_ids])
+        self._report_falls(env_ids)
         if self.terrain is not None:
             log["terrain_level"] = self.terrain.levels.float().mean()
             self.terrain.update_levels(env_ids, self.root_states[env_ids, :3], self.asked_distance[env_ids])
@@ -313,6 +313,10 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
             self._smoother.set_target(targets[rows], rows)
         if self.terrain is not None:
             self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
+
+    def _report_falls(self, env_ids: Tensor) -> None:
+        """Tell what draws commands which of the environments (n,) whose episodes end fell."""
+        self.command_sampler.report(self.commands[env_ids], self.fallen[env_ids])
 
     def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
         """Give commands that stay in force until the next reset of their environments.
