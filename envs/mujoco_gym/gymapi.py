@@ -6,6 +6,7 @@ Calls have Isaac Gym's names, arguments and meaning. Those that are not here rai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -107,7 +108,7 @@ class Gym:
     * A diverged environment reads NaN in root and DoF states until these are set.
     """
 
-    def __getattr__(self, name: str) -> None:
+    def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"gym.{name} is not supported by the MuJoCo stand-in for Isaac Gym"
             + (": nothing is drawn, run headless" if any(word in name for word in _DRAWING_WORDS) else "")

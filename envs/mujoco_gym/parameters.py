@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
 import numpy as np
+from torch import Tensor
 
 __all__ = [
     "INVALID_HANDLE",
@@ -39,6 +41,9 @@ __all__ = [
     "UpAxis",
     "Vec3",
 ]
+
+Scalar: TypeAlias = float | np.ndarray | Tensor
+"""A number, or an array or tensor of one element, as legged_gym hands them over."""
 
 INVALID_HANDLE = -1
 STATE_NONE, STATE_POS, STATE_VEL, STATE_ALL = 0, 1, 2, 3
@@ -88,13 +93,13 @@ class Vec3:
 
     __slots__ = ("_values",)
 
-    def __init__(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> None:
+    def __init__(self, x: Scalar = 0.0, y: Scalar = 0.0, z: Scalar = 0.0) -> None:
         self._values = [_scalar(x), _scalar(y), _scalar(z)]
 
     def _get(self, index: int) -> float:
         return self._values[index]
 
-    def _set(self, index: int, value: float) -> None:
+    def _set(self, index: int, value: Scalar) -> None:
         self._values[index] = _scalar(value)
 
     x = property(lambda self: self._get(0), lambda self, value: self._set(0, value))
@@ -268,15 +273,12 @@ class MujocoParams:
         cone: Friction cone, "pyramidal" or "elliptic".
         contact_time_constant: How fast a contact pushes penetrating bodies apart [s]; 0 for the larger of two
             substeps and 5 ms. Less makes contacts harder; less than two substeps is unstable.
-        contact_bodies: Names of the bodies whose net contact force is measured, or None for all with collision shapes.
-            The forces of the others read zero; measuring fewer is faster.
     """
 
     solver: str = "PGS"
     iterations: int = 10
     cone: str = "pyramidal"
     contact_time_constant: float = 0.0
-    contact_bodies: list[str] | None = None
 
 
 @dataclass(slots=True)
@@ -394,7 +396,7 @@ class RigidBodyProperties:
     __slots__ = ("_mass", "com", "flags", "inertia")
 
     def __init__(
-        self, mass: float = 0.0, com: Vec3 | None = None, inertia: Mat33 | None = None, flags: int = 0
+        self, mass: Scalar = 0.0, com: Vec3 | None = None, inertia: Mat33 | None = None, flags: int = 0
     ) -> None:
         self.mass = mass
         self.com = Vec3() if com is None else com
@@ -407,7 +409,7 @@ class RigidBodyProperties:
         return self._mass
 
     @mass.setter
-    def mass(self, value: float) -> None:
+    def mass(self, value: Scalar) -> None:
         self._mass = _scalar(value)
 
 
@@ -426,7 +428,7 @@ class RigidShapeProperties:
         "torsion_friction",
     )
 
-    def __init__(self, friction: float = 1.0) -> None:
+    def __init__(self, friction: Scalar = 1.0) -> None:
         self.friction = friction
         self.restitution = 0.0
         self.rolling_friction = 0.0
@@ -443,7 +445,7 @@ class RigidShapeProperties:
         return self._friction
 
     @friction.setter
-    def friction(self, value: float) -> None:
+    def friction(self, value: Scalar) -> None:
         self._friction = _scalar(value)
 
 
@@ -462,6 +464,5 @@ class CameraProperties:
     use_collision_geometry: bool = False
 
 
-def _scalar(value: float) -> float:
-    """Float of a number, or of an array or tensor of one element."""
-    return float(value.item()) if hasattr(value, "item") else float(value)
+def _scalar(value: Scalar) -> float:
+    return float(value.item() if isinstance(value, (np.ndarray, Tensor)) else value)

@@ -212,8 +212,9 @@ class _Prepared:
         self.position_targets = torch.from_numpy(self.batch.bind("ctrl")) if drives else None
         self.body_forces = torch.from_numpy(self.batch.bind("xfrc_applied"))[:, 1:]
         self.body_forces_are_set = False
-        self._num_warnings = self._count_warnings()
-        self._has_warned = False
+        _silence_mujoco()
+        self._warnings = self._batch_warnings()
+        self._reported = np.zeros(self._warnings.shape[1], dtype=bool)
         self.states = StateTensors(asset, self.batch, kinematics)
         if not asset.fixed_base:
             poses = [[*actor.start_pose.p, *_xyzw(actor.start_pose), *6 * [0.0]] for actor in actors]
@@ -231,14 +232,14 @@ class _Prepared:
         if self.body_forces_are_set:
             self.body_forces.zero_()
             self.body_forces_are_set = False
-        num_warnings = self._count_warnings()
-        if np.array_equal(num_warnings, self._num_warnings):
+        warnings_now = self._batch_warnings()
+        if np.array_equal(warnings_now, self._warnings):
             self.states.after_step(None)
-        else:
-            diverged = num_warnings != self._num_warnings
-            self._num_warnings = num_warnings
-            self.states.after_step(torch.from_numpy(diverged))
-            self._warn(np.flatnonzero(diverged))
+            return
+        raised = warnings_now != self._warnings  # (num_envs, num_kinds)
+        self._warnings = warnings_now
+        self.states.after_step(torch.from_numpy(raised[:, _FIRST_DIVERGENCE:].any(axis=1)))
+        self._report(raised)
 
     def _write_fields(self, fields: dict[str, np.ndarray], env_ids: np.ndarray) -> None:
         """Give environments their own values of those fields in which they differ from the shared model."""
@@ -251,22 +252,30 @@ class _Prepared:
         if constants_depend:
             self.batch.set_const(env_ids)
 
-    def _count_warnings(self) -> np.ndarray:
-        """How often each environment has diverged since the beginning, (num_envs,)."""
-        return self.batch.warning[:, _FIRST_DIVERGENCE:, 1].sum(axis=1)
+    def _batch_warnings(self) -> np.ndarray:
+        """How often MuJoCo has warned of each environment since the beginning, (num_envs, num_kinds)."""
+        return self.batch.warning[:, :, 1].copy()
 
-    def _warn(self, env_ids: np.ndarray) -> None:
-        if self._has_warned:
-            return
-        self._has_warned = True
-        shown = ", ".join(str(index) for index in env_ids[:8]) + (", ..." if len(env_ids) > 8 else "")
-        warnings.warn(
-            f"the simulation diverged in environment {shown}: a state, force or target is not finite or huge. MuJoCo "
-            "has put the robot back to its own pose; root and DoF states read NaN until they are set. Further "
-            "divergence goes unreported.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+    def _report(self, raised: np.ndarray) -> None:
+        """Say once for each kind of warning which environments raised it, (num_envs, num_kinds) bool."""
+        for kind in np.flatnonzero(raised.any(axis=0) & ~self._reported):
+            self._reported[kind] = True
+            env_ids = np.flatnonzero(raised[:, kind])
+            shown = ", ".join(str(index) for index in env_ids[:8]) + (", ..." if len(env_ids) > 8 else "")
+            message = f"environment {shown}: {mujoco.mju_warningText(int(kind), 0).split(' at DOF')[0]}"
+            if kind >= _FIRST_DIVERGENCE:
+                message += (
+                    ". MuJoCo has put the robot back to its own pose; its root and DoF states read NaN until they are "
+                    "set. Further environments that diverge like this are not reported"
+                )
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
+def _silence_mujoco() -> None:
+    """Keep MuJoCo from printing each warning of each environment, and from logging them in the working directory."""
+    config = mujoco.MjLogConfig.get()
+    config.logto_console = config.logto_file = False
+    config.set()
 
 
 def _num_threads(params: SimParams) -> int:
