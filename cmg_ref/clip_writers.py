@@ -64,7 +64,7 @@ def write_twist_pickle(clip: MotionClip, path: str | Path, robot: Robot) -> None
     save_pickled_arrays(
         path,
         {
-            "fps": np.array(clip.fps),
+            "fps": float(clip.fps),  # TWIST multiplies tensors by it, which numpy's arrays refuse to be
             "root_pos": clip.root_pos.numpy(),
             "root_rot": clip.root_quat.numpy(),
             "dof_pos": clip.dof_pos.numpy(),
