@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.mujoco_gym.link_tree import AssetError, Joint, Link, Shape
 from envs.mujoco_gym.mjcf_reader import read_mjcf_links
-from envs.mujoco_gym.parameters import AssetOptions, RigidShapeProperties
+from envs.mujoco_gym.parameters import AssetOptions, RigidShapeProperties, Transform
 from envs.mujoco_gym.urdf_reader import read_urdf_links
 
 __all__ = ["DOF_PROPERTIES", "Asset", "AssetError", "load_asset"]
@@ -89,6 +89,7 @@ class Asset:
             changes what later callers see, as in Isaac Gym, but not `spec()`.
         shape_body: Index of the body of each collision shape, (num_shapes,) int64; shapes lie together by body.
         rigid_shape_properties: Surface of each shape. Callers may edit or replace it.
+        force_sensors: Body and pose in its frame of each force sensor. Callers may add to it.
         fixed_base: Whether the root is fixed to the world.
     """
 
@@ -124,6 +125,7 @@ class Asset:
         shapes = [(index, shape) for index, link in enumerate(links) for shape in link.shapes]
         self.shape_body = np.array([index for index, _ in shapes], dtype=np.int64)
         self.rigid_shape_properties = [RigidShapeProperties(shape.friction) for _, shape in shapes]
+        self.force_sensors: list[tuple[int, Transform]] = []
         self._complete_inertias(path)
         for joint in joints:
             if options.use_physx_armature:

@@ -199,6 +199,26 @@ class Gym:
             raise ValueError(f"got {len(props)} shape properties for {len(asset.shape_body)} shapes")
         asset.rigid_shape_properties = list(props)
 
+    def create_asset_force_sensor(self, asset: Asset, body: int, local_pose: Transform, props: object = None) -> int:
+        """Put a force sensor on a body of all actors made from the asset.
+
+        Args:
+            asset: The asset, none of whose simulations is prepared yet.
+            body: Index of the body.
+            local_pose: Place and axes of the sensor in the body's frame.
+            props: Not supported: the reading is the net force in the sensor's axes.
+
+        Returns:
+            Index of the sensor.
+
+        Raises:
+            GymError: If there is no such body, or properties are given.
+        """
+        if props is not None or not 0 <= body < len(asset.body_names):
+            raise GymError(f"create_asset_force_sensor: no body {body}, or sensor properties, which are not supported")
+        asset.force_sensors.append((body, local_pose))
+        return len(asset.force_sensors) - 1
+
     # -- environments and actors ---------------------------------------------------------------------------------------
 
     def create_env(self, sim: Simulation, lower: Vec3, upper: Vec3, num_per_row: int) -> Env:
@@ -327,6 +347,12 @@ class Gym:
         """Net contact forces, (num_envs * num_bodies, 3)."""
         return sim.states.contact_forces
 
+    def acquire_force_sensor_tensor(self, sim: Simulation) -> Tensor:
+        """Forces and torques on sensors, (num_envs * num_sensors, 6)."""
+        if sim.states.force_sensors is None:
+            raise GymError("acquire_force_sensor_tensor: the asset has no force sensors")
+        return sim.states.force_sensors.forces
+
     def refresh_actor_root_state_tensor(self, sim: Simulation) -> bool:
         """Update root states."""
         sim.states.refresh_root()
@@ -345,6 +371,11 @@ class Gym:
     def refresh_net_contact_force_tensor(self, sim: Simulation) -> bool:
         """Update net contact forces."""
         sim.states.refresh_contact_forces()
+        return True
+
+    def refresh_force_sensor_tensor(self, sim: Simulation) -> bool:
+        """Update the readings of force sensors."""
+        sim.states.refresh_force_sensors()
         return True
 
     def set_actor_root_state_tensor(self, sim: Simulation, states: Tensor) -> bool:

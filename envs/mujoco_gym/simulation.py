@@ -15,6 +15,7 @@ from torch import Tensor
 
 from envs.mujoco_gym.actor import Actor, model_fields
 from envs.mujoco_gym.asset import Asset
+from envs.mujoco_gym.batch_views import field_view
 from envs.mujoco_gym.ground import Ground
 from envs.mujoco_gym.parameters import CoordinateSpace, SimParams, Transform, UpAxis, Vec3
 from envs.mujoco_gym.scene import compile_robot, compile_scene, num_root_coordinates
@@ -208,9 +209,9 @@ class _Prepared:
                 kinematics.expand(name)[:] = fields[name]
         self.changed: list[int] = []
         _, first_velocity = num_root_coordinates(asset)
-        self.actuation_forces = torch.from_numpy(self.batch.bind("qfrc_applied"))[:, first_velocity:]
-        self.position_targets = torch.from_numpy(self.batch.bind("ctrl")) if drives else None
-        self.body_forces = torch.from_numpy(self.batch.bind("xfrc_applied"))[:, 1:]
+        self.actuation_forces = field_view(self.batch, "qfrc_applied")[:, first_velocity:]
+        self.position_targets = field_view(self.batch, "ctrl") if drives else None
+        self.body_forces = field_view(self.batch, "xfrc_applied")[:, 1:]
         self.body_forces_are_set = False
         _silence_mujoco()
         self._warnings = self._batch_warnings()

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from cmg_ref.rotations import quat_rotate, quat_rotate_inverse
 from envs.mujoco_gym.asset import Asset
+from envs.mujoco_gym.batch_views import field_view
+from envs.mujoco_gym.force_sensors import ForceSensors
 from envs.mujoco_gym.scene import contact_bodies, num_root_coordinates
 
 __all__ = ["StateTensors"]
@@ -28,6 +30,7 @@ class StateTensors:
         bodies: As `root` for every body, (num_envs * num_bodies, 13).
         contact_forces: Net contact force on every body, friction included, in the last substep [N],
             (num_envs * num_bodies, 3).
+        force_sensors: The sensors that were put on the asset.
         diverged: Environments that MuJoCo had to put back to the model's own pose because their state or their
             controls were not finite, (num_envs,) bool. Their root and dof read NaN until a setter gives them a state.
     """
@@ -36,12 +39,13 @@ class StateTensors:
         num_envs, num_bodies, num_dof = batch.nsim, len(asset.body_names), len(asset.dof_names)
         self._batch, self._kinematics, self._asset = batch, kinematics, asset
         self._first_position, self._first_velocity = num_root_coordinates(asset)
-        self._qpos, self._qvel = _view(batch, "qpos"), _view(batch, "qvel")
-        self._warmstart = _view(batch, "qacc_warmstart")
-        self._kinematic_qpos, self._kinematic_qvel = _view(kinematics, "qpos"), _view(kinematics, "qvel")
-        self._xpos, self._xquat, self._cvel = (_view(kinematics, name)[:, 1:] for name in ("xpos", "xquat", "cvel"))
-        self._center = _view(kinematics, "subtree_com")[:, 1:2]  # of the whole robot, which `cvel` refers to
-        self._sensors = _view(batch, "sensordata")
+        self._qpos, self._qvel = field_view(batch, "qpos"), field_view(batch, "qvel")
+        self._warmstart = field_view(batch, "qacc_warmstart")
+        self._kinematic_qpos, self._kinematic_qvel = field_view(kinematics, "qpos"), field_view(kinematics, "qvel")
+        fields = (field_view(kinematics, name)[:, 1:] for name in ("xpos", "xquat", "cvel"))
+        self._xpos, self._xquat, self._cvel = fields
+        self._center = field_view(kinematics, "subtree_com")[:, 1:2]  # of the whole robot, which `cvel` refers to
+        self._sensors = field_view(batch, "sensordata")
         touching = contact_bodies(asset)
         # Net forces of the bodies that can touch something, then the zero of those that cannot.
         self._measured_forces = torch.zeros(num_envs, 3 * len(touching) + 1)
@@ -53,7 +57,9 @@ class StateTensors:
         self.dof = torch.zeros(num_envs * num_dof, 2)
         self.bodies = torch.zeros(num_envs * num_bodies, 13)
         self.contact_forces = torch.zeros(num_envs * num_bodies, 3)
+        self.force_sensors = ForceSensors(asset.force_sensors, batch, kinematics) if asset.force_sensors else None
         self.diverged = torch.zeros(num_envs, dtype=torch.bool)
+        self._was_set = torch.zeros(num_envs, dtype=torch.bool)  # since the last step
         self._dof_rows = self.dof.view(num_envs, num_dof, 2)
         self._body_rows = self.bodies.view(num_envs, num_bodies, 13)
         self._contact_rows = self.contact_forces.view(num_envs, num_bodies * 3)
@@ -61,6 +67,7 @@ class StateTensors:
     def after_step(self, newly_diverged: Tensor | None) -> None:
         """Take note that time has passed, and which environments did not survive it, (num_envs,) bool or None."""
         self._bodies_are_stale = True
+        self._was_set.zero_()
         if newly_diverged is not None:
             self.diverged |= newly_diverged
 
@@ -85,12 +92,7 @@ class StateTensors:
 
     def refresh_bodies(self) -> None:
         """Compute the state of all bodies from the present state of root and joints, into `bodies`."""
-        # What the step itself computes is one substep old, and its forward stages would look for contacts again.
-        if self._bodies_are_stale:
-            self._kinematic_qpos.copy_(self._qpos)
-            self._kinematic_qvel.copy_(self._qvel)
-            self._kinematics.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
-            self._bodies_are_stale = False
+        self._update_kinematics()
         angular = self._cvel[..., 0:3]  # (num_envs, num_bodies, 3)
         linear = self._cvel[..., 3:6] + torch.linalg.cross(angular, self._xpos - self._center)
         self._body_rows[..., 0:3] = self._xpos
@@ -104,6 +106,14 @@ class StateTensors:
         # MuJoCo's sensors have the forces that the bodies exert.
         self._measured_forces[:, :-1] = self._sensors.neg()
         torch.index_select(self._measured_forces, 1, self._force_columns, out=self._contact_rows)
+
+    def refresh_force_sensors(self) -> None:
+        """Compute the readings of the force sensors in the last substep, if there are any."""
+        if self.force_sensors is not None:
+            self._update_kinematics()
+            self.force_sensors.refresh()
+            # A state that was set was not reached by forces.
+            self.force_sensors.forces.view(len(self._was_set), -1)[self._was_set] = 0.0
 
     def set_root(self, states: Tensor, env_ids: Tensor | None) -> None:
         """Write rows of a root state tensor to the simulation.
@@ -142,26 +152,24 @@ class StateTensors:
         self._qvel[rows, self._first_velocity :] = new[..., 1]
         self._forget(rows)
 
+    def _update_kinematics(self) -> None:
+        # What the step itself computes is one substep old, and its forward stages would look for contacts again.
+        if self._bodies_are_stale:
+            self._kinematic_qpos.copy_(self._qpos)
+            self._kinematic_qvel.copy_(self._qvel)
+            self._kinematics.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+            self._bodies_are_stale = False
+
     def _forget(self, rows: slice | Tensor) -> None:
         """Let environments with a new state keep nothing of what came before."""
         self._warmstart[rows] = 0.0
         self.diverged[rows] = False
+        self._was_set[rows] = True
         self._bodies_are_stale = True
 
     def _mark_diverged(self, states: Tensor) -> None:
         if self.diverged.any():
             states[self.diverged] = torch.nan
-
-
-def _view(batch: Batch, name: str) -> Tensor:
-    """A field of the batch as a torch tensor on the same memory, (num_envs, ...) float64."""
-    field = batch.bind(name)
-    if field.flags.writeable:
-        return torch.from_numpy(field)
-    # Torch has no read-only tensors; nothing here writes to the fields that MuJoCo computes.
-    field = field.view()
-    field.flags.writeable = True
-    return torch.from_numpy(field)
 
 
 def _rows(states: Tensor, like: Tensor, name: str) -> Tensor:
