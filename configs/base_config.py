@@ -89,7 +89,8 @@ def apply_overrides(config: BaseConfig, overrides: Iterable[str]) -> None:
 
     Args:
         config: What to change.
-        overrides: ``path.to.field=value`` each; values are Python literals, anything else is taken as text.
+        overrides: ``path.to.field=value`` each; values are Python literals, anything else is taken as text. An entry of
+            a dictionary is set by its key, ``path.to.dictionary.key=value``, and the whole by a literal.
 
     Raises:
         ConfigError: If an argument is not of this form, a field does not exist or a value is of another kind; nothing
@@ -100,10 +101,7 @@ def apply_overrides(config: BaseConfig, overrides: Iterable[str]) -> None:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"'{override}' is not of the form section.field=value")
-        values: Any = _literal(text.strip())
-        for name in reversed(path.strip().split(".")):
-            values = {name: values}
-        _update(trial, values, type(config).__qualname__)
+        _set(trial, path.strip().split("."), _literal(text.strip()), type(config).__qualname__)
     config.__dict__.update(trial.__dict__)
 
 
@@ -146,20 +144,31 @@ def _check(config: BaseConfig, declared: BaseConfig, owner: str, path: str, free
 
 def _update(config: BaseConfig, values: Mapping[str, Any], owner: str) -> None:
     for name, value in values.items():
-        if name not in config.__dict__:
-            raise ConfigError(_unknown(owner, name, config.__dict__))
-        present = getattr(config, name)
-        if isinstance(present, BaseConfig):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{owner}.{name} is a section; give its fields, as in {name}.field=value")
-            _update(present, value, f"{owner}.{name}")
-        elif isinstance(present, dict) and isinstance(value, Mapping):
-            for key, item in value.items():
-                if key not in present:
-                    raise ConfigError(_unknown(f"{owner}.{name}", str(key), map(str, present)))
-                present[key] = _fitted(item, present[key], f"{owner}.{name}.{key}")
+        if isinstance(value, Mapping) and isinstance(config.__dict__.get(name), BaseConfig):
+            _update(config.__dict__[name], value, f"{owner}.{name}")
         else:
-            setattr(config, name, _fitted(value, present, f"{owner}.{name}"))
+            _set(config, [name], value, owner)
+
+
+def _set(config: BaseConfig, path: list[str], value: Any, owner: str) -> None:
+    """Set the field that a path of names leads to; the last name may be a key of a dictionary."""
+    name, rest = path[0], path[1:]
+    if name not in config.__dict__:
+        raise ConfigError(_unknown(owner, name, config.__dict__))
+    present, owner = config.__dict__[name], f"{owner}.{name}"
+    if isinstance(present, BaseConfig):
+        if not rest:
+            raise ConfigError(f"{owner} is a section; give its fields, as in {name}.field=value")
+        _set(present, rest, value, owner)
+    elif isinstance(present, dict) and len(rest) == 1:
+        key = rest[0]
+        if present and key not in present:
+            raise ConfigError(_unknown(owner, key, map(str, present)))
+        present[key] = _fitted(value, present.get(key), f"{owner}.{key}")
+    elif rest:
+        raise ConfigError(f"{owner} is a {type(present).__name__} and has no fields such as '{rest[0]}'")
+    else:
+        setattr(config, name, _fitted(value, present, owner))
 
 
 def _fitted(value: Any, present: Any, path: str) -> Any:

@@ -265,14 +265,14 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
 
     def _simulate(self, dof_pos_target: Tensor) -> None:
         """Write states that were changed since the last step, then simulate a control step."""
-        rows = self._root_changed.nonzero().squeeze(1)
-        if len(rows) > 0:
-            self._write_root_states(rows)
-            self._root_changed.zero_()
-            rows = self._dof_changed.nonzero().squeeze(1)
+        for changed, write in (
+            (self._root_changed, self._write_root_states),
+            (self._dof_changed, self._write_dof_states),
+        ):
+            rows = changed.nonzero().squeeze(1)
             if len(rows) > 0:
-                self._write_dof_states(rows)
-                self._dof_changed.zero_()
+                write(rows)
+                changed.zero_()
         super()._simulate(dof_pos_target)
 
     # Commands ---------------------------------------------------------------------------------------------------------
