@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ FORMAT_VERSION = 1
 SHIPPED_POLICY = Path(__file__).parent / "assets" / "g1_cmg_policy.safetensors"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 _METADATA_KEY = "cmg_ref_policy"
+_CHECKPOINT_KEYS = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description"}
+_CHECKPOINT_KEYS |= {"activation", "environment"}
 
 
 class PolicyError(ValueError):
@@ -86,7 +88,7 @@ class PolicyDescription:
             what = [f"{kind} {', '.join(names)}" for kind, names in (("lacks", missing), ("has", unknown)) if names]
             return f"it is for another robot: {'; it '.join(what) or 'its joints come in another order'}"
         if self.observations != other.observations:
-            for own, wanted in zip(self.observations, other.observations, strict=False):
+            for own, wanted in zip(self.observations, other.observations):
                 if own != wanted:
                     return (
                         f"its observations are others: {own[0]} ({own[1]}) where the task has {wanted[0]} ({wanted[1]})"
@@ -97,7 +99,7 @@ class PolicyDescription:
         if self.action_meaning != other.action_meaning:
             return f"its actions mean something else: '{self.action_meaning}', the task's '{other.action_meaning}'"
         for name, unit in (("action_scale", "rad"), ("default_dof_pos", "rad")):
-            for joint, own, wanted in zip(self.joint_names, getattr(self, name), getattr(other, name), strict=True):
+            for joint, own, wanted in zip(self.joint_names, getattr(self, name), getattr(other, name)):
                 if abs(own - wanted) > 1e-5:
                     return f"{name} of {joint} is {own:g} {unit}, the task's {wanted:g}"
         return ""
@@ -156,7 +158,7 @@ class Policy(nn.Module):
         self.activation = activation
         sizes = [description.num_observations, *hidden_dims, len(description.joint_names)]
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(sizes):
+        for before, after in zip(sizes[:-1], sizes[1:]):
             layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
         self.mlp = nn.Sequential(*layers[:-1])
         self.register_buffer("mean", torch.zeros(sizes[0]))
@@ -240,6 +242,30 @@ def load_policy(path: str | Path | None = None) -> Policy:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PolicyError(f"{path}: {' '.join(str(error).split())}") from error
     return policy.eval().requires_grad_(False)
+
+
+def policy_of_checkpoint(path: str | Path) -> Policy:
+    """The policy that a training checkpoint of this release holds.
+
+    Raises:
+        PolicyError: The file is missing or damaged, or made by something else.
+    """
+    state = read_checkpoint(Path(path))
+    description = PolicyDescription.from_json(state["description"])
+    return Policy.from_actor_state(state["actor_state_dict"], description, state["activation"])
+
+
+def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """A training checkpoint; raises PolicyError if it is missing, damaged or of another kind."""
+    if not path.is_file():
+        raise PolicyError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(str(path), map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise PolicyError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(state, dict) or not set(state) >= _CHECKPOINT_KEYS:
+        raise PolicyError(f"{path}: not a training checkpoint of this release")
+    return state
 
 
 def file_hash(path: str | Path) -> str:

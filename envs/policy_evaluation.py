@@ -145,7 +145,7 @@ def _case(command: tuple[float, float, float], **required: float) -> EvaluationC
 
 def command_name(command: Sequence[float]) -> str:
     """Such as "vx 0.5" or "vx 0.6 wz -0.4"; "stand" for the zero command."""
-    parts = [f"{axis} {value:g}" for axis, value in zip(("vx", "vy", "wz"), command, strict=True) if value != 0.0]
+    parts = [f"{axis} {value:g}" for axis, value in zip(("vx", "vy", "wz"), command) if value != 0.0]
     return " ".join(parts) or "stand"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -23,13 +22,12 @@ from tqdm import tqdm
 
 from cmg_ref.atomic_file import atomic_file
 from envs.mirrored_ppo import MirroredPPO, TrainingDivergedError
-from envs.policy import Policy, PolicyDescription, PolicyError, save_policy
+from envs.policy import Policy, PolicyDescription, PolicyError, read_checkpoint, save_policy
 from envs.policy_evaluation import Evaluation
 from envs.rsl_rl_vec_env import RslRlVecEnv
 from envs.training_run import BEST_CHECKPOINT, BEST_POLICY, EVALUATIONS, checkpoints, save_json
 
 KEPT_CHECKPOINTS = 5
-ACTIVATION = "elu"
 
 
 def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]:
@@ -189,6 +187,7 @@ class Runner(OnPolicyRunner):
             "best_score": self.best_score,
             "evaluations": self.evaluations,
             "description": asdict(self.description),
+            "activation": self.cfg["actor"]["activation"],
             "environment": env.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
@@ -390,17 +389,3 @@ class TrainingLog:
         """Write what is left."""
         if self.writer is not None:
             self.writer.close()
-
-
-def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """A training checkpoint; raises PolicyError if it is missing, damaged or of another kind."""
-    if not path.is_file():
-        raise PolicyError(f"{path}: no such checkpoint")
-    try:
-        state = torch.load(str(path), map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise PolicyError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from error
-    needed = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description", "environment"}
-    if not isinstance(state, dict) or not needed <= set(state):
-        raise PolicyError(f"{path}: not a training checkpoint of this release")
-    return state
