@@ -99,7 +99,8 @@ class RealtimePlanner:
 
     def _serve_pending(self) -> None:
         """Extend environments that hold no frame beyond the shown one, up to what is kept ready."""
-        env_ids = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
+        # An environment may have been begun and given a command since.
+        env_ids = torch.cat(self._pending).unique() if len(self._pending) > 1 else self._pending[0]
         self._pending.clear()
         if self._refill == 1:
             self._extend_pending(env_ids, self.demand + (0 if self._in_step else 1))
@@ -172,7 +173,8 @@ class PreloadPlanner:
     def _serve_pending(self) -> None:
         """Extend environments that hold nothing beyond the shown frame."""
         if self._pending:
-            env_ids = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
+            # An environment may have been begun and given a command since.
+            env_ids = torch.cat(self._pending).unique() if len(self._pending) > 1 else self._pending[0]
             self._pending.clear()
             everyone = len(env_ids) == len(self.shown)
             self.buffer.extend(slice(None) if everyone else env_ids, self._full)

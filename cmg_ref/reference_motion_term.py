@@ -21,7 +21,9 @@ from cmg_ref.trajectory_pool import TrajectoryPoolCfg
 from cmg_ref.trajectory_store import MotionFrames
 
 MODES = ("pool", "pregenerated", "realtime")
-RENEWED_FRAMES = 0.125  # frames generated per environment and step to renew a pool, unless its configuration says so
+# What a pool gets per environment unless its configuration says so: trajectories, and frames generated each step.
+POOL_TRAJECTORIES, POOL_FRAMES = 0.5, 0.0625
+SMALLEST_POOL = 64
 SMALLEST_BUFFER = 32  # frames held per environment in realtime mode, if the future steps need no more
 NEVER = 1e6  # [s] beyond the end of any trajectory
 
@@ -35,7 +37,8 @@ class ReferenceMotionTermCfg:
         mode: ``"pool"`` shows ready trajectories with changing commands, so that a reset generates nothing (for
             training); ``"realtime"`` generates as time passes (for playing, or where every step counts the same);
             ``"pregenerated"`` generates a whole trajectory at each reset and each change of command.
-        pool: size and renewal of the pool; by default an eighth of a frame per environment is generated each step.
+        pool: size and renewal of the pool; by default it has a trajectory for every other environment, and renews them
+            by a sixteenth of a frame per environment and step.
         future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
             together with the present frame, and :meth:`ReferenceMotionTerm.future` costs nothing for them.
         key_bodies: bodies whose positions are given; the robot's own choice by default.
@@ -46,8 +49,9 @@ class ReferenceMotionTermCfg:
             effect. Environments that change together share their forward passes.
         ramp_time: time in which a command passes linearly to a new one [s].
         standing_starts: share of resets that begin from standing, whatever is commanded then.
-        latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Trajectories that last longer
-            by an episode never come to their end.
+        latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
+            end of its trajectory it goes on by itself, which costs a forward pass per frame; trajectories longer than
+            ``latest_start`` and an episode together are never left.
         preload_duration: frames of a trajectory in the modes ``"pool"`` and ``"pregenerated"``.
         buffer_size: frames held per environment in realtime mode, and by those that have left the pool; as many as
             ``future_steps`` need by default.
@@ -66,7 +70,7 @@ class ReferenceMotionTermCfg:
     ramp_time: float = 0.5
     standing_starts: float = 0.1
     latest_start: float = 10.0
-    preload_duration: int = 1000
+    preload_duration: int = 1500
     buffer_size: int | None = None
     storage_dtype: torch.dtype = torch.float32
 
@@ -318,11 +322,11 @@ class ReferenceMotionTerm:
         elif self.cfg.mode == "pool":
             self._begin_in_pool(rows, targets, root_pose, exact=commands is not None)
         else:
-            self.generator.reset(rows, commands=targets, root_pose=root_pose)
             chosen = self._share_of_starts(len(rows))
-            if bool(chosen.any()):
-                place = None if root_pose is None else root_pose[chosen]
-                self._begin_standing(rows[chosen], targets[chosen], place)
+            self._begin_standing(rows[chosen], targets[chosen], None if root_pose is None else root_pose[chosen])
+            others = ~chosen
+            place = None if root_pose is None else root_pose[others]
+            self.generator.reset(rows[others], commands=targets[others], root_pose=place)
         if commands is not None:
             self.sampler.hold(rows)
         self._targets[rows] = self.target_commands[rows]
@@ -424,8 +428,10 @@ class ReferenceMotionTerm:
     def _pool_cfg(self) -> TrajectoryPoolCfg:
         """The pool's configuration with what it leaves open filled in."""
         cfg = self.cfg.pool
+        if cfg.num_trajectories is None:
+            cfg = replace(cfg, num_trajectories=max(SMALLEST_POOL, math.ceil(POOL_TRAJECTORIES * self.num_envs)))
         if cfg.regenerate_frames_per_step is None:
-            cfg = replace(cfg, regenerate_frames_per_step=math.ceil(RENEWED_FRAMES * self.num_envs))
+            cfg = replace(cfg, regenerate_frames_per_step=math.ceil(POOL_FRAMES * self.num_envs))
         return cfg if self.cfg.resample_commands else replace(cfg, resampling_time=(NEVER, NEVER))
 
     def _columns_for(self, robot: Robot) -> torch.Tensor | None:

@@ -36,7 +36,7 @@ def make_term(checkpoint: Checkpoint, mode: str = "realtime", **overrides: Any) 
     settings: dict[str, Any] = {
         "checkpoint": checkpoint,
         "mode": mode,
-        "preload_duration": 200,
+        "preload_duration": 200 if mode == "pool" else 60,
         "latest_start": 2.0,
         "future_steps": (1, 5),
         "pool": TrajectoryPoolCfg(num_trajectories=16),
@@ -103,6 +103,18 @@ def test_reset_of_a_subset_leaves_the_others_bit_identical(checkpoint: Checkpoin
         for term in terms:
             term.step()
     assert not torch.equal(terms[0].dof_pos[subset], terms[1].dof_pos[subset])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_standing_starts_of_half_leave_the_others_alone(checkpoint: Checkpoint, mode: str) -> None:
+    terms = [make_term(checkpoint, mode, resample_commands=False) for _ in range(2)]
+    half = NUM_ENVS // 2
+    for step in range(40):
+        if step in (7, 20):
+            terms[0].reset(torch.arange(half), standing=True)
+        torch.testing.assert_close(terms[0].dof_pos[half:], terms[1].dof_pos[half:], atol=1e-5, rtol=0.0)
+        for term in terms:
+            term.step()
 
 
 @pytest.mark.parametrize("mode", MODES)
