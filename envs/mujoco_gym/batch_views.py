@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from mujoco.batch import Batch
 from torch import Tensor
@@ -12,18 +11,15 @@ __all__ = ["field_view", "model_view"]
 
 def field_view(batch: Batch, name: str) -> Tensor:
     """A state or a computed field of all worlds, (num_envs, ...) float64; computed ones must not be written to."""
-    return _as_tensor(batch.bind(name))
-
-
-def model_view(batch: Batch, name: str) -> Tensor:
-    """A field of the model: (num_envs, ...) where the worlds differ in it, else (1, ...). It must not be written to."""
-    expanded = batch.expanded(name)
-    return _as_tensor(getattr(batch.model, name)[None] if expanded is None else expanded)
-
-
-def _as_tensor(field: np.ndarray) -> Tensor:
+    field = batch.bind(name)
     if not field.flags.writeable:
         # Torch has no read-only tensors.
         field = field.view()
         field.flags.writeable = True
     return torch.from_numpy(field)
+
+
+def model_view(batch: Batch, name: str) -> Tensor:
+    """A field of the model: (num_envs, ...) where the worlds differ in it, else (1, ...). It must not be written to."""
+    differs = batch.expanded(name) is not None
+    return torch.from_numpy(batch.expand(name) if differs else getattr(batch.model, name)[None])

@@ -34,8 +34,14 @@ def test_a_free_body_feels_its_weight_and_what_pushes_it(make_world: Callable, t
             pose = gymapi.Transform(gymapi.Vec3(-0.1, 0.05, 0.2), quat)
             assert gym.create_asset_force_sensor(asset, 0, pose) == 0
 
+    def load(index: int, env: Env, asset: Asset) -> None:
+        bodies = gym.get_actor_rigid_body_properties(env, 0)
+        bodies[0].mass *= 1.0 + index
+        gym.set_actor_rigid_body_properties(env, 0, bodies, recomputeInertia=True)
+
     world = make_world(
         before_actor=attach,
+        after_actor=load,
         root=tmp_path,
         file="brick.xml",
         drive_mode=gymapi.DOF_MODE_NONE,
@@ -58,7 +64,7 @@ def test_a_free_body_feels_its_weight_and_what_pushes_it(make_world: Callable, t
     arm_w = body.rotate(gymapi.Vec3(0.1, 0.2, 0.3) - gymapi.Vec3(-0.1, 0.05, 0.2))
     to_sensor = (body * quat).inverse()
     for index in range(3):
-        force_w = gymapi.Vec3(*push[index, 0]) + gymapi.Vec3(0.0, 0.0, -2.0 * 9.81)
+        force_w = gymapi.Vec3(*push[index, 0]) + gymapi.Vec3(0.0, 0.0, -2.0 * (1 + index) * 9.81)
         torque_w = gymapi.Vec3(*turn[index, 0]) + arm_w.cross(force_w)
         expected = [*to_sensor.rotate(force_w), *to_sensor.rotate(torque_w)]
         np.testing.assert_allclose(reading[index], expected, rtol=2e-3, atol=2e-3)
