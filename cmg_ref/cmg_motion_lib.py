@@ -151,7 +151,7 @@ class CMGMotionLib:
                 cfg.num_blocks,
                 retirement=math.ceil(cfg.motion_length / control_dt) + 2,
             )
-        self._lengths = torch.full((num_motions,), cfg.motion_length, device=self.device)
+        self._lengths = torch.full((num_motions,), float(cfg.motion_length), device=self.device)
         self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
 
     # TWIST's interface ------------------------------------------------------------------------------------------------
@@ -241,6 +241,16 @@ class CMGMotionLib:
             return self._pool.step()
         self._live_feed().step()
         return None
+
+    def report(self, commands: Tensor, failed: Tensor) -> None:
+        """Tell how episodes ended; with strata, the motions of a pool that are made anew go where commands fail.
+
+        Args:
+            commands: commands in force at the end, (n, 3).
+            failed: whether the robot fell, (n,) bool.
+        """
+        if self._pool is not None and self._pool.recorder is not None:
+            self._pool.recorder.sampler.report(commands, failed)
 
     def elapsed_times(self, env_ids: Tensor | None = None) -> Tensor:
         """Live mode: time since the reset of every environment, or of environments (n,), [s]."""

@@ -1,0 +1,302 @@
+"""TWIST trained on references from velocity commands: tasks, training, playing, export.
+
+TWIST itself (github.com/YanjieZe/TWIST) is used as it is: found, imported, and given two tasks more in its own
+registry. Where Isaac Gym is installed everything runs on it, elsewhere on the stand-in. See docs/twist.md.
+"""
+
+from __future__ import annotations
+
+# Isaac Gym has to be imported before torch.
+from envs.simulator import BACKEND, register_as_isaacgym  # isort: skip
+
+import argparse
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Iterator, Sequence
+
+import torch
+
+from configs.twist_cmg_config import G1CMGMimicCfg, G1CMGPrivCfgPPO, G1CMGStuRLCfgDAgger
+
+TEACHER, STUDENT = "g1_cmg_priv_mimic", "g1_cmg_stu_rl"
+TASKS = (TEACHER, STUDENT)
+TRAINING_PREFIX = "train."
+
+
+class TwistError(RuntimeError):
+    """TWIST cannot be used; the message says what is missing and what to do."""
+
+
+# Tasks ------------------------------------------------------------------------------------------------------------
+
+
+def import_twist(root: str | Path | None = None) -> Path:
+    """Make TWIST importable.
+
+    Args:
+        root: checkout of TWIST; None takes ``$TWIST_ROOT``, or the TWIST that is installed.
+
+    Returns:
+        The root of TWIST.
+
+    Raises:
+        TwistError: TWIST is not there, another legged_gym or rsl_rl is in its place, or a package that it needs is
+            missing.
+    """
+    if root is None and os.environ.get("TWIST_ROOT"):
+        root = os.environ["TWIST_ROOT"]
+    if root is not None:
+        folder = Path(root).resolve()
+        if not (folder / "legged_gym" / "legged_gym" / "envs" / "g1").is_dir():
+            raise TwistError(f"{folder} is no checkout of TWIST: it has no legged_gym/legged_gym/envs/g1")
+        for package in ("legged_gym", "rsl_rl", "pose"):
+            path = str(folder / package)
+            if path not in sys.path:
+                sys.path.insert(0, path)
+            loaded = getattr(sys.modules.get(package), "__file__", None)
+            if loaded is not None and folder not in Path(loaded).resolve().parents:
+                raise TwistError(f"another {package} has been imported before TWIST's: {loaded}")
+    if BACKEND == "mujoco":
+        register_as_isaacgym()
+    if importlib.util.find_spec("torchvision") is None:
+        sys.modules["torchvision"] = ModuleType("torchvision")  # TWIST imports it, and never uses it
+    try:
+        importlib.import_module("legged_gym.envs.g1.g1_mimic_distill")
+        return Path(str(importlib.import_module("legged_gym").__file__)).resolve().parents[2]
+    except ModuleNotFoundError as error:
+        if error.name == "legged_gym":
+            reason = "TWIST is not installed: give --twist_root or set TWIST_ROOT to a checkout of it"
+        elif error.name is not None and error.name.startswith("legged_gym."):
+            reason = "the legged_gym that is installed is not TWIST's: give --twist_root or set TWIST_ROOT"
+        else:
+            reason = f"TWIST needs the package '{error.name}': install what its README lists"
+        raise TwistError(reason) from error
+
+
+def register_tasks(root: str | Path | None = None) -> Any:
+    """Register teacher and student in TWIST's own task registry.
+
+    Args:
+        root: checkout of TWIST, see :func:`import_twist`.
+
+    Returns:
+        TWIST's ``task_registry``.
+
+    Raises:
+        TwistError: see :func:`import_twist`.
+    """
+    import_twist(root)
+    from envs.twist_mimic import CMGMimic
+
+    g1 = importlib.import_module("legged_gym.envs.g1.g1_mimic_distill")
+    theirs = importlib.import_module("legged_gym.envs.g1.g1_mimic_distill_config")
+    registry = importlib.import_module("legged_gym.gym_utils.task_registry").task_registry
+    environment = type("G1CMGMimic", (CMGMimic, g1.G1MimicDistill), {"__module__": __name__})
+    for name, cfg, train_cfg, ours in (
+        (TEACHER, theirs.G1MimicPrivCfg, theirs.G1MimicPrivCfgPPO, G1CMGPrivCfgPPO),
+        (STUDENT, theirs.G1MimicStuRLCfg, theirs.G1MimicStuRLCfgDAgger, G1CMGStuRLCfgDAgger),
+    ):
+        registry.register(name, environment, overlaid(G1CMGMimicCfg, cfg)(), overlaid(ours, train_cfg)())
+    return registry
+
+
+def overlaid(ours: type, theirs: type) -> type:
+    """The configuration class ``theirs`` with the fields of ``ours`` in place of, or beside, its own."""
+    sections = {
+        name: overlaid(value, getattr(theirs, name))
+        for name, value in vars(ours).items()
+        if isinstance(value, type) and isinstance(getattr(theirs, name, None), type)
+    }
+    fields = {name: value for name, value in vars(ours).items() if not name.startswith("__")}
+    return type(ours.__name__, (theirs,), {**fields, **sections, "__module__": ours.__module__})
+
+
+# Command lines ----------------------------------------------------------------------------------------------------
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train teacher or student with TWIST's runner, as its `scripts/train.py` does.
+
+    Args:
+        arguments: TWIST's own options (--task, --exptid, --num_envs, --max_iterations, --teacher_exptid, ...), and
+            --twist_root, and FIELD=VALUE for fields of the configurations, those of the training after "train.".
+
+    Raises:
+        TwistError: TWIST cannot be used, or a field does not exist.
+    """
+    options, args, registry = _prepare(arguments)
+    env_cfg, train_cfg = registry.get_cfgs(args.task)
+    _apply(env_cfg, train_cfg, options.overrides)
+    args.headless = True
+    log_dir = _log_dir(args)
+    log_dir.mkdir(parents=True, exist_ok=True)
+    wandb = importlib.import_module("wandb")
+    quiet = args.no_wandb or args.debug
+    wandb.init(project="g1_mimic", name=args.exptid, mode="disabled" if quiet else "online", dir=str(log_dir))
+    env, _ = registry.make_env(name=args.task, args=args, env_cfg=env_cfg)
+    with trusted_checkpoints():
+        runner, train_cfg = registry.make_alg_runner(log_root=str(log_dir), env=env, name=args.task, args=args)
+    print(f"train: {log_dir}")
+    runner.learn(num_learning_iterations=train_cfg.runner.max_iterations, init_at_random_ep_len=True)
+
+
+def play(arguments: Sequence[str]) -> dict[str, float]:
+    """Play a policy under a command set from outside, and export a student's for the robot.
+
+    Args:
+        arguments: as in :func:`train`, and --command VX VY WZ, --steps N, --export.
+
+    Returns:
+        What is printed: mean velocities commanded and reached, falls, and the length of the play.
+
+    Raises:
+        TwistError: TWIST cannot be used, or there is no policy.
+    """
+    options, args, registry = _prepare(arguments)
+    env_cfg, train_cfg = registry.get_cfgs(args.task)
+    _set_play_cfg(env_cfg)
+    _apply(env_cfg, train_cfg, options.overrides)
+    if not list(_log_dir(args).glob("model_*.pt")):
+        raise TwistError(f"no policy to play: {_log_dir(args)} holds no model_*.pt")
+    args.num_envs = args.num_envs or 1
+    args.eval_student = True  # a student needs its teacher only to learn
+    train_cfg.runner.resume = True
+    env, _ = registry.make_env(name=args.task, args=args, env_cfg=env_cfg)
+    with trusted_checkpoints():
+        runner, _ = registry.make_alg_runner(log_root=str(_log_dir(args)), env=env, name=args.task, args=args)
+        if options.export:
+            print(f"play: exported {export_jit(args)}")
+    policy, normalizer = runner.get_inference_policy(env.device), runner.get_normalizer(env.device)
+    commands = torch.tensor([options.command], device=env.device).repeat(env.num_envs, 1)
+    if env.cfg.cmg.mode == "live":
+        env.set_commands(commands)
+    totals = torch.zeros(6, device=env.device)
+    falls = torch.zeros((), device=env.device)
+    observations = env.get_observations()
+    with torch.inference_mode():
+        for _ in range(options.steps):
+            actions = policy(normalizer.normalize(observations), hist_encoding=True)
+            observations, _, _, dones, _ = env.step(actions)
+            falls += (dones.bool() & ~env.time_out_buf).sum()
+            reached = torch.cat((env.base_lin_vel[:, :2], env.base_ang_vel[:, 2:]), dim=1)
+            totals += torch.cat((env.commands[:, :3], reached), dim=1).mean(dim=0)
+    names = [f"{axis}_{kind}" for kind in ("command", "reached") for axis in ("vx", "vy", "wz")]
+    result = {name: float(total) / options.steps for name, total in zip(names, totals)}
+    result.update(falls=float(falls), seconds=options.steps * env.dt)
+    print("play: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))
+    return result
+
+
+def export_jit(args: argparse.Namespace) -> Path:
+    """Write a student's policy as TorchScript, by TWIST's own exporter.
+
+    Args:
+        args: TWIST's options, of which task, project name, experiment and checkpoint count.
+
+    Returns:
+        The file, in the folder `traced` of the run.
+
+    Raises:
+        TwistError: the task is a teacher's, which sees what a robot cannot.
+    """
+    if args.task != STUDENT:
+        raise TwistError(f"--export is for {STUDENT}: a teacher observes what a robot cannot measure")
+    scripts = Path(str(importlib.import_module("legged_gym").__file__)).resolve().parent / "scripts"
+    spec = importlib.util.spec_from_file_location("twist_save_jit", str(scripts / "save_jit_stu_rlbc.py"))
+    assert spec is not None and spec.loader is not None
+    exporter = importlib.util.module_from_spec(spec)
+    previous = Path.cwd()
+    os.chdir(str(scripts))  # TWIST's script takes its paths from there
+    try:
+        spec.loader.exec_module(exporter)
+        exporter.play(argparse.Namespace(**{**vars(args), "robot": "g1"}))
+    finally:
+        os.chdir(str(previous))
+    return max((_log_dir(args) / "traced").glob("*-jit.pt"), key=lambda path: path.stat().st_mtime)
+
+
+@contextmanager
+def trusted_checkpoints() -> Iterator[None]:
+    """Let `torch.load` read TWIST's checkpoints, which hold its normaliser as an object, and nothing else.
+
+    From 2.6 on torch refuses files that name classes unless they are listed; before, it never asked.
+    """
+    if not hasattr(torch.serialization, "safe_globals"):
+        yield
+        return
+    normalizer = importlib.import_module("rsl_rl.utils.normalizer").Normalizer
+    with torch.serialization.safe_globals([normalizer, set]):
+        yield
+
+
+def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Namespace, Any]:
+    """Our options, TWIST's, and its registry with our tasks."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--twist_root")
+    parser.add_argument("--command", nargs=3, type=float, default=[0.6, 0.0, 0.0])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--export", action="store_true")
+    options, rest = parser.parse_known_args(list(arguments))
+    options.overrides = [text for text in rest if "=" in text and not text.startswith("-")]
+    rest = [text for text in rest if text not in options.overrides]
+    registry = register_tasks(options.twist_root)
+    if not torch.cuda.is_available() and "--device" not in rest:
+        rest += ["--device", "cpu"]
+    if "--proj_name" not in rest:
+        rest += ["--proj_name", rest[rest.index("--task") + 1]]
+    if BACKEND == "mujoco" and not {"--rows", "--cols"} & set(rest):
+        rest += ["--rows", "4", "--cols", "4"]  # TWIST's ground is flat; 400 tiles of it cost gigabytes
+    previous, sys.argv = sys.argv, ["envs.twist", *rest]
+    try:
+        args = importlib.import_module("legged_gym.gym_utils").get_args()
+    finally:
+        sys.argv = previous
+    if not args.exptid:
+        raise TwistError("--exptid is missing: the name of the run")
+    if args.sim_device == "cpu":
+        torch.set_num_threads(1)  # threads of torch that wait for work would take the cores from the physics
+    return options, args, registry
+
+
+def _log_dir(args: argparse.Namespace) -> Path:
+    """Where TWIST keeps a run."""
+    return Path(importlib.import_module("legged_gym").LEGGED_GYM_ROOT_DIR) / "logs" / args.proj_name / args.exptid
+
+
+def _set_play_cfg(env_cfg: Any) -> None:
+    """Commands from outside, no disturbance, as TWIST's `scripts/play.py` plays."""
+    env_cfg.cmg.mode = "live"
+    env_cfg.cmg.motion_length = 3600.0
+    env_cfg.env.rand_reset = False
+    env_cfg.noise.add_noise = False
+    env_cfg.domain_rand.push_robots = False
+    env_cfg.domain_rand.push_end_effector = False
+    env_cfg.domain_rand.randomize_base_mass = False
+    env_cfg.domain_rand.randomize_base_com = False
+    env_cfg.domain_rand.action_delay = False
+    env_cfg.motion.motion_curriculum = False
+
+
+def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
+    """Set fields written as `section.field=value`; those of the training begin with `train.`."""
+    for text in overrides:
+        path, _, written = text.partition("=")
+        target, name = (
+            (train_cfg, path[len(TRAINING_PREFIX) :]) if path.startswith(TRAINING_PREFIX) else (env_cfg, path)
+        )
+        *sections, field = name.split(".")
+        for section in sections:
+            target = getattr(target, section, None)
+        if not hasattr(target, field):
+            raise TwistError(f"{text}: the configuration has no field '{path}'")
+        try:
+            value = ast.literal_eval(written)
+        except (ValueError, SyntaxError):
+            value = written
+        setattr(target, field, value)
