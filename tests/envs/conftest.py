@@ -7,11 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("mujoco.batch")
-
-from configs.base_config import apply_overrides
-from envs.task_registry import task_registry
-
 # Nothing at random but where robots stand, so that states are known.
 CALM = (
     "noise.add_noise=False",
@@ -32,6 +27,10 @@ REALTIME = ("reference.mode=realtime",)
 
 def build(task: str, num_envs: int, *overrides: str, calm: bool = True) -> Any:
     """An environment of a task, calm unless told otherwise; a reference is generated as time passes."""
+    pytest.importorskip("mujoco.batch")
+    from configs.base_config import apply_overrides
+    from envs.task_registry import task_registry
+
     cfg, _ = task_registry.get_cfgs(task)
     apply_overrides(cfg, (*(CALM if calm else ()), *(REALTIME if task == "g1_cmg" else ()), *overrides))
     return task_registry.make_env(task, env_cfg=cfg, num_envs=num_envs)[0]

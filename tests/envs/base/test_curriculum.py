@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from configs.legged_robot_config import LeggedRobotCfg
+from envs.base.curriculum import CHECK_INTERVAL, Curriculum
+
+
+def curriculum(num_envs: int, **fields: Any) -> Curriculum:
+    cfg = LeggedRobotCfg().curriculum
+    cfg.stages = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0))
+    for name, value in fields.items():
+        setattr(cfg, name, value)
+    return Curriculum(cfg, num_envs, 0.02, 20.0, "cpu")
+
+
+def test_survival_is_told_from_the_rate_of_falls() -> None:
+    """Environments that fall with a known probability a step survive 20 s as often as that says."""
+    stages = curriculum(200, averaging_time=40.0)
+    random = torch.Generator().manual_seed(0)
+    chance = 0.3 / 1000
+    for _ in range(20000):
+        stages.step(torch.rand(200, generator=random) < chance)
+    assert stages.survival() == pytest.approx((1.0 - chance) ** 1000, abs=0.1)
+
+
+def test_a_stage_begins_when_the_last_is_survived_and_not_before() -> None:
+    stages = curriculum(4, averaging_time=2.0, min_steps=1000, survival=0.8)
+    nobody, everybody = torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool)
+    for _ in range(2000):
+        assert not stages.step(everybody)
+    begun = [step for step in range(4000) if stages.step(nobody)]
+    assert len(begun) == 2 and stages.stage == 2
+    assert begun[0] % CHECK_INTERVAL == CHECK_INTERVAL - 1 and begun[0] > 100
+    assert begun[1] - begun[0] == 1000
+    assert (stages.command_level, stages.push_level) == (1.0, 1.0)
+
+
+def test_no_stage_begins_before_its_time() -> None:
+    stages = curriculum(4, averaging_time=0.02, min_steps=500)
+    nobody = torch.zeros(4, dtype=torch.bool)
+    assert not any(stages.step(nobody) for _ in range(499))
+    assert stages.step(nobody)
+
+
+def test_the_stage_survives_resuming() -> None:
+    stages, other = curriculum(4), curriculum(4)
+    stages.stage = 1
+    stages.step(torch.tensor([True, False, False, False]))
+    other.load_state_dict(stages.state_dict())
+    assert other.stage == 1 and other.survival() == stages.survival()
+
+
+def test_impossible_stages_are_refused() -> None:
+    with pytest.raises(ValueError, match="a share of commands and one of pushes"):
+        curriculum(1, stages=((1.5, 0.0),))
+    with pytest.raises(ValueError, match="at least one stage"):
+        curriculum(1, stages=())
+
+
+def test_a_stage_scales_commands_and_pushes(make: Callable[..., Any]) -> None:
+    env = make("g1", 256, "curriculum.stages=((0.2, 0.0), (1.0, 1.0))", "domain_rand.push_robots=True")
+    narrow = env.command_sampler.sample(2000).abs().amax(dim=0)
+    env._root_changed[:] = False
+    env._push_countdown[:] = 0
+    env._push_robots()
+    assert not env._root_changed.any()
+    env.curriculum.stage = 1
+    env._apply_curriculum()
+    wide = env.command_sampler.sample(2000).abs().amax(dim=0)
+    assert (wide > narrow + 0.1).all()
+    env._push_countdown[:] = 0
+    env._push_robots()
+    assert env._root_changed.all()

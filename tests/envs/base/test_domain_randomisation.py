@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from configs.legged_robot_config import LeggedRobotCfg
+from envs.base.domain_randomisation import DomainRandomisation
+
+SWITCHES = ("friction", "base_mass", "link_mass", "com", "gains", "delay")
+
+
+def randomised(env: Any) -> dict[str, list[list[float]]]:
+    """What the simulator itself says about every robot."""
+    values: dict[str, list[list[float]]] = {name: [] for name in ("friction", "mass", "com", "stiffness", "damping")}
+    for env_handle, actor in zip(env.envs, env.actor_handles, strict=True):
+        bodies = env.gym.get_actor_rigid_body_properties(env_handle, actor)
+        dofs = env.gym.get_actor_dof_properties(env_handle, actor)
+        shapes = env.gym.get_actor_rigid_shape_properties(env_handle, actor)
+        values["friction"].append([shape.friction for shape in shapes])
+        values["mass"].append([body.mass for body in bodies])
+        values["com"].append([bodies[0].com.x, bodies[0].com.y, bodies[0].com.z])
+        values["stiffness"].append(dofs["stiffness"].tolist())
+        values["damping"].append(dofs["damping"].tolist())
+    return values
+
+
+def test_every_robot_is_different_in_the_simulator(make: Callable[..., Any]) -> None:
+    env = make("g1", 5, calm=False)
+    plain = make("g1", 1)
+    base = randomised(plain)
+    for name, rows in randomised(env).items():
+        distinct = {tuple(row) for row in rows}
+        assert len(distinct) == 5, name
+        assert tuple(base[name][0]) not in distinct, name
+    friction = [row[0] for row in randomised(env)["friction"]]
+    assert 0.4 <= min(friction) < max(friction) <= 1.2
+    assert len(set(env.delay_share.flatten().tolist())) == 5
+    # What rewards and torques are computed with is what the simulator has.
+    torch.testing.assert_close(torch.tensor(randomised(env)["stiffness"]), env.p_gains, rtol=1e-6, atol=0.0)
+
+
+def test_switched_off_every_robot_is_the_same(make: Callable[..., Any]) -> None:
+    for name, rows in randomised(make("g1", 3)).items():
+        assert len({tuple(row) for row in rows}) == 1, name
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_each_switch_acts_by_itself(make: Callable[..., Any], switch: str) -> None:
+    """A robot that is randomised in one way behaves differently from one that is not."""
+    moved = []
+    for value in (False, True):
+        env = make("g1", 3, f"domain_rand.randomize_{switch}={value}", "domain_rand.delay_range=(0.005, 0.015)")
+        env.reset()
+        env.root_states[:, 3:7] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+        env.root_states[:, 7] = 1.0
+        env._root_changed[:] = True
+        for _ in range(10):
+            env.step(torch.full((3, 29), 0.5))
+        moved.append(env.dof_pos.clone())
+    assert (moved[0] - moved[0][:1]).abs().max() < 1e-5
+    assert (moved[1] - moved[1][:1]).abs().max() > 1e-4
+    assert (moved[1] - moved[0]).abs().max() > 1e-4
+
+
+def test_masses_are_scaled_and_added(make: Callable[..., Any]) -> None:
+    overrides = ("domain_rand.link_mass_scale_range=(1.1, 1.1)", "domain_rand.added_mass_range=(2.0, 2.0)")
+    switches = ("domain_rand.randomize_link_mass=True", "domain_rand.randomize_base_mass=True")
+    heavy, plain = make("g1", 1, *overrides, *switches), make("g1", 1)
+    heavy_mass, mass = (torch.tensor(randomised(env)["mass"][0]) for env in (heavy, plain))
+    expected = 1.1 * mass
+    expected[0] += 2.0
+    torch.testing.assert_close(heavy_mass, expected)
+    # The feet carry it.
+    for env in (heavy, plain):
+        for _ in range(25):
+            env.step(torch.zeros(1, 29))
+    weights = [9.81 * float(values.sum()) for values in (heavy_mass, mass)]
+    carried = [float(env.contact_forces[0, env.feet_indices, 2].sum()) for env in (heavy, plain)]
+    assert carried[0] - carried[1] == pytest.approx(weights[0] - weights[1], rel=0.3)
+
+
+def test_switching_one_off_leaves_the_others_as_they_are() -> None:
+    cfg, other = LeggedRobotCfg().domain_rand, LeggedRobotCfg().domain_rand
+    other.randomize_base_mass = False
+    drawn, fewer = (
+        DomainRandomisation(each, 6, 30, 29, 0.02, torch.Generator().manual_seed(3)) for each in (cfg, other)
+    )
+    assert drawn.added_mass.abs().min() > 0.0 and fewer.added_mass.abs().max() == 0.0
+    for name in ("friction", "link_mass_scale", "com_displacement", "stiffness_scale", "damping_scale", "delay"):
+        torch.testing.assert_close(getattr(drawn, name), getattr(fewer, name), rtol=0.0, atol=0.0)
+
+
+def test_impossible_ranges_are_refused() -> None:
+    cfg = LeggedRobotCfg().domain_rand
+    cfg.friction_range = (1.0, 0.5)
+    with pytest.raises(ValueError, match=r"friction_range: 1\.0 is above 0\.5"):
+        DomainRandomisation(cfg, 1, 1, 1, 0.02, torch.Generator())
+    cfg = LeggedRobotCfg().domain_rand
+    cfg.delay_range = (0.0, 0.03)
+    with pytest.raises(ValueError, match="delay_range must lie within a control step, 0 to 0.02 s"):
+        DomainRandomisation(cfg, 1, 1, 1, 0.02, torch.Generator())
