@@ -132,9 +132,16 @@ class Simulation:
         self._need_prepared().simulate(self.params.substeps)
 
     def properties_changed(self, env: Env) -> None:
-        """Hand changed properties of an actor to the worlds, if there are worlds already."""
-        if self._prepared is not None:
-            self._prepared.changed.append(env.index)
+        """Hand changed properties of an actor to the worlds, if there are worlds already.
+
+        Raises:
+            GymError: If it now has position drives and the worlds were made without.
+        """
+        if self._prepared is None:
+            return
+        if self._prepared.position_targets is None and _actor_of(env).has_position_drives:
+            raise GymError("DOF_MODE_POS has to be set before prepare_sim for at least one actor")
+        self._prepared.changed.append(env.index)
 
     def set_gravity(self, gravity: Vec3) -> None:
         """Change gravity in all environments [m/s^2]."""

@@ -37,7 +37,7 @@ class StateTensors:
 
     def __init__(self, asset: Asset, batch: Batch, kinematics: Batch) -> None:
         num_envs, num_bodies, num_dof = batch.nsim, len(asset.body_names), len(asset.dof_names)
-        self._batch, self._kinematics, self._asset = batch, kinematics, asset
+        self._kinematics, self._asset = kinematics, asset
         self._first_position, self._first_velocity = num_root_coordinates(asset)
         self._qpos, self._qvel = field_view(batch, "qpos"), field_view(batch, "qvel")
         self._warmstart = field_view(batch, "qacc_warmstart")

@@ -226,3 +226,7 @@ def test_position_targets_need_a_position_drive(make_world: Callable) -> None:
     world = make_world(drive_mode=gymapi.DOF_MODE_EFFORT)
     with pytest.raises(GymError, match="DOF_MODE_POS"):
         gym.set_dof_position_target_tensor(world.sim, torch.zeros(3, 29))
+    properties = gym.get_actor_dof_properties(world.envs[0], 0)
+    properties["driveMode"][:] = gymapi.DOF_MODE_POS
+    with pytest.raises(GymError, match="before prepare_sim"):
+        gym.set_actor_dof_properties(world.envs[0], 0, properties)
