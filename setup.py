@@ -19,8 +19,8 @@ setup(
     package_data={"cmg_ref": ["py.typed", "assets/*"]},
     install_requires=["torch>=1.12", "numpy", "safetensors", "tqdm"],
     extras_require={
-        # The physics and the OpenGL renderer; without it videos are drawn in software.
-        "mujoco": ["mujoco>=3.2"],
+        # The physics (mujoco.batch came with 3.17) and the OpenGL renderer; without it videos are drawn in software.
+        "mujoco": ["mujoco>=3.17"],
         # Plots and videos.
         "viz": ["matplotlib", "imageio-ffmpeg", "pillow"],
         # Training curves.
