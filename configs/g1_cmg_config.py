@@ -80,7 +80,7 @@ class G1CMGCfg(G1Cfg):
     class observations(G1Cfg.observations):
         """What actor and critic see, by name."""
 
-        policy = (
+        policy: tuple[str, ...] = (
             "base_ang_vel",
             "projected_gravity",
             "dof_pos_error",
@@ -90,7 +90,7 @@ class G1CMGCfg(G1Cfg):
             "reference_dof_change",
             "last_action",
         )
-        privileged = (
+        privileged: tuple[str, ...] = (
             "base_lin_vel",
             "average_lin_vel",
             "average_yaw_rate",

@@ -80,7 +80,7 @@ class LeggedRobotCfg(BaseConfig):
         """Stages that training passes through, each when the last one is mastered."""
 
         # Of each stage: share of the command ranges, and of the speed of pushes.
-        stages = ((1.0, 1.0),)
+        stages: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
         survival = 0.85  # share of episodes that must last `env.episode_length_s`
         min_steps = 2000  # control steps in a stage at least
         averaging_time = 20.0  # over which falls are counted
@@ -215,8 +215,8 @@ class LeggedRobotCfg(BaseConfig):
     class observations:
         """What actor and critic see, by name; the noisy parts first keeps the noise cheap."""
 
-        policy = ("base_ang_vel", "projected_gravity", "dof_pos", "dof_vel", "commands", "last_action")
-        privileged = (  # of the critic alone, which sees the actor's without noise too
+        policy: tuple[str, ...] = ("base_ang_vel", "projected_gravity", "dof_pos", "dof_vel", "commands", "last_action")
+        privileged: tuple[str, ...] = (  # of the critic alone, which sees the actor's without noise too
             "base_lin_vel",
             "average_lin_vel",
             "average_yaw_rate",

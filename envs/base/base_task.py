@@ -35,6 +35,7 @@ class BaseTask:
         ValueError: If the simulator cannot run on the device.
     """
 
+    sim: Any
     num_envs: int
     num_obs: int
     num_privileged_obs: int

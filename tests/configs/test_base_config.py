@@ -69,7 +69,7 @@ def test_overrides_set_fields_and_entries() -> None:
     assert cfg.env.limits.speed == 2.0 and isinstance(cfg.env.limits.speed, float)
     assert cfg.env.limits.ranges == (-1, 1)
     assert cfg.env.limits.gains == {"hip": 3.0, "knee": 2.0}
-    assert (cfg.env.name, cfg.env.limits.file, cfg.seed) == ("rough", "a/b.pt", 7)
+    assert [cfg.env.name, cfg.env.limits.file, cfg.seed] == ["rough", "a/b.pt", 7]
 
 
 @pytest.mark.parametrize(

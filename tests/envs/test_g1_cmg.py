@@ -160,7 +160,7 @@ def test_standing_starts_stand(make: Callable[..., Any]) -> None:
     for _ in range(50):
         env.step(no_actions(env))
     assert env.commands.abs().max() == 0.0
-    with pytest.raises(ConfigError, match="reference.start: there is no 'stand'"):
+    with pytest.raises(ConfigError, match=r"reference\.start: there is no 'stand'"):
         make("g1_cmg", 1, "reference.start=stand")
 
 

@@ -100,5 +100,5 @@ def test_impossible_ranges_are_refused() -> None:
         DomainRandomisation(cfg, 1, 1, 1, 0.02, torch.Generator())
     cfg = LeggedRobotCfg().domain_rand
     cfg.delay_range = (0.0, 0.03)
-    with pytest.raises(ValueError, match="delay_range must lie within a control step, 0 to 0.02 s"):
+    with pytest.raises(ValueError, match=r"delay_range must lie within a control step, 0 to 0\.02 s"):
         DomainRandomisation(cfg, 1, 1, 1, 0.02, torch.Generator())

@@ -99,7 +99,7 @@ def test_a_reset_touches_only_its_rows(calm_g1: Any) -> None:
     calm_g1.reset()
     for _ in range(5):
         calm_g1.step(torch.ones(4, 29) * 0.3)
-    names = ("root_states", "dof_pos", "dof_vel", "commands", "actions", "last_actions", "average_velocity")
+    names: tuple[str, ...] = ("root_states", "dof_pos", "dof_vel", "commands", "actions", "last_actions", "average_velocity")
     names += ("episode_length_buf", "base_height", "projected_gravity", "dof_pos_target", "asked_distance")
     before = {name: getattr(calm_g1, name).clone() for name in names}
     sums = calm_g1.episode_sums.clone()
@@ -202,7 +202,13 @@ def test_a_push_changes_the_velocity_in_the_simulator(calm_g1: Any) -> None:
 def test_random_pushes_come_at_the_times_asked_for(make: Callable[..., Any]) -> None:
     env = make("g1", 64, "domain_rand.push_robots=True", "domain_rand.push_interval_s=(0.1, 0.3)")
     pushes = []
-    push, env.push = env.push, lambda env_ids, velocity: (pushes.append((env_ids, velocity)), push(env_ids, velocity))
+    push = env.push
+
+    def noted_push(env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
+        pushes.append((env_ids, velocity))
+        push(env_ids, velocity)
+
+    env.push = noted_push
     for _ in range(20):
         env._push_robots()
     count = sum(len(env_ids) for env_ids, _ in pushes)
