@@ -14,6 +14,7 @@ from torch import Tensor
 from cmg_ref import rotations
 from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
 from cmg_ref.commands import CommandSamplerCfg
+from cmg_ref.reward_functions import command_velocity_tracking, command_yaw_rate_tracking
 from cmg_ref.urdf import read_urdf
 
 
@@ -199,10 +200,8 @@ class CMGMimic:
     def _reward_tracking_lin_vel(self) -> Tensor:
         """How well the root's horizontal velocity in the heading frame is the commanded one, (num_envs,)."""
         velocity_h = rotations.quat_rotate(rotations.quat_from_yaw(-self.yaw), self.root_states[:, 7:10])
-        error = (velocity_h[:, :2] - self.commands[:, :2]).square().sum(dim=1)
-        return torch.exp(-error / self.cfg.rewards.tracking_sigma)
+        return command_velocity_tracking(velocity_h, self.commands, self.cfg.rewards.tracking_sigma)
 
     def _reward_tracking_ang_vel(self) -> Tensor:
         """How well the yaw rate is the commanded one, (num_envs,)."""
-        error = (self.root_states[:, 12] - self.commands[:, 2]).square()
-        return torch.exp(-error / self.cfg.rewards.tracking_sigma_ang)
+        return command_yaw_rate_tracking(self.root_states[:, 12], self.commands, self.cfg.rewards.tracking_sigma_ang)
