@@ -45,8 +45,9 @@ class PolicyDescription:
         stiffness, damping: Gains of the joints' PD control, in that order [Nm/rad, Nms/rad].
         default_dof_pos: Default pose [rad].
         action_scale: Radians that an action of 1 adds to the target of each joint.
+        action_limit: Actions are held within plus and minus this before they are used.
         control_dt: Time of a control step [s].
-        observations: Parts of the observation in their order, a name and a size each.
+        observations: Parts of the observation in their order: name, size, and factor on the quantity in SI units.
         reference: SHA-256 of the checkpoint that makes the reference motion; empty for a task without one.
         action_meaning: One sentence that says how a joint target comes from an action.
         config: The environment's configuration.
@@ -59,8 +60,9 @@ class PolicyDescription:
     damping: tuple[float, ...]
     default_dof_pos: tuple[float, ...]
     action_scale: tuple[float, ...]
+    action_limit: float
     control_dt: float
-    observations: tuple[tuple[str, int], ...]
+    observations: tuple[tuple[str, int, float], ...]
     reference: str
     action_meaning: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -69,16 +71,14 @@ class PolicyDescription:
     @property
     def num_observations(self) -> int:
         """Size of an observation."""
-        return sum(size for _, size in self.observations)
+        return sum(size for _, size, _ in self.observations)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> PolicyDescription:
         """The description that :func:`dataclasses.asdict` turned into JSON; raises TypeError on unknown fields."""
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         description = cls(**{**fields, **lists})
-        return dataclasses.replace(
-            description, observations=tuple((name, int(size)) for name, size in description.observations)
-        )
+        return dataclasses.replace(description, observations=tuple(map(tuple, description.observations)))
 
     def mismatch(self, other: PolicyDescription) -> str:
         """Why a policy described by `self` cannot run where `other` is needed, empty if it can."""
@@ -90,9 +90,7 @@ class PolicyDescription:
         if self.observations != other.observations:
             for own, wanted in zip(self.observations, other.observations):
                 if own != wanted:
-                    return (
-                        f"its observations are others: {own[0]} ({own[1]}) where the task has {wanted[0]} ({wanted[1]})"
-                    )
+                    return f"its observations are others: {_part(own)} where the task has {_part(wanted)}"
             return f"it takes {len(self.observations)} observations, the task has {len(other.observations)}"
         if abs(self.control_dt - other.control_dt) > 1e-6:
             return f"it acts every {self.control_dt:g} s, the task every {other.control_dt:g} s"
@@ -103,6 +101,12 @@ class PolicyDescription:
                 if abs(own - wanted) > 1e-5:
                     return f"{name} of {joint} is {own:g} {unit}, the task's {wanted:g}"
         return ""
+
+
+def _part(part: tuple[str, int, float]) -> str:
+    """A part of an observation for a message."""
+    name, size, scale = part
+    return f"{name} ({size} times {scale:g})"
 
 
 def describe_policy(env: Any, task: str) -> PolicyDescription:
@@ -118,7 +122,7 @@ def describe_policy(env: Any, task: str) -> PolicyDescription:
         meaning = (
             "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
         )
-    layout = [(term.name, term.size) for term in env.observation_layout["policy"]]
+    layout = [(term.name, term.size, term.scale) for term in env.observation_layout["policy"]]
     return PolicyDescription(
         task=task,
         joint_names=tuple(env.dof_names),
@@ -126,6 +130,7 @@ def describe_policy(env: Any, task: str) -> PolicyDescription:
         damping=tuple(env.nominal_d_gains.tolist()),
         default_dof_pos=tuple(env.default_dof_pos[0].tolist()),
         action_scale=tuple(env.action_scale.tolist()),
+        action_limit=float(env.cfg.normalization.clip_actions),
         control_dt=float(env.dt),
         observations=tuple(layout * env.cfg.env.history_length),
         reference=reference,
