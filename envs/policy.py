@@ -75,9 +75,12 @@ class PolicyDescription:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> PolicyDescription:
-        """The description that :func:`dataclasses.asdict` turned into JSON; raises TypeError on unknown fields."""
+        """The description that :func:`dataclasses.asdict` gave; raises PolicyError if its fields are others."""
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        description = cls(**{**fields, **lists})
+        try:
+            description = cls(**{**fields, **lists})
+        except TypeError as error:
+            raise PolicyError(f"the policy's description is of another release ({error})") from error
         return dataclasses.replace(description, observations=tuple(map(tuple, description.observations)))
 
     def mismatch(self, other: PolicyDescription) -> str:
