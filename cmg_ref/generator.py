@@ -71,6 +71,8 @@ class CMGMotionGenerator:
         drop_joints: joints of the checkpoint that ``joint_names`` leaves out on purpose.
         storage_dtype: type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
             0.02 m/s in the root's vertical velocity.
+        compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
+            error of a few milliradians in the joints after ten seconds.
         seed: seed for the choice of initial states, trajectories and start frames.
         robot: robot description; the shipped G1 by default. Only used by checkpoints without root channels.
         pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
@@ -101,6 +103,7 @@ class CMGMotionGenerator:
         joint_names: Sequence[str] | None = None,
         drop_joints: Sequence[str] = (),
         storage_dtype: torch.dtype = torch.float32,
+        compute_dtype: torch.dtype = torch.float32,
         seed: int = 0,
         robot: Robot | None = None,
         pool: TrajectoryPoolCfg | None = None,
@@ -120,7 +123,7 @@ class CMGMotionGenerator:
         self.preload_duration, self.buffer_size = preload_duration, buffer_size
         self.refill_frames, self.at_end, self.interpolation_steps = refill_frames, at_end, interpolation_steps
         self.control_dt = control_dt
-        self.rollout = Rollout(self.checkpoint.model, self.device)
+        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         frames_per_step = self.checkpoint.fps * control_dt
         self._same_rate = abs(frames_per_step - 1.0) < 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Sequence
 
@@ -112,11 +113,12 @@ class MotionBuffer:
         started = time.perf_counter()
         if isinstance(motions, slice):
             start, stop, _ = motions.indices(self.num_motions)
-            size = CPU_BLOCK if self.device.type == "cpu" else max(1, stop - start)
-            for first in range(start, stop, size):
-                self._extend_block(slice(first, min(first + size, stop)), count)
+            num_blocks = self._num_blocks(stop - start)
+            bounds = [start + (stop - start) * block // num_blocks for block in range(num_blocks + 1)]
+            for first, end in zip(bounds[:-1], bounds[1:]):
+                self._extend_block(slice(first, end), count)
         elif len(motions) > 0:
-            for block in motions.split(CPU_BLOCK) if self.device.type == "cpu" else (motions,):
+            for block in motions.tensor_split(self._num_blocks(len(motions))):
                 self._extend_block(block, count)
         self.seconds += time.perf_counter() - started
 
@@ -139,6 +141,10 @@ class MotionBuffer:
         self._tail_pose[motions] = pose
         self.guarded[motions] += guarded
         self.written[motions] = written + count
+
+    def _num_blocks(self, num: int) -> int:
+        """Into how many parts of about the same size a batch is best cut."""
+        return max(1, math.ceil(num / CPU_BLOCK)) if self.device.type == "cpu" else 1
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""

@@ -7,6 +7,8 @@ import copy
 import torch
 from tqdm import tqdm
 
+from cmg_ref.fastest_step import FastestStep
+from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
 from cmg_ref.rotations import quat_from_gravity_and_yaw
@@ -26,9 +28,11 @@ class Rollout:
     Under zero command a state that is nearly at rest is kept as it is, with zero velocity.
 
     Args:
-        model: the CMG.
+        model: the CMG; later changes of its weights go unnoticed.
         device: where to run.
         rest: whether states nearly at rest are kept under zero command.
+        dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
+        compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes a minute at the start.
 
     Attributes:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
@@ -36,11 +40,19 @@ class Rollout:
         frame_count: frames generated since construction.
     """
 
-    def __init__(self, model: CMG, device: str | torch.device = "cpu", rest: bool = True) -> None:
+    def __init__(
+        self,
+        model: CMG,
+        device: str | torch.device = "cpu",
+        rest: bool = True,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
         self.device = torch.device(device)
         # The caller's model stays where it is: it may serve another device.
         own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
         self.model = own.eval()
+        self.network = FoldedNetwork(own, self.device, dtype)
         self.layout = model.layout
         self.fps = model.fps
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
@@ -54,6 +66,7 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
+        self._run = FastestStep(self._step, self.network, compiled) if self.device.type == "cuda" else self._step
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -66,15 +79,22 @@ class Rollout:
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
         """
-        predicted = self.model(state, self.model.clamp_command(command))
-        guarded = self.model.guard(predicted)
-        self.guarded = (guarded != predicted).any(dim=1)
+        following, self.guarded = self._run(state, command)
         self.guard_count += self.guarded.sum()
         self.frame_count += len(state)
-        if not self.rest:
-            return guarded
-        at_rest = (guarded.abs() < self._rest_speed).all(dim=1) & (command == 0.0).all(dim=1)
-        return torch.where(at_rest.unsqueeze(1), state * self._keep, guarded)
+        return following
+
+    def _step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next state (n, state_dim) and whether the guard had to act (n,)."""
+        command = self.model.clamp_command(command)
+        predicted = self.network.predict(state, command)
+        held = self.model.guard(predicted)
+        # A largest value is found many times faster than whether any or all are true. What is not a number counts too.
+        guarded = (held - predicted).abs().amax(dim=1) != 0.0
+        if self.rest:
+            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & (command.abs().amax(dim=1) == 0.0)
+            held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
+        return held, guarded
 
     @torch.no_grad()
     def generate(

@@ -1,0 +1,111 @@
+"""Runs a step on a GPU in whichever way is fastest there: as it is, compiled, or recorded as a CUDA graph."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Callable, Tuple
+
+import torch
+
+from cmg_ref.folded_network import FoldedNetwork
+
+WARM_UP = 3  # steps with a number of motions before it is worth a choice
+MAX_CHOICES = 8  # numbers of motions that a choice is made for; each holds memory of its own
+REPEATS = 20  # steps per measurement
+
+Step = Callable[[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
+
+
+class FastestStep:
+    """A step that is measured once for each number of motions that keeps coming back.
+
+    A step is some eighty small kernels. Launching them takes longer than running them, so a recorded graph of them is
+    several times faster on a GPU. What a driver or an older torch cannot do is left out with a warning.
+
+    Args:
+        step: takes states (n, state_dim) and commands (n, 3), and returns next states and a flag per motion (n,).
+        network: whose memory the step works in; a recorded graph must keep it.
+        compiled: whether ``torch.compile`` is tried too.
+
+    Attributes:
+        choices: the way chosen for each number of motions.
+    """
+
+    def __init__(self, step: Step, network: FoldedNetwork, compiled: bool = False) -> None:
+        self._step, self._network, self._compiled = step, network, compiled
+        self._seen: dict[int, int] = {}
+        self._fastest: dict[int, Step] = {}
+        self.choices: dict[int, str] = {}
+
+    def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the step."""
+        num = len(state)
+        fastest = self._fastest.get(num)
+        if fastest is not None:
+            return fastest(state, command)
+        if len(self._fastest) < MAX_CHOICES:
+            self._seen[num] = self._seen.get(num, 0) + 1
+            if self._seen[num] > WARM_UP:
+                self.choices[num], self._fastest[num] = self._choose(state, command)
+            elif len(self._seen) > 16 * MAX_CHOICES:
+                self._seen.clear()
+        return self._step(state, command)
+
+    def _choose(self, state: torch.Tensor, command: torch.Tensor) -> tuple[str, Step]:
+        """Name of the fastest way and the way itself."""
+        candidates: dict[str, Callable[[], Step]] = {
+            "eager": lambda: self._step,
+            "graph": lambda: _RecordedStep(self._step, self._network, state, command),
+        }
+        if self._compiled and hasattr(torch, "compile"):
+            candidates["compiled graph"] = lambda: _RecordedStep(
+                torch.compile(self._step, dynamic=False), self._network, state, command
+            )
+        fastest, name, shortest = self._step, "eager", float("inf")
+        for candidate, build in candidates.items():
+            try:
+                way = build()
+                duration = _measure(way, state, command)
+            except Exception as error:  # Compilers and drivers fail in ways of their own; the plain step remains.
+                warnings.warn(f"roll-out: cannot run as {candidate} with {len(state)} motions ({error})", stacklevel=2)
+                continue
+            if duration < shortest:
+                fastest, name, shortest = way, candidate, duration
+        return name, fastest
+
+
+class _RecordedStep:
+    """A step recorded as a CUDA graph for one number of motions."""
+
+    def __init__(self, step: Step, network: FoldedNetwork, state: torch.Tensor, command: torch.Tensor) -> None:
+        self._state, self._command = state.clone(), command.clone()
+        # Kernels are loaded and compiled outside of the recording, on a stream of its own as recordings demand.
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                step(self._state, self._command)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._following, self._guarded = step(self._state, self._command)
+        self._workspace = network.workspace  # The recording writes there even if the network takes larger memory.
+
+    def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self._state.copy_(state)
+        self._command.copy_(command)
+        self._graph.replay()
+        return self._following.clone(), self._guarded.clone()
+
+
+def _measure(step: Step, state: torch.Tensor, command: torch.Tensor) -> float:
+    """Time of a step on the GPU [ms]."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    step(state, command)
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(REPEATS):
+        step(state, command)
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))

@@ -1,0 +1,156 @@
+"""The arithmetic of a CMG with nothing left to do but matrix products.
+
+Normalisation is folded into the weights next to it. The biases of the experts become rows of the stacked weights, so
+that a mixture layer is one product: ``[c_1 x, ..., c_E x, c_1, ..., c_E] [W_1; ...; W_E; b_1; ...; b_E]``. What passes
+from layer to layer stays in memory that is allocated once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cmg_ref.model import CMG, MixtureLinear
+
+_LOG2_E = 1.4426950408889634
+_LARGE = 1 << 15  # values from which on a CPU is faster with several cheap passes than with one of its ELU
+_ALIGNMENT = 16  # floats in a vector register; narrower or odd outputs fall off the fast path of a CPU's GEMM
+
+
+class FoldedNetwork:
+    """Predicts as :meth:`cmg_ref.model.CMG.forward` does, without gradients.
+
+    Args:
+        model: the CMG; later changes of its weights go unnoticed.
+        device: where to run.
+        dtype: type of weights, activations and products. Sums, states and, below float32, the normalisation stay in
+            float32: a state as it is, gravity say, lies many standard deviations from 0 and would be rounded away.
+
+    Attributes:
+        num_operations: multiplications and additions in the matrix products of one prediction.
+        workspace: memory for what passes between layers, as large as the largest batch so far.
+
+    Raises:
+        ValueError: the type is none that the device computes in.
+    """
+
+    def __init__(self, model: CMG, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"the network can compute in float32, bfloat16 and float16, not in {dtype}")
+        if dtype == torch.float16 and self.device.type == "cpu":
+            raise ValueError("a CPU computes in float16 more slowly than in float32: take torch.bfloat16")
+        self.layout = model.layout
+        self._half_dt = 0.5 / model.fps
+        self._next_state = model.config.prediction == "next_state"
+        self._num_experts = model.config.num_experts
+        self._num_given = 0 if self._next_state else model.layout.num_joints
+        self._fold(model)
+        self.workspace: list[torch.Tensor] = []
+        self._room = torch.empty(0, 0, device=self.device)
+
+    def _fold(self, model: CMG) -> None:
+        """Fold the normalisation into the first and the last layer, in double precision."""
+        command_scale = 2.0 / (model.command_max - model.command_min).double()
+        scale = torch.cat((1.0 / model.motion_std.double(), command_scale))
+        shift = torch.cat((-model.motion_mean.double() * scale[: -len(command_scale)], command_scale * -_middle(model)))
+        if self.dtype == torch.float32:
+            in_scale, in_shift = scale, shift
+        else:
+            in_scale, in_shift = torch.ones_like(scale), torch.zeros_like(shift)
+        self._scale, self._shift = scale.float().to(self.device), shift.float().to(self.device)
+        hidden, gate = model.gate[0], model.gate[2]
+        assert isinstance(hidden, nn.Linear) and isinstance(gate, nn.Linear)
+        weight = hidden.weight.double().t()  # (inputs, gate_hidden)
+        self._gate_weight = self._held(in_scale.unsqueeze(1) * weight)
+        self._gate_bias = self._held(hidden.bias.double() + in_shift @ weight)
+        # With few outputs a CPU multiplies by a transposed weight several times faster.
+        self._blend_weight, self._blend_bias = self._held(gate.weight), self._held(gate.bias)
+        self._layers: list[torch.Tensor] = []
+        for index, layer in enumerate(model.layers):
+            assert isinstance(layer, MixtureLinear)
+            weights, biases = layer.weight.double(), layer.bias.double()  # (experts, in, out), (experts, out)
+            if index == 0:
+                biases = biases + (in_shift.view(1, 1, -1) @ weights).squeeze(1)
+                weights = in_scale.view(1, -1, 1) * weights
+            if index == len(model.layers) - 1:
+                unit = (model.motion_std if self._next_state else model.change_std[self._num_given :]).double()
+                weights, biases = weights * unit, biases * unit
+                if self._next_state:
+                    biases = biases + model.motion_mean.double()
+                room = -weights.shape[2] % _ALIGNMENT
+                weights, biases = functional.pad(weights, (0, room)), functional.pad(biases, (0, room))
+            self._layers.append(self._held(torch.cat((weights.flatten(0, 1), biases))))
+        products = [self._gate_weight, self._blend_weight, *self._layers]
+        self.num_operations = sum(2 * weight.numel() for weight in products)
+
+    def _held(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.detach().to(self.device, self.dtype).contiguous()
+
+    def _rows(self, num: int) -> list[torch.Tensor]:
+        """Inputs (num, inputs), hidden (num, width), gate (num, gate_hidden), then one input per mixture layer."""
+        if not self.workspace or len(self.workspace[0]) < num:
+            widths = [self._gate_weight.shape[0], self._layers[0].shape[1], self._gate_weight.shape[1]]
+            widths += [weight.shape[0] for weight in self._layers]
+            self.workspace = [torch.empty(num, width, dtype=self.dtype, device=self.device) for width in widths]
+        return [held[:num] for held in self.workspace]
+
+    def predict(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
+        """Predict the state one frame later, not yet held inside the guard range.
+
+        Args:
+            state: present state in physical units, (n, state_dim).
+            command: vx [m/s], vy [m/s], yaw rate [rad/s], inside the trained range, (n, 3).
+
+        Returns:
+            Next state in physical units, (n, state_dim), in memory of its own.
+        """
+        inputs, hidden, gate, *mixed = self._rows(len(state))
+        if self.dtype == torch.float32:
+            torch.cat((state, command), dim=1, out=inputs)
+        else:
+            inputs.copy_(torch.addcmul(self._shift, torch.cat((state, command), dim=1), self._scale))
+        torch.addmm(self._gate_bias, inputs, self._gate_weight, out=gate)
+        gate = self._elu(gate)
+        blend = torch.softmax(functional.linear(gate, self._blend_weight, self._blend_bias), dim=1)
+        activation = inputs
+        for weight, scaled in zip(self._layers[:-1], mixed[:-1]):
+            torch.mm(self._spread(activation, blend, scaled), weight, out=hidden)
+            activation = self._elu(hidden)
+        output = torch.mm(self._spread(activation, blend, mixed[-1]), self._layers[-1]).float()
+        output = output[:, : self.layout.size - self._num_given]
+        if self._next_state:
+            return output.contiguous()
+        # The network gives the change of all but the joint angles, which integrate their velocities.
+        following = torch.empty_like(state)
+        num_joints = self._num_given
+        rest = torch.add(state[:, num_joints:], output, out=following[:, num_joints:])
+        velocity_sum = state[:, self.layout["dof_vel"]] + rest[:, :num_joints]
+        torch.add(state[:, :num_joints], velocity_sum, alpha=self._half_dt, out=following[:, :num_joints])
+        return following
+
+    def _spread(self, x: torch.Tensor, blend: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """The input of a mixture layer: x (n, width) times each coefficient of the blend (n, experts), and those."""
+        num, width = x.shape
+        experts = self._num_experts
+        view = out[:, : experts * width].view(num, experts, width)
+        torch.mul(blend.unsqueeze(2), x.unsqueeze(1), out=view)
+        out[:, experts * width :] = blend
+        return out
+
+    def _elu(self, x: torch.Tensor) -> torch.Tensor:
+        """ELU in place; differs from torch's by at most 1e-7."""
+        if self.dtype != torch.float32 or self.device.type != "cpu" or x.numel() < _LARGE:
+            return functional.elu(x, inplace=True)
+        # Torch's ELU takes an accurate but slow expm1; its power of 2 is five times faster.
+        if self._room.shape[1] != x.shape[1] or len(self._room) < len(x):
+            self._room = torch.empty_like(x)
+        room = torch.clamp(x, max=0.0, out=self._room[: len(x)])
+        room.mul_(_LOG2_E).exp2_().sub_(1.0)
+        return torch.maximum(x, room, out=x)
+
+
+def _middle(model: CMG) -> torch.Tensor:
+    """Centre of the command range, (3,)."""
+    return 0.5 * (model.command_min + model.command_max).double()
