@@ -116,7 +116,9 @@ class G1CMG(LeggedRobot):
         """Put robots (n,) on their reference, with a little noise."""
         init, count = self.cfg.init_state, len(env_ids)
         dof_pos, dof_vel, root_states = self.term.initial_state(env_ids)
-        root_states[:, 2] += self.ground_height(root_states[:, :2])
+        # Where the reference sinks its feet into the floor, the robot begins that much higher.
+        soles = self.feet.heights(dof_pos[:, self.description_columns], root_states[:, :3], root_states[:, 3:7])
+        root_states[:, 2] += self.ground_height(root_states[:, :2]) + (-soles.amin(dim=1)).clamp(min=0.0)
         root_states[:, 7:10] += init.lin_vel_noise * self._uniform(count, 3)
         root_states[:, 10:13] += init.ang_vel_noise * self._uniform(count, 3)
         self.root_states[env_ids] = root_states

@@ -22,8 +22,15 @@ def test_episodes_begin_on_the_reference(calm_g1_cmg: Any) -> None:
     env.reset()
     torch.testing.assert_close(env.dof_pos, env.term.dof_pos)
     torch.testing.assert_close(env.dof_vel, env.term.dof_vel)
-    torch.testing.assert_close(env.root_states, env.term.root_states)
+    torch.testing.assert_close(env.root_states[:, 3:], env.term.root_states[:, 3:])
+    torch.testing.assert_close(env.root_states[:, :2], env.term.root_states[:, :2])
     torch.testing.assert_close(env.root_states[:, :2], env.env_origins[:, :2])
+    # No foot begins inside the floor, and nobody begins higher than that takes.
+    heights = [
+        env.feet.heights(env.dof_pos, root[:, :3], root[:, 3:7]).amin(dim=1)
+        for root in (env.root_states, env.term.root_states)
+    ]
+    torch.testing.assert_close(heights[0], heights[1].clamp(min=0.0), atol=1e-5, rtol=0.0)
     error = env.observation_groups()["policy"][:, columns_of(env, "dof_pos_error")]
     assert error.abs().max() < 1e-6
     assert len(set(yaw_from_quat(env.root_states[:, 3:7]).tolist())) == 4
@@ -195,6 +202,8 @@ def test_falls_are_reported_to_what_draws_the_commands(calm_g1_cmg: Any, monkeyp
 def test_rewards_are_highest_on_the_reference(calm_g1_cmg: Any) -> None:
     env = calm_g1_cmg
     env.reset()
+    env.root_states[:, 2] = env.term.root_pos_w[:, 2]
+    env._update_base_state(None)
     for name in ("dof_pos", "dof_vel", "lin_vel", "gravity", "height"):
         reward = getattr(env, f"_reward_reference_{name}")
         torch.testing.assert_close(reward(), torch.ones(4), atol=1e-4, rtol=0.0)

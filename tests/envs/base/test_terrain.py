@@ -106,7 +106,7 @@ def test_falls_are_told_by_the_height_above_the_ground(make: Callable[..., Any])
 
 def test_the_reference_stands_on_the_ground(make: Callable[..., Any]) -> None:
     env = make("g1_cmg", 4, "terrain.mesh_type=heightfield", *SMALL)
-    torch.testing.assert_close(env.base_height, env.term.root_pos_w[:, 2])
+    torch.testing.assert_close(env.base_height, env.term.root_pos_w[:, 2], atol=0.03, rtol=0.0)
     for _ in range(5):
         env.step(torch.zeros(4, 29))
     assert torch.isfinite(env.obs_buf).all()
