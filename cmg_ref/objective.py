@@ -24,6 +24,8 @@ MATCH_FRAMES = 15  # frames over which a matched row is given weight
 WALKING_CLEARANCE = 0.03  # [m] the lowest sole point does not rise further in a walk
 RUNNING_CLEARANCE = 0.09  # [m] nor further than this in the flight phase of a run
 MEAN_CLEARANCE = 0.02  # [m] on average it stays below this at any recorded speed
+GUARD_MARGIN = 0.02  # [rad] joints are kept this far inside the guard range, where the guard need not act
+STRAIGHT_SLIP = 2.0  # additional weight of slip where somebody walks straight on, and a foot should be planted
 # Share of the gradient that goes from a frame to the one before. Undamped, gradients grow exponentially where the
 # motion is unstable, as it is where the model has gone astray by itself, and one step can ruin the model.
 GRADIENT_DAMPING = {"recorded": 0.97, "matched": 0.9}
@@ -75,6 +77,7 @@ class RollOutObjective(nn.Module):
 
     channel_weights: torch.Tensor
     acceleration_limit: torch.Tensor
+    guard_margin: torch.Tensor
 
     def __init__(
         self,
@@ -91,6 +94,9 @@ class RollOutObjective(nn.Module):
         self.mixed_precision = mixed_precision
         self.register_buffer("channel_weights", channel_weights)
         self.register_buffer("acceleration_limit", acceleration_limit)
+        margin = torch.zeros_like(model.motion_std)
+        margin[model.layout["dof_pos"]] = GUARD_MARGIN
+        self.register_buffer("guard_margin", margin)
         device = channel_weights.device
         self.key_kinematics = ForwardKinematics(robot, robot.key_bodies, device=device)
         self.foot_contact = FootContact(robot, model.layout, model.fps, device=device)
@@ -98,7 +104,7 @@ class RollOutObjective(nn.Module):
     def roll_out(
         self, initial: torch.Tensor, commands: torch.Tensor, damping: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (num_rows, horizon, state_dim) and by how many standard deviations the guard had to hold each.
+        """States (num_rows, horizon, state_dim) and by how many standard deviations each came too near the guard.
 
         Args:
             initial: states to start from, (num_rows, state_dim).
@@ -106,10 +112,11 @@ class RollOutObjective(nn.Module):
             damping: share of the gradient that goes from a frame to the one before, (num_rows, 1).
         """
         state, states, excess = initial, [], []
+        low, high = self.model.state_min + self.guard_margin, self.model.state_max - self.guard_margin
         for command in commands.unbind(dim=1):
             predicted = self.model(state, command, self.mixed_precision)
             guarded = self.model.guard(predicted)
-            excess.append((predicted - guarded).abs())
+            excess.append(functional.relu(low - predicted) + functional.relu(predicted - high))
             states.append(guarded)
             state = torch.lerp(guarded.detach(), guarded, damping)
         return torch.stack(states, dim=1), torch.stack(excess, dim=1) / self.model.motion_std
@@ -123,7 +130,7 @@ class RollOutObjective(nn.Module):
         foot = self.foot_contact(states)
         terms = {
             **self._recorded_terms(states[:num_compared], batch.targets, batch.num_matched),
-            "slip": foot.slip(SLIP_FRAMES).mean(),
+            "slip": self._slip(foot.slip(SLIP_FRAMES), batch.commands),
             "penetration": functional.relu(-foot.height - 0.005).amax(dim=(-2, -1)).mean(),
             "hover": self._hover(foot.height, batch.commands),
             "guard": excess.mean() * 10.0,
@@ -160,6 +167,14 @@ class RollOutObjective(nn.Module):
         positions_h = positions_b @ tilt_matrix(parts["projected_gravity"]).transpose(-1, -2)
         lift = functional.pad(parts["root_height"], (2, 0))  # (num_rows, horizon, 3)
         return positions_h + lift.unsqueeze(-2)
+
+    @staticmethod
+    def _slip(slip: torch.Tensor, commands: torch.Tensor) -> torch.Tensor:
+        """Mean slip (num_rows, horizon - SLIP_FRAMES), straight walking counting more [m/s]."""
+        vx, vy, yaw_rate = commands[:, : slip.shape[1]].abs().unbind(dim=-1)
+        straight = (1.0 - vy / 0.2 - yaw_rate / 0.4).clamp(min=0.0) * (vx / 0.2).clamp(max=1.0)
+        walking = 1.0 - ((vx - 1.6) / 0.4).clamp(0.0, 1.0)
+        return ((1.0 + STRAIGHT_SLIP * straight * walking) * slip).mean()
 
     @staticmethod
     def _hover(height: torch.Tensor, commands: torch.Tensor) -> torch.Tensor:
