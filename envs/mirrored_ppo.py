@@ -44,7 +44,10 @@ class MirroredPPO(PPO):
         last_layer_gain: gain of the actor's last layer at first; small, for actions that begin near zero.
         update_threads: threads of torch during the update, 0 for one a core; between updates the number stays as the
             caller has set it, which leaves the cores to the physics.
-        **kwargs: see ``rsl_rl.algorithms.PPO``; ``use_mixed_precision`` spares the last layers.
+        use_mixed_precision: whether the hidden layers are bfloat16 during an update; by default where the CPU has
+            instructions for it, which takes about half of the time off an update. Log probabilities differ by less
+            than 0.02, far inside the clipping range.
+        **kwargs: see ``rsl_rl.algorithms.PPO``.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class MirroredPPO(PPO):
         normalizer_warm_up: int = 4,
         last_layer_gain: float = 0.01,
         update_threads: int = 0,
+        use_mixed_precision: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        if use_mixed_precision is None:
+            use_mixed_precision = torch.device(kwargs.get("device", "cpu")).type == "cpu" and _cpu_has_bfloat16()
+        super().__init__(*args, use_mixed_precision=use_mixed_precision, **kwargs)
         if self.rnd or self.symmetry or self.actor.is_recurrent or self.critic.is_recurrent:
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg and without symmetry_cfg (it has its own)")
         self.mirrored = mirrored
@@ -261,3 +267,9 @@ class MirroredPPO(PPO):
             # W (x - mean) / scale + b must stay the same for every x.
             first.bias += first.weight @ ((new_mean - mean) / scale)
             first.weight *= new_scale / scale
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on this CPU."""
+    # torch has no public name for this; where it has none at all, the answer is no.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

@@ -27,6 +27,7 @@ from envs.simulator import BACKEND  # isort: skip
 import torch
 
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
+from envs.older_rsl_rl import installed_version, train_with_older_rsl_rl
 from envs.policy import PolicyError, describe_policy
 from envs.policy_evaluation import make_evaluator
 from envs.task_registry import task_registry
@@ -119,14 +120,11 @@ def start(
     device: str,
 ) -> None:
     """Train with the rsl_rl that is installed."""
-    try:
-        from envs.rsl_rl_runner import Runner
-    except ImportError as error:
-        from envs.older_rsl_rl import train_with_older_rsl_rl
-
-        print(f"train: no rsl-rl-lib 5 ({error}): training with the older rsl_rl")
-        train_with_older_rsl_rl(env, train_cfg, run_dir, checkpoint, device)
+    if installed_version() < 5:
+        train_with_older_rsl_rl(env, arguments.task, train_cfg, run_dir, checkpoint, device)
         return
+    from envs.rsl_rl_runner import Runner
+
     runner = Runner(env, train_cfg, run_dir, describe_policy(env, arguments.task), evaluate, device)
     if checkpoint is not None:
         weights_only = None if arguments.resume else {"actor": True, "critic": True}
