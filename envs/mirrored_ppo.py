@@ -50,6 +50,8 @@ class MirroredPPO(PPO):
         **kwargs: see ``rsl_rl.algorithms.PPO``.
     """
 
+    learning_rate: float
+
     def __init__(
         self,
         *args: Any,

@@ -15,7 +15,7 @@ from envs.training_run import BEST_POLICY
 
 def installed_version() -> int:
     """Major version of the rsl_rl that is installed, 0 for none."""
-    for distribution in ("rsl-rl-lib", "rsl_rl"):
+    for distribution in ("rsl_rl", "rsl-rl-lib"):
         try:
             return int(metadata.version(distribution).split(".")[0])
         except metadata.PackageNotFoundError:

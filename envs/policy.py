@@ -81,7 +81,9 @@ class PolicyDescription:
             description = cls(**{**fields, **lists})
         except TypeError as error:
             raise PolicyError(f"the policy's description is of another release ({error})") from error
-        return dataclasses.replace(description, observations=tuple(map(tuple, description.observations)))
+        return dataclasses.replace(
+            description, observations=tuple((name, size, scale) for name, size, scale in description.observations)
+        )
 
     def mismatch(self, other: PolicyDescription) -> str:
         """Why a policy described by `self` cannot run where `other` is needed, empty if it can."""

@@ -25,7 +25,7 @@ class RslRlVecEnv(VecEnv):
         self.cfg = env.cfg
 
     @property
-    def episode_length_buf(self) -> torch.Tensor:  # type: ignore[override]
+    def episode_length_buf(self) -> torch.Tensor:
         """Steps since the last reset, (num_envs,)."""
         return self.env.episode_length_buf
 
