@@ -1,0 +1,45 @@
+"""Compare how fast training runs learn: a table and a picture of their learning curves.
+
+python scripts/compare_runs.py "with reference=logs/g1_cmg/<run>" "without=logs/g1/<run>" --output docs/baselines
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cmg_ref.atomic_file import atomic_file
+from envs.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
+from envs.training_run import RunError, writable
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]FOLDER", help="runs, with the names to show for them")
+    parser.add_argument("--output", type=Path, default=Path("outputs/comparison"), help="folder (default: %(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, draw, write."""
+    arguments = parse_arguments()
+    try:
+        curves = []
+        for run in arguments.runs:
+            name, _, folder = run.rpartition("=")
+            curves.append(read_learning_curve(name or Path(folder).name, Path(folder)))
+        folder = writable(arguments.output)
+    except RunError as error:
+        sys.exit(f"compare_runs: {error}")
+    table = comparison_table(curves)
+    print(table, end="")
+    with atomic_file(folder / "learning_curves.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
+    save_comparison_plot(curves, folder / "learning_curves.png")
+    print(f"wrote {folder / 'learning_curves.md'} and {folder / 'learning_curves.png'}")
+
+
+if __name__ == "__main__":
+    main()
