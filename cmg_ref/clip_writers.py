@@ -46,29 +46,53 @@ def write_npz(clip: MotionClip, path: str | Path) -> None:
         np.savez(file, **arrays)
 
 
-def write_twist_pickle(clip: MotionClip, path: str | Path, robot: Robot) -> None:
+TWIST_BODIES = (
+    *("pelvis", "left_hip_pitch_link", "left_hip_roll_link", "left_hip_yaw_link", "left_knee_link"),
+    *("left_ankle_pitch_link", "left_ankle_roll_link", "left_toe_link", "pelvis_contour_link", "right_hip_pitch_link"),
+    *("right_hip_roll_link", "right_hip_yaw_link", "right_knee_link", "right_ankle_pitch_link"),
+    *("right_ankle_roll_link", "right_toe_link", "waist_yaw_link", "waist_roll_link", "torso_link", "head_link"),
+    *("head_mocap", "imu_in_torso", "left_shoulder_pitch_link", "left_shoulder_roll_link", "left_shoulder_yaw_link"),
+    *("left_elbow_link", "left_wrist_roll_link", "left_wrist_pitch_link", "left_wrist_yaw_link", "left_rubber_hand"),
+    *("right_shoulder_pitch_link", "right_shoulder_roll_link", "right_shoulder_yaw_link", "right_elbow_link"),
+    *("right_wrist_roll_link", "right_wrist_pitch_link", "right_wrist_yaw_link", "right_rubber_hand"),
+)
+"""Bodies in the order of TWIST's clips, which its environment takes for granted."""
+
+
+def write_twist_pickle(clip: MotionClip, path: str | Path, robot: Robot, wrists: bool = True) -> None:
     """Writes the pickle of GMR and TWIST, with body positions by exact kinematics.
 
     Fields: `fps`; `root_pos` (T, 3); `root_rot` (T, 4) xyzw; `dof_pos` (T, num_joints) in the robot's order;
     `local_body_pos` (T, B, 3) in the root's frame; `link_body_list`, the B names of robot bodies and TWIST_FRAMES.
+
+    Args:
+        clip: What to write.
+        path: The file.
+        robot: Robot of the clip.
+        wrists: Whether `dof_pos` has the wrists, as GMR writes it; TWIST's robot has none, and its hands then hang on
+            straight wrists.
     """
     clip = clip.reordered(robot)
-    body_pos, body_quat = ForwardKinematics(robot, dtype=torch.float64)(clip.dof_pos)  # (T, num_bodies, 3 and 4)
-    names, positions = list(robot.body_names), [body_pos]
+    kept = [joint for joint, name in enumerate(robot.joint_names) if wrists or "wrist" not in name]
+    dof_pos = torch.zeros_like(clip.dof_pos)
+    dof_pos[:, kept] = clip.dof_pos[:, kept]
+    body_pos, body_quat = ForwardKinematics(robot, dtype=torch.float64)(dof_pos)  # (T, num_bodies, 3 and 4)
+    positions = dict(zip(robot.body_names, body_pos.unbind(dim=1)))
     for name, (carrier, place) in TWIST_FRAMES.items():
         if carrier in robot.body_names and name not in robot.body_names:
             body = robot.body_names.index(carrier)
             offset = torch.tensor(place, dtype=torch.float64).expand(clip.num_frames, 3)
-            names.append(name)
-            positions.append((body_pos[:, body] + quat_rotate(body_quat[:, body], offset)).unsqueeze(1))
+            positions[name] = body_pos[:, body] + quat_rotate(body_quat[:, body], offset)
+    names = [name for name in TWIST_BODIES if name in positions]
+    names += [name for name in positions if name not in TWIST_BODIES]
     save_pickled_arrays(
         path,
         {
-            "fps": float(clip.fps),  # TWIST multiplies tensors by it, which numpy's arrays refuse to be
+            "fps": float(clip.fps),  # TWIST multiplies tensors by it, which an array refuses
             "root_pos": clip.root_pos.numpy(),
             "root_rot": clip.root_quat.numpy(),
-            "dof_pos": clip.dof_pos.numpy(),
-            "local_body_pos": torch.cat(positions, dim=1).float().numpy(),
+            "dof_pos": dof_pos[:, kept].numpy(),
+            "local_body_pos": torch.stack([positions[name] for name in names], dim=1).float().numpy(),
             "link_body_list": names,
         },
     )

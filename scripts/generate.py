@@ -30,7 +30,7 @@ from cmg_ref.robot import load_g1
 from cmg_ref.schedule import CommandSchedule, ScheduleError
 from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
 
-SUFFIXES = {"npz": ".npz", "twist": ".pkl"}
+SUFFIXES = {"npz": ".npz", "twist": ".pkl", "gmr": ".pkl"}
 DEFAULT_DURATION = 10.0  # [s]
 LAST_COMMAND_TIME = 5.0  # [s] how long the last command of a schedule lasts if no duration is given
 MAX_DURATION = 600.0  # [s]
@@ -47,6 +47,7 @@ class Outputs:
     """Files to write; None for those that are not wanted."""
 
     motion: Path
+    form: str
     plot: Path | None
     video: Path | None
 
@@ -89,7 +90,8 @@ def parse_arguments() -> argparse.Namespace:
     output.add_argument(
         "--format",
         choices=sorted(SUFFIXES),
-        help="npz, or the pickle of TWIST and GMR (default: by the ending of --output, else npz)",
+        help="npz; the pickle of TWIST, whose robot has no wrists; or the same with wrists, as GMR writes it "
+        "(default: by the ending of --output, .pkl being TWIST's, else npz)",
     )
     output.add_argument("--no-plot", action="store_true", help="do not draw the plot")
     output.add_argument("--no-video", action="store_true", help="do not draw the video")
@@ -178,14 +180,14 @@ def prepare_outputs(arguments: argparse.Namespace) -> Outputs:
     """Names of the files; makes their folder and finds out whether it can be written to."""
     output, form = arguments.output, arguments.format
     if output.suffix and not output.is_dir():
-        forms = {suffix: name for name, suffix in SUFFIXES.items()}
-        if output.suffix not in forms:
+        forms = [name for name, suffix in SUFFIXES.items() if suffix == output.suffix]
+        if not forms:
             raise OptionError(f"--output {output}: must end in .npz or .pkl, or name a folder (without a dot)")
-        if form not in (None, forms[output.suffix]):
+        if form not in (None, *forms):
             raise OptionError(f"--output {output}: a file of --format {form} ends in {SUFFIXES[form]}")
-        folder, stem, suffix = output.parent, output.stem, output.suffix
+        folder, stem, form = output.parent, output.stem, form or forms[0]
     else:
-        folder, stem, suffix = output, "motion", SUFFIXES[form or "npz"]
+        folder, stem, form = output, "motion", form or "npz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -195,7 +197,8 @@ def prepare_outputs(arguments: argparse.Namespace) -> Outputs:
     plot, video = folder / f"{stem}.png", folder / f"{stem}{'.mp4' if can_write_mp4() else '.gif'}"
     wanted_plot = not arguments.no_plot and installed("matplotlib", "a plot", "--no-plot")
     wanted_video = not arguments.no_video and installed("PIL", "a video", "--no-video")
-    return Outputs(folder / f"{stem}{suffix}", plot if wanted_plot else None, video if wanted_video else None)
+    motion = folder / f"{stem}{SUFFIXES[form]}"
+    return Outputs(motion, form, plot if wanted_plot else None, video if wanted_video else None)
 
 
 def installed(module: str, what: str, option: str) -> bool:
@@ -244,10 +247,10 @@ def triple(values: torch.Tensor) -> str:
 
 def write_outputs(clip: MotionClip, outputs: Outputs, renderer: str) -> None:
     """Writes motion, plot and video, and says what was written."""
-    if outputs.motion.suffix == SUFFIXES["twist"]:
-        write_twist_pickle(clip, outputs.motion, load_g1())
-    else:
+    if outputs.form == "npz":
         write_npz(clip, outputs.motion)
+    else:
+        write_twist_pickle(clip, outputs.motion, load_g1(), wrists=outputs.form == "gmr")
     print(f"wrote {outputs.motion} ({clip.num_frames} frames at {clip.fps:g} per second)")
     if outputs.plot is not None:
         save_clip_plot(clip, outputs.plot)

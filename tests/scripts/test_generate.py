@@ -13,6 +13,7 @@ import torch
 
 from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
 from cmg_ref.clip_readers import read_clip
+from cmg_ref.pickled_arrays import load_pickled_arrays
 from cmg_ref.robot import load_g1
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "generate.py"
@@ -83,10 +84,16 @@ def test_schedule_as_twist_pickle_at_another_rate(tmp_path: Path, generate: Gene
     output = tmp_path / "mission.pkl"
     generate("--schedule", str(schedule), "--fps", "30", "--output", str(output), "--no-video", "--no-plot")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["commands.csv", "mission.pkl"]
+    assert load_pickled_arrays(output)["dof_pos"].shape[1] == 23, "TWIST's robot has no wrists"
     clip = read_clip(output)
     assert clip.fps == pytest.approx(30.0)
     assert clip.duration == pytest.approx(6.0, abs=0.1)
     clip.validate(load_g1())
+
+
+def test_gmr_pickle_has_wrists(tmp_path: Path, generate: Generate) -> None:
+    generate("--duration", "0.5", "--format", "gmr", "--output", str(tmp_path / "a.pkl"), "--no-video", "--no-plot")
+    assert load_pickled_arrays(tmp_path / "a.pkl")["dof_pos"].shape[1] == 29
 
 
 def test_same_seed_same_motion(tmp_path: Path, generate: Generate) -> None:
