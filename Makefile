@@ -1,10 +1,13 @@
-# cmg_ref: `make test` and `make generate` are all a newcomer needs; `make help` lists the rest.
+# cmg_ref: `make play`, `make generate` and `make test` are all a newcomer needs; `make help` lists the rest.
 # Needs Python 3.10 or newer with its venv module, and nothing else: everything is installed into $(VENV).
 
 PYTHON ?= python3
 VENV ?= .venv
 OUTPUT ?= outputs/walk
 ARGS ?= --vx 1.0 --duration 10
+PLAY_OUTPUT ?= outputs/play
+PLAY_ARGS ?= --shipped --quick
+TRAIN_ARGS ?=
 CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 
 BIN = $(VENV)/bin
@@ -14,7 +17,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate picture test lint types unit clean
+.PHONY: help install generate play train picture test lint types unit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -28,11 +31,17 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("error: $(PYTHON) is Python %d.%d: 3.10 or newer is needed; name another: make PYTHON=/path/to/python3" % sys.version_info[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mujoco,viz,train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mujoco,viz,train,export,dev]'
 	@touch $@
 
 generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video (ARGS, OUTPUT)
 	$(BIN)/python scripts/generate.py $(ARGS) --output $(OUTPUT)
+
+play: $(STAMP) ## Watch the shipped policy walk: a table, a plot and a video in PLAY_OUTPUT (PLAY_ARGS)
+	$(BIN)/python scripts/play.py --task g1_cmg --output $(PLAY_OUTPUT) $(PLAY_ARGS)
+
+train: $(STAMP) ## Train a policy into logs (TRAIN_ARGS); goes on with TRAIN_ARGS=--resume
+	$(BIN)/python scripts/train.py --task g1_cmg $(TRAIN_ARGS)
 
 picture: $(STAMP) ## Draw the README's picture with the checkpoint as it is now
 	$(BIN)/python scripts/draw_strip.py --output docs/motion.png

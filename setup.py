@@ -16,15 +16,17 @@ setup(
     # Isaac Gym exists for Python 3.8 at most, so the library has to go on running there.
     python_requires=">=3.8",
     packages=find_packages(include=["cmg_ref", "cmg_ref.*", "envs", "envs.*", "configs", "configs.*"]),
-    package_data={"cmg_ref": ["py.typed", "assets/*"]},
+    package_data={"cmg_ref": ["py.typed", "assets/*"], "envs": ["assets/*"]},
     install_requires=["torch>=1.12", "numpy", "safetensors", "tqdm"],
     extras_require={
         # The physics (mujoco.batch came with 3.17) and the OpenGL renderer; without it videos are drawn in software.
         "mujoco": ["mujoco>=3.17"],
         # Plots and videos.
         "viz": ["matplotlib", "imageio-ffmpeg", "pillow"],
-        # Training curves.
-        "train": ["tensorboard"],
+        # Training curves, and the reinforcement learning of version 5; Isaac Gym's Python 3.8 has an older one.
+        "train": ["tensorboard", "rsl-rl-lib>=5.5 ; python_version >= '3.10'"],
+        # Networks as ONNX files.
+        "export": ["onnx", "onnxruntime", "onnxscript"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

@@ -34,8 +34,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_every_module_and_asset_and_nothing_else(wheel: Path) -> None:
     packages = [name for name in ("cmg_ref", "envs", "configs") if (ROOT / name / "__init__.py").is_file()]
     expected = {path.relative_to(ROOT) for name in packages for path in (ROOT / name).rglob("*.py")}
-    assets = ROOT / "cmg_ref" / "assets"
-    expected |= {path.relative_to(ROOT) for path in [*assets.iterdir(), ROOT / "cmg_ref" / "py.typed"]}
+    assets = [*ROOT.glob("cmg_ref/assets/*"), *ROOT.glob("envs/assets/*")]
+    expected |= {path.relative_to(ROOT) for path in [*assets, ROOT / "cmg_ref" / "py.typed"]}
     found = {path.relative_to(wheel) for path in wheel.rglob("*") if path.is_file()}
     found = {path for path in found if not path.parts[0].endswith(".dist-info")}
     assert found == expected
