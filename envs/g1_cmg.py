@@ -117,7 +117,7 @@ class G1CMG(LeggedRobot):
         init, count = self.cfg.init_state, len(env_ids)
         dof_pos, dof_vel, root_states = self.term.initial_state(env_ids)
         # Where the reference sinks its feet into the floor, the robot begins that much higher.
-        soles = self.feet.heights(dof_pos[:, self.description_columns], root_states[:, :3], root_states[:, 3:7])
+        soles = self.feet.heights(self.in_description_order(dof_pos), root_states[:, :3], root_states[:, 3:7])
         root_states[:, 2] += self.ground_height(root_states[:, :2]) + (-soles.amin(dim=1)).clamp(min=0.0)
         root_states[:, 7:10] += init.lin_vel_noise * self._uniform(count, 3)
         root_states[:, 10:13] += init.ang_vel_noise * self._uniform(count, 3)
@@ -214,12 +214,13 @@ class G1CMG(LeggedRobot):
 
     def _reward_feet_height(self) -> Tensor:
         """Heights of the feet above the ground against the reference's."""
-        columns, root = self.description_columns, self.root_states
-        heights = self.feet.heights(self.dof_pos[:, columns], root[:, :3], root[:, 3:7])
+        term, root = self.term, self.root_states
+        dof_pos = self.in_description_order(self.dof_pos)
+        heights = self.feet.heights(dof_pos, root[:, :3], root[:, 3:7])
         if self.terrain is not None:
-            places = self.feet.positions(self.dof_pos[:, columns], root[:, :3], root[:, 3:7])
+            places = self.feet.positions(dof_pos, root[:, :3], root[:, 3:7])
             heights = heights - self.ground_height(places[..., :2])
-        wanted = self.feet.heights(self.term.dof_pos[:, columns], self.term.root_pos_w, self.term.root_quat_w)
+        wanted = self.feet.heights(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
         return reward_functions.feet_height_tracking(heights, wanted, self.cfg.rewards.feet_height_sigma)
 
     # Resuming ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
 from cmg_ref.observation_functions import running_average
-from cmg_ref.rotations import matrix_from_quat, quat_from_yaw, quat_multiply
+from cmg_ref.rotations import quat_from_yaw, quat_multiply
 from configs.base_config import check_fields
 from configs.legged_robot_config import LeggedRobotCfg
+from envs.base.base_motion import BaseMotion
 from envs.base.curriculum import Curriculum
 from envs.base.feet import Feet
 from envs.base.legged_robot_observations import LeggedRobotObservations
@@ -198,6 +199,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self.actions = torch.zeros(num_envs, self.num_actions, device=device)
         self.last_actions = torch.zeros_like(self.actions)
         self.last_dof_vel = torch.zeros_like(self.actions)
+        self._base_motion = BaseMotion(device)
         self._keeps_last_dof_vel = getattr(self.cfg.rewards.scales, "dof_acc", 0.0) != 0.0
         self.base_lin_vel_h = torch.zeros(num_envs, 3, device=device)
         self.base_ang_vel = torch.zeros(num_envs, 3, device=device)
@@ -219,15 +221,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     def _update_base_state(self, env_ids: Tensor | None) -> None:
         """Velocities, gravity and height of the base in environments (n,), or in all, from `root_states`."""
         root = self.root_states if env_ids is None else self.root_states[env_ids]
-        rotation = matrix_from_quat(root[:, 3:7])  # (n, 3, 3), base to world
-        forward = torch.nn.functional.normalize(rotation[:, :2, 0], dim=1)  # of the heading, (n, 2)
-        velocity = root[:, 7:10]
-        ahead = (velocity[:, :2] * forward).sum(dim=1)
-        left = velocity[:, 1] * forward[:, 0] - velocity[:, 0] * forward[:, 1]
-        velocities = torch.stack((ahead, left, velocity[:, 2], root[:, 12]), dim=1)
-        # R^T w for the angular velocity; gravity is minus the third row of R.
-        angular = (rotation * root[:, 10:13].unsqueeze(2)).sum(dim=1)
-        gravity = -rotation[:, 2]
+        velocities, angular, gravity = self._base_motion(root)
         height = root[:, 2] - self.ground_height(root[:, :2])
         if env_ids is None:
             self._velocity_and_yaw_rate, self.base_ang_vel = velocities, angular
@@ -241,7 +235,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         """Let a control step pass for the feet."""
         self.feet.update(
             self.contact_forces[:, self.feet_indices],
-            self.dof_pos[:, self.description_columns],
+            self.in_description_order(self.dof_pos),
             self.root_states[:, :3],
             self.root_states[:, 3:7],
         )

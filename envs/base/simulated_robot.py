@@ -167,7 +167,9 @@ class SimulatedRobot(BaseTask):
                 f"asset.file: has joints {self.dof_names}, the robot's description {self.robot.joint_names}"
             )
         to_description = [self.dof_names.index(name) for name in self.robot.joint_names]
-        self.description_columns = torch.tensor(to_description, device=self.device)
+        self._description_columns: Tensor | None = None
+        if to_description != list(range(self.num_dof)):
+            self._description_columns = torch.tensor(to_description, device=self.device)
         order = self.robot.joint_index(self.dof_names)
         twin = [self.dof_names.index(self.robot.joint_names[i]) for i in self.robot.mirror_index[order].tolist()]
         self.mirror_joint_index = torch.tensor(twin, device=self.device)
@@ -212,6 +214,10 @@ class SimulatedRobot(BaseTask):
                 raise ConfigError(f"{field}: gives nothing for the joint '{name}'")
             numbers.append(float(values[max(fitting, key=len)]))
         return torch.tensor(numbers, device=self.device)
+
+    def in_description_order(self, joint_values: Tensor) -> Tensor:
+        """Joint values (..., num_dof) of the simulator in the order of `robot`, the description."""
+        return joint_values if self._description_columns is None else joint_values[..., self._description_columns]
 
     def _set_gains(self) -> None:
         control = self.cfg.control

@@ -99,7 +99,15 @@ def test_a_reset_touches_only_its_rows(calm_g1: Any) -> None:
     calm_g1.reset()
     for _ in range(5):
         calm_g1.step(torch.ones(4, 29) * 0.3)
-    names: tuple[str, ...] = ("root_states", "dof_pos", "dof_vel", "commands", "actions", "last_actions", "average_velocity")
+    names: tuple[str, ...] = (
+        "root_states",
+        "dof_pos",
+        "dof_vel",
+        "commands",
+        "actions",
+        "last_actions",
+        "average_velocity",
+    )
     names += ("episode_length_buf", "base_height", "projected_gravity", "dof_pos_target", "asked_distance")
     before = {name: getattr(calm_g1, name).clone() for name in names}
     sums = calm_g1.episode_sums.clone()
