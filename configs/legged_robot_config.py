@@ -67,7 +67,9 @@ class LeggedRobotCfg(BaseConfig):
             "turn": 0.14,
             "mixed": 0.14,
         }
-        failure_weight = 0.4  # share of the draws that go where robots fall most
+        failure_weight = 0.4  # share of the draws that go where robots fall most or obey least
+        # Once a second a robot that is further off its command than this counts as failing it, in m/s and rad/s.
+        obeyed_within = (0.25, 0.35)
 
         class ranges:
             """Lowest and highest."""
@@ -170,6 +172,8 @@ class LeggedRobotCfg(BaseConfig):
             alive = 1.0
             tracking_lin_vel = 1.5
             tracking_ang_vel = 0.75
+            lin_vel_error = 0.0
+            yaw_rate_error = 0.0
             orientation = -1.0
             base_height = 0.0
             lin_vel_z = 0.0

@@ -87,9 +87,16 @@ class G1CMG(LeggedRobot):
         if self.terrain is not None:
             self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
 
-    def _report_falls(self, env_ids: Tensor) -> None:
-        """Tell what draws commands which environments (n,) fell."""
-        self.term.report_failures(env_ids[self.fallen[env_ids]])
+    def _target_commands(self) -> Tensor:
+        """Commands that those in force ramp to, (num_envs, 3)."""
+        return self.term.target_commands
+
+    def _report_failures(self, env_ids: Tensor) -> None:
+        """Tell what draws commands in which environments (n,) they have just failed."""
+        self.term.report_failures(env_ids)
+
+    def _report_successes(self) -> None:
+        """Nothing: the term itself counts every second that a robot gets through."""
 
     def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.

@@ -98,6 +98,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self._update_commands()
         self.check_termination()
         self.compute_reward()
+        self._report_obedience()
         if self.curriculum.step(self.fallen):
             self._apply_curriculum()
         env_ids = self.reset_buf.nonzero().squeeze(1)
@@ -165,7 +166,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         log["seconds"] = self.episode_length_buf[env_ids].float().mean() * self.dt
         if len(self.cfg.curriculum.stages) > 1:
             log["curriculum_stage"] = torch.tensor(float(self.curriculum.stage))
-        self._report_falls(env_ids)
+        self._report_failures(env_ids[self.fallen[env_ids]])
         if self.terrain is not None:
             log["terrain_level"] = self.terrain.levels.float().mean()
             self.terrain.update_levels(env_ids, self.root_states[env_ids, :3], self.asked_distance[env_ids])
@@ -308,9 +309,30 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         if self.terrain is not None:
             self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
 
-    def _report_falls(self, env_ids: Tensor) -> None:
-        """Tell what draws commands which of the environments (n,) whose episodes end fell."""
-        self.command_sampler.report(self.commands[env_ids], self.fallen[env_ids])
+    def _report_failures(self, env_ids: Tensor) -> None:
+        """Tell what draws commands in which environments (n,) they have just failed."""
+        failed = torch.ones(len(env_ids), dtype=torch.bool, device=self.device)
+        self.command_sampler.report(self._smoother.target[env_ids], failed)
+
+    def _report_obedience(self) -> None:
+        """Once a second: tell what draws commands which robots do not do what they are told."""
+        if self.common_step_counter % round(1.0 / self.dt) != 0:
+            return
+        lin_vel, yaw_rate = self.cfg.commands.obeyed_within
+        failed = (self._reward_lin_vel_error() > lin_vel) | (self._reward_yaw_rate_error() > yaw_rate)
+        # Whoever has just begun, or whose command is changing, has not had the time.
+        failed &= (self.episode_length_buf * self.dt > 1.0) & (self.commands == self._target_commands()).all(dim=1)
+        self._report_successes()
+        self._report_failures(failed.nonzero().squeeze(1))
+
+    def _target_commands(self) -> Tensor:
+        """Commands that those in force ramp to, (num_envs, 3)."""
+        return self._smoother.target
+
+    def _report_successes(self) -> None:
+        """Tell what draws commands that every robot has got through another second of its own."""
+        survived = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self.command_sampler.report(self._smoother.target, survived)
 
     def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
         """Give commands that stay in force until the next reset of their environments.

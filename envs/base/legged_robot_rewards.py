@@ -101,6 +101,14 @@ class LeggedRobotRewards:
             self.average_velocity[:, 3], self.commands, self.cfg.rewards.ang_vel_sigma
         )
 
+    def _reward_lin_vel_error(self) -> Tensor:
+        """Averaged horizontal velocity's distance from the command [m/s]: a pull that far from it does not fade."""
+        return (self.average_velocity[:, :2] - self.commands[:, :2]).square().sum(dim=1).sqrt()
+
+    def _reward_yaw_rate_error(self) -> Tensor:
+        """Averaged yaw rate's distance from the command [rad/s]."""
+        return (self.average_velocity[:, 3] - self.commands[:, 2]).abs()
+
     def _reward_orientation(self) -> Tensor:
         """Tilt of the base."""
         return reward_functions.tilt(self.projected_gravity)

@@ -191,12 +191,31 @@ def test_falls_are_reported_to_what_draws_the_commands(calm_g1_cmg: Any, monkeyp
     env.reset()
     reported = []
     monkeypatch.setattr(env.term, "report_failures", lambda env_ids: reported.append(env_ids.tolist()))
+    env.common_step_counter = 0
     env.root_states[2, 3:7] = torch.tensor([math.sin(0.6), 0.0, 0.0, math.cos(0.6)])
     env._root_changed[2] = True
     env.episode_length_buf[1] = env.max_episode_length
     resets = env.step(no_actions(env))[3]
     assert resets.tolist() == [False, True, True, False]
     assert reported == [[2]]
+
+
+def test_once_a_second_who_does_not_obey_is_reported(calm_g1_cmg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = calm_g1_cmg
+    env.reset()
+    reported = []
+    monkeypatch.setattr(env.term, "report_failures", lambda env_ids: reported.append(env_ids.tolist()))
+    monkeypatch.setattr(env, "_target_commands", lambda: env.commands)
+    env.average_velocity[:, :2], env.average_velocity[:, 3] = env.commands[:, :2], env.commands[:, 2]
+    env.average_velocity[0, 1] += 0.4
+    env.average_velocity[1, 3] -= 0.5
+    env.average_velocity[2, 0] += 0.1
+    env.average_velocity[3, 0] += 0.9
+    env.episode_length_buf = torch.tensor([60, 60, 60, 10])
+    for counter in range(1, 101):
+        env.common_step_counter = counter
+        env._report_obedience()
+    assert reported == [[0, 1], [0, 1]]
 
 
 def test_rewards_are_highest_on_the_reference(calm_g1_cmg: Any) -> None:
