@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Callable
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ from cmg_ref import reward_functions
 from cmg_ref.observation_functions import foot_contacts
 from configs.base_config import ConfigError, suggestion
 from envs.base.feet import Feet
+from envs.base.legged_robot_commands import LeggedRobotCommands
 
 
-class LeggedRobotRewards:
+class LeggedRobotRewards(LeggedRobotCommands):
     """Sums the rewards whose scales are not zero; mixed into the environment, whose state the methods read.
 
     Attributes:
@@ -22,16 +23,11 @@ class LeggedRobotRewards:
         episode_sums: Their sums since each episode began, (num_rewards, num_envs).
     """
 
-    cfg: Any
-    num_envs: int
-    device: str
-    dt: float
     rew_buf: Tensor
     diverged: Tensor
     fallen: Tensor
     actions: Tensor
     last_actions: Tensor
-    commands: Tensor
     dof_pos: Tensor
     dof_vel: Tensor
     last_dof_vel: Tensor
@@ -40,7 +36,6 @@ class LeggedRobotRewards:
     soft_dof_pos_limits: Tensor
     contact_forces: Tensor
     penalised_indices: Tensor
-    average_velocity: Tensor
     base_lin_vel_h: Tensor
     base_ang_vel: Tensor
     base_height: Tensor
@@ -103,11 +98,11 @@ class LeggedRobotRewards:
 
     def _reward_lin_vel_error(self) -> Tensor:
         """Averaged horizontal velocity's distance from the command [m/s]: a pull that far from it does not fade."""
-        return (self.average_velocity[:, :2] - self.commands[:, :2]).square().sum(dim=1).sqrt()
+        return self._lin_vel_error()
 
     def _reward_yaw_rate_error(self) -> Tensor:
         """Averaged yaw rate's distance from the command [rad/s]."""
-        return (self.average_velocity[:, 3] - self.commands[:, 2]).abs()
+        return self._yaw_rate_error()
 
     def _reward_orientation(self) -> Tensor:
         """Tilt of the base."""
