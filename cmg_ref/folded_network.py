@@ -1,8 +1,10 @@
 """The arithmetic of a CMG with nothing left to do but matrix products.
 
-Normalisation is folded into the weights next to it. The biases of the experts become rows of the stacked weights, so
-that a mixture layer is one product: ``[c_1 x, ..., c_E x, c_1, ..., c_E] [W_1; ...; W_E; b_1; ...; b_E]``. What passes
-from layer to layer stays in memory that is allocated once.
+The biases of the experts become rows of the stacked weights, so that a mixture layer is one product:
+``[c_1 x, ..., c_E x, c_1, ..., c_E] [W_1; ...; W_E; b_1; ...; b_E]``. The units of the output are folded into the last
+layer. The normalisation of the input is one pass over it: folded into the first layer it would cost a digit, for a
+state as it is, gravity say, lies fifty standard deviations from 0. What passes from layer to layer stays in memory that
+is allocated once.
 """
 
 from __future__ import annotations
@@ -24,8 +26,7 @@ class FoldedNetwork:
     Args:
         model: the CMG; later changes of its weights go unnoticed.
         device: where to run.
-        dtype: type of weights, activations and products. Sums, states and, below float32, the normalisation stay in
-            float32: a state as it is, gravity say, lies many standard deviations from 0 and would be rounded away.
+        dtype: type of weights, activations and products. States and their normalisation stay in float32.
 
     Attributes:
         num_operations: multiplications and additions in the matrix products of one prediction.
@@ -51,29 +52,20 @@ class FoldedNetwork:
         self._room = torch.empty(0, 0, device=self.device)
 
     def _fold(self, model: CMG) -> None:
-        """Fold the normalisation into the first and the last layer, in double precision."""
+        """Lay out the weights, worked out in double precision."""
         command_scale = 2.0 / (model.command_max - model.command_min).double()
         scale = torch.cat((1.0 / model.motion_std.double(), command_scale))
-        shift = torch.cat((-model.motion_mean.double() * scale[: -len(command_scale)], command_scale * -_middle(model)))
-        if self.dtype == torch.float32:
-            in_scale, in_shift = scale, shift
-        else:
-            in_scale, in_shift = torch.ones_like(scale), torch.zeros_like(shift)
+        shift = torch.cat((model.motion_mean.double(), 0.5 * (model.command_min + model.command_max).double())) * -scale
         self._scale, self._shift = scale.float().to(self.device), shift.float().to(self.device)
         hidden, gate = model.gate[0], model.gate[2]
         assert isinstance(hidden, nn.Linear) and isinstance(gate, nn.Linear)
-        weight = hidden.weight.double().t()  # (inputs, gate_hidden)
-        self._gate_weight = self._held(in_scale.unsqueeze(1) * weight)
-        self._gate_bias = self._held(hidden.bias.double() + in_shift @ weight)
+        self._gate_weight, self._gate_bias = self._held(hidden.weight.t()), self._held(hidden.bias)
         # With few outputs a CPU multiplies by a transposed weight several times faster.
         self._blend_weight, self._blend_bias = self._held(gate.weight), self._held(gate.bias)
         self._layers: list[torch.Tensor] = []
         for index, layer in enumerate(model.layers):
             assert isinstance(layer, MixtureLinear)
             weights, biases = layer.weight.double(), layer.bias.double()  # (experts, in, out), (experts, out)
-            if index == 0:
-                biases = biases + (in_shift.view(1, 1, -1) @ weights).squeeze(1)
-                weights = in_scale.view(1, -1, 1) * weights
             if index == len(model.layers) - 1:
                 unit = (model.motion_std if self._next_state else model.change_std[self._num_given :]).double()
                 weights, biases = weights * unit, biases * unit
@@ -107,10 +99,7 @@ class FoldedNetwork:
             Next state in physical units, (n, state_dim), in memory of its own.
         """
         inputs, hidden, gate, *mixed = self._rows(len(state))
-        if self.dtype == torch.float32:
-            torch.cat((state, command), dim=1, out=inputs)
-        else:
-            inputs.copy_(torch.addcmul(self._shift, torch.cat((state, command), dim=1), self._scale))
+        inputs.copy_(torch.addcmul(self._shift, torch.cat((state, command), dim=1), self._scale))
         torch.addmm(self._gate_bias, inputs, self._gate_weight, out=gate)
         gate = self._elu(gate)
         blend = torch.softmax(functional.linear(gate, self._blend_weight, self._blend_bias), dim=1)
@@ -149,8 +138,3 @@ class FoldedNetwork:
         room = torch.clamp(x, max=0.0, out=self._room[: len(x)])
         room.mul_(_LOG2_E).exp2_().sub_(1.0)
         return torch.maximum(x, room, out=x)
-
-
-def _middle(model: CMG) -> torch.Tensor:
-    """Centre of the command range, (3,)."""
-    return 0.5 * (model.command_min + model.command_max).double()

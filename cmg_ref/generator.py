@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Sequence, Union
+from typing import Any, Sequence
 
 import torch
 
+from cmg_ref.argument_checks import checked_env_ids, checked_start_frames, checked_tensor
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.commands import CommandSampler
+from cmg_ref.generator_settings import MODES, GeneratorSettings
 from cmg_ref.initial_states import InitialStates
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.layout import StateLayout
-from cmg_ref.motion_buffer import MotionBuffer
-from cmg_ref.planners import PreloadPlanner, RealtimePlanner
+from cmg_ref.memory_plan import MemoryPlan, available_bytes, check_fits, plan_memory
+from cmg_ref.motion_reader import MotionReader
+from cmg_ref.planner_factory import make_planner
+from cmg_ref.planners import PreloadPlanner
 from cmg_ref.pooled_planner import PooledPlanner
 from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
-from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPool, TrajectoryPoolCfg
-from cmg_ref.trajectory_store import NUM_POSE, MotionFrames, place, rotate_xy
-
-MODES = ("pregenerated", "realtime")
-AT_END = ("regenerate", "hold")
-
-Planner = Union[RealtimePlanner, PreloadPlanner, PooledPlanner]
+from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPoolCfg
+from cmg_ref.trajectory_store import NUM_POSE, MotionFrames
 
 
 class CMGMotionGenerator:
@@ -81,6 +80,7 @@ class CMGMotionGenerator:
     Attributes:
         rollout: advances the checkpoint's states.
         joint_names: joints in the order of everything returned.
+        settings: what was asked for, with the mode it is in now.
         command_excess: by how much the commands last given were outside the trained range, (num_envs, 3).
 
     Raises:
@@ -110,44 +110,78 @@ class CMGMotionGenerator:
         command_sampler: SamplesCommands | None = None,
     ) -> None:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        _check_arguments(mode, at_end, num_envs, preload_duration, buffer_size, control_dt, refill_frames)
-        if storage_dtype not in (torch.float32, torch.float16):
-            raise ValueError(f"storage_dtype must be torch.float32 or torch.float16, got {storage_dtype}")
-        if pool is not None:
-            pool.validate()
-            if preload_duration < buffer_size:
-                raise ValueError(
-                    f"with a pool preload_duration must be at least buffer_size, got {preload_duration} < {buffer_size}"
-                )
-        self.num_envs, self.device = num_envs, torch.device(device)
-        self.preload_duration, self.buffer_size = preload_duration, buffer_size
-        self.refill_frames, self.at_end, self.interpolation_steps = refill_frames, at_end, interpolation_steps
-        self.control_dt = control_dt
+        self.num_envs, self.control_dt, self.device = num_envs, control_dt, torch.device(device)
+        self.settings = GeneratorSettings(
+            num_envs=num_envs,
+            mode=mode,
+            preload_duration=preload_duration,
+            buffer_size=buffer_size,
+            control_dt=control_dt,
+            refill_frames=refill_frames,
+            interpolation_steps=interpolation_steps,
+            at_end=at_end,
+            storage_dtype=storage_dtype,
+            compute_dtype=compute_dtype,
+            pool=pool,
+        )
+        self.settings.validate()
+        self._robot = robot
+        self._sampler: SamplesCommands = command_sampler or CommandSampler(
+            num_envs, control_dt=control_dt, device=self.device, seed=seed
+        )
+        check_fits(
+            self.settings,
+            lambda settings: plan_memory(settings, self.checkpoint, self._sampler, self.device),
+            available_bytes(self.device),
+        )
         self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
-        frames_per_step = self.checkpoint.fps * control_dt
-        self._same_rate = abs(frames_per_step - 1.0) < 1e-6
-        self._frames_per_step = 1.0 if self._same_rate else frames_per_step
         self.joint_names, self._joint_columns = match_joints(
             self.checkpoint.joint_names, joint_names, drop_joints, self.device
+        )
+        frames_per_step = self.checkpoint.fps * control_dt
+        self._frames_per_step = 1.0 if abs(frames_per_step - 1.0) < 1e-6 else frames_per_step
+        self._reader = MotionReader(
+            num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
         )
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
         self._initial_states = InitialStates(self.checkpoint, self.device, seed)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
-        self._storage_dtype, self._robot = storage_dtype, robot
-        self._pool_cfg = pool
-        self._sampler = command_sampler
-        if pool is not None and command_sampler is None:
-            self._sampler = CommandSampler(num_envs, control_dt=control_dt, device=self.device, seed=seed)
-        self._current: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._offsets: dict[tuple[int, ...], torch.Tensor] = {}
-        self._shown = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        self._share = torch.zeros(num_envs, dtype=torch.float64, device=self.device)
-        self._origin = torch.zeros(num_envs, NUM_POSE, device=self.device)
         self._allocate(mode)
         self.reset()
         if isinstance(self._planner, PooledPlanner):
             self._planner.pool.handed.zero_()  # This first reset is only there for who never asks for one.
+
+    @property
+    def mode(self) -> str:
+        """``"pregenerated"`` or ``"realtime"``."""
+        return self.settings.mode
+
+    @staticmethod
+    def memory_required(
+        checkpoint: str | Path | Checkpoint | None = None,
+        device: str | torch.device = "cpu",
+        command_sampler: SamplesCommands | None = None,
+        **settings: Any,
+    ) -> MemoryPlan:
+        """Memory that a generator would take; allocates nothing.
+
+        Args:
+            checkpoint: as for the generator.
+            device: as for the generator.
+            command_sampler: as for the generator; only matters with a pool.
+            settings: any of the fields of :class:`cmg_ref.generator_settings.GeneratorSettings`, as for the generator.
+
+        Returns:
+            Bytes by purpose, and their ``total``.
+
+        Raises:
+            ValueError: a setting is impossible.
+        """
+        loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+        wanted = GeneratorSettings(**settings)
+        wanted.validate()
+        return plan_memory(wanted, loaded, command_sampler or CommandSampler(1), torch.device(device))
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -156,20 +190,15 @@ class CMGMotionGenerator:
 
         They are views of what the generator keeps: copy them before writing into them.
         """
-        states = self._now()[0]
-        if env_ids is not None:
-            states = states[self._rows(env_ids)]
-        dof_pos, dof_vel = states[:, self.layout["dof_pos"]], states[:, self.layout["dof_vel"]]
-        if self._joint_columns is not None:
-            return dof_pos[:, self._joint_columns], dof_vel[:, self._joint_columns]
-        return dof_pos, dof_vel
+        dof_pos, dof_vel = self._reader.joints()
+        if env_ids is None:
+            return dof_pos, dof_vel
+        rows = self._rows(env_ids)
+        return dof_pos[rows], dof_vel[rows]
 
     def get_frames(self, env_ids: torch.Tensor | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
-        self._planner.need(1 if self._same_rate else 2)
-        states, poses = self._now()
-        following = self._read(self._shown + 1, self._share)[0]
-        frames = self._ordered(self._buffer.store.motion(states, place(poses, self._origin), following))
+        frames = self._reader.frames()
         return frames if env_ids is None else frames.select(self._rows(env_ids))
 
     @property
@@ -181,12 +210,12 @@ class CMGMotionGenerator:
     @property
     def commands(self) -> torch.Tensor:
         """Smoothed commands in force, (num_envs, 3)."""
-        return self._buffer.commands.value(self._shown, self._planner.motions)
+        return self._buffer.commands.value(self._reader.shown, self._planner.motions)
 
     @property
     def target_commands(self) -> torch.Tensor:
         """Commands that the ones in force ramp to, (num_envs, 3)."""
-        return self._buffer.commands.target(self._shown, self._planner.motions)
+        return self._buffer.commands.target(self._reader.shown, self._planner.motions)
 
     def future(self, steps: int | Sequence[int]) -> MotionFrames:
         """What will be shown if no command changes (but by the schedule of a pool's trajectory).
@@ -203,23 +232,12 @@ class CMGMotionGenerator:
         offsets = list(range(1, steps + 1)) if isinstance(steps, int) else [int(step) for step in steps]
         furthest = self.max_future_steps
         if not offsets or min(offsets) < 0 or max(offsets) > furthest:
+            longer = "preload_duration" if isinstance(self._planner, PreloadPlanner) else "buffer_size"
             raise ValueError(
-                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}', "
-                f"buffer_size={self.buffer_size} and preload_duration={self.preload_duration}, got {steps}; a larger "
-                f"{'preload_duration' if isinstance(self._planner, PreloadPlanner) else 'buffer_size'} reaches further"
+                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and {longer}="
+                f"{getattr(self.settings, longer)}, got {steps}; a larger {longer} reaches further"
             )
-        self._planner.need(self._frames_beyond(max(offsets)))
-        ahead = self._offset_tensor(tuple(offsets))
-        if self._same_rate:
-            frames = self._shown.unsqueeze(1) + ahead
-            share = torch.zeros((), device=self.device)
-        else:
-            times = self._share.unsqueeze(1) + self._frames_per_step * ahead
-            frames, share = self._shown.unsqueeze(1) + times.floor().long(), times - times.floor()
-        states, poses = self._read(frames, share)
-        following = self._read(frames + 1, share)[0]
-        poses = place(poses, self._origin.unsqueeze(1))
-        return self._ordered(self._buffer.store.motion(states, poses, following))
+        return self._reader.future(offsets)
 
     @property
     def max_future_steps(self) -> int:
@@ -236,15 +254,7 @@ class CMGMotionGenerator:
     def advance(self) -> None:
         """Let a control step pass for every environment."""
         started = time.perf_counter()
-        self._current = None
-        if self._same_rate:
-            self._shown += 1
-        else:
-            clock = self._share + self._frames_per_step
-            # A clock that should stand at a whole frame may fall short of it by rounding.
-            whole = (clock + 1e-9).floor()
-            self._share = (clock - whole).clamp(min=0.0)
-            self._shown += whole.long()
+        self._reader.advance()
         self._planner.advance()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
@@ -283,11 +293,11 @@ class CMGMotionGenerator:
             targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
         if root_pose is None:
             root_pose = torch.zeros(len(rows), NUM_POSE, device=self.device)
-        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose").float()
-        self._current = None
-        self._share[rows] = 0.0
+        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose")
+        self._reader.forget()
+        self._reader.share[rows] = 0.0
         if isinstance(self._planner, PooledPlanner) and init_motion is None:
-            self._planner.hand_out(rows, targets, self._checked_start(start_frames, len(rows)))
+            self._planner.hand_out(rows, targets, checked_start_frames(start_frames, len(rows)))
         elif start_frames is not None:
             raise ValueError("start_frames needs a pool to begin in, and no init_motion")
         else:
@@ -296,7 +306,7 @@ class CMGMotionGenerator:
             states, own_commands = self._initial(targets, init_motion)
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
             self._restart(rows, states, torch.zeros_like(rows), own_commands, targets)
-        self._anchor(rows, root_pose, self._buffer.store.read(self._shown[rows], self._motions(rows))[1])
+        self._reader.anchor(rows, root_pose)
 
     def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Give new commands; the motion goes on from the frame being shown, and frames planned beyond it are replaced.
@@ -314,11 +324,11 @@ class CMGMotionGenerator:
         rows, targets = rows[changed], targets[changed]
         if len(rows) == 0:
             return
-        self._stop_at_ends()
-        if not self._same_rate:
-            self._planner.need(1)
-        base = self._shown[rows] + (self._share[rows] > 0).long()  # Between two frames the later is already on show.
-        self._current = None
+        self._reader.stop_at_ends()
+        self._planner.need(0 if self._frames_per_step == 1.0 else 1)
+        # Between two frames the later one is already on show.
+        base = self._reader.shown[rows] + (self._reader.share[rows] > 0).long()
+        self._reader.forget()
         motions = self._planner.take_over(rows, base)
         self._buffer.commands.set_target(motions, base, targets)
         self._buffer.truncate(motions, base)
@@ -327,8 +337,7 @@ class CMGMotionGenerator:
     def set_root_pose(self, root_pose: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Put the root that is shown now at x, y [m], heading [rad], (num_envs or len(env_ids), 3), in the world."""
         rows = self._rows(env_ids)
-        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose").float()
-        self._anchor(rows, root_pose, self._now()[1][rows])
+        self._reader.anchor(rows, self._checked(root_pose, (len(rows), NUM_POSE), "root_pose"))
 
     def switch_mode(self, mode: str) -> None:
         """Go on in the other mode; what is shown now and the ramps of the commands carry over."""
@@ -336,21 +345,22 @@ class CMGMotionGenerator:
             raise ValueError(f"mode must be one of {MODES}, got '{mode}'")
         if mode == self.mode:
             return
-        self._stop_at_ends()
+        self._reader.stop_at_ends()
         self._planner.need(1)
-        frames = torch.stack((self._shown, self._shown + 1), dim=1)
-        states, poses = self._buffer.store.read(frames, self._planner.motions)
-        first_frames, starts, targets = self._buffer.commands.segment(self._shown, self._planner.motions)
-        first_frames = first_frames - self._shown
+        frames = torch.stack((self._reader.shown, self._reader.shown + 1), dim=1)
+        states, tilt, poses = self._buffer.store.read_states(frames, self._planner.motions)
+        first_frames, starts, targets = self._buffer.commands.segment(self._reader.shown, self._planner.motions)
+        first_frames = first_frames - self._reader.shown
         self._generation_seconds += self._buffer.seconds
         self._allocate(mode)
         rows = torch.arange(self.num_envs, device=self.device)
         self._restart(rows, states[:, 0, : self.checkpoint.layout.size], first_frames, starts, targets)
         motions = self._motions(rows)
         for frame in (0, 1):
-            self._buffer.store.write(torch.full_like(rows, frame), states[:, frame], poses[:, frame], motions)
+            at = torch.full_like(rows, frame)
+            self._buffer.store.write(at, states[:, frame], tilt[:, frame], poses[:, frame], motions)
         # Between two frames the later one is on show too, so generation goes on from it.
-        self._buffer.truncate(motions, (self._share > 0).long())
+        self._buffer.truncate(motions, (self._reader.share > 0).long())
 
     def get_performance_stats(self) -> dict[str, Any]:
         """Counters since construction: frames, seconds, memory, and how often the guard and the command range acted.
@@ -379,48 +389,19 @@ class CMGMotionGenerator:
 
     def _allocate(self, mode: str) -> None:
         """Make the buffer and the planner of a mode."""
-        self.mode = mode
-        self._shown.zero_()
-        hold, frames_per_step = self.at_end == "hold", self._frames_per_step
-        if mode == "realtime":
-            self._buffer = self._make_buffer([(self.num_envs, self.buffer_size)])
-            refill = self.refill_frames if self.refill_frames is not None else self.buffer_size // 2
-            self._planner: Planner = RealtimePlanner(
-                self._buffer, self._shown, frames_per_step, self.buffer_size, refill
-            )
-        elif self._pool_cfg is None or self._sampler is None:
-            self._buffer = self._make_buffer([(self.num_envs, self.preload_duration)])
-            self._planner = PreloadPlanner(self._buffer, self._shown, frames_per_step, self.preload_duration, hold)
-        else:
-            cfg, size, length = self._pool_cfg, self._pool_cfg.size(self.num_envs), self.preload_duration
-            self._buffer = self._make_buffer(
-                [(size, length), (self.num_envs, self.buffer_size)],
-                cfg.num_segments(self._sampler, length, self.checkpoint.fps),
-            )
-            pool = TrajectoryPool(
-                cfg, self._buffer, size, length, self._initial_states, self._sampler, self._initial_states.generator
-            )
-            budget = cfg.regenerate_frames_per_step
-            self._planner = PooledPlanner(
-                pool,
-                self._buffer,
-                self._shown,
-                frames_per_step,
-                self.buffer_size,
-                self.num_envs if budget is None else budget,
-                hold,
-            )
-
-    def _make_buffer(self, sizes: list[tuple[int, int]], num_segments: int = 1) -> MotionBuffer:
-        return MotionBuffer(
+        self.settings = replace(self.settings, mode=mode)
+        self._reader.shown.zero_()
+        self._buffer, self._planner = make_planner(
+            self.settings,
             self.checkpoint,
             self.rollout,
-            sizes,
-            self.interpolation_steps,
-            num_segments,
-            self._storage_dtype,
+            self._reader.shown,
+            self._frames_per_step,
+            self._initial_states,
+            self._sampler,
             self._robot,
         )
+        self._reader.attach(self._buffer.store, self._planner)
 
     def _restart(
         self,
@@ -432,81 +413,17 @@ class CMGMotionGenerator:
     ) -> None:
         """Begin motions of their own at states (n, state_dim), with a ramp that began at ``first_frames`` (n,)."""
         motions = self._planner.take_over(rows)
-        self._shown[rows] = 0
+        self._reader.shown[rows] = 0
         self._buffer.commands.begin(motions, first_frames, starts, targets)
         self._buffer.restart(motions, states)
         self._planner.refresh(rows)
 
-    def _anchor(self, rows: torch.Tensor, root_pose: torch.Tensor, poses: torch.Tensor) -> None:
-        """Lay the origins so that what is at poses (n, 3) of the motions appears at ``root_pose`` (n, 3)."""
-        heading = root_pose[:, 2:] - poses[:, 2:]
-        self._origin[rows] = torch.cat((root_pose[:, :2] - rotate_xy(poses, heading.squeeze(1)), heading), dim=1)
-
-    def _frames_beyond(self, steps: int) -> int:
-        """Frames beyond the shown one that showing what comes after this many steps takes."""
-        # The next frame gives the rates; a clock between frames takes one more.
-        return math.ceil(steps * self._frames_per_step - 1e-6) + (1 if self._same_rate else 2)
-
-    def _stop_at_ends(self) -> None:
-        """Put clocks that have run past the last frame, which is held, back to it."""
-        last = self._planner.last_frames()
-        if last is not None:
-            self._share = torch.where(self._shown >= last, torch.zeros_like(self._share), self._share)
-            torch.minimum(self._shown, last, out=self._shown)
-
-    def _offset_tensor(self, offsets: tuple[int, ...]) -> torch.Tensor:
-        """Offsets on the device; kept, so that a future window asked for at every step costs no copy."""
-        if offsets not in self._offsets:
-            self._offsets[offsets] = torch.tensor(offsets, device=self.device)
-        return self._offsets[offsets]
-
     def _rows(self, env_ids: torch.Tensor | None) -> torch.Tensor:
-        """Indices (n,) of environments given as indices, as a mask (num_envs,), or as None for all."""
-        if env_ids is None:
-            return torch.arange(self.num_envs, device=self.device)
-        if env_ids.ndim != 1 or env_ids.is_floating_point():
-            found = f"{env_ids.dtype} of shape {tuple(env_ids.shape)}"
-            raise ValueError(f"env_ids must be indices (n,) or a mask (num_envs,), got {found}")
-        env_ids = env_ids.to(self.device)
-        if env_ids.dtype == torch.bool:
-            if len(env_ids) != self.num_envs:
-                raise ValueError(f"env_ids: a mask must have {self.num_envs} entries, got {len(env_ids)}")
-            return env_ids.nonzero().squeeze(1)
-        return env_ids.long()
+        return checked_env_ids(env_ids, self.num_envs, self.device)
 
     def _motions(self, rows: torch.Tensor) -> torch.Tensor:
         """Numbers (n,) of the motions that environments (n,) are shown."""
         return rows if isinstance(self._planner.motions, slice) else self._planner.motions[rows]
-
-    def _now(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (num_envs, size) and poses (num_envs, 3) of the motions shown now."""
-        if self._current is None:
-            self._planner.need(0 if self._same_rate else 1)
-            self._current = self._read(self._shown, self._share)
-        return self._current
-
-    def _read(self, frames: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States and poses at frame indices (num_envs, ...) plus a share of the way to the next."""
-        store, motions, last = self._buffer.store, self._planner.motions, self._planner.last_frames()
-        following = frames + 1
-        if last is not None:
-            last = last.view(-1, *[1] * (frames.ndim - 1))
-            past = frames >= last
-            frames, following = torch.minimum(frames, last), torch.minimum(following, last)
-        states, poses = store.read(frames, motions)
-        if not self._same_rate:
-            states, poses = store.interpolate((states, poses), store.read(following, motions), share)
-        if last is not None and self.at_end == "hold":
-            moving = (~past).unsqueeze(-1).to(states.dtype)
-            for channel in ("dof_vel", "root_lin_vel_h", "root_yaw_rate"):
-                states[..., self.layout[channel]] *= moving
-        return states, poses
-
-    def _ordered(self, frames: MotionFrames) -> MotionFrames:
-        if self._joint_columns is not None:
-            frames.dof_pos = frames.dof_pos[..., self._joint_columns]
-            frames.dof_vel = frames.dof_vel[..., self._joint_columns]
-        return frames
 
     def _initial(
         self, commands: torch.Tensor, init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
@@ -517,61 +434,21 @@ class CMGMotionGenerator:
             return states, own_commands
         size, num_joints = self.checkpoint.layout.size, len(self.joint_names)
         if isinstance(init_motion, torch.Tensor):
-            states = self._checked(init_motion, (len(commands), size), "init_motion").float()
+            states = self._checked(init_motion, (len(commands), size), "init_motion")
         else:
             columns = (
                 self._joint_columns if self._joint_columns is not None else torch.arange(num_joints, device=self.device)
             )
             for values, channel in zip(init_motion, ("dof_pos", "dof_vel")):
-                values = self._checked(values, (len(commands), num_joints), f"init_motion {channel}").float()
+                values = self._checked(values, (len(commands), num_joints), f"init_motion {channel}")
                 states[:, self.layout[channel].start + columns] = values
         return self.rollout.model.guard(states), commands
 
     def _clamped(self, commands: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Commands held inside the trained range; remembers by how much they exceeded it."""
-        clamped = self.rollout.model.clamp_command(commands.float())
-        self.command_excess[rows] = (commands.float() - clamped).abs()
+        clamped = self.rollout.model.clamp_command(commands)
+        self.command_excess[rows] = (commands - clamped).abs()
         return clamped
 
     def _checked(self, values: torch.Tensor, shape: tuple[int, ...], name: str) -> torch.Tensor:
-        """Values of the right shape on the right device; on a CPU, where it costs no waiting, also finite."""
-        if tuple(values.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
-        if values.device.type == "cpu" and not bool(torch.isfinite(values).all()):
-            row = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
-            raise ValueError(f"{name} holds NaN or infinite values, first in row {row}")
-        return values.to(self.device)
-
-    def _checked_start(self, start_frames: torch.Tensor | str | None, num: int) -> torch.Tensor | str | None:
-        """Start frames of a kind that a pool understands."""
-        if isinstance(start_frames, torch.Tensor) and tuple(start_frames.shape) == (num,):
-            return start_frames
-        if start_frames is not None and not (isinstance(start_frames, str) and start_frames == "random"):
-            raise ValueError(f"start_frames must be frames ({num},), 'random' or None, got {start_frames}")
-        return start_frames
-
-
-def _check_arguments(
-    mode: str,
-    at_end: str,
-    num_envs: int,
-    preload_duration: int,
-    buffer_size: int,
-    control_dt: float,
-    refill_frames: int | None,
-) -> None:
-    """Raise a ValueError that names the first impossible argument of the generator."""
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {MODES}, got '{mode}'")
-    if at_end not in AT_END:
-        raise ValueError(f"at_end must be one of {AT_END}, got '{at_end}'")
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    if preload_duration < 12 or buffer_size < 8:
-        raise ValueError(
-            f"preload_duration must be at least 12 and buffer_size 8, got {preload_duration} and {buffer_size}"
-        )
-    if not 0.0 < control_dt <= 0.1:
-        raise ValueError(f"control_dt must lie in (0, 0.1] s, got {control_dt}")
-    if refill_frames is not None and not 1 <= refill_frames <= buffer_size // 2:
-        raise ValueError(f"refill_frames must lie in 1 to buffer_size / 2 = {buffer_size // 2}, got {refill_frames}")
+        return checked_tensor(values, shape, name, self.device)

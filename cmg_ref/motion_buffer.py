@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Sequence
 
@@ -13,10 +12,10 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
+from cmg_ref.root_motion import TILT_COLUMNS, tilt_columns
 from cmg_ref.stance_root import StanceRoot
 from cmg_ref.trajectory_store import NUM_POSE, TrajectoryStore
 
-CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for checkpoints without root channels
 
 
@@ -55,7 +54,7 @@ class MotionBuffer:
         self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
         self.rollout, self.device = rollout, rollout.device
         self.num_motions = sum(number for number, _ in sizes)
-        self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype)
+        self.store = TrajectoryStore(sizes, self.layout, TILT_COLUMNS, checkpoint.fps, self.device, dtype)
         self.commands = PlannedCommands(self.num_motions, num_segments, interpolation_frames, self.device)
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
@@ -63,6 +62,7 @@ class MotionBuffer:
         self._shortest = min(capacity for _, capacity in sizes)
         self._tail_state = torch.zeros(self.num_motions, checkpoint.layout.size, device=self.device)
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
+        self._num_missing = self.layout.size - checkpoint.layout.size
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
@@ -75,13 +75,20 @@ class MotionBuffer:
         return own + self.store.num_bytes + self.commands.num_bytes
 
     def restart(self, motions: torch.Tensor, states: torch.Tensor) -> None:
-        """Make states (n, state_dim) of the checkpoint the frame 0 of motions (n,), at the origin."""
-        full = states
+        """Make states (n, state_dim) of the checkpoint the frame 0 of motions (n,), at the origin.
+
+        Their commands must have been given before: the rates of the root at frame 0 are those of the step to frame 1.
+        """
         poses = states.new_zeros(len(states), NUM_POSE)
-        if self._stance_root is not None:
+        frames = torch.zeros_like(motions)
+        if self._stance_root is None:
+            following = self.rollout.advance(states, self.commands.value(frames + 1, motions))
+            full, tilt = states, tilt_columns(self.layout, states, following, 1.0 / self.store.fps)
+        else:
             full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
             full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
-        self.store.write(torch.zeros_like(motions), full, poses, motions)
+            tilt = tilt_columns(self.layout, full, full, 1.0 / self.store.fps)
+        self.store.write(frames, full, tilt, poses, motions)
         self._tail_state[motions] = states
         self._tail_pose[motions] = poses
         self.written[motions] = 1
@@ -89,7 +96,7 @@ class MotionBuffer:
 
     def truncate(self, motions: torch.Tensor, last: torch.Tensor) -> None:
         """Forget the frames after frame ``last`` (n,) of motions (n,)."""
-        states, poses = self.store.read(last, motions)
+        states, _, poses = self.store.read_states(last, motions)
         self._tail_state[motions] = states[:, : self.model_layout.size]
         self._tail_pose[motions] = poses
         self.written[motions] = last + 1
@@ -113,12 +120,12 @@ class MotionBuffer:
         started = time.perf_counter()
         if isinstance(motions, slice):
             start, stop, _ = motions.indices(self.num_motions)
-            num_blocks = self._num_blocks(stop - start)
+            num_blocks = self.rollout.num_blocks(stop - start)
             bounds = [start + (stop - start) * block // num_blocks for block in range(num_blocks + 1)]
             for first, end in zip(bounds[:-1], bounds[1:]):
                 self._extend_block(slice(first, end), count)
         elif len(motions) > 0:
-            for block in motions.tensor_split(self._num_blocks(len(motions))):
+            for block in motions.tensor_split(self.rollout.num_blocks(len(motions))):
                 self._extend_block(block, count)
         self.seconds += time.perf_counter() - started
 
@@ -130,10 +137,11 @@ class MotionBuffer:
             guarded += self.rollout.guarded
             if self._stance_root is None:
                 pose = self.store.integrate(pose, state, following)
-                self.store.write(written + offset, following, pose, motions)
+                tilt = tilt_columns(self.layout, following, state, -1.0 / self.store.fps)
+                self.store.write(written + offset, following, tilt, pose, motions)
             else:
-                room = following.new_zeros(len(following), self.layout.size - following.shape[1])
-                self.store.write(written + offset, torch.cat((following, room), dim=1), pose, motions)
+                full = torch.cat((following, following.new_zeros(len(following), self._num_missing)), dim=1)
+                self.store.write(written + offset, full, full[:, :TILT_COLUMNS], pose, motions)
             state = following
         if self._stance_root is not None:
             pose = self._fill_root(self._stance_root, written, count, motions)
@@ -141,10 +149,6 @@ class MotionBuffer:
         self._tail_pose[motions] = pose
         self.guarded[motions] += guarded
         self.written[motions] = written + count
-
-    def _num_blocks(self, num: int) -> int:
-        """Into how many parts of about the same size a batch is best cut."""
-        return max(1, math.ceil(num / CPU_BLOCK)) if self.device.type == "cpu" else 1
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""
@@ -158,10 +162,12 @@ class MotionBuffer:
         frames = first.unsqueeze(1) + torch.arange(-context, count, device=self.device)
         # Motions with fewer stored frames repeat their first one: a standing start.
         frames = torch.maximum(frames, (first.unsqueeze(1) - context).clamp(min=0))  # (n, context + count)
-        states, poses = self.store.read(frames, motions)
+        states, _, poses = self.store.read_states(frames, motions)
         states = stance_root.complete(states[..., : self.model_layout.size], self.model_layout, self.store.fps)
         pose = poses[:, context - 1]
         for column in range(context, context + count):
-            pose = self.store.integrate(pose, states[:, column - 1], states[:, column])
-            self.store.write(frames[:, column], states[:, column], pose, motions)
+            before, now = states[:, column - 1], states[:, column]
+            pose = self.store.integrate(pose, before, now)
+            tilt = tilt_columns(self.layout, now, before, -1.0 / self.store.fps)
+            self.store.write(frames[:, column], now, tilt, pose, motions)
         return pose

@@ -9,6 +9,7 @@ import torch
 from cmg_ref.motion_buffer import MotionBuffer
 
 NUM_PHASES = 8  # groups of environments whose frames fall due at different steps, where not every step brings one
+SMALLEST_GROUP = 64  # environments; smaller batches cost more than their share
 END_MARGIN = 3  # frames between the furthest one that is read and the end of a trajectory
 
 
@@ -50,7 +51,7 @@ class RealtimePlanner:
         # With one frame due per step the motions of all environments are extended at each step, whatever their state.
         self._in_step = refill_frames == 1 and frames_per_step == 1.0
         phases = 1 if self._in_step else NUM_PHASES if refill_frames == 1 else round(refill_frames / frames_per_step)
-        phases = 1 if active is not None else max(1, min(phases, len(shown)))
+        phases = 1 if active is not None else max(1, min(phases, len(shown) // SMALLEST_GROUP))
         ends = [len(shown) * (phase + 1) // phases for phase in range(phases)]
         self._groups = list(zip([0, *ends[:-1]], ends))
         self._owed = [refill_frames * phase / phases for phase in range(phases)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from tqdm import tqdm
@@ -12,6 +13,8 @@ from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
 from cmg_ref.rotations import quat_from_gravity_and_yaw
+
+CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
 # Told to stand, a motion slower than this is at rest. A network's "zero" is a few millimetres a second, which would
 # carry a standing robot metres away within an episode.
@@ -79,10 +82,21 @@ class Rollout:
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
         """
-        following, self.guarded = self._run(state, command)
+        num_blocks = self.num_blocks(len(state))
+        if num_blocks == 1:
+            following, self.guarded = self._run(state, command)
+        else:
+            blocks = zip(state.tensor_split(num_blocks), command.tensor_split(num_blocks))
+            results = [self._run(*block) for block in blocks]
+            following = torch.cat([result[0] for result in results])
+            self.guarded = torch.cat([result[1] for result in results])
         self.guard_count += self.guarded.sum()
         self.frame_count += len(state)
         return following
+
+    def num_blocks(self, num: int) -> int:
+        """Into how many parts of about the same size a batch is best cut."""
+        return max(1, math.ceil(num / CPU_BLOCK)) if self.device.type == "cpu" else 1
 
     def _step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next state (n, state_dim) and whether the guard had to act (n,)."""

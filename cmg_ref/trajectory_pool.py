@@ -169,6 +169,7 @@ class TrajectoryPool:
             if self._batch is None:
                 return
             self._plan(self._batch)
+            self._credit -= len(self._batch)  # The rates of the first frame take a look at the second.
             self._frames_left = self.length - 1
         self._credit = min(self._credit + frames, max(frames, 0.0) + len(self._batch))
         count = min(int(self._credit / len(self._batch)), self._frames_left)

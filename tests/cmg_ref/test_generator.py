@@ -14,6 +14,7 @@ from cmg_ref.clip_generation import generate_clips
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
+from cmg_ref.planners import RealtimePlanner
 from cmg_ref.rotations import angular_velocity
 from cmg_ref.trajectory_store import MotionFrames
 
@@ -187,6 +188,32 @@ def test_furthest_future_can_be_asked_for_forever(checkpoint: Checkpoint, mode: 
         assert difference(small.get_frames(), large.get_frames()) < 1e-4
         small.advance()
         large.advance()
+
+
+@pytest.mark.parametrize("refill_frames", [1, None])
+def test_environments_that_take_turns_see_the_same_motion(checkpoint: Checkpoint, refill_frames: int | None) -> None:
+    commands = COMMANDS.repeat(43, 1)
+    settings: dict[str, Any] = {"num_envs": len(commands), "control_dt": 0.013, "buffer_size": 30, "mode": "realtime"}
+    turns = CMGMotionGenerator(checkpoint, refill_frames=refill_frames, **settings)
+    together = CMGMotionGenerator(checkpoint, **{**settings, "mode": "pregenerated", "preload_duration": 60})
+    subset = torch.arange(0, len(commands), 7)
+    work = []
+    for generator in (turns, together):
+        generator.reset(init_motion=checkpoint.standing_state().expand(len(commands), -1), commands=commands)
+    for step in range(50):
+        for generator in (turns, together):
+            if step == 20:
+                generator.update_commands(torch.ones(len(subset), 3), subset)
+        assert difference(turns.future([0, 5]), together.future([0, 5])) < 1e-3
+        before = turns.rollout.frame_count
+        turns.advance()
+        together.advance()
+        work.append(turns.rollout.frame_count - before)
+    # 0.65 frames fall due per step and environment: 4 groups bring them in turn.
+    planner = turns._planner
+    assert isinstance(planner, RealtimePlanner)
+    assert len(planner._groups) == 4
+    assert max(work[22:]) <= (0.75 if refill_frames == 1 else 15 / 4) * len(commands) + 15
 
 
 def test_a_mask_names_the_same_environments_as_indices(checkpoint: Checkpoint) -> None:

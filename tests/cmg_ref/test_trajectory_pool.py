@@ -78,7 +78,7 @@ def test_end_of_a_trajectory_is_passed_without_a_jump(checkpoint: Checkpoint, co
     assert_smooth(frames, control_dt)
     # Commands ramp to the next ones of their schedule, beyond the trajectory's end too.
     change = torch.stack(commands).diff(dim=0).abs()
-    reach = (checkpoint.command_max - checkpoint.command_min) / generator.interpolation_steps
+    reach = (checkpoint.command_max - checkpoint.command_min) / generator.settings.interpolation_steps
     assert (change <= reach + 1e-5).all()
     assert float(change[round(0.75 * len(change)) :].max()) > 0.0
 
@@ -97,11 +97,11 @@ def test_going_on_gives_what_one_long_trajectory_gives(checkpoint: Checkpoint) -
         targets = torch.cat((targets[:, :5], targets[:, 5:6].expand(-1, num_segments - 5, -1)), dim=1)
         buffer.commands.plan(motions, first_frames.expand(NUM_ENVS, -1), torch.zeros(NUM_ENVS, 3), targets)
         buffer.restart(motions, states)
-        buffer.extend(motions, generator.preload_duration - 1)
+        buffer.extend(motions, generator.settings.preload_duration - 1)
         planner = planner_of(generator)
         planner.motions[:] = motions
-        generator._shown[:] = torch.arange(NUM_ENVS)
-        generator._origin[:] = 0.0
+        generator._reader.shown[:] = torch.arange(NUM_ENVS)
+        generator._reader.origin[:] = 0.0
     for _ in range(150):
         a, b = short.get_frames(), long.get_frames()
         torch.testing.assert_close(a.dof_pos, b.dof_pos, atol=1e-3, rtol=0.0)
@@ -150,7 +150,7 @@ def test_root_appears_where_it_was_asked_for(checkpoint: Checkpoint) -> None:
     generator = make(checkpoint)
     root_pose = torch.randn(NUM_ENVS, 3, generator=torch.Generator().manual_seed(0))
     generator.reset(root_pose=root_pose, start_frames="random")
-    assert float(generator._shown.max()) > 0
+    assert float(generator._reader.shown.max()) > 0
     before = generator.get_frames()
     torch.testing.assert_close(before.root_pos_w[:, :2], root_pose[:, :2])
     for _ in range(5):
@@ -200,9 +200,9 @@ def test_used_trajectories_are_renewed_within_the_budget(checkpoint: Checkpoint)
     for _ in range(400):
         generator.reset(torch.randint(NUM_ENVS, (1,), generator=draw))
         before = generator.rollout.frame_count
-        states = generator._buffer.store.states
+        states = generator._buffer.store.joints
         motions = planner_of(generator).motions.clone()
-        rows = generator._buffer.store.rows(generator._shown, motions)
+        rows = generator._buffer.store.rows(generator._reader.shown, motions)
         kept = states[rows].clone()
         generator.advance()
         work.append(generator.rollout.frame_count - before)

@@ -1,0 +1,158 @@
+"""How much memory a generator takes, before it takes any, and what would fit where that is too much."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+
+from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.generator_settings import GeneratorSettings
+from cmg_ref.layout import StateLayout
+from cmg_ref.model import CMGConfig
+from cmg_ref.rollout import CPU_BLOCK
+from cmg_ref.root_motion import TILT_COLUMNS
+from cmg_ref.trajectory_pool import SamplesCommands
+from cmg_ref.trajectory_store import NUM_POSE
+
+RESERVE = 0.05  # share of the free memory that is left alone
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Memory of a generator [bytes].
+
+    Attributes:
+        joints: joint angles and velocities of all frames.
+        root: root channels, orientation, rates and world poses of all frames.
+        commands: the commands they follow.
+        states: what generation goes on from, clocks and places.
+        network: weights, and what passes between layers.
+    """
+
+    joints: int
+    root: int
+    commands: int
+    states: int
+    network: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in asdict(self).items())
+        return f"{self.total / 1e6:.1f} MB ({parts})"
+
+
+def plan_memory(
+    settings: GeneratorSettings, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
+) -> MemoryPlan:
+    """Memory that a generator with these settings takes.
+
+    Args:
+        settings: what it is asked to hold.
+        checkpoint: the CMG.
+        sampler: draws the commands of a pool's trajectories.
+        device: device of everything.
+    """
+    layout, sizes = checkpoint.layout, settings.sizes()
+    num_motions = sum(number for number, _ in sizes)
+    num_frames = sum(number * capacity for number, capacity in sizes)
+    float_size = torch.finfo(settings.storage_dtype).bits // 8
+    full = StateLayout.with_root(layout.num_joints)
+    num_joints = 2 * layout.num_joints
+    per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
+    per_env = 8 + 8 + 4 * NUM_POSE + 4 * 3 + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
+    return MemoryPlan(
+        joints=num_frames * num_joints * float_size,
+        root=num_frames * ((full.size - num_joints + TILT_COLUMNS) * float_size + 4 * NUM_POSE),
+        commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 4 * 3 + 4 * 3),
+        states=num_motions * per_motion + settings.num_envs * per_env,
+        network=_network_bytes(settings, layout, checkpoint.model.config, device),
+    )
+
+
+def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMGConfig, device: torch.device) -> int:
+    """Weights as they were loaded and as they are used, and the inputs of all layers for the largest batch."""
+    inputs, experts = layout.size + 3, config.num_experts
+    widths = [inputs] + [config.hidden] * (config.num_layers - 1)
+    outputs = [*widths[1:], layout.size]
+    gate = inputs * config.gate_hidden + config.gate_hidden * experts
+    weights = gate + sum(experts * (before + 1) * after for before, after in zip(widths, outputs))
+    passed = inputs + config.hidden + 2 * config.gate_hidden + sum(experts * (width + 1) for width in widths)
+    largest = max(number for number, _ in settings.sizes())
+    batch = min(largest, CPU_BLOCK) if device.type == "cpu" else largest
+    compute_size = torch.finfo(settings.compute_dtype).bits // 8
+    return weights * (4 + compute_size) + batch * passed * compute_size
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of a device [bytes]; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if device.type != "cpu" or not meminfo.is_file():
+        return None
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return None
+
+
+def check_fits(
+    settings: GeneratorSettings, required: Callable[[GeneratorSettings], MemoryPlan], available: int | None
+) -> None:
+    """Compare what is required with what is there.
+
+    Args:
+        settings: what is asked for.
+        required: memory of other settings.
+        available: free memory [bytes]; None if unknown, which fits.
+
+    Raises:
+        MemoryError: it does not fit; the message names up to three changes that would.
+    """
+    plan = required(settings)
+    if available is None or plan.total <= (1.0 - RESERVE) * available:
+        return
+    limit = (1.0 - RESERVE) * available
+
+    def fits(**changes: Any) -> bool:
+        return required(replace(settings, **changes)).total <= limit
+
+    suggestions: list[str] = []
+    if settings.storage_dtype == torch.float32 and fits(storage_dtype=torch.float16):
+        suggestions.append("storage_dtype=torch.float16")
+    length = "buffer_size" if settings.mode == "realtime" else "preload_duration"
+    least = 12 if length == "preload_duration" else 8
+    if settings.pooled:
+        least = max(least, settings.buffer_size)
+    if settings.pool is not None and settings.pooled:
+        pool = settings.pool
+        value = _largest(
+            1, pool.size(settings.num_envs), lambda value: fits(pool=replace(pool, num_trajectories=value))
+        )
+        suggestions += [] if value is None else [f"pool.num_trajectories={value}"]
+    value = _largest(least, getattr(settings, length), lambda value: fits(**{length: value}))
+    suggestions += [] if value is None else [f"{length}={value}"]
+    value = _largest(1, settings.num_envs, lambda value: fits(num_envs=value))
+    suggestions += [] if value is None else [f"num_envs={value}"]
+    if settings.mode == "pregenerated" and fits(mode="realtime"):
+        suggestions.append("mode='realtime'")
+    advice = f"any of these would fit: {', '.join(suggestions[:3])}" if suggestions else "no single change would fit"
+    raise MemoryError(f"{settings.num_envs} environments need {plan}, {available / 1e6:.1f} MB are free; {advice}")
+
+
+def _largest(smallest: int, present: int, fits: Callable[[int], bool]) -> int | None:
+    """Largest value below the present one that fits; None if not even the smallest does."""
+    if smallest >= present or not fits(smallest):
+        return None
+    low, high = smallest, present
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,182 @@
+"""What every environment is shown: its clock, its place in the world, and the frames read there."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, Sequence
+
+import torch
+
+from cmg_ref.root_motion import frames_in_world
+from cmg_ref.trajectory_store import NUM_POSE, MotionFrames, TrajectoryStore, rotate_xy
+
+
+class PlansFrames(Protocol):
+    """What a reader needs to know of a planner."""
+
+    @property
+    def motions(self) -> slice | torch.Tensor:
+        """Motion of each environment, (num_envs,)."""
+        ...
+
+    def need(self, frames: int) -> None:
+        """Make sure that this many frames beyond the shown one are there, now and after every coming step."""
+        ...
+
+    def last_frames(self) -> torch.Tensor | None:
+        """Frames (num_envs,) that motions end at; None where they never end."""
+        ...
+
+
+class MotionReader:
+    """Reads frames at each environment's clock.
+
+    Args:
+        num_envs: number of environments.
+        frames_per_step: frames that pass in a control step.
+        joint_columns: column of each joint in the order that is returned, (num_joints,); None for the stored order.
+        device: device of everything.
+        hold: whether environments past their last frame stand still.
+
+    Attributes:
+        shown: frame shown now, (num_envs,).
+        share: share of the way to the next frame, (num_envs,).
+        origin: x, y and heading of each motion's own frame in the world, (num_envs, 3).
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        frames_per_step: float,
+        joint_columns: torch.Tensor | None,
+        device: torch.device,
+        hold: bool,
+    ) -> None:
+        self.shown = torch.zeros(num_envs, dtype=torch.long, device=device)
+        self.share = torch.zeros(num_envs, dtype=torch.float64, device=device)
+        self.origin = torch.zeros(num_envs, NUM_POSE, device=device)
+        self._frames_per_step, self._same_rate = frames_per_step, frames_per_step == 1.0
+        self._device, self._hold = device, hold
+        self._columns = joint_columns
+        self._offsets: dict[tuple[int, ...], torch.Tensor] = {}
+        self._current: torch.Tensor | None = None
+
+    def attach(self, store: TrajectoryStore, planner: PlansFrames) -> None:
+        """Read from this store from now on."""
+        self._store, self._planner = store, planner
+        self.forget()
+
+    def forget(self) -> None:
+        """What is shown has changed."""
+        self._current = None
+
+    def advance(self) -> None:
+        """Let a control step pass."""
+        self._current = None
+        if self._same_rate:
+            self.shown += 1
+        else:
+            clock = self.share + self._frames_per_step
+            # A clock that should stand at a whole frame may fall short of it by rounding.
+            whole = (clock + 1e-9).floor()
+            torch.clamp(clock - whole, min=0.0, out=self.share)
+            self.shown += whole.long()
+
+    def joints(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Joint angles and velocities shown now, (num_envs, num_joints) each."""
+        if self._current is None:
+            self._planner.need(0 if self._same_rate else 1)
+            self._current = self._read_joints(*self._rows(self.shown, self.share))
+        return self._split(self._current)
+
+    def frames(self) -> MotionFrames:
+        """Joints and root shown now, fields of (num_envs, ...)."""
+        self._planner.need(0 if self._same_rate else 1)
+        return self._read(self.shown, self.share, self.origin)
+
+    def future(self, offsets: Sequence[int]) -> MotionFrames:
+        """What is shown so many control steps from now, fields of (num_envs, number of offsets, ...)."""
+        self._planner.need(math.ceil(max(offsets) * self._frames_per_step - 1e-6) + (0 if self._same_rate else 1))
+        key = tuple(offsets)
+        if key not in self._offsets:  # Kept, so that a window asked for at every step costs no copy.
+            self._offsets[key] = torch.tensor(key, device=self._device)
+        ahead = self._offsets[key]
+        if self._same_rate:
+            frames, share = self.shown.unsqueeze(1) + ahead, self.share.unsqueeze(1)
+        else:
+            times = self.share.unsqueeze(1) + self._frames_per_step * ahead
+            frames, share = self.shown.unsqueeze(1) + times.floor().long(), times - times.floor()
+        return self._read(frames, share, self.origin.unsqueeze(1))
+
+    def poses(self, env_ids: torch.Tensor) -> torch.Tensor:
+        """x, y and heading shown now in each motion's own frame, (n, 3)."""
+        if not self._same_rate:
+            self._planner.need(1)
+        rows, following, share, _ = self._rows(self.shown, self.share)
+        poses = self._store.poses[rows[env_ids]]
+        if following is None:
+            return poses
+        return torch.lerp(poses, self._store.poses[following[env_ids]], share[env_ids].float().unsqueeze(1))
+
+    def anchor(self, env_ids: torch.Tensor, root_pose: torch.Tensor) -> None:
+        """Put what environments (n,) are shown now at x, y and heading ``root_pose`` (n, 3) of the world."""
+        poses = self.poses(env_ids)
+        heading = root_pose[:, 2:] - poses[:, 2:]
+        self.origin[env_ids] = torch.cat((root_pose[:, :2] - rotate_xy(poses, heading.squeeze(1)), heading), dim=1)
+
+    def stop_at_ends(self) -> None:
+        """Put clocks that have run past the last frame, which is held, back to it."""
+        last = self._planner.last_frames()
+        if last is not None:
+            self.share.masked_fill_(self.shown >= last, 0.0)
+            torch.minimum(self.shown, last, out=self.shown)
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _rows(
+        self, frames: torch.Tensor, share: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """Rows of frames (num_envs, ...), of the next ones where needed, the share between, what is past its end."""
+        motions, last = self._planner.motions, self._planner.last_frames()
+        following, past = frames + 1, None
+        if last is not None:
+            last = last.view(-1, *[1] * (frames.ndim - 1))
+            past = frames >= last
+            frames, following = torch.minimum(frames, last), torch.minimum(following, last)
+        next_rows = None if self._same_rate else self._store.rows(following, motions)
+        return self._store.rows(frames, motions), next_rows, share, past if self._hold else None
+
+    def _read_joints(
+        self, rows: torch.Tensor, following: torch.Tensor | None, share: torch.Tensor, past: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Joint angles and velocities, (..., 2 * num_joints)."""
+        joints = self._store.read_joints(rows)
+        if following is not None:
+            joints = self._store.interpolate_joints(joints, self._store.read_joints(following), share)
+        if past is not None:
+            joints[..., self._store.layout["dof_vel"]] *= (~past).unsqueeze(-1)
+        return joints
+
+    def _read(self, frames: torch.Tensor, share: torch.Tensor, origin: torch.Tensor) -> MotionFrames:
+        """What is seen at frames (num_envs, ...) and a share of the way to the next."""
+        rows, following, share, past = self._rows(frames, share)
+        joints = self._read_joints(rows, following, share, past)
+        root, poses = self._store.read_root(rows)
+        if following is not None:
+            next_root, next_poses = self._store.read_root(following)
+            share = share.float().unsqueeze(-1)
+            root, poses = torch.lerp(root, next_root, share), torch.lerp(poses, next_poses, share)
+        motion = frames_in_world(self._store.layout, joints, root, poses, origin)
+        if past is not None:
+            moving = (~past).unsqueeze(-1)
+            motion.root_lin_vel_w *= moving
+            motion.root_ang_vel_w *= moving
+        motion.dof_pos, motion.dof_vel = self._split(joints)
+        return motion
+
+    def _split(self, joints: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Joint angles and velocities (..., num_joints) in the order that is returned."""
+        dof_pos, dof_vel = joints.chunk(2, dim=-1)
+        if self._columns is None:
+            return dof_pos, dof_vel
+        return dof_pos[..., self._columns], dof_vel[..., self._columns]

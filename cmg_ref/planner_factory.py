@@ -1,0 +1,70 @@
+"""Makes the motions and the planner that a generator's settings ask for."""
+
+from __future__ import annotations
+
+from typing import Union
+
+import torch
+
+from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.generator_settings import GeneratorSettings
+from cmg_ref.initial_states import InitialStates
+from cmg_ref.motion_buffer import MotionBuffer
+from cmg_ref.planners import PreloadPlanner, RealtimePlanner
+from cmg_ref.pooled_planner import PooledPlanner
+from cmg_ref.robot import Robot
+from cmg_ref.rollout import Rollout
+from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPool
+
+Planner = Union[RealtimePlanner, PreloadPlanner, PooledPlanner]
+
+
+def make_planner(
+    settings: GeneratorSettings,
+    checkpoint: Checkpoint,
+    rollout: Rollout,
+    shown: torch.Tensor,
+    frames_per_step: float,
+    initial_states: InitialStates,
+    sampler: SamplesCommands,
+    robot: Robot | None,
+) -> tuple[MotionBuffer, Planner]:
+    """Allocate the motions of all environments and who extends them.
+
+    Args:
+        settings: sizes and kind of planning.
+        checkpoint: the CMG.
+        rollout: advances its states.
+        shown: frame shown now, (num_envs,); changed in place by who owns the clock.
+        frames_per_step: frames that pass in a control step.
+        initial_states: where the trajectories of a pool begin.
+        sampler: draws their commands.
+        robot: robot description, for checkpoints without root channels.
+    """
+    buffer = MotionBuffer(
+        checkpoint,
+        rollout,
+        settings.sizes(),
+        settings.interpolation_steps,
+        settings.num_segments(sampler, checkpoint.fps),
+        settings.storage_dtype,
+        robot,
+    )
+    hold = settings.at_end == "hold"
+    if settings.mode == "realtime":
+        refill = settings.refill_frames or settings.buffer_size // 2
+        return buffer, RealtimePlanner(buffer, shown, frames_per_step, settings.buffer_size, refill)
+    if settings.pool is None:
+        return buffer, PreloadPlanner(buffer, shown, frames_per_step, settings.preload_duration, hold)
+    num_envs, budget = settings.num_envs, settings.pool.regenerate_frames_per_step
+    pool = TrajectoryPool(
+        settings.pool,
+        buffer,
+        settings.pool.size(num_envs),
+        settings.preload_duration,
+        initial_states,
+        sampler,
+        initial_states.generator,
+    )
+    budget = num_envs if budget is None else budget
+    return buffer, PooledPlanner(pool, buffer, shown, frames_per_step, settings.buffer_size, budget, hold)

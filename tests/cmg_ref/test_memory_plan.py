@@ -1,0 +1,142 @@
+"""What a generator says it needs is what it takes; what does not fit is refused with advice that holds."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.commands import CommandSampler
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.generator_settings import GeneratorSettings
+from cmg_ref.memory_plan import MemoryPlan, check_fits, plan_memory
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+
+# Run on its own, so that nothing freed earlier can hide what is taken.
+MEASURE = """
+import gc, sys, torch
+from pathlib import Path
+from cmg_ref import CMGMotionGenerator
+from cmg_ref.checkpoint import load_checkpoint
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+def resident():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+checkpoint = load_checkpoint()
+CMGMotionGenerator(checkpoint, 2, buffer_size=8, mode="realtime").future(1)  # libraries are loaded by now
+settings = {settings}
+before = resident()
+generator = CMGMotionGenerator(checkpoint, **settings)
+store = generator._buffer.store
+for held in (store.joints, store.root, store.poses):
+    held.fill_(0.0)  # Memory counts as taken when it is first written to.
+for _ in range(3):
+    generator.get_motion()
+    generator.advance()
+print(resident() - before, CMGMotionGenerator.memory_required(checkpoint, **settings).total)
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to read the memory in use")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "dict(num_envs=4096, mode='realtime', buffer_size=256)",
+        "dict(num_envs=4096, mode='realtime', buffer_size=500, storage_dtype=torch.float16)",
+        "dict(num_envs=1024, mode='realtime', buffer_size=500, compute_dtype=torch.bfloat16)",
+    ],
+)
+def test_memory_in_use_is_what_was_announced(settings: str) -> None:
+    source = MEASURE.replace("{settings}", settings)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    output = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    measured, announced = (int(number) for number in output.split())
+    assert abs(measured - announced) < 0.05 * announced, (measured, announced)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_envs": 30, "mode": "realtime"},
+        {"num_envs": 5, "mode": "pregenerated", "preload_duration": 60},
+        {"num_envs": 6, "preload_duration": 60, "buffer_size": 20, "pool": TrajectoryPoolCfg(num_trajectories=9)},
+        {"num_envs": 6, "preload_duration": 40, "storage_dtype": torch.float16},
+    ],
+)
+def test_tensors_held_are_what_was_announced(checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
+    generator = CMGMotionGenerator(checkpoint, **settings)
+    plan = CMGMotionGenerator.memory_required(checkpoint, **settings)
+    assert plan.joints + plan.root == generator._buffer.store.num_bytes
+    assert plan.commands == generator._buffer.commands.num_bytes
+    assert plan.joints + plan.root + plan.commands < generator.get_performance_stats()["memory_bytes"] < plan.total
+
+
+def test_joints_of_4096_environments_and_500_frames_take_475_mb(checkpoint: Checkpoint) -> None:
+    plan = CMGMotionGenerator.memory_required(checkpoint, num_envs=4096, preload_duration=500)
+    assert plan.joints == 4096 * 500 * 58 * 4
+    half = CMGMotionGenerator.memory_required(
+        checkpoint, num_envs=4096, preload_duration=500, storage_dtype=torch.float16
+    )
+    assert half.joints == plan.joints // 2
+    assert half.total < 0.55 * plan.total
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GeneratorSettings(),
+        GeneratorSettings(mode="realtime", buffer_size=400),
+        GeneratorSettings(pool=TrajectoryPoolCfg()),
+        GeneratorSettings(storage_dtype=torch.float16),
+    ],
+)
+def test_what_is_advised_fits(checkpoint: Checkpoint, settings: GeneratorSettings) -> None:
+    sampler = CommandSampler(1)
+
+    def required(wanted: GeneratorSettings) -> MemoryPlan:
+        return plan_memory(wanted, checkpoint, sampler, torch.device("cpu"))
+
+    available = int(0.6 * required(settings).total)
+    with pytest.raises(MemoryError, match="MB are free; any of these would fit") as raised:
+        check_fits(settings, required, available)
+    advice = re.findall(r"([a-z_.]+)=('?[a-z0-9_.]+'?)", str(raised.value).split("would fit: ")[1])
+    assert len(advice) == 3
+    for name, value in advice:
+        changes: dict[str, Any] = {"storage_dtype": torch.float16} if name == "storage_dtype" else {}
+        if name == "mode":
+            changes = {"mode": value.strip("'")}
+        elif name == "pool.num_trajectories":
+            changes = {"pool": TrajectoryPoolCfg(num_trajectories=int(value))}
+        elif name != "storage_dtype":
+            changes = {name: int(value)}
+        changed = GeneratorSettings(**{**settings.__dict__, **changes})
+        changed.validate()
+        check_fits(changed, required, available)
+        assert required(changed).total < required(settings).total
+    check_fits(settings, required, None)
+    check_fits(settings, required, 2 * required(settings).total)
+
+
+def test_a_generator_that_does_not_fit_is_refused_before_it_allocates(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmg_ref.generator.available_bytes", lambda device: 50_000_000)
+    with pytest.raises(MemoryError, match="4096 environments need"):
+        CMGMotionGenerator(checkpoint, 4096)
+    CMGMotionGenerator(checkpoint, 4, mode="realtime")
