@@ -57,10 +57,14 @@ class G1CMGMimicCfg:
         class scales:
             tracking_lin_vel = 1.0
             tracking_ang_vel = 0.5
+            alive = 0.5  # TWIST has it, switched off: without it the first thing learnt is to fall early
 
 
 class G1CMGPrivCfgPPO:
     """Training of the teacher."""
+
+    class policy:
+        init_noise_std = 0.3  # the reference says how to move, so that there is less to explore
 
     class runner:
         experiment_name = "g1_cmg_priv_mimic"
@@ -68,6 +72,9 @@ class G1CMGPrivCfgPPO:
 
 class G1CMGStuRLCfgDAgger:
     """Training of the student."""
+
+    class policy:
+        init_noise_std = 0.3
 
     class runner:
         experiment_name = "g1_cmg_stu_rl"

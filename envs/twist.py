@@ -16,8 +16,8 @@ import importlib.util
 import os
 import sys
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Iterator, Sequence
 
 import torch
@@ -64,8 +64,8 @@ def import_twist(root: str | Path | None = None) -> Path:
                 raise TwistError(f"another {package} has been imported before TWIST's: {loaded}")
     if BACKEND == "mujoco":
         register_as_isaacgym()
-    if importlib.util.find_spec("torchvision") is None:
-        sys.modules["torchvision"] = ModuleType("torchvision")  # TWIST imports it, and never uses it
+    if importlib.util.find_spec("torchvision") is None:  # TWIST imports it, and never uses it
+        sys.modules["torchvision"] = importlib.util.module_from_spec(ModuleSpec("torchvision", None))
     try:
         importlib.import_module("legged_gym.envs.g1.g1_mimic_distill")
         return Path(str(importlib.import_module("legged_gym").__file__)).resolve().parents[2]
@@ -259,6 +259,7 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
         sys.argv = previous
     if not args.exptid:
         raise TwistError("--exptid is missing: the name of the run")
+    args.headless = args.headless or BACKEND == "mujoco"  # the stand-in has no viewer
     if args.sim_device == "cpu":
         torch.set_num_threads(1)  # threads of torch that wait for work would take the cores from the physics
     return options, args, registry
@@ -272,7 +273,7 @@ def _log_dir(args: argparse.Namespace) -> Path:
 def _set_play_cfg(env_cfg: Any) -> None:
     """Commands from outside, no disturbance, as TWIST's `scripts/play.py` plays."""
     env_cfg.cmg.mode = "live"
-    env_cfg.cmg.motion_length = 3600.0
+    env_cfg.cmg.motion_length = env_cfg.env.episode_length_s = 3600.0
     env_cfg.env.rand_reset = False
     env_cfg.noise.add_noise = False
     env_cfg.domain_rand.push_robots = False
@@ -293,7 +294,8 @@ def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
         *sections, field = name.split(".")
         for section in sections:
             target = getattr(target, section, None)
-        if not hasattr(target, field):
+        is_reward = sections == ["rewards", "scales"]  # any reward that TWIST has may be switched on
+        if target is None or not (is_reward or hasattr(target, field)):
             raise TwistError(f"{text}: the configuration has no field '{path}'")
         try:
             value = ast.literal_eval(written)

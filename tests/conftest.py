@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +34,7 @@ def twist_root() -> Path:
 
 @pytest.fixture(scope="session")
 def legged_gym_root() -> Path:
-    """A checkout of legged_gym (github.com/leggedrobotics/legged_gym), named by `$LEGGED_GYM_ROOT`; skips without it."""
+    """A checkout of legged_gym (github.com/leggedrobotics), named by `$LEGGED_GYM_ROOT`; skips without it."""
     return checkout("LEGGED_GYM_ROOT", "legged_gym/envs", "https://github.com/leggedrobotics/legged_gym")
 
 
@@ -40,6 +45,30 @@ def checkout(variable: str, inside: str, address: str) -> Path:
     folder = Path(os.environ[variable])
     assert (folder / inside).is_dir(), f"${variable}={folder} is no checkout of {address}: it has no {inside}"
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def run_code() -> Callable[..., Any]:
+    """Runs Python code in a process of its own, with folders to import from; returns the JSON in its last line.
+
+    TWIST and legged_gym give their packages the same names, so no process can hold both.
+    """
+
+    def run(code: str, *folders: Path) -> Any:
+        root = Path(__file__).resolve().parents[1]
+        path = [str(folder) for folder in (root, *folders)] + [os.environ.get("PYTHONPATH", "")]
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        return json.loads(result.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture()

@@ -18,7 +18,8 @@ URDF = """<robot name="three_arms">
   <mujoco><compiler fusestatic="false" discardvisual="false" balanceinertia="true"/></mujoco>
   {links}
   <joint name="z_last" type="revolute"><parent link="base"/><child link="arm"/>
-    <origin xyz="0.1 -0.2 0.3" rpy="0.3 -0.7 1.1"/><axis xyz="0 2 0"/><limit lower="-1" upper="2" effort="1" velocity="1"/>
+    <origin xyz="0.1 -0.2 0.3" rpy="0.3 -0.7 1.1"/><axis xyz="0 2 0"/>
+    <limit lower="-1" upper="2" effort="1" velocity="1"/>
   </joint>
   <joint name="tip_mount" type="fixed"><parent link="arm"/><child link="mount"/><origin rpy="1.2 0.4 -0.3"/></joint>
   <joint name="elbow" type="continuous"><parent link="mount"/><child link="forearm"/>

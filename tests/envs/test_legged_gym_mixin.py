@@ -1,20 +1,15 @@
-"""legged_gym on the stand-in: its own robots, and a humanoid of ours with the reference mixin.
-
-legged_gym and TWIST both name their packages legged_gym and rsl_rl, so each runs in a process of its own.
-"""
+"""legged_gym on the stand-in: its own robots, and a humanoid of ours with the reference mixin."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[[str, str], Any]
+
 BEGIN = """
 import json, sys
 from envs.simulator import BACKEND, register_as_isaacgym
@@ -28,20 +23,11 @@ torch.set_num_threads(1)
 """
 
 
-def run(legged_gym_root: Path, task: str, code: str) -> dict[str, Any]:
-    """Run code after legged_gym has been imported, in a process of its own; its last line of output is JSON."""
+@pytest.fixture()
+def run(run_code: Callable[..., Any], legged_gym_root: Path) -> Run:
+    """Runs code for a task after legged_gym has been imported."""
     pytest.importorskip("mujoco.batch")
-    path = os.pathsep.join([str(ROOT), str(legged_gym_root), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [sys.executable, "-c", BEGIN.replace("TASK", repr(task)) + code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return answer
+    return lambda task, code: run_code(BEGIN.replace("TASK", repr(task)) + code, legged_gym_root)
 
 
 STEP = """
@@ -73,8 +59,8 @@ print(json.dumps({
 @pytest.mark.parametrize(
     ("task", "height", "mass"), [("a1", 0.30, 12.45), ("anymal_b", 0.52, 30.6), ("anymal_c_flat", 0.53, 52.1)]
 )
-def test_legged_gyms_robots_stand(legged_gym_root: Path, task: str, height: float, mass: float, mesh: str) -> None:
-    answer = run(legged_gym_root, task, f"TASK, MESH = {task!r}, {mesh!r}\n" + STEP)
+def test_legged_gyms_robots_stand(run: Run, task: str, height: float, mass: float, mesh: str) -> None:
+    answer = run(task, f"TASK, MESH = {task!r}, {mesh!r}\n" + STEP)
     assert answer["feet"] == 4
     standing = [tilt < -0.8 for tilt in answer["gravity"]]
     assert sum(standing) >= 6 and answer["falls"] <= 2
@@ -148,8 +134,8 @@ print(json.dumps({
 """
 
 
-def test_a_humanoid_with_the_mixin_follows_its_reference(legged_gym_root: Path) -> None:
-    answer = run(legged_gym_root, "g1", EXAMPLE)
+def test_a_humanoid_with_the_mixin_follows_its_reference(run: Run) -> None:
+    answer = run("g1", EXAMPLE)
     assert answer["observations"] == 12 + 3 * 29 + 2 * (29 + 3) + 3 and answer["coming"] == 2 * (29 + 3) + 3
     assert answer["off"] < 0.3  # a step after the reset, robots are where the reference is
     assert answer["same"] == 0.0 and answer["commands"] > 0.1
