@@ -6,7 +6,7 @@ VENV ?= .venv
 OUTPUT ?= outputs/walk
 ARGS ?= --vx 1.0 --duration 10
 PLAY_OUTPUT ?= outputs/play
-PLAY_ARGS ?= --shipped --quick
+PLAY_ARGS ?= --shipped --quick --renderer software
 TRAIN_ARGS ?=
 CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 
