@@ -26,12 +26,10 @@ from rsl_rl.modules import EmpiricalNormalization
 from tensordict import TensorDict
 from torch import distributed, nn
 
+from envs.training_run import TrainingDivergedError
+
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 1e-5, 1e-2
 LEARNING_RATE_STEP = 1.5
-
-
-class TrainingDivergedError(RuntimeError):
-    """The optimisation produced NaN or infinite numbers."""
 
 
 class MirroredPPO(PPO):

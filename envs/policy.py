@@ -90,8 +90,8 @@ class PolicyDescription:
         if self.joint_names != other.joint_names:
             missing = [name for name in other.joint_names if name not in self.joint_names]
             unknown = [name for name in self.joint_names if name not in other.joint_names]
-            what = [f"{kind} {', '.join(names)}" for kind, names in (("lacks", missing), ("has", unknown)) if names]
-            return f"it is for another robot: {'; it '.join(what) or 'its joints come in another order'}"
+            what = [f"it {kind} {', '.join(names)}" for kind, names in (("lacks", missing), ("has", unknown)) if names]
+            return f"it is for another robot: {'; '.join(what) or 'its joints come in another order'}"
         if self.observations != other.observations:
             for own, wanted in zip(self.observations, other.observations):
                 if own != wanted:

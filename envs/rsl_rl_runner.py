@@ -21,11 +21,11 @@ from torch import distributed
 from tqdm import tqdm
 
 from cmg_ref.atomic_file import atomic_file
-from envs.mirrored_ppo import MirroredPPO, TrainingDivergedError
+from envs.mirrored_ppo import MirroredPPO
 from envs.policy import Policy, PolicyDescription, PolicyError, read_checkpoint, save_policy
 from envs.policy_evaluation import Evaluation
 from envs.rsl_rl_vec_env import RslRlVecEnv
-from envs.training_run import BEST_CHECKPOINT, BEST_POLICY, EVALUATIONS, checkpoints, save_json
+from envs.training_run import BEST_CHECKPOINT, BEST_POLICY, EVALUATIONS, TrainingDivergedError, checkpoints, save_json
 
 KEPT_CHECKPOINTS = 5
 

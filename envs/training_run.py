@@ -22,6 +22,10 @@ class RunError(ValueError):
     """A run or a checkpoint that is not there or cannot be written; the message is one line."""
 
 
+class TrainingDivergedError(RuntimeError):
+    """A training produced NaN or infinite numbers."""
+
+
 def new_run(log_dir: Path, run_name: str) -> Path:
     """Make the folder of a new run, named by date and `run_name`.
 

@@ -28,8 +28,8 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
-from cmg_ref.schedule import CommandSchedule, ScheduleError
-from configs.base_config import ConfigError, apply_overrides, update_from_dict
+from cmg_ref.schedule import CommandSchedule
+from configs.base_config import apply_overrides, update_from_dict
 from envs.keyboard import HELP, Keyboard, KeyboardError, steered_commands
 from envs.playback import Playback, play, playback_config, playback_table, save_playback_plot
 from envs.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
@@ -101,16 +101,7 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         run(arguments)
-    except (
-        ConfigError,
-        OptionError,
-        RunError,
-        PolicyError,
-        ScheduleError,
-        KeyboardError,
-        VideoError,
-        OSError,
-    ) as error:
+    except (ValueError, KeyboardError, VideoError, OSError) as error:
         sys.exit(f"play: {error}")
     except KeyboardInterrupt:
         sys.exit("play: interrupted")

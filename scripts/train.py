@@ -26,14 +26,14 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
-from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
+from configs.base_config import apply_overrides, class_to_dict, update_from_dict
 from envs.older_rsl_rl import installed_version, train_with_older_rsl_rl
-from envs.policy import PolicyError, describe_policy
+from envs.policy import describe_policy
 from envs.policy_evaluation import make_evaluator
 from envs.task_registry import task_registry
 from envs.training_run import (
     CONFIG,
-    RunError,
+    TrainingDivergedError,
     find_checkpoint,
     find_run,
     git_state,
@@ -152,7 +152,7 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         train(arguments)
-    except (ConfigError, RunError, PolicyError, ValueError, OSError) as error:
+    except (ValueError, TrainingDivergedError, OSError) as error:
         sys.exit(f"train: {error}")
     except KeyboardInterrupt:
         sys.exit("train: interrupted; go on with --resume")

@@ -18,11 +18,10 @@ pytest.importorskip("rsl_rl")
 pytest.importorskip("mujoco.batch")
 
 from configs.base_config import class_to_dict
-from envs.mirrored_ppo import TrainingDivergedError
 from envs.policy import PolicyError, describe_policy, load_policy, policy_of_checkpoint
 from envs.rsl_rl_runner import Runner
 from envs.task_registry import task_registry
-from envs.training_run import RunError, checkpoints, find_checkpoint, find_run, new_run
+from envs.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_ENVS = 16

@@ -1,0 +1,117 @@
+"""The script that shows and measures a policy, run as a user runs it, with a policy that has not learnt anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import torch
+
+pytest.importorskip("mujoco.batch")
+
+from envs.policy import Policy, describe_policy, save_policy
+from envs.task_registry import task_registry
+
+
+class Result(Protocol):
+    """What a script leaves behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Runner = Callable[..., Result]
+
+
+@pytest.fixture
+def run(run_script: Callable[..., Result]) -> Runner:
+    return lambda *arguments: run_script("play.py", *arguments)
+
+
+@pytest.fixture(scope="module")
+def policy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    env_cfg, _ = task_registry.get_cfgs("g1_cmg")
+    env_cfg.reference.mode = "realtime"
+    env, _ = task_registry.make_env("g1_cmg", env_cfg=env_cfg, num_envs=1)
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
+    save_policy(Policy(describe_policy(env, "g1_cmg"), (8,)).requires_grad_(False), path)
+    return path
+
+
+def test_a_rollout_leaves_table_plot_and_video(policy_file: Path, tmp_path: Path, run: Runner) -> None:
+    arguments = ("--policy", policy_file, "--command", 0.5, 0, 0.2, "--duration", 0.6, "--renderer", "software")
+    result = run(*arguments, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "+0.50 +0.00 +0.20" in result.stdout and str(policy_file) in result.stdout
+    assert (tmp_path / "velocity.png").stat().st_size > 10_000
+    (video,) = tmp_path.glob("video.*")
+    assert video.stat().st_size > 10_000
+
+
+def test_a_fall_is_said(policy_file: Path, tmp_path: Path, run: Runner) -> None:
+    result = run("--policy", policy_file, "--duration", 8, "--no_video", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "The robot fell after" in result.stdout
+
+
+def test_an_evaluation_is_a_list_of_commands(
+    policy_file: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from envs import policy_evaluation
+
+    monkeypatch.setattr(policy_evaluation, "GRID", policy_evaluation.shortened(policy_evaluation.GRID[:3], 1.0))
+    arguments = ("--policy", policy_file, "--evaluate", "--rollouts", 2, "--output", tmp_path)
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["name"] for row in rows] == ["stand", "vx -0.5", "vx 0.5"]
+    assert all(row["rollouts"] == 2 and row["passed"] is False for row in rows)
+    assert str(policy_file) in (tmp_path / "evaluation.md").read_text()
+    assert "roll-out" in result.stderr  # the progress bar
+    strict = run(*arguments, "--strict", "--zero_residual")
+    assert strict.returncode == 0 if "missed" not in strict.stderr else strict.returncode == 1
+
+
+def test_a_schedule_is_played(policy_file: Path, tmp_path: Path, run: Runner) -> None:
+    (tmp_path / "commands.csv").write_text("time,vx,vy,wz\n0,0,0,0\n0.2,0.3,0,0\n")
+    arguments = ("--zero_residual", "--schedule", tmp_path / "commands.csv", "--duration", 0.5, "--no_video")
+    result = run(*arguments, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "0.0 to 0.2" in result.stdout and "0.2 to 0.5" in result.stdout
+    assert "every action is zero" in result.stdout
+
+
+def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) -> None:
+    pytest.importorskip("onnxruntime")
+    result = run("--policy", policy_file, "--export", tmp_path / "policy.onnx")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "policy.onnx").is_file() and "onnxruntime differs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--policy", "absent.safetensors"), "absent.safetensors: no such policy file"),
+        (("--command", 1, 0, 0, "--keyboard"), "exclude each other"),
+        (("--duration", -1), "--duration -1"),
+        (("--schedule", "absent.csv"), "absent.csv"),
+        (("--log_dir", "/nowhere"), "/nowhere: holds no run"),
+        (("--task", "g1", "--policy", "POLICY"), "is a policy of the task g1_cmg, not of g1"),
+        (("--policy", "POLICY", "sim.dt=0.01"), "acts every 0.02 s, the task every 0.04 s"),
+        (("--policy", "POLICY", "--output", "/proc/none"), "cannot write there"),
+        (("--zero_residual", "--keyboard"), "needs a terminal"),
+    ],
+)
+def test_bad_input_is_one_line(
+    policy_file: Path, tmp_path: Path, run: Runner, arguments: tuple[object, ...], message: str
+) -> None:
+    given = [policy_file if argument == "POLICY" else argument for argument in arguments]
+    result = run(*given, *(() if "--output" in given else ("--output", tmp_path)))
+    assert result.returncode == 1
+    assert result.stderr.startswith("play: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
