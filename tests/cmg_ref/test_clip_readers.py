@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ MakeClip = Callable[..., MotionClip]
 # --- Files of every format -------------------------------------------------------------------------------------------
 # Each writer takes a clip and gives the file; `change` may alter the fields before they are written.
 
-Fields = dict[str, Any]
+Fields = Dict[str, Any]
 Change = Callable[[Fields], None]
 
 

@@ -71,7 +71,7 @@ def test_frames_have_the_shapes_of_twists_library(pool: CMGMotionLib) -> None:
     for part in frames:
         part += 1.0  # TWIST writes into what it gets; the library must not notice
     again = pool.calc_motion_frame(torch.tensor([0, 5, 7]), torch.tensor([0.0, 1.0, 1.234]))
-    assert all(not torch.equal(part, other) for part, other in zip(frames, again, strict=True))
+    assert all(not torch.equal(part, other) for part, other in zip(frames, again))
 
 
 def test_body_positions_are_the_kinematics_of_the_joints(pool: CMGMotionLib) -> None:
@@ -98,7 +98,7 @@ def test_velocities_are_the_rates_of_positions(pool: CMGMotionLib) -> None:
 def test_between_two_frames_the_motion_is_blended(pool: CMGMotionLib) -> None:
     motions = torch.arange(8)
     earlier, later, between = (pool.calc_motion_frame(motions, torch.full((8,), t)) for t in (1.00, 1.02, 1.005))
-    for first, second, blend, part in zip(earlier, later, between, range(7), strict=True):
+    for first, second, blend, part in zip(earlier, later, between, range(7)):
         if part != 1:
             assert (blend - (0.75 * first + 0.25 * second)).abs().max() < 1e-4
     slerped = rotations.quat_slerp(earlier[1], later[1], torch.full((8,), 0.25))
@@ -127,7 +127,7 @@ def test_beyond_its_end_a_motion_stands_still_where_it_ended(pool: CMGMotionLib)
     end = (pool.table.capacity - 1) * DT
     last = pool.calc_motion_frame(motions, torch.full((8,), end))
     later = pool.calc_motion_frame(motions, torch.full((8,), 10.0 * end))
-    assert all(torch.equal(first, second) for first, second in zip(last, later, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(last, later))
     assert all(float(later[part].abs().max()) == 0.0 for part in (2, 3, 5))
     before = pool.calc_motion_frame(motions, torch.full((8,), -1.0))
     assert torch.equal(before[4], pool.calc_motion_frame(motions, torch.zeros(8))[4])
@@ -249,9 +249,7 @@ def test_a_pool_without_renewal_stays_as_it_is() -> None:
     motions, times, _ = whole(lib)
     before = lib.calc_motion_frame(motions, times)
     assert all(lib.step() is None for _ in range(200))
-    assert all(
-        torch.equal(part, other) for part, other in zip(before, lib.calc_motion_frame(motions, times), strict=True)
-    )
+    assert all(torch.equal(part, other) for part, other in zip(before, lib.calc_motion_frame(motions, times)))
 
 
 # Live motions -----------------------------------------------------------------------------------------------------
@@ -273,7 +271,7 @@ def test_what_lies_ahead_comes_true_while_the_command_stays() -> None:
         if step in (5, 25, 50):
             shown = now(lib)
             expected = coming[(5, 25, 50).index(step)]
-            assert all((part - other).abs().max() < 1e-4 for part, other in zip(shown, expected, strict=True))
+            assert all((part - other).abs().max() < 1e-4 for part, other in zip(shown, expected))
     assert torch.allclose(lib.calc_commands(torch.arange(3), lib.elapsed_times()), lib.target_commands)
 
 
@@ -292,7 +290,7 @@ def test_a_new_command_leaves_the_present_as_it_is_and_other_environments_alone(
     for _ in range(250):
         lib.step()
         twin.step()
-        assert all(torch.equal(part[[0, 2]], other[[0, 2]]) for part, other in zip(now(lib), now(twin), strict=True))
+        assert all(torch.equal(part[[0, 2]], other[[0, 2]]) for part, other in zip(now(lib), now(twin)))
         track.append(now(lib)[0][1])
     path = torch.stack(track)
     assert path.diff(dim=0).norm(dim=1).max() < 2.0 * DT

@@ -18,7 +18,7 @@ RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9)
 def figure(
     *capsules: tuple[tuple[float, ...], tuple[float, ...], float], color: tuple[float, ...], opacity: float = 1.0
 ) -> Figure:
-    start, end, radius = zip(*capsules, strict=True)
+    start, end, radius = zip(*capsules)
     return Figure(np.array(start), np.array(end), np.array(radius), np.array([color] * len(capsules)), opacity)
 
 
@@ -130,7 +130,7 @@ def test_the_nearer_capsule_hides_the_other_in_any_order() -> None:
     assert color_mask(one, 0)[75, 100]
     assert not color_mask(one, 2).any()
     for first, second in ((near, far), (far, near)):  # as parts of one robot
-        start, end, radius, color = (np.concatenate(pair) for pair in zip(first[:4], second[:4], strict=True))
+        start, end, radius, color = (np.concatenate(pair) for pair in zip(first[:4], second[:4]))
         assert np.array_equal(renderer.draw((0.0, 0.0), [Figure(start, end, radius, color)]), one)
 
 

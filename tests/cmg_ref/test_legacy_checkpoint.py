@@ -7,7 +7,6 @@ import os
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +47,15 @@ class LegacyCMG(nn.Module):
         super().__init__()
         widths = [motion_dim + 3] + [HIDDEN] * (NUM_LAYERS - 1) + [motion_dim]
         self.gating = LegacyGate(motion_dim + 3)
-        self.layers = nn.ModuleList(LegacyLayer(before, after) for before, after in pairwise(widths))
+        self.layers = nn.ModuleList(LegacyLayer(before, after) for before, after in zip(widths, widths[1:]))
 
     def forward(self, motion: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         x = torch.cat((motion, command))
         blend = torch.softmax(self.gating.gating_network(x), dim=0)
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, LegacyLayer)
-            weight = sum(c * w for c, w in zip(blend, layer.expert_weights, strict=True))
-            bias = sum(c * b for c, b in zip(blend, layer.expert_biases, strict=True))
+            weight = sum(c * w for c, w in zip(blend, layer.expert_weights))
+            bias = sum(c * b for c, b in zip(blend, layer.expert_biases))
             x = x @ weight + bias
             x = functional.elu(x) if number < NUM_LAYERS - 1 else x
         return x
@@ -98,7 +97,7 @@ def legacy_step(legacy: LegacyCMG, stats: dict[str, Any], state: torch.Tensor, c
     names = ("motion_mean", "motion_std", "command_min", "command_max")
     mean, std, low, high = (torch.from_numpy(stats[name]) for name in names)
     scaled = (command - low) / (high - low) * 2 - 1
-    return torch.stack([legacy((s - mean) / std, c) * std + mean for s, c in zip(state, scaled, strict=True)])
+    return torch.stack([legacy((s - mean) / std, c) * std + mean for s, c in zip(state, scaled)])
 
 
 @pytest.mark.parametrize("statistics_in", ["checkpoint", "data", "yaml", "yaml of flow lists"])

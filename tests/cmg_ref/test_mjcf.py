@@ -82,7 +82,7 @@ def test_another_dialect_reads_as_mujoco_reads_it(tmp_path: Path, sequence: str)
     assert robot.body_names == tuple(model.body(first + index).name for index in range(robot.num_bodies))
     joints = [model.joint(name) for name in robot.joint_names]
     for joint, lower, upper, effort, armature in zip(
-        joints, robot.joint_lower, robot.joint_upper, robot.effort_limit, robot.armature, strict=True
+        joints, robot.joint_lower, robot.joint_upper, robot.effort_limit, robot.armature
     ):
         if model.jnt_limited[joint.id]:
             assert (float(lower), float(upper)) == pytest.approx(tuple(joint.range))
@@ -93,7 +93,7 @@ def test_another_dialect_reads_as_mujoco_reads_it(tmp_path: Path, sequence: str)
 
     dof_pos = torch.randn(robot.num_joints, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     data.qpos[model.joint("root").qposadr[0] :][:7] = [0, 0, 0, 1, 0, 0, 0]
-    for joint, value in zip(joints, dof_pos, strict=True):
+    for joint, value in zip(joints, dof_pos):
         data.qpos[joint.qposadr[0]] = value
     mujoco.mj_kinematics(model, data)
     position, rotation = ForwardKinematics(robot, dtype=torch.float64).matrices(dof_pos)

@@ -51,7 +51,7 @@ def test_links_have_unitrees_masses_and_limits(robot: Robot) -> None:
     assert robot.num_bodies == robot.num_joints + 1
     names = set(LINKS) | {name.replace("left", "right") for name in LINKS}
     assert set(robot.body_names) == names
-    joint_of_body = dict(zip(robot.joint_bodies, range(robot.num_joints), strict=True))
+    joint_of_body = dict(zip(robot.joint_bodies, range(robot.num_joints)))
     for name, (mass, limits) in LINKS.items():
         for side in {name, name.replace("left", "right")}:
             body = robot.body_names.index(side)

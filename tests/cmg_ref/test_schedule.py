@@ -41,7 +41,7 @@ def test_csv_and_json_give_the_same_schedule(tmp_path: Path) -> None:
         # As spreadsheets write it: byte order mark, Windows line ends, blanks, an empty last line.
         write(tmp_path, "b.csv", "\ufeff" + "\r\n".join(line.replace(",", ", ") for line in lines) + "\r\n,,,\r\n"),
         write(tmp_path, "c.json", json.dumps(ROWS)),
-        write(tmp_path, "d.json", json.dumps([dict(zip(names, row, strict=True)) for row in ROWS])),
+        write(tmp_path, "d.json", json.dumps([dict(zip(names, row)) for row in ROWS])),
     ]
     expected = CommandSchedule(ROWS).sample(50.0, 3.0)
     for file in files:

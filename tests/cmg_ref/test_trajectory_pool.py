@@ -39,7 +39,7 @@ def planner_of(generator: CMGMotionGenerator) -> PooledPlanner:
 
 def assert_smooth(frames: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], control_dt: float) -> None:
     """Joint angles, velocities and root positions that go on without a jump."""
-    dof_pos, dof_vel, root = (torch.stack(parts) for parts in zip(*frames, strict=True))
+    dof_pos, dof_vel, root = (torch.stack(parts) for parts in zip(*frames))
     step = (dof_pos[1:] - dof_pos[:-1]) / control_dt - 0.5 * (dof_vel[1:] + dof_vel[:-1])
     assert step.abs().max() < 0.6  # [rad/s]: a jump of the pose would be tens of rad/s
     assert ((root[1:] - root[:-1]).norm(dim=-1) / control_dt).max() < 4.0
