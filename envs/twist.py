@@ -120,6 +120,21 @@ def overlaid(ours: type, theirs: type) -> type:
 # Command lines ----------------------------------------------------------------------------------------------------
 
 
+def is_asked_for(arguments: Sequence[str]) -> bool:
+    """Whether a command line names one of the tasks on top of TWIST."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--task")
+    return parser.parse_known_args(list(arguments))[0].task in TASKS
+
+
+def main(name: str, arguments: Sequence[str]) -> None:
+    """Run :func:`train` or :func:`play` for a script; what goes wrong with TWIST ends it in one line."""
+    try:
+        {"train": train, "play": play}[name](arguments)
+    except TwistError as error:
+        sys.exit(f"{name}: {error}")
+
+
 def train(arguments: Sequence[str]) -> None:
     """Train teacher or student with TWIST's runner, as its `scripts/train.py` does.
 
@@ -237,19 +252,20 @@ def trusted_checkpoints() -> Iterator[None]:
 
 def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Namespace, Any]:
     """Our options, TWIST's, and its registry with our tasks."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--twist_root")
     parser.add_argument("--command", nargs=3, type=float, default=[0.6, 0.0, 0.0])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--export", action="store_true")
     options, rest = parser.parse_known_args(list(arguments))
     options.overrides = [text for text in rest if "=" in text and not text.startswith("-")]
-    rest = [text for text in rest if text not in options.overrides]
+    rest = ["--task", options.task, *(text for text in rest if text not in options.overrides)]
     registry = register_tasks(options.twist_root)
     if not torch.cuda.is_available() and "--device" not in rest:
         rest += ["--device", "cpu"]
     if "--proj_name" not in rest:
-        rest += ["--proj_name", rest[rest.index("--task") + 1]]
+        rest += ["--proj_name", options.task]
     if BACKEND == "mujoco" and not {"--rows", "--cols"} & set(rest):
         rest += ["--rows", "4", "--cols", "4"]  # TWIST's ground is flat; 400 tiles of it cost gigabytes
     previous, sys.argv = sys.argv, ["envs.twist", *rest]
@@ -302,3 +318,9 @@ def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
         except (ValueError, SyntaxError):
             value = written
         setattr(target, field, value)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in ("train", "play"):
+        sys.exit("usage: python -m envs.twist train|play --task g1_cmg_priv_mimic|g1_cmg_stu_rl --exptid NAME ...")
+    main(sys.argv[1], sys.argv[2:])

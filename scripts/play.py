@@ -5,6 +5,7 @@
   python scripts/play.py --task g1_cmg --schedule commands.csv
   python scripts/play.py --task g1_cmg --keyboard             # steer from the terminal
   python scripts/play.py --task g1_cmg --evaluate --output outputs/evaluation
+  python scripts/play.py --task g1_cmg_stu_rl --twist_root TWIST --exptid mine --export     # see docs/twist.md
 
 A roll-out leaves a video of the robot and its half transparent reference, a plot of the velocities and a table; an
 evaluation tries every command of a grid and leaves evaluation.json and evaluation.md.
@@ -30,6 +31,7 @@ import torch
 
 from cmg_ref.schedule import CommandSchedule
 from configs.base_config import apply_overrides, update_from_dict
+from envs import twist
 from envs.keyboard import HELP, Keyboard, KeyboardError, steered_commands
 from envs.playback import Playback, play, playback_config, playback_table, save_playback_plot
 from envs.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
@@ -98,6 +100,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Do what was asked for, or say in one line why not."""
+    if twist.is_asked_for(sys.argv[1:]):
+        twist.main("play", sys.argv[1:])
+        return
     arguments = parse_arguments()
     try:
         run(arguments)

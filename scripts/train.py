@@ -7,6 +7,8 @@ Fields of the configurations can be set by name, those of the training with "tra
 
 A run that was killed goes on:   python scripts/train.py --task g1_cmg --resume
 Several GPUs or processes:       torchrun --nproc_per_node N scripts/train.py --task g1_cmg
+TWIST's teacher and student:     python scripts/train.py --task g1_cmg_priv_mimic --twist_root TWIST --exptid mine
+                                 (its own options, see docs/twist.md)
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from envs.simulator import BACKEND  # isort: skip
 import torch
 
 from configs.base_config import apply_overrides, class_to_dict, update_from_dict
+from envs import twist
 from envs.older_rsl_rl import installed_version, train_with_older_rsl_rl
 from envs.policy import describe_policy
 from envs.policy_evaluation import make_evaluator
@@ -149,6 +152,9 @@ def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -
 
 def main() -> None:
     """Train, or say in one line why not."""
+    if twist.is_asked_for(sys.argv[1:]):
+        twist.main("train", sys.argv[1:])
+        return
     arguments = parse_arguments()
     try:
         train(arguments)
