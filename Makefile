@@ -10,6 +10,11 @@ PLAY_ARGS ?= --shipped --quick --renderer software
 TRAIN_ARGS ?=
 CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 
+# What Isaac Gym's users have; any torch from 1.12.1 to 2.4.1 will do.
+PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8*/bin/python) python3.8)
+VENV38 ?= .venv-py38
+TORCH38 ?= 1.12.1
+
 BIN = $(VENV)/bin
 # Rewritten when the packages or their versions change; then, and only then, the next `make` installs again.
 STAMP = $(VENV)/.installed
@@ -17,10 +22,10 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test lint types unit clean
+.PHONY: help install generate play train picture test lint types unit test-py38 clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  OUTPUT=$(OUTPUT)  ARGS='$(ARGS)'   can be set on the command line, e.g."
 	@echo "  make generate ARGS='--vx 0.6 --wz 0.5 --duration 20' OUTPUT=outputs/curve"
@@ -57,6 +62,17 @@ types: $(STAMP) ## Check types
 
 unit: $(STAMP) ## Run the tests
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
+# How much faster one matrix product is than many, which one test measures, depends on the version of torch.
+test-py38: $(VENV38)/.installed ## Run the tests of the library and the TWIST mixin under Python 3.8 (PYTHON38, VENV38, TORCH38)
+	$(TEST_ENV) $(VENV38)/bin/python -m pytest tests/cmg_ref tests/envs/test_twist_mimic.py -k 'not sixty_times_faster'
+
+$(VENV38)/.installed: setup.py
+	@$(PYTHON38) -c 'import sys; sys.version_info[:2] == (3, 8) or sys.exit(1)' || { echo "error: '$(PYTHON38)' is no Python 3.8: name one: make test-py38 PYTHON38=/path/to/python3.8"; exit 1; }
+	$(PYTHON38) -m venv $(VENV38)
+	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH38)
+	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy safetensors tqdm pytest
+	@touch $@
 
 clean: ## Remove what the tools left behind (keeps VENV and outputs)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

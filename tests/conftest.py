@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,20 @@ import torch
 
 from cmg_ref.motion_clip import MotionClip
 from cmg_ref.robot import load_g1
+
+# What TWIST needs to run on the stand-in; `pip install 'cmg_ref[mujoco]'` and TWIST's README name the packages.
+TWIST_PACKAGES = (
+    "cv2",
+    "matplotlib",
+    "mujoco.batch",
+    "pydelatin",
+    "pyfqmr",
+    "rich",
+    "scipy",
+    "termcolor",
+    "wandb",
+    "yaml",
+)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +45,20 @@ def motion_folder() -> Path:
 def twist_root() -> Path:
     """A checkout of TWIST (github.com/YanjieZe/TWIST), named by `$TWIST_ROOT`; skips without it."""
     return checkout("TWIST_ROOT", "legged_gym/legged_gym/envs/g1", "https://github.com/YanjieZe/TWIST")
+
+
+@pytest.fixture(scope="session")
+def twist_copy(twist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of TWIST, without meshes, that may be written to: training keeps its runs inside."""
+    for package in TWIST_PACKAGES:
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("twist")
+    for package in ("legged_gym", "rsl_rl", "pose"):
+        shutil.copytree(twist_root / package, folder / package, ignore=shutil.ignore_patterns("logs", "__pycache__"))
+    (folder / "assets" / "g1").mkdir(parents=True)
+    for file in (twist_root / "assets" / "g1").glob("*.urdf"):
+        shutil.copy(str(file), str(folder / "assets" / "g1"))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,10 @@ def random_vectors(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 
     return torch.randn(*shape, 3, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
+# Errors of torch's own matrix exponential in float64: 1.x takes too short a series at some angles.
+EXPONENTIAL_TOLERANCE = 1e-9 if torch.__version__.startswith("1.") else 0.0
+
+
 def rodrigues(axis: Tensor, angle: Tensor) -> Tensor:
     """Rotation matrices by the matrix exponential: independent of every formula under test."""
     x, y, z = axis.unbind(-1)
@@ -46,7 +50,9 @@ def test_matrix_of_a_turn_is_the_matrix_exponential(dtype: torch.dtype) -> None:
     quat = rotations.quat_from_axis_angle(axis, angle)
     assert quat.dtype == dtype
     expected = rodrigues(axis.double(), angle.double())
-    assert (rotations.matrix_from_quat(quat).double() - expected).abs().max() < 5 * TOLERANCE[dtype]
+    assert (rotations.matrix_from_quat(quat).double() - expected).abs().max() < 5 * TOLERANCE[
+        dtype
+    ] + EXPONENTIAL_TOLERANCE
 
 
 def test_products_rotations_and_inverses_agree_with_matrices(dtype: torch.dtype) -> None:
@@ -82,7 +88,7 @@ def test_euler_angles_are_turns_about_fixed_axes() -> None:
     x, y, z = torch.eye(3, dtype=torch.float64).unbind(0)
     expected = rodrigues(z.expand(100, 3), yaw) @ rodrigues(y.expand(100, 3), pitch) @ rodrigues(x.expand(100, 3), roll)
     found = rotations.matrix_from_quat(rotations.quat_from_euler_xyz(roll, pitch, yaw))
-    assert (found - expected).abs().max() < 1e-14
+    assert (found - expected).abs().max() < 1e-14 + EXPONENTIAL_TOLERANCE
 
 
 def test_slerp_turns_at_constant_speed_along_the_shorter_arc() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,7 @@ import torch
 
 from configs.twist_cmg_config import G1CMGMimicCfg
 
-PACKAGES = ("cv2", "matplotlib", "mujoco.batch", "pydelatin", "pyfqmr", "rich", "scipy", "termcolor", "wandb", "yaml")
 SMALL = "'cmg.num_motions=8', 'cmg.num_blocks=2', 'cmg.motion_length=2.0', '--num_envs', '8', '--no_wandb'"
-
-
-@pytest.fixture(scope="session")
-def twist(twist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of TWIST that may be written to: training keeps its runs inside; meshes are left out."""
-    for package in PACKAGES:
-        pytest.importorskip(package)
-    folder = tmp_path_factory.mktemp("twist")
-    for package in ("legged_gym", "rsl_rl", "pose"):
-        shutil.copytree(twist_root / package, folder / package, ignore=shutil.ignore_patterns("logs", "__pycache__"))
-    (folder / "assets" / "g1").mkdir(parents=True)
-    for file in (twist_root / "assets" / "g1").glob("*.urdf"):
-        shutil.copy(file, folder / "assets" / "g1")
-    return folder
 
 
 ENVIRONMENT = f"""
@@ -44,11 +28,11 @@ everyone = torch.arange(env.num_envs)
 
 
 @pytest.fixture(scope="session")
-def in_twist(run_code: Callable[..., Any], twist: Path) -> Callable[..., Any]:
+def in_twist(run_code: Callable[..., Any], twist_copy: Path) -> Callable[..., Any]:
     """Runs code with a small environment `env` of the teacher's task, with more options if given."""
 
     def run(code: str, *more: str) -> Any:
-        return run_code(f"ROOT, MORE = {str(twist)!r}, {list(more)!r}\n" + ENVIRONMENT + code)
+        return run_code(f"ROOT, MORE = {str(twist_copy)!r}, {list(more)!r}\n" + ENVIRONMENT + code)
 
     return run
 
@@ -213,8 +197,8 @@ print(json.dumps({{"played": played, "actions": list(actions.shape), "finite": b
 """
 
 
-def test_teacher_and_student_train_play_and_export(run_code: Callable[..., Any], twist: Path) -> None:
-    answer = run_code(f"ROOT = {str(twist)!r}\n" + TRAIN)
+def test_teacher_and_student_train_play_and_export(run_code: Callable[..., Any], twist_copy: Path) -> None:
+    answer = run_code(f"ROOT = {str(twist_copy)!r}\n" + TRAIN)
     assert answer["actions"] == [3, 23] and answer["finite"]
     for result in answer["played"]:
         assert result["seconds"] == pytest.approx(1.2)
@@ -227,7 +211,9 @@ def test_teacher_and_student_train_play_and_export(run_code: Callable[..., Any],
 # Clips ------------------------------------------------------------------------------------------------------------
 
 
-def test_written_clips_load_in_twists_own_library(run_code: Callable[..., Any], twist: Path, tmp_path: Path) -> None:
+def test_written_clips_load_in_twists_own_library(
+    run_code: Callable[..., Any], twist_copy: Path, tmp_path: Path
+) -> None:
     from cmg_ref.checkpoint import load_checkpoint
     from cmg_ref.clip_generation import generate_clips
     from cmg_ref.clip_writers import write_twist_pickle
@@ -240,7 +226,7 @@ def test_written_clips_load_in_twists_own_library(run_code: Callable[..., Any], 
         f"""
 import json, sys, torch
 from envs.twist import import_twist
-import_twist({str(twist)!r})
+import_twist({str(twist_copy)!r})
 from pose.utils.motion_lib_pkl import MotionLib
 from legged_gym.envs.g1.g1_mimic_distill import g1_body_from_38_to_52
 library = MotionLib({str(tmp_path / "walk.pkl")!r}, "cpu")
