@@ -17,6 +17,7 @@ from cmg_ref.initial_states import InitialStates
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.layout import StateLayout
 from cmg_ref.memory_plan import MemoryPlan, available_bytes, check_fits, plan_memory
+from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planner_factory import make_planner
 from cmg_ref.planners import PreloadPlanner
@@ -24,7 +25,7 @@ from cmg_ref.pooled_planner import PooledPlanner
 from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
 from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPoolCfg
-from cmg_ref.trajectory_store import NUM_POSE, MotionFrames
+from cmg_ref.trajectory_store import NUM_POSE
 
 
 class CMGMotionGenerator:
@@ -256,6 +257,7 @@ class CMGMotionGenerator:
         started = time.perf_counter()
         self._reader.advance()
         self._planner.advance()
+        self._reader.locate()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
 
@@ -298,6 +300,7 @@ class CMGMotionGenerator:
         self._reader.share[rows] = 0.0
         if isinstance(self._planner, PooledPlanner) and init_motion is None:
             self._planner.hand_out(rows, targets, checked_start_frames(start_frames, len(rows)))
+            self._reader.anchor(rows, root_pose)
         elif start_frames is not None:
             raise ValueError("start_frames needs a pool to begin in, and no init_motion")
         else:
@@ -305,8 +308,8 @@ class CMGMotionGenerator:
                 targets = self.target_commands[rows]
             states, own_commands = self._initial(targets, init_motion)
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
-            self._restart(rows, states, torch.zeros_like(rows), own_commands, targets)
-        self._reader.anchor(rows, root_pose)
+            self._restart(rows, states, root_pose, torch.zeros_like(rows), own_commands, targets)
+            self._reader.place_in_world(rows)
 
     def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Give new commands; the motion goes on from the frame being shown, and frames planned beyond it are replaced.
@@ -348,17 +351,18 @@ class CMGMotionGenerator:
         self._reader.stop_at_ends()
         self._planner.need(1)
         frames = torch.stack((self._reader.shown, self._reader.shown + 1), dim=1)
-        states, tilt, poses = self._buffer.store.read_states(frames, self._planner.motions)
+        states, seen, poses = self._buffer.store.read_states(frames, self._planner.motions)
         first_frames, starts, targets = self._buffer.commands.segment(self._reader.shown, self._planner.motions)
         first_frames = first_frames - self._reader.shown
         self._generation_seconds += self._buffer.seconds
         self._allocate(mode)
         rows = torch.arange(self.num_envs, device=self.device)
-        self._restart(rows, states[:, 0, : self.checkpoint.layout.size], first_frames, starts, targets)
+        first = states[:, 0, : self.checkpoint.layout.size]
+        self._restart(rows, first, poses[:, 0], first_frames, starts, targets)
         motions = self._motions(rows)
         for frame in (0, 1):
             at = torch.full_like(rows, frame)
-            self._buffer.store.write(at, states[:, frame], tilt[:, frame], poses[:, frame], motions)
+            self._buffer.store.write(at, states[:, frame], seen[:, frame], poses[:, frame], motions)
         # Between two frames the later one is on show too, so generation goes on from it.
         self._buffer.truncate(motions, (self._reader.share > 0).long())
 
@@ -407,15 +411,16 @@ class CMGMotionGenerator:
         self,
         rows: torch.Tensor,
         states: torch.Tensor,
+        poses: torch.Tensor,
         first_frames: torch.Tensor,
         starts: torch.Tensor,
         targets: torch.Tensor,
     ) -> None:
-        """Begin motions of their own at states (n, state_dim), with a ramp that began at ``first_frames`` (n,)."""
+        """Begin motions of their own at states (n, state_dim), whose commands ramp from frames ``first_frames`` on."""
         motions = self._planner.take_over(rows)
         self._reader.shown[rows] = 0
         self._buffer.commands.begin(motions, first_frames, starts, targets)
-        self._buffer.restart(motions, states)
+        self._buffer.restart(motions, states, poses)
         self._planner.refresh(rows)
 
     def _rows(self, env_ids: torch.Tensor | None) -> torch.Tensor:

@@ -13,9 +13,9 @@ from cmg_ref.generator_settings import GeneratorSettings
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMGConfig
 from cmg_ref.rollout import CPU_BLOCK
-from cmg_ref.root_motion import TILT_COLUMNS
+from cmg_ref.root_motion import NUM_SEEN
 from cmg_ref.trajectory_pool import SamplesCommands
-from cmg_ref.trajectory_store import NUM_POSE
+from cmg_ref.trajectory_store import NUM_GRAVITY, NUM_PLACE, NUM_POSE
 
 RESERVE = 0.05  # share of the free memory that is left alone
 
@@ -63,13 +63,12 @@ def plan_memory(
     num_motions = sum(number for number, _ in sizes)
     num_frames = sum(number * capacity for number, capacity in sizes)
     float_size = torch.finfo(settings.storage_dtype).bits // 8
-    full = StateLayout.with_root(layout.num_joints)
     num_joints = 2 * layout.num_joints
     per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
     per_env = 8 + 8 + 4 * NUM_POSE + 4 * 3 + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
     return MemoryPlan(
         joints=num_frames * num_joints * float_size,
-        root=num_frames * ((full.size - num_joints + TILT_COLUMNS) * float_size + 4 * NUM_POSE),
+        root=num_frames * ((NUM_SEEN + NUM_GRAVITY) * float_size + 4 * NUM_PLACE),
         commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 4 * 3 + 4 * 3),
         states=num_motions * per_motion + settings.num_envs * per_env,
         network=_network_bytes(settings, layout, checkpoint.model.config, device),

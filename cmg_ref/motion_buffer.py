@@ -12,7 +12,7 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
-from cmg_ref.root_motion import TILT_COLUMNS, tilt_columns
+from cmg_ref.root_motion import NUM_SEEN, seen_columns
 from cmg_ref.stance_root import StanceRoot
 from cmg_ref.trajectory_store import NUM_POSE, TrajectoryStore
 
@@ -54,7 +54,7 @@ class MotionBuffer:
         self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
         self.rollout, self.device = rollout, rollout.device
         self.num_motions = sum(number for number, _ in sizes)
-        self.store = TrajectoryStore(sizes, self.layout, TILT_COLUMNS, checkpoint.fps, self.device, dtype)
+        self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype)
         self.commands = PlannedCommands(self.num_motions, num_segments, interpolation_frames, self.device)
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
@@ -74,21 +74,22 @@ class MotionBuffer:
         own = sum(tensor.numel() * tensor.element_size() for tensor in states)
         return own + self.store.num_bytes + self.commands.num_bytes
 
-    def restart(self, motions: torch.Tensor, states: torch.Tensor) -> None:
-        """Make states (n, state_dim) of the checkpoint the frame 0 of motions (n,), at the origin.
+    def restart(self, motions: torch.Tensor, states: torch.Tensor, poses: torch.Tensor | None = None) -> None:
+        """Begin motions (n,) anew at states (n, state_dim) of the checkpoint, at x, y and heading ``poses`` (n, 3).
 
         Their commands must have been given before: the rates of the root at frame 0 are those of the step to frame 1.
         """
-        poses = states.new_zeros(len(states), NUM_POSE)
+        if poses is None:
+            poses = states.new_zeros(len(states), NUM_POSE)
         frames = torch.zeros_like(motions)
         if self._stance_root is None:
             following = self.rollout.advance(states, self.commands.value(frames + 1, motions))
-            full, tilt = states, tilt_columns(self.layout, states, following, 1.0 / self.store.fps)
+            full, seen = states, seen_columns(self.layout, states, following, 1.0 / self.store.fps, poses[:, 2])
         else:
             full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
             full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
-            tilt = tilt_columns(self.layout, full, full, 1.0 / self.store.fps)
-        self.store.write(frames, full, tilt, poses, motions)
+            seen = seen_columns(self.layout, full, full, 1.0 / self.store.fps, poses[:, 2])
+        self.store.write(frames, full, seen, poses, motions)
         self._tail_state[motions] = states
         self._tail_pose[motions] = poses
         self.written[motions] = 1
@@ -137,11 +138,11 @@ class MotionBuffer:
             guarded += self.rollout.guarded
             if self._stance_root is None:
                 pose = self.store.integrate(pose, state, following)
-                tilt = tilt_columns(self.layout, following, state, -1.0 / self.store.fps)
-                self.store.write(written + offset, following, tilt, pose, motions)
+                seen = seen_columns(self.layout, following, state, -1.0 / self.store.fps, pose[:, 2])
+                self.store.write(written + offset, following, seen, pose, motions)
             else:
                 full = torch.cat((following, following.new_zeros(len(following), self._num_missing)), dim=1)
-                self.store.write(written + offset, full, full[:, :TILT_COLUMNS], pose, motions)
+                self.store.write(written + offset, full, full[:, :NUM_SEEN], pose, motions)
             state = following
         if self._stance_root is not None:
             pose = self._fill_root(self._stance_root, written, count, motions)
@@ -168,6 +169,6 @@ class MotionBuffer:
         for column in range(context, context + count):
             before, now = states[:, column - 1], states[:, column]
             pose = self.store.integrate(pose, before, now)
-            tilt = tilt_columns(self.layout, now, before, -1.0 / self.store.fps)
-            self.store.write(frames[:, column], now, tilt, pose, motions)
+            seen = seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])
+            self.store.write(frames[:, column], now, seen, pose, motions)
         return pose

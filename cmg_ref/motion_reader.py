@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, Sequence
+from typing import Optional, Protocol, Sequence, Tuple
 
 import torch
 
-from cmg_ref.root_motion import frames_in_world
-from cmg_ref.trajectory_store import NUM_POSE, MotionFrames, TrajectoryStore, rotate_xy
+from cmg_ref.motion_frames import MotionFrames
+from cmg_ref.root_motion import frames_in_world, rotate_xy
+from cmg_ref.trajectory_store import NUM_POSE, POSE_COLUMNS, TrajectoryStore
+
+# Rows, rows of the next frames where the clock is between frames, and what is past its end where that is held.
+Rows = Tuple[torch.Tensor, Optional[torch.Tensor], Optional[torch.Tensor]]
 
 
 class PlansFrames(Protocol):
@@ -55,11 +59,13 @@ class MotionReader:
         self.shown = torch.zeros(num_envs, dtype=torch.long, device=device)
         self.share = torch.zeros(num_envs, dtype=torch.float64, device=device)
         self.origin = torch.zeros(num_envs, NUM_POSE, device=device)
+        self._in_world = True  # No motion lives in a frame of its own: readers need not turn and shift anything.
         self._frames_per_step, self._same_rate = frames_per_step, frames_per_step == 1.0
         self._device, self._hold = device, hold
         self._columns = joint_columns
         self._offsets: dict[tuple[int, ...], torch.Tensor] = {}
-        self._current: torch.Tensor | None = None
+        self._current: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._current_rows: Rows | None = None
 
     def attach(self, store: TrajectoryStore, planner: PlansFrames) -> None:
         """Read from this store from now on."""
@@ -68,11 +74,11 @@ class MotionReader:
 
     def forget(self) -> None:
         """What is shown has changed."""
-        self._current = None
+        self._current = self._current_rows = None
 
     def advance(self) -> None:
         """Let a control step pass."""
-        self._current = None
+        self.forget()
         if self._same_rate:
             self.shown += 1
         else:
@@ -82,17 +88,27 @@ class MotionReader:
             torch.clamp(clock - whole, min=0.0, out=self.share)
             self.shown += whole.long()
 
+    def locate(self) -> None:
+        """Find the rows that are shown now, so that reading them later is nothing but a gather."""
+        self._rows_now()
+
     def joints(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles and velocities shown now, (num_envs, num_joints) each."""
         if self._current is None:
             self._planner.need(0 if self._same_rate else 1)
-            self._current = self._read_joints(*self._rows(self.shown, self.share))
-        return self._split(self._current)
+            rows, following, past = self._rows_now()
+            joints = self._store.read_joints(rows)
+            if following is not None:
+                joints = self._store.interpolate_joints(joints, self._store.read_joints(following), self.share)
+            if past is not None:
+                joints[:, self._store.layout["dof_vel"]] *= (~past).unsqueeze(1)
+            self._current = self._ordered(*joints.chunk(2, dim=1))
+        return self._current
 
     def frames(self) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs, ...)."""
         self._planner.need(0 if self._same_rate else 1)
-        return self._read(self.shown, self.share, self.origin)
+        return self._read(self._rows_now(), self.share, self.origin)
 
     def future(self, offsets: Sequence[int]) -> MotionFrames:
         """What is shown so many control steps from now, fields of (num_envs, number of offsets, ...)."""
@@ -106,23 +122,30 @@ class MotionReader:
         else:
             times = self.share.unsqueeze(1) + self._frames_per_step * ahead
             frames, share = self.shown.unsqueeze(1) + times.floor().long(), times - times.floor()
-        return self._read(frames, share, self.origin.unsqueeze(1))
+        return self._read(self._rows(frames), share, self.origin.unsqueeze(1))
 
     def poses(self, env_ids: torch.Tensor) -> torch.Tensor:
         """x, y and heading shown now in each motion's own frame, (n, 3)."""
         if not self._same_rate:
             self._planner.need(1)
-        rows, following, share, _ = self._rows(self.shown, self.share)
-        poses = self._store.poses[rows[env_ids]]
+        rows, following, _ = self._rows_now()
+        poses = self._store.read_root(rows[env_ids])[1][:, POSE_COLUMNS]
         if following is None:
             return poses
-        return torch.lerp(poses, self._store.poses[following[env_ids]], share[env_ids].float().unsqueeze(1))
+        next_poses = self._store.read_root(following[env_ids])[1][:, POSE_COLUMNS]
+        return torch.lerp(poses, next_poses, self.share[env_ids].float().unsqueeze(1))
 
     def anchor(self, env_ids: torch.Tensor, root_pose: torch.Tensor) -> None:
         """Put what environments (n,) are shown now at x, y and heading ``root_pose`` (n, 3) of the world."""
         poses = self.poses(env_ids)
         heading = root_pose[:, 2:] - poses[:, 2:]
+        self._in_world = False
         self.origin[env_ids] = torch.cat((root_pose[:, :2] - rotate_xy(poses, heading.squeeze(1)), heading), dim=1)
+
+    def place_in_world(self, env_ids: torch.Tensor) -> None:
+        """Motions of environments (n,) now live in the world itself."""
+        if not self._in_world:
+            self.origin[env_ids] = 0.0
 
     def stop_at_ends(self) -> None:
         """Put clocks that have run past the last frame, which is held, back to it."""
@@ -130,53 +153,50 @@ class MotionReader:
         if last is not None:
             self.share.masked_fill_(self.shown >= last, 0.0)
             torch.minimum(self.shown, last, out=self.shown)
+            self.forget()
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _rows(
-        self, frames: torch.Tensor, share: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
-        """Rows of frames (num_envs, ...), of the next ones where needed, the share between, what is past its end."""
-        motions, last = self._planner.motions, self._planner.last_frames()
-        following, past = frames + 1, None
+    def _rows_now(self) -> Rows:
+        if self._current_rows is None:
+            self._current_rows = self._rows(self.shown)
+        return self._current_rows
+
+    def _rows(self, frames: torch.Tensor) -> Rows:
+        """Rows of frames (num_envs, ...), rows of the next ones where they are needed, and which are past the end."""
+        motions, last, past = self._planner.motions, self._planner.last_frames(), None
         if last is not None:
             last = last.view(-1, *[1] * (frames.ndim - 1))
-            past = frames >= last
-            frames, following = torch.minimum(frames, last), torch.minimum(following, last)
-        next_rows = None if self._same_rate else self._store.rows(following, motions)
-        return self._store.rows(frames, motions), next_rows, share, past if self._hold else None
+            past = frames >= last if self._hold else None
+            frames = torch.minimum(frames, last)
+        rows = self._store.rows(frames, motions)
+        if self._same_rate:
+            return rows, None, past
+        following = frames + 1 if last is None else torch.minimum(frames + 1, last)
+        return rows, self._store.rows(following, motions), past
 
-    def _read_joints(
-        self, rows: torch.Tensor, following: torch.Tensor | None, share: torch.Tensor, past: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Joint angles and velocities, (..., 2 * num_joints)."""
-        joints = self._store.read_joints(rows)
+    def _read(self, rows: Rows, share: torch.Tensor, origin: torch.Tensor) -> MotionFrames:
+        """What is seen in rows (num_envs, ...) and a share of the way to the next."""
+        present, following, past = rows
+        joints = self._store.read_joints(present)
+        seen, places = self._store.read_root(present)
         if following is not None:
             joints = self._store.interpolate_joints(joints, self._store.read_joints(following), share)
-        if past is not None:
-            joints[..., self._store.layout["dof_vel"]] *= (~past).unsqueeze(-1)
-        return joints
-
-    def _read(self, frames: torch.Tensor, share: torch.Tensor, origin: torch.Tensor) -> MotionFrames:
-        """What is seen at frames (num_envs, ...) and a share of the way to the next."""
-        rows, following, share, past = self._rows(frames, share)
-        joints = self._read_joints(rows, following, share, past)
-        root, poses = self._store.read_root(rows)
-        if following is not None:
-            next_root, next_poses = self._store.read_root(following)
+            next_seen, next_places = self._store.read_root(following)
             share = share.float().unsqueeze(-1)
-            root, poses = torch.lerp(root, next_root, share), torch.lerp(poses, next_poses, share)
-        motion = frames_in_world(self._store.layout, joints, root, poses, origin)
+            seen, places = torch.lerp(seen, next_seen, share), torch.lerp(places, next_places, share)
+        motion = frames_in_world(joints, seen, places, None if self._in_world else origin)
+        if following is not None:
+            motion.root_quat_w = torch.nn.functional.normalize(motion.root_quat_w, dim=-1)
         if past is not None:
             moving = (~past).unsqueeze(-1)
-            motion.root_lin_vel_w *= moving
-            motion.root_ang_vel_w *= moving
-        motion.dof_pos, motion.dof_vel = self._split(joints)
+            for velocity in (motion.dof_vel, motion.root_lin_vel_w, motion.root_ang_vel_w):
+                velocity *= moving
+        motion.dof_pos, motion.dof_vel = self._ordered(motion.dof_pos, motion.dof_vel)
         return motion
 
-    def _split(self, joints: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _ordered(self, dof_pos: torch.Tensor, dof_vel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles and velocities (..., num_joints) in the order that is returned."""
-        dof_pos, dof_vel = joints.chunk(2, dim=-1)
         if self._columns is None:
             return dof_pos, dof_vel
         return dof_pos[..., self._columns], dof_vel[..., self._columns]
