@@ -15,8 +15,8 @@ from cmg_ref.commands import CommandSampler
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.kinematic_tree import KinematicTree, RobotError
 from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.motion_table import MotionTable
-from cmg_ref.trajectory_store import MotionFrames
 
 
 class FrameWriter:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cmg_ref.trajectory_store import MotionFrames
+from cmg_ref.motion_frames import MotionFrames
 
 
 @dataclass
