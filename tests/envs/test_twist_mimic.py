@@ -5,6 +5,9 @@ It also runs where no simulator does, under Python 3.8; `test_twist.py` runs it 
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -229,3 +232,24 @@ def test_the_configuration_says_what_the_library_is_made_of(make: Any) -> None:
     assert cfg.commands.lin_vel_x == (-0.6, 2.5) and cfg.commands.resampling_time == (1.0, 2.0)
     assert float(env.commands.abs().max()) == 0.0
     assert read_urdf(env.cfg.asset.file).body_names[0] == "pelvis"
+
+
+@pytest.mark.parametrize("script", ["train", "play"])
+def test_scripts_reach_the_plug_in_where_isaac_gym_is(tmp_path: Path, script: str) -> None:
+    """All that the scripts import is valid on this Python, with modules of Isaac Gym's names in its place."""
+    (tmp_path / "isaacgym").mkdir()
+    for module in ("__init__", "gymapi", "gymtorch", "gymutil", "torch_utils", "terrain_utils"):
+        (tmp_path / "isaacgym" / f"{module}.py").write_text("")
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, str(root / "scripts" / f"{script}.py"), "--task", "g1_cmg_priv_mimic", "--exptid", "x"]
+    result = subprocess.run(
+        [*command, "--twist_root", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])},
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1] == (
+        f"{script}: {tmp_path} is no checkout of TWIST: it has no legged_gym/legged_gym/envs/g1"
+    )
