@@ -111,7 +111,13 @@ class G1CMGCfg(G1Cfg):
 
             orientation = 0.0
             ang_vel_xy = 0.0
-            reference_dof_pos = 1.0
+            tracking_lin_vel = 2.5
+            tracking_ang_vel = 1.5
+            # Far from the command the two above have faded; without these, slow commands are obeyed by half.
+            lin_vel_error = -1.0
+            yaw_rate_error = -0.7
+            action_size = -0.005
+            reference_dof_pos = 0.7
             reference_dof_vel = 0.2
             reference_lin_vel = 0.5
             reference_gravity = 0.5
