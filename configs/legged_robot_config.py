@@ -295,6 +295,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         critic_hidden_dims = (256, 128, 64)
         activation = "elu"
         last_layer_gain = 0.01  # so that training begins at the action zero
+        symmetric = True  # mirrored observations give mirrored actions, exactly
         obs_normalization = True
         normalizer_warmup_steps = 200_000  # environment steps after which the observation statistics hardly move
 

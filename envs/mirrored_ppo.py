@@ -1,11 +1,11 @@
-"""PPO of rsl-rl-lib 5 with left-right symmetry in every minibatch and an update that is quick on a CPU.
+"""PPO of rsl-rl-lib 5 with left-right symmetry and an update that is quick on a CPU.
 
 What differs from ``rsl_rl.algorithms.PPO``:
 
-* In every minibatch half of the samples are seen in a mirror. A minibatch is no larger for it, so symmetry costs next
-  to nothing; from one epoch to the next the halves change places.
+* Networks may be symmetric by construction, see ``symmetric_network.py``. With ordinary ones half of the samples of a
+  minibatch are seen in a mirror, and the halves change places from one epoch to the next: a minibatch is no larger.
 * Observations are mirrored and normalised once for an update instead of once for a minibatch, and samples are shuffled
-  once, so that a minibatch is a slice of contiguous memory.
+  once, so that a minibatch is a slice of contiguous memory. Hidden layers are bfloat16 where the CPU is good at it.
 * The first iterations only measure the statistics of the observations. Later changes of these are taken out again by
   the first layers: a drift of the normaliser alone would otherwise change the policy, and the KL divergence with it.
 """
@@ -26,6 +26,7 @@ from rsl_rl.modules import EmpiricalNormalization
 from tensordict import TensorDict
 from torch import distributed, nn
 
+from envs.symmetric_network import SymmetricMLPModel
 from envs.training_run import TrainingDivergedError
 
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 1e-5, 1e-2
@@ -37,7 +38,7 @@ class MirroredPPO(PPO):
 
     Args:
         *args: see ``rsl_rl.algorithms.PPO``.
-        mirrored: whether half of every minibatch is mirrored.
+        mirrored: whether half of every minibatch is mirrored where the networks are not symmetric anyway.
         normalizer_warm_up: iterations that only measure the statistics of the observations.
         last_layer_gain: gain of the actor's last layer at first; small, for actions that begin near zero.
         update_threads: threads of torch during the update, 0 for one a core; between updates the number stays as the
@@ -65,7 +66,8 @@ class MirroredPPO(PPO):
         super().__init__(*args, use_mixed_precision=use_mixed_precision, **kwargs)
         if self.rnd or self.symmetry or self.actor.is_recurrent or self.critic.is_recurrent:
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg and without symmetry_cfg (it has its own)")
-        self.mirrored = mirrored
+        # A symmetric network learns the same from a sample and from its mirror image.
+        self.mirrored = mirrored and not isinstance(self.actor, SymmetricMLPModel)
         self.warm_up_left = normalizer_warm_up
         self.update_threads = update_threads
         # Given by construct_algorithm: of a group (n, size) and its name, and of actions (n, num_actions).
@@ -87,6 +89,14 @@ class MirroredPPO(PPO):
             cfg: configuration of rsl_rl.
             device: of models and storage.
         """
+        if cfg["actor"]["class_name"] is SymmetricMLPModel:
+            # Functions, not methods: rsl_rl copies its configuration, and a method would take the environment along.
+            cfg["actor"].update(
+                observation_mirror=lambda values, group: env.mirror_observations(values, group),
+                output_mirror=lambda actions: env.mirror_actions(actions),
+            )
+        if cfg["critic"]["class_name"] is SymmetricMLPModel:
+            cfg["critic"].update(observation_mirror=lambda values, group: env.mirror_observations(values, group))
         with contextlib.redirect_stdout(io.StringIO()):
             algorithm = PPO.construct_algorithm(obs, env, cfg, device)
         assert isinstance(algorithm, MirroredPPO)
@@ -224,6 +234,8 @@ class MirroredPPO(PPO):
         for model in (self._raw_actor, self._raw_critic):
             nn.utils.clip_grad_norm_(model.parameters(), self.max_grad_norm)
         self.optimizer.step()
+        if isinstance(self._raw_actor, SymmetricMLPModel):
+            self._raw_actor.symmetrise_scatter()
         with torch.no_grad():
             clipped = (ratio != clipped_ratio).float().mean()
             return torch.stack((value_loss, surrogate, entropy, kl, clipped))

@@ -28,7 +28,7 @@ SHIPPED_POLICY = Path(__file__).parent / "assets" / "g1_cmg_policy.safetensors"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 _METADATA_KEY = "cmg_ref_policy"
 _CHECKPOINT_KEYS = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description"}
-_CHECKPOINT_KEYS |= {"activation", "environment"}
+_CHECKPOINT_KEYS |= {"activation", "environment", "policy"}
 
 
 class PolicyError(ValueError):
@@ -182,10 +182,10 @@ class Policy(nn.Module):
     def from_actor_state(
         cls, state: dict[str, torch.Tensor], description: PolicyDescription, activation: str = "elu"
     ) -> Policy:
-        """The policy that a checkpoint of rsl-rl-lib 5 holds.
+        """The policy that an actor of rsl_rl is.
 
         Args:
-            state: `actor_state_dict` of the checkpoint.
+            state: Its state: "mlp.0.weight" and so on, and "obs_normalizer._mean" and "._std" where it has them.
             description: What its numbers mean.
             activation: Of the hidden layers.
 
@@ -262,7 +262,7 @@ def policy_of_checkpoint(path: str | Path) -> Policy:
     """
     state = read_checkpoint(Path(path))
     description = PolicyDescription.from_json(state["description"])
-    return Policy.from_actor_state(state["actor_state_dict"], description, state["activation"])
+    return Policy.from_actor_state(state["policy"], description, state["activation"])
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from envs.mirrored_ppo import MirroredPPO
 from envs.policy import Policy, PolicyDescription, PolicyError, read_checkpoint, save_policy
 from envs.policy_evaluation import Evaluation
 from envs.rsl_rl_vec_env import RslRlVecEnv
+from envs.symmetric_network import SymmetricMLPModel, dense_state
 from envs.training_run import BEST_CHECKPOINT, BEST_POLICY, EVALUATIONS, TrainingDivergedError, checkpoints, save_json
 
 KEPT_CHECKPOINTS = 5
@@ -39,7 +40,7 @@ def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]
     """
     policy, algorithm, runner = (dict(train_cfg[name]) for name in ("policy", "algorithm", "runner"))
     network = {
-        "class_name": "MLPModel",
+        "class_name": SymmetricMLPModel if policy["symmetric"] else "MLPModel",
         "activation": policy["activation"],
         "obs_normalization": policy["obs_normalization"],
     }
@@ -180,6 +181,7 @@ class Runner(OnPolicyRunner):
         env = self.env.env
         state = {
             **self.alg.save(),
+            "policy": dense_state(self.alg.get_policy()),
             "iter": self.current_learning_iteration,
             "infos": infos,
             "total_steps": self.total_steps,
@@ -230,7 +232,7 @@ class Runner(OnPolicyRunner):
 
     def policy(self) -> Policy:
         """The policy as it is now, on the CPU."""
-        state = {name: value.detach().cpu() for name, value in self.alg.get_policy().state_dict().items()}
+        state = dense_state(self.alg.get_policy())
         return Policy.from_actor_state(state, self.description, self.cfg["actor"]["activation"])
 
     def _collect(self, observations: TensorDict, log: TrainingLog) -> TensorDict:

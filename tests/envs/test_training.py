@@ -121,8 +121,18 @@ def test_an_old_optimum_is_kept_when_the_statistics_move(trained: Runner) -> Non
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)
 
 
-def test_half_of_every_minibatch_is_mirrored(tmp_path: Path) -> None:
-    runner = make_runner(tmp_path)
+def test_the_two_sides_are_treated_alike(trained: Runner) -> None:
+    env, groups = trained.env, trained.env.get_observations()
+    mirrored = {name: env.mirror_observations(value, name) for name, value in groups.items()}
+    with torch.no_grad():
+        actions, values = trained.alg.actor(groups), trained.alg.critic(groups)
+        assert float(actions.abs().mean()) > 0.001
+        torch.testing.assert_close(trained.alg.actor(mirrored), env.mirror_actions(actions), rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(trained.alg.critic(mirrored), values, rtol=0.0, atol=1e-5)
+
+
+def test_half_of_every_minibatch_of_an_ordinary_network_is_mirrored(tmp_path: Path) -> None:
+    runner = make_runner(tmp_path, policy={"symmetric": False})
     runner._collect(runner.env.get_observations(), _NoLog())  # type: ignore[arg-type]
     algorithm, env, size = runner.alg, runner.env, NUM_ENVS * 8 // 4
     torch.manual_seed(0)
