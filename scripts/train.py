@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with a run and its configuration")
     parser.add_argument("--load_run", metavar="RUN", help="run to go on with (default: the newest)")
     parser.add_argument("--checkpoint", metavar="WHICH", help="iteration or file name (default: the last)")
-    parser.add_argument("--initial", type=Path, metavar="FILE", help="checkpoint to take weights from for a new run")
+    parser.add_argument("--initial", type=Path, metavar="FILE", help="checkpoint whose networks begin a new run")
     parser.add_argument("--headless", action="store_true", default=True, help="without a viewer (the default)")
     parser.add_argument("--viewer", dest="headless", action="store_false", help="with Isaac Gym's viewer")
     parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
@@ -130,8 +130,9 @@ def start(
 
     runner = Runner(env, train_cfg, run_dir, describe_policy(env, arguments.task), evaluate, device)
     if checkpoint is not None:
-        weights_only = None if arguments.resume else {"actor": True, "critic": True}
-        runner.load(str(checkpoint), weights_only)
+        # The optimiser comes along also into a new run: with its first steps at full length it would spoil the policy.
+        parts = None if arguments.resume else {"actor": True, "critic": True, "optimizer": True}
+        runner.load(str(checkpoint), parts)
         print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
     print(f"train: {run_dir}")
     runner.learn(train_cfg["runner"]["max_iterations"], init_at_random_ep_len=True)

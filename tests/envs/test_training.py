@@ -91,12 +91,12 @@ def test_a_resumed_run_goes_on_with_everything(trained: Runner, tmp_path: Path) 
     assert list(checkpoints(tmp_path)) == [4]
 
 
-def test_weights_alone_can_begin_a_new_run(trained: Runner, tmp_path: Path) -> None:
+def test_networks_and_optimiser_can_begin_a_new_run(trained: Runner, tmp_path: Path) -> None:
     runner = make_runner(tmp_path)
-    runner.load(str(find_checkpoint(trained.run_dir)), {"actor": True, "critic": True})
+    runner.load(str(find_checkpoint(trained.run_dir)), {"actor": True, "critic": True, "optimizer": True})
     assert runner.current_learning_iteration == 0 and runner.total_steps == 0
     assert same_weights(trained.alg.actor.state_dict(), runner.alg.actor.state_dict())
-    assert not runner.alg.optimizer.state
+    assert runner.alg.optimizer.state and runner.alg.learning_rate == trained.alg.learning_rate
 
 
 def test_the_policy_of_a_checkpoint_acts_like_the_actor(trained: Runner) -> None:
