@@ -146,7 +146,7 @@ class CMGMotionGenerator:
             num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
         )
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.device, seed)
+        self._initial_states = InitialStates(self.checkpoint, self.rollout, seed)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
         self._allocate(mode)
         self.reset()
@@ -306,9 +306,9 @@ class CMGMotionGenerator:
         else:
             if targets is None:
                 targets = self.target_commands[rows]
-            states, own_commands = self._initial(targets, init_motion)
+            states, own_commands, following = self._initial(targets, init_motion)
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
-            self._restart(rows, states, root_pose, torch.zeros_like(rows), own_commands, targets)
+            self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
             self._reader.place_in_world(rows)
 
     def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
@@ -358,7 +358,7 @@ class CMGMotionGenerator:
         self._allocate(mode)
         rows = torch.arange(self.num_envs, device=self.device)
         first = states[:, 0, : self.checkpoint.layout.size]
-        self._restart(rows, first, poses[:, 0], first_frames, starts, targets)
+        self._restart(rows, first, first, poses[:, 0], first_frames, starts, targets)
         motions = self._motions(rows)
         for frame in (0, 1):
             at = torch.full_like(rows, frame)
@@ -411,6 +411,7 @@ class CMGMotionGenerator:
         self,
         rows: torch.Tensor,
         states: torch.Tensor,
+        following: torch.Tensor,
         poses: torch.Tensor,
         first_frames: torch.Tensor,
         starts: torch.Tensor,
@@ -420,7 +421,7 @@ class CMGMotionGenerator:
         motions = self._planner.take_over(rows)
         self._reader.shown[rows] = 0
         self._buffer.commands.begin(motions, first_frames, starts, targets)
-        self._buffer.restart(motions, states, poses)
+        self._buffer.restart(motions, states, following, poses)
         self._planner.refresh(rows)
 
     def _rows(self, env_ids: torch.Tensor | None) -> torch.Tensor:
@@ -432,11 +433,11 @@ class CMGMotionGenerator:
 
     def _initial(
         self, commands: torch.Tensor, init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (n, state_dim) to start from and the commands (n, 3) they were doing."""
-        states, own_commands = self._initial_states.choose(commands)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """States (n, state_dim) to start from, commands (n, 3) they were doing, states (n, state_dim) a frame later."""
+        states, own_commands, following = self._initial_states.choose(commands)
         if init_motion is None:
-            return states, own_commands
+            return states, own_commands, following
         size, num_joints = self.checkpoint.layout.size, len(self.joint_names)
         if isinstance(init_motion, torch.Tensor):
             states = self._checked(init_motion, (len(commands), size), "init_motion")
@@ -447,7 +448,8 @@ class CMGMotionGenerator:
             for values, channel in zip(init_motion, ("dof_pos", "dof_vel")):
                 values = self._checked(values, (len(commands), num_joints), f"init_motion {channel}")
                 states[:, self.layout[channel].start + columns] = values
-        return self.rollout.model.guard(states), commands
+        states = self.rollout.model.guard(states)
+        return states, commands, self.rollout.advance(states, commands)
 
     def _clamped(self, commands: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Commands held inside the trained range; remembers by how much they exceeded it."""

@@ -74,16 +74,21 @@ class MotionBuffer:
         own = sum(tensor.numel() * tensor.element_size() for tensor in states)
         return own + self.store.num_bytes + self.commands.num_bytes
 
-    def restart(self, motions: torch.Tensor, states: torch.Tensor, poses: torch.Tensor | None = None) -> None:
-        """Begin motions (n,) anew at states (n, state_dim) of the checkpoint, at x, y and heading ``poses`` (n, 3).
+    def restart(
+        self, motions: torch.Tensor, states: torch.Tensor, following: torch.Tensor, poses: torch.Tensor | None = None
+    ) -> None:
+        """Begin motions (n,) anew.
 
-        Their commands must have been given before: the rates of the root at frame 0 are those of the step to frame 1.
+        Args:
+            motions: motions concerned.
+            states: their frame 0, (n, state_dim) of the checkpoint.
+            following: states a frame later or nearly so, (n, state_dim), for the rates at frame 0.
+            poses: x, y and heading at frame 0, (n, 3); the origin by default.
         """
         if poses is None:
             poses = states.new_zeros(len(states), NUM_POSE)
         frames = torch.zeros_like(motions)
         if self._stance_root is None:
-            following = self.rollout.advance(states, self.commands.value(frames + 1, motions))
             full, seen = states, seen_columns(self.layout, states, following, 1.0 / self.store.fps, poses[:, 2])
         else:
             full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
@@ -118,19 +123,9 @@ class MotionBuffer:
 
     def extend(self, motions: slice | torch.Tensor, count: int) -> None:
         """Generate ``count`` more frames for motions (n,)."""
+        if isinstance(motions, torch.Tensor) and len(motions) == 0:
+            return
         started = time.perf_counter()
-        if isinstance(motions, slice):
-            start, stop, _ = motions.indices(self.num_motions)
-            num_blocks = self.rollout.num_blocks(stop - start)
-            bounds = [start + (stop - start) * block // num_blocks for block in range(num_blocks + 1)]
-            for first, end in zip(bounds[:-1], bounds[1:]):
-                self._extend_block(slice(first, end), count)
-        elif len(motions) > 0:
-            for block in motions.tensor_split(self.rollout.num_blocks(len(motions))):
-                self._extend_block(block, count)
-        self.seconds += time.perf_counter() - started
-
-    def _extend_block(self, motions: slice | torch.Tensor, count: int) -> None:
         state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
         guarded = torch.zeros_like(written)
         for offset in range(count):
@@ -150,6 +145,7 @@ class MotionBuffer:
         self._tail_pose[motions] = pose
         self.guarded[motions] += guarded
         self.written[motions] = written + count
+        self.seconds += time.perf_counter() - started
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""

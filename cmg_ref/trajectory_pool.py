@@ -169,7 +169,6 @@ class TrajectoryPool:
             if self._batch is None:
                 return
             self._plan(self._batch)
-            self._credit -= len(self._batch)  # The rates of the first frame take a look at the second.
             self._frames_left = self.length - 1
         self._credit = min(self._credit + frames, max(frames, 0.0) + len(self._batch))
         count = min(int(self._credit / len(self._batch)), self._frames_left)
@@ -223,9 +222,9 @@ class TrajectoryPool:
         fps = self.buffer.store.fps
         lengths = ((low + (high - low) * draw) * fps).round().long().clamp(min=1)
         first_frames = torch.cat((torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)), dim=1)
-        states, own_commands = self._initial_states.choose(targets[:, 0])
+        states, own_commands, following = self._initial_states.choose(targets[:, 0])
         self.buffer.commands.plan(motions, first_frames, own_commands, targets)
-        self.buffer.restart(motions, states)
+        self.buffer.restart(motions, states, following)
 
     def _admit(self, motions: torch.Tensor) -> None:
         """Make generated motions (n,) ready, if they are healthy."""

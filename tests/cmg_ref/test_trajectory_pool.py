@@ -96,7 +96,7 @@ def test_going_on_gives_what_one_long_trajectory_gives(checkpoint: Checkpoint) -
         first_frames = torch.tensor([0, 50, 100, 150, 200, *[1000 + i for i in range(num_segments - 5)]])
         targets = torch.cat((targets[:, :5], targets[:, 5:6].expand(-1, num_segments - 5, -1)), dim=1)
         buffer.commands.plan(motions, first_frames.expand(NUM_ENVS, -1), torch.zeros(NUM_ENVS, 3), targets)
-        buffer.restart(motions, states)
+        buffer.restart(motions, states, states)
         buffer.extend(motions, generator.settings.preload_duration - 1)
         planner = planner_of(generator)
         planner.motions[:] = motions
