@@ -62,11 +62,11 @@ def test_configurations_are_laid_over_one_another() -> None:
             sigma = 0.2
 
             class scales:  # noqa: N801
-                alive = 1.0
+                theirs_alone = 1.0
                 tracking_lin_vel = 0.1
 
     laid: Any = overlaid(G1CMGMimicCfg, Theirs)
-    assert (laid.seed, laid.rewards.sigma, laid.rewards.scales.alive) == (1, 0.2, 1.0)
+    assert (laid.seed, laid.rewards.sigma, laid.rewards.scales.theirs_alone) == (1, 0.2, 1.0)
     assert laid.rewards.scales.tracking_lin_vel == G1CMGMimicCfg.rewards.scales.tracking_lin_vel
     assert laid.cmg is G1CMGMimicCfg.cmg
     assert Theirs.rewards.scales.tracking_lin_vel == 0.1, "TWIST's own configuration must stay as it is"
