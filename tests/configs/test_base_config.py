@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_assigning_an_unknown_field_suggests_the_right_one() -> None:
 
 
 def test_overrides_set_fields_and_entries() -> None:
-    cfg = RobotCfg()
+    cfg: Any = RobotCfg()
     overrides = ["env.limits.speed=2", "env.limits.ranges=[-1, 1]", "env.limits.gains.hip=3", "env.name=rough"]
     apply_overrides(cfg, [*overrides, "env.limits.file=a/b.pt", " seed = 7"])
     assert cfg.env.limits.speed == 2.0 and isinstance(cfg.env.limits.speed, float)
