@@ -1,0 +1,209 @@
+"""A CMG outside Python: its step as one ONNX or TorchScript file that says what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cmg_ref.atomic_file import atomic_file
+from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.rollout import REST_SPEED
+
+INPUTS, OUTPUT = ("state", "command"), "next_state"
+TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy
+OPSET = 18
+FORMAT_VERSION = 1
+_TORCHSCRIPT_METADATA = "cmg_ref.json"
+
+
+class ExportError(RuntimeError):
+    """A checkpoint cannot be exported, or the file does not do what the checkpoint does."""
+
+
+class CMGStep(nn.Module):
+    """One frame of a roll-out: commands clamped, the state held inside its range, rest kept, as ``Rollout`` does.
+
+    Args:
+        checkpoint: the CMG.
+    """
+
+    rest_speed: torch.Tensor
+    keep: torch.Tensor
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.model = checkpoint.model
+        layout = checkpoint.layout
+        rest_speed, keep = torch.full((layout.size,), float("inf")), torch.ones(layout.size)
+        for channel, speed in REST_SPEED.items():
+            if channel in layout:
+                rest_speed[layout[channel]] = speed
+                keep[layout[channel]] = 0.0
+        self.register_buffer("rest_speed", rest_speed)
+        self.register_buffer("keep", keep)
+
+    def forward(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
+        """The state one frame later, (n, state_dim), from a state (n, state_dim) and a command (n, 3)."""
+        command = self.model.clamp_command(command)
+        held = self.model.guard(self.model(state, command))
+        slow = (held.abs() < self.rest_speed).all(dim=1)
+        at_rest = slow & (command == 0.0).all(dim=1)
+        return torch.where(at_rest.unsqueeze(1), state * self.keep, held)
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a file says of itself: enough to feed it and to understand what comes out."""
+    standing = checkpoint.standing_state()
+    return {
+        "format_version": FORMAT_VERSION,
+        "description": "one frame of a Conditional Motion Generator: next_state = step(state, command)",
+        "inputs": {
+            "state": [-1, checkpoint.layout.size],
+            "command": ["vx [m/s]", "vy [m/s]", "yaw rate [rad/s]", "heading frame, x forward, y left"],
+        },
+        "fps": checkpoint.fps,
+        "joint_names": list(checkpoint.joint_names),
+        "layout": checkpoint.layout.to_json(),
+        "command_min": checkpoint.command_min.tolist(),
+        "command_max": checkpoint.command_max.tolist(),
+        "standing_state": standing.tolist(),
+        "training_data": checkpoint.metadata.get("training_data", checkpoint.metadata.get("data")),
+    }
+
+
+def export_onnx(checkpoint: Checkpoint, path: str | Path) -> float:
+    """Write the step as ONNX and run the file on initial states under random commands.
+
+    The inputs are "state" (n, state_dim) and "command" (n, 3), the output is "next_state" (n, state_dim), all in
+    physical units and for any n. The metadata hold the entries of :func:`describe`, each as JSON.
+
+    Args:
+        checkpoint: the CMG.
+        path: file to write; an existing one is replaced at the end, in one step.
+
+    Returns:
+        Largest difference between file and checkpoint, in standard deviations of each channel.
+
+    Raises:
+        ExportError: a package is missing, or the file differs by more than ``TOLERANCE``.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 (its absence is told before any work)
+    except ImportError as error:
+        raise ExportError(f"exporting needs the package {error.name}: pip install 'cmg_ref[export]'") from error
+    step = CMGStep(checkpoint).cpu().eval()
+    with atomic_file(path) as temporary:
+        _write_onnx(step, temporary)
+        model = onnx.load(str(temporary))
+        onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in describe(checkpoint).items()})
+        onnx.save(model, str(temporary))
+        return _checked(step, _onnx_step(temporary), checkpoint, path)
+
+
+def export_torchscript(checkpoint: Checkpoint, path: str | Path) -> float:
+    """Write the step as TorchScript; inputs, output and check as in :func:`export_onnx`.
+
+    The entries of :func:`describe` lie in the file as JSON, under "cmg_ref.json"; ``torch::jit::load`` and
+    :func:`read_description` give them.
+
+    Returns:
+        Largest difference between file and checkpoint, in standard deviations of each channel.
+
+    Raises:
+        ExportError: the file differs by more than ``TOLERANCE``.
+    """
+    step = CMGStep(checkpoint).cpu().eval()
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        traced = torch.jit.trace(step, _example(step))
+        extra = {_TORCHSCRIPT_METADATA: json.dumps(describe(checkpoint))}
+        torch.jit.save(traced, str(temporary), _extra_files=extra)
+        return _checked(step, torch.jit.load(str(temporary), map_location="cpu"), checkpoint, path)
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What an exported file says of itself.
+
+    Raises:
+        ExportError: the file was not written by this module.
+    """
+    if Path(path).suffix == ".onnx":
+        import onnx
+
+        properties = onnx.load(str(path)).metadata_props
+        description = {entry.key: json.loads(entry.value) for entry in properties}
+    else:
+        extra = {_TORCHSCRIPT_METADATA: ""}
+        torch.jit.load(str(path), _extra_files=extra)
+        description = json.loads(extra[_TORCHSCRIPT_METADATA] or "{}")
+    if "format_version" not in description:
+        raise ExportError(f"{path}: not a step exported by cmg_ref")
+    return description
+
+
+def _write_onnx(step: CMGStep, path: Path, legacy: bool = False) -> None:
+    """Write with the exporter that torch has; the one of torch 2.0 and older is the ``legacy`` one."""
+    parameters = inspect.signature(torch.onnx.export).parameters
+    settings: dict[str, Any] = {"input_names": list(INPUTS), "output_names": [OUTPUT]}
+    if "dynamic_shapes" in parameters and not legacy:
+        count = torch.export.Dim("n")
+        settings.update(dynamo=True, external_data=False, dynamic_shapes=({0: count}, {0: count}), opset_version=OPSET)
+    else:
+        settings.update(dynamic_axes={name: {0: "n"} for name in (*INPUTS, OUTPUT)}, opset_version=13)
+        if "dynamo" in parameters:
+            settings["dynamo"] = False
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(step, _example(step), str(path), **settings)
+    finally:
+        logger.setLevel(level)
+
+
+def _example(step: CMGStep) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(2, step.model.layout.size), torch.zeros(2, 3)
+
+
+def _onnx_step(path: Path) -> Any:
+    """The file as a function of tensors."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
+        outputs = session.run([OUTPUT], {INPUTS[0]: state.numpy(), INPUTS[1]: command.numpy()})
+        return torch.from_numpy(outputs[0])
+
+    return run
+
+
+@torch.no_grad()
+def _checked(step: CMGStep, exported: Any, checkpoint: Checkpoint, path: str | Path) -> float:
+    """Largest difference, for one motion and for many, standing ones and commands beyond the range among them."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = checkpoint.command_min, checkpoint.command_max
+    largest = 0.0
+    for count in (1, 256):
+        picks = torch.randint(len(checkpoint.initial_states), (count,), generator=generator)
+        states = checkpoint.initial_states[picks].cpu()
+        states[0] = checkpoint.standing_state()
+        commands = low + (high - low) * (1.4 * torch.rand(count, 3, generator=generator) - 0.2)
+        commands[0] = 0.0
+        difference = (exported(states, commands) - step(states, commands)) / checkpoint.model.motion_std
+        largest = max(largest, float(difference.abs().max()))
+    if not largest <= TOLERANCE:
+        raise ExportError(f"{path}: the exported step differs by {largest:.1e} standard deviations")
+    return largest

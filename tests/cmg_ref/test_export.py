@@ -1,0 +1,95 @@
+"""Exported steps do what the roll-out does and say what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmg_ref import export
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.export import CMGStep, ExportError, export_onnx, export_torchscript, read_description
+from cmg_ref.layout import StateLayout
+from cmg_ref.rollout import Rollout
+
+FRAMES = 100
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+def commands_of_a_walk(checkpoint: Checkpoint) -> torch.Tensor:
+    """Standing, then walking, then standing again; beyond the trained range for a moment, (3, FRAMES, 3)."""
+    commands = torch.zeros(3, FRAMES, 3)
+    commands[1, 10:60, 0] = 1.0
+    commands[2, :40, 0] = 99.0
+    return commands
+
+
+def test_onnx_rolls_out_as_the_checkpoint_does(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "cmg.onnx"
+    assert export_onnx(checkpoint, path) <= 1e-5
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    commands = commands_of_a_walk(checkpoint)
+    state = checkpoint.standing_state().expand(3, -1).contiguous()
+    expected = Rollout(checkpoint.model).generate(state, commands)
+    for frame in range(FRAMES):
+        inputs = {"state": state.numpy(), "command": commands[:, frame].contiguous().numpy()}
+        state = torch.from_numpy(session.run(["next_state"], inputs)[0])
+        torch.testing.assert_close(state, expected[:, frame], atol=1e-3, rtol=0.0)
+    assert float(state[0, checkpoint.layout["dof_vel"]].abs().max()) == 0.0  # rest is kept exactly
+
+
+def test_onnx_by_the_older_exporter_is_the_same(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    step, path = CMGStep(checkpoint).eval(), tmp_path / "cmg.onnx"
+    export._write_onnx(step, path, legacy=True)
+    assert export._checked(step, export._onnx_step(path), checkpoint, path) <= 1e-5
+
+
+def test_torchscript_rolls_out_as_the_checkpoint_does(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "cmg.pt"
+    assert export_torchscript(checkpoint, path) <= 1e-5
+    step = torch.jit.load(str(path))
+    commands = commands_of_a_walk(checkpoint)
+    state = checkpoint.standing_state().expand(3, -1)
+    expected = Rollout(checkpoint.model).generate(state, commands)
+    with torch.no_grad():
+        for frame in range(FRAMES):
+            state = step(state, commands[:, frame])
+            torch.testing.assert_close(state, expected[:, frame], atol=1e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_files_say_what_they_are(checkpoint: Checkpoint, tmp_path: Path, suffix: str) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    path = tmp_path / f"cmg{suffix}"
+    (export_onnx if suffix == ".onnx" else export_torchscript)(checkpoint, path)
+    description = read_description(path)
+    assert tuple(description["joint_names"]) == checkpoint.joint_names
+    assert description["fps"] == checkpoint.fps
+    assert StateLayout.from_json(description["layout"]) == checkpoint.layout
+    torch.testing.assert_close(torch.tensor(description["command_max"]), checkpoint.command_max)
+    torch.testing.assert_close(torch.tensor(description["standing_state"]), checkpoint.standing_state())
+
+
+def test_a_file_that_differs_is_not_kept(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cmg.pt"
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="differs by"):
+        export_torchscript(checkpoint, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
+    with pytest.raises(ExportError, match="not a step exported"):
+        read_description(path)
