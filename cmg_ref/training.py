@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from cmg_ref.atomic_file import atomic_file
-from cmg_ref.checkpoint import Checkpoint, save_checkpoint
+from cmg_ref.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.evaluation import STEADY_COMMANDS
+from cmg_ref.legacy_checkpoint import load_torch_file
 from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.objective import SLIP_FRAMES, Batch, LossWeights, RollOutObjective
@@ -367,8 +367,8 @@ def read_saved_config(run_dir: Path) -> TrainConfig | None:
 def _read_state(path: Path) -> tuple[dict[str, Any], TrainConfig]:
     """A saved training state and its configuration."""
     try:
-        state = torch.load(str(path), map_location="cpu", weights_only=True)
+        state = load_torch_file(path)
         return state, TrainConfig.from_json(json.loads(state["config"]))
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (CheckpointError, KeyError, TypeError) as error:
         message = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: not a training state of this release ({message})") from error

@@ -44,10 +44,10 @@ def parse_arguments() -> argparse.Namespace:
     group = parser.add_argument_group("training")
     for field in dataclasses.fields(TrainConfig):
         if isinstance(field.default, bool):
-            flag = f"--{field.name.replace('_', '-')}"
-            group.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=None, help=f"default: {field.default}"
-            )
+            for prefix, value in (("--", True), ("--no-", False)):
+                text = f"default: {field.default}" if value else "the opposite"
+                flag = prefix + field.name.replace("_", "-")
+                group.add_argument(flag, dest=field.name, action="store_const", const=value, default=None, help=text)
         elif isinstance(field.default, (int, float)):
             flag, kind = f"--{field.name.replace('_', '-')}", type(field.default)
             group.add_argument(flag, type=kind, default=None, metavar="N", help=f"default: {field.default}")

@@ -118,6 +118,7 @@ def test_impossible_settings_are_named(field: str, value: float) -> None:
 
 
 def test_killed_script_goes_on_and_ships_a_checkpoint(dataset: MotionDataset, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     data, run = tmp_path / "dataset.safetensors", tmp_path / "run"
     dataset.save(data)
     command = [sys.executable, str(SCRIPT), str(data), "--run-dir", str(run), "--device", "cpu", "--threads", "1"]
@@ -139,6 +140,7 @@ def test_killed_script_goes_on_and_ships_a_checkpoint(dataset: MotionDataset, tm
 
 
 def test_two_processes_train_one_model(dataset: MotionDataset, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     data, run = tmp_path / "dataset.safetensors", tmp_path / "run"
     dataset.save(data)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -158,6 +160,7 @@ def test_two_processes_train_one_model(dataset: MotionDataset, tmp_path: Path) -
 
 
 def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     done = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "none")], capture_output=True, text=True)
     assert done.returncode != 0
     assert "none" in done.stderr.splitlines()[-1]

@@ -108,8 +108,10 @@ ahead = env._motion_lib.calc_motion_frame(env._motion_ids, env._get_motion_times
 single = observations[:, : cfg.env.n_priv_mimic_obs].view(env.num_envs, 20, -1)
 worst["seen"] = (single[:, -1, 8 : 8 + 23] - ahead[4]).abs()[~dones.bool()].max().item()
 theirs = registry.get_cfgs("g1_priv_mimic")[0].env
+rewards = {name: getattr(env, name)() for name in dir(env) if name.startswith("_reward_")}
+odd = [name for name, value in rewards.items() if not torch.isfinite(torch.as_tensor(value)).all()]
 print(json.dumps({
-    "worst": worst, "sums": sums, "dt": env.dt, "length": env.max_episode_length,
+    "rewards": len(rewards), "odd": odd, "worst": worst, "sums": sums, "dt": env.dt, "length": env.max_episode_length,
     "observations": [observations.shape[1], privileged.shape[1]],
     "theirs": [theirs.num_observations, theirs.num_privileged_obs],
     "change": env.commands[:, :3].abs().max().item(),
@@ -119,6 +121,7 @@ print(json.dumps({
     worst = answer["worst"]
     assert answer["file"] == "g1_custom_collision_with_fixed_hand.urdf" and answer["dt"] == pytest.approx(0.02)
     assert answer["observations"] == answer["theirs"], "observations have the sizes of TWIST's own task"
+    assert answer["rewards"] > 30 and answer["odd"] == [], "every reward that TWIST has works"
     assert worst["bodies"] < 1e-4 and worst["commands"] < 1e-6 and worst["seen"] < 1e-5
     assert worst["jump"] < 3.0 * answer["dt"] + 1e-3
     assert answer["length"] == 100 and answer["motions"] == 8 and answer["change"] > 0.1
