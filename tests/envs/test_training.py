@@ -291,8 +291,8 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     (run,) = tmp_path.glob("*_pair")
     state = torch.load(run / "model_2.pt", weights_only=True)
     assert state["total_steps"] == 2 * 2 * 8 * NUM_ENVS
-    # Both processes' observations are in the statistics.
-    assert int(state["actor_state_dict"]["obs_normalizer.count"]) == state["total_steps"]
+    # The observations of both processes, and how each looks in a mirror, are in the statistics.
+    assert int(state["actor_state_dict"]["obs_normalizer.count"]) == 2 * state["total_steps"]
 
 
 def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path) -> None:
