@@ -1,0 +1,1 @@
+"""How fast the generator is, beside how fast the machine would allow it to be."""

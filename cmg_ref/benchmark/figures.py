@@ -1,0 +1,118 @@
+"""A measured figure, its limit, and how time is taken."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import torch
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a benchmark.
+
+    Attributes:
+        name: what was measured.
+        num_envs: number of environments.
+        dtype: type that was computed or stored in.
+        value: the figure.
+        unit: its unit.
+        limit: what the machine allows, or what it is compared with, measured in the same run and unit; None if nothing.
+        at_least: smallest good ratio of value and limit (or value, without a limit); None if any will do.
+        at_most: largest good one.
+        note: what else there is to say.
+    """
+
+    name: str
+    num_envs: int
+    dtype: str
+    value: float
+    unit: str
+    limit: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Value over limit."""
+        return None if self.limit is None else self.value / self.limit
+
+    @property
+    def meets(self) -> bool | None:
+        """Whether the figure is good enough; None if nothing is asked of it."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        judged = self.value if self.ratio is None else self.ratio
+        low = self.at_least if self.at_least is not None else -float("inf")
+        high = self.at_most if self.at_most is not None else float("inf")
+        return low <= judged <= high
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready entries."""
+        return {
+            "name": self.name,
+            "num_envs": self.num_envs,
+            "dtype": self.dtype,
+            "value": self.value,
+            "unit": self.unit,
+            "limit": self.limit,
+            "ratio": self.ratio,
+            "at_least": self.at_least,
+            "at_most": self.at_most,
+            "meets": self.meets,
+            "note": self.note,
+        }
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` rather than ``torch.float32``."""
+    return str(dtype).split(".")[-1]
+
+
+class Stopwatch:
+    """Takes time on a device, waiting for what was begun there.
+
+    Args:
+        device: where the work runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, action: Callable[[], object]) -> float:
+        """Time that an action takes [s]."""
+        self.wait()
+        started = time.perf_counter()
+        action()
+        self.wait()
+        return time.perf_counter() - started
+
+    def median(self, *actions: Callable[[], object], repeats: int, before: Callable[[], object] | None = None) -> Any:
+        """Median time of actions [s], a number or a tuple of them.
+
+        Actions are run in turn, so that whatever else the machine does meets all of them alike.
+
+        Args:
+            actions: what to time.
+            repeats: times that each runs.
+            before: run before each of them and not timed, to leave none of their data in a cache, say.
+        """
+        times: list[list[float]] = [[] for _ in actions]
+        for action in actions:
+            action()
+        for _ in range(repeats):
+            for action, taken in zip(actions, times):
+                if before is not None:
+                    before()
+                taken.append(self.seconds(action))
+        medians = tuple(statistics.median(taken) for taken in times)
+        return medians[0] if len(medians) == 1 else medians

@@ -1,0 +1,171 @@
+"""Figures of the network and of whole trajectories: rates, errors, latency, baselines."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Iterator
+
+import torch
+
+from cmg_ref.benchmark.baselines import PerSampleCMG
+from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
+from cmg_ref.benchmark.limits import MachineLimits
+from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.memory_plan import available_bytes
+from cmg_ref.rollout import Rollout
+
+ERROR_SECONDS = 10.0  # length of the roll-outs whose errors are told
+ERROR_MOTIONS = 64
+SPEEDUPS = {1: 8.0, 64: 60.0, 256: 100.0, 1024: 150.0}  # over the per-sample baseline, by number of environments
+BATCH_FRAMES = 100
+
+
+def sample_states(checkpoint: Checkpoint, num: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Initial states (num, state_dim) and what they were doing (num, 3), the same ones each time."""
+    picks = torch.randint(len(checkpoint.initial_states), (num,), generator=torch.Generator().manual_seed(0))
+    commands = checkpoint.model.clamp_command(checkpoint.initial_commands[picks])
+    return checkpoint.initial_states[picks].to(device), commands.to(device)
+
+
+def compute_dtypes(device: torch.device) -> list[torch.dtype]:
+    """Types that the network can compute in there."""
+    return [torch.float32, torch.bfloat16] + ([torch.float16] if device.type == "cuda" else [])
+
+
+def pregeneration(
+    checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, frames: int, dtype: torch.dtype = torch.float32
+) -> Figure:
+    """Rate of the matrix products while whole trajectories are generated, against the machine's best."""
+    device = limits.device
+    generator = CMGMotionGenerator(
+        checkpoint, num_envs, device, preload_duration=frames + 3, compute_dtype=dtype, control_dt=1.0 / checkpoint.fps
+    )
+    _, commands = sample_states(checkpoint, num_envs, device)
+    generator.reset(commands=commands)
+    watch = Stopwatch(device)
+    peak = limits.gemm_rate(dtype)
+    before = generator.rollout.frame_count
+    seconds = watch.seconds(lambda: generator.future(1))
+    done = generator.rollout.frame_count - before
+    peak = max(peak, limits.gemm_rate(dtype))
+    rate = done * generator.rollout.network.num_operations / seconds
+    return Figure(
+        f"pregenerating {frames} frames",
+        num_envs,
+        dtype_name(dtype),
+        rate / 1e9,
+        "GFLOP/s",
+        peak / 1e9,
+        at_least=0.85 if dtype == torch.float32 else None,
+        note=f"{seconds:.2f} s, {done / seconds / 1e3:.1f} thousand frames/s",
+    )
+
+
+def low_precision(checkpoint: Checkpoint, device: torch.device, num_envs: int, repeats: int) -> Iterator[Figure]:
+    """Speed of each type against float32, and what it costs in accuracy over a long roll-out."""
+    states, commands = sample_states(checkpoint, num_envs, device)
+    dtypes = compute_dtypes(device)
+    rollouts = [Rollout(checkpoint.model, device, dtype=dtype) for dtype in dtypes]
+    steps = [partial(rollout.advance, states, commands) for rollout in rollouts]
+    seconds = Stopwatch(device).median(*steps, repeats=repeats)
+    frames = round(ERROR_SECONDS * checkpoint.fps)
+    states, commands = sample_states(checkpoint, ERROR_MOTIONS, device)
+    schedule = commands.unsqueeze(1).expand(-1, frames, -1)
+    exact = rollouts[0].generate(states, schedule)
+    for dtype, rollout, taken in list(zip(dtypes, rollouts, seconds))[1:]:
+        error = (rollout.generate(states, schedule) - exact)[..., checkpoint.layout["dof_pos"]].abs()
+        yield Figure(
+            "throughput against float32",
+            num_envs,
+            dtype_name(dtype),
+            1e-3 * num_envs / taken,
+            "thousand frames/s",
+            1e-3 * num_envs / seconds[0],
+            at_least=1.6,
+            note=(
+                f"joints differ by {1e3 * float(error.mean()):.1f} mrad on average over {ERROR_SECONDS:g} s and by "
+                f"{1e3 * float(error[:, -1].mean()):.1f} mrad at the end"
+            ),
+        )
+
+
+def against_per_sample_weights(
+    checkpoint: Checkpoint, device: torch.device, sizes: tuple[int, ...], repeats: int
+) -> Iterator[Figure]:
+    """Speed-up over blending a private weight matrix for each sample."""
+    baseline = PerSampleCMG(Rollout(checkpoint.model, device).model)
+    rollout = Rollout(checkpoint.model, device, rest=False)
+    for num in sizes:
+        available = available_bytes(device)
+        if available is not None and baseline.bytes_needed(num) > 0.8 * available:
+            continue
+        states, commands = sample_states(checkpoint, num, device)
+        plain, ours = Stopwatch(device).median(
+            partial(baseline.predict, states, commands),
+            partial(rollout.advance, states, commands),
+            repeats=max(3, repeats // (1 + num // 64)),
+        )
+        yield Figure(
+            "against per-sample weights",
+            num,
+            "float32",
+            1e-3 * num / ours,
+            "thousand frames/s",
+            1e-3 * num / plain,
+            at_least=SPEEDUPS.get(num),
+            note=f"{1e3 * ours:.3g} ms against {1e3 * plain:.3g} ms",
+        )
+
+
+def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterator[Figure]:
+    """Time of one frame of one robot: the whole of a control step, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        generator = CMGMotionGenerator(
+            checkpoint, 1, device, mode="realtime", buffer_size=16, control_dt=1.0 / checkpoint.fps
+        )
+        generator.reset(commands=torch.tensor([[0.8, 0.0, 0.0]], device=device))
+        watch = Stopwatch(device)
+
+        def step() -> None:
+            generator.advance()
+            generator.get_motion()
+
+        for _ in range(50):
+            step()
+        taken = torch.tensor([watch.seconds(step) for _ in range(frames)], dtype=torch.float64)
+    finally:
+        torch.set_num_threads(threads)
+    for name, value, bound in (
+        ("median", taken.median(), 0.3),
+        ("99th percentile", taken.quantile(0.99), None),
+        ("worst", taken.max(), None),
+    ):
+        yield Figure(f"one robot, one thread, a frame: {name}", 1, "float32", 1e3 * float(value), "ms", at_most=bound)
+
+
+def batch_inference(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Figure:
+    """Time of 100 frames for all environments at once, by the bare roll-out."""
+    rollout = Rollout(checkpoint.model, device)
+    states, commands = sample_states(checkpoint, num_envs, device)
+    schedule = commands.unsqueeze(1).expand(-1, BATCH_FRAMES, -1)
+    rollout.generate(states, schedule[:, :2])
+    seconds = Stopwatch(device).seconds(lambda: rollout.generate(states, schedule))
+    note = f"{BATCH_FRAMES * num_envs / seconds / 1e3:.1f} thousand frames/s"
+    return Figure(f"batch inference of {BATCH_FRAMES} frames", num_envs, "float32", seconds, "s", note=note)
+
+
+def initialisation(device: torch.device, num_envs: int, mode: str) -> Figure:
+    """Time from nothing to the first frames, without the import of torch; against the generation that is part of it."""
+    watch, started = Stopwatch(device), time.perf_counter()
+    generator = CMGMotionGenerator(num_envs=num_envs, device=device, mode=mode, preload_duration=100)
+    generator.get_frames()
+    watch.wait()
+    seconds = time.perf_counter() - started
+    generating = generator.get_performance_stats()["generation_seconds"]
+    return Figure(
+        f"initialisation, {mode}", num_envs, "float32", seconds, "s", note=f"{generating:.2f} s of it generate frames"
+    )
