@@ -119,17 +119,19 @@ class G1CMGCfg(G1Cfg):
             action_size = -0.005
             reference_dof_pos = 0.7
             reference_dof_vel = 0.2
-            reference_lin_vel = 0.5
+            reference_lin_vel = 1.0
             reference_gravity = 0.5
             reference_height = 0.3
             reference_key_bodies = 0.0
             feet_height = 0.0
-            feet_slip = -0.1
+            feet_slip = -0.2
+            stand_still = -0.3
+            stepping_in_place = -0.4
 
         # Squared errors at which a reward has fallen to 1/e.
         dof_pos_sigma = 0.025  # rad^2
         dof_vel_sigma = 6.7  # (rad/s)^2
-        reference_lin_vel_sigma = 0.15  # (m/s)^2
+        reference_lin_vel_sigma = 0.08  # (m/s)^2
         gravity_sigma = 0.05
         height_sigma = 0.003  # m^2
         key_body_sigma = 0.02  # m^2

@@ -82,9 +82,9 @@ class LeggedRobotCfg(BaseConfig):
         """Stages that training passes through, each when the last one is mastered."""
 
         # Of each stage: share of the command ranges, and of the speed of pushes.
-        stages: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
-        survival = 0.85  # share of episodes that must last `env.episode_length_s`
-        min_steps = 2000  # control steps in a stage at least
+        stages: tuple[tuple[float, float], ...] = ((1.0, 0.0), (1.0, 0.4), (1.0, 1.0))
+        survival = 0.6  # share of episodes that must last `env.episode_length_s`
+        min_steps = 1000  # control steps in a stage at least
         averaging_time = 20.0  # over which falls are counted
 
     class init_state:
@@ -159,7 +159,7 @@ class LeggedRobotCfg(BaseConfig):
         delay_range = (0.0, 0.015)  # from an action to the motors; at most a control step
         push_robots = True
         push_interval_s = (3.0, 8.0)  # shortest and longest time between pushes
-        max_push_vel_xy = 0.5  # m/s
+        max_push_vel_xy = 1.0  # m/s
         max_push_ang_vel = 0.3  # rad/s
 
     class rewards:
@@ -188,10 +188,11 @@ class LeggedRobotCfg(BaseConfig):
             feet_air_time = 0.0
             collision = 0.0
             stand_still = 0.0
+            stepping_in_place = 0.0
 
         only_positive_rewards = False
-        velocity_averaging = 0.1  # share of a new value in the averaged velocities, per control step
-        lin_vel_sigma = 0.1  # (m/s)^2
+        velocity_averaging = 0.05  # share of a new value in the averaged velocities, per control step
+        lin_vel_sigma = 0.06  # (m/s)^2
         ang_vel_sigma = 0.15  # (rad/s)^2
         base_height_target = 0.78
         soft_dof_pos_limit = 0.95
@@ -237,10 +238,10 @@ class LeggedRobotCfg(BaseConfig):
         class noise_scales:
             """Largest deviation, in units of the quantity."""
 
-            ang_vel = 0.15
-            gravity = 0.03
+            ang_vel = 0.1
+            gravity = 0.02
             dof_pos = 0.01
-            dof_vel = 0.6
+            dof_vel = 0.2
 
     class viewer:
         """Camera of Isaac Gym's viewer."""
@@ -290,7 +291,7 @@ class LeggedRobotCfgPPO(BaseConfig):
     class policy:
         """Networks of actor and critic."""
 
-        init_noise_std = 0.4
+        init_noise_std = 0.3
         actor_hidden_dims = (256, 128, 64)
         critic_hidden_dims = (256, 128, 64)
         activation = "elu"
@@ -305,7 +306,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         value_loss_coef = 1.0
         use_clipped_value_loss = True
         clip_param = 0.2
-        entropy_coef = 0.001
+        entropy_coef = 0.0005
         num_learning_epochs = 4
         num_mini_batches = 4
         learning_rate = 1.0e-3

@@ -163,3 +163,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
     def _reward_stand_still(self) -> Tensor:
         """Mean squared joint velocity where the command is to stand [rad^2/s^2]."""
         return reward_functions.stand_still(self.dof_vel, self.commands)
+
+    def _reward_stepping_in_place(self) -> Tensor:
+        """Number of feet off the ground where the command is to stand."""
+        return reward_functions.stepping_in_place(self.feet.contact, self.commands)

@@ -1,0 +1,88 @@
+"""Measure how fast the environment is, beside how fast its physics alone would be in the same states.
+
+Both take turns in one run, with the shipped policy walking. Figures only mean something on a machine that does nothing
+else. The generator has a benchmark of its own: scripts/benchmark_performance.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from cmg_ref.atomic_file import atomic_file
+from cmg_ref.benchmark.report import machine_name
+from envs.environment_speed import EnvironmentSpeed, measure_speed
+from envs.policy import load_policy
+from envs.task_registry import task_registry
+
+PHYSICS = ((0.005, 4), (0.01, 2))  # time step [s] and steps in a control step
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
+    parser.add_argument("--num_envs", type=int, default=512, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=400, help="control steps measured (default: %(default)s)")
+    parser.add_argument("--policy", type=Path, help="policy file (default: that of the package)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the table as Markdown, and JSON beside it")
+    return parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace) -> list[EnvironmentSpeed]:
+    """Speeds with each of `PHYSICS`."""
+    policy = load_policy(arguments.policy)
+    results = []
+    for dt, decimation in PHYSICS:
+        cfg, _ = task_registry.get_cfgs(arguments.task)
+        cfg.env.num_envs, cfg.sim.dt, cfg.control.decimation = arguments.num_envs, dt, decimation
+        env, _ = task_registry.make_env(arguments.task, env_cfg=cfg)
+        results.append(measure_speed(env, policy, arguments.steps, progress=True))
+    return results
+
+
+def markdown(results: list[EnvironmentSpeed]) -> str:
+    """A table with a line for each result."""
+    lines = [
+        "| physics | environments | env-steps/s | bare physics, env-steps/s | share of bare | reference term |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        lines.append(
+            f"| {result.decimation} x {1e3 * result.physics_dt:g} ms | {result.num_envs} | "
+            f"{result.env_steps_per_second:,.0f} | {result.bare_steps_per_second:,.0f} | "
+            f"{result.share_of_bare:.0%} | {result.term_share:.1%} of the step |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = parse_arguments()
+    if arguments.num_envs < 1 or arguments.steps < 1:
+        sys.exit("benchmark_environment: --num_envs and --steps must be at least 1")
+    try:
+        results = measure(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"benchmark_environment: {error}")
+    title = (
+        f"{machine_name(torch.device('cpu'))}; `python {' '.join(['scripts/benchmark_environment.py', *sys.argv[1:]])}`"
+    )
+    print(f"{title}\n\n{markdown(results)}", end="")
+    if arguments.save is not None:
+        arguments.save.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(arguments.save) as temporary:
+            temporary.write_text(f"{title}\n\n{markdown(results)}", encoding="utf-8")
+        with atomic_file(arguments.save.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps([result.to_json() for result in results], indent=2) + "\n")
+        print(f"wrote {arguments.save} and {arguments.save.with_suffix('.json')}")
+
+
+if __name__ == "__main__":
+    # The cores belong to the physics.
+    torch.set_num_threads(1)
+    main()
