@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.command_following import follows_commands, velocities_h
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.kinematic_tree import KinematicTree, RobotError
@@ -19,7 +20,8 @@ from cmg_ref.motion_feed import FrameWriter, LiveFeed, MotionRecorder, PoolFeed
 from cmg_ref.motion_table import MotionTable
 
 MODES = ("pool", "live")
-_POOL_BUFFER = 12  # frames the generator of a pool keeps: it is only ever asked for the one being shown
+_SPARE_FRAMES = 12  # that a generator keeps beyond those it is asked for
+_CHECKED_TOGETHER = 64  # motions of a pool
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class CMGMotionLibCfg:
         motion_length: longest episode [s]; a pool's motions are twice as long, so that no episode reaches their end.
         lookahead: how far beyond the present the motion is known [s]; at least what observations ask for.
         num_blocks: blocks in which a pool is renewed, one after another; 0 keeps the motions it begins with.
+        check_commands: whether motions of a pool that miss their command are made anew, or left out.
         ramp_time: time that the command takes from one value to the next [s].
         commands: what commands are drawn from; None, in live mode, leaves them to ``set_commands``.
         drop_joints: joints of the CMG that the robot does not have.
@@ -48,6 +51,7 @@ class CMGMotionLibCfg:
     motion_length: float = 10.0
     lookahead: float = 2.0
     num_blocks: int = 4
+    check_commands: bool = True
     ramp_time: float = 0.5
     commands: CommandSamplerCfg | None = field(default_factory=CommandSamplerCfg)
     drop_joints: Sequence[str] = ()
@@ -65,6 +69,8 @@ class CMGMotionLibCfg:
                 f"CMGMotionLibCfg: num_motions must be positive and num_blocks lie in 0 to num_motions, got "
                 f"{self.num_motions} and {self.num_blocks}"
             )
+        if self.num_blocks == 1:
+            raise ValueError("CMGMotionLibCfg.num_blocks must not be 1: while the only block is renewed none is left")
         for name in ("motion_length", "lookahead"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"CMGMotionLibCfg.{name} must be positive, got {getattr(self, name)}")
@@ -127,7 +133,7 @@ class CMGMotionLib:
                 num_envs=num_motions,
                 device=self.device,
                 mode="realtime",
-                buffer_size=reach + 12,
+                buffer_size=reach + _SPARE_FRAMES,
                 control_dt=control_dt,
                 interpolation_steps=round(cfg.ramp_time * checkpoint.fps),
                 joint_names=generated,
@@ -150,6 +156,7 @@ class CMGMotionLib:
                 lambda number: MotionRecorder(writer, make_generator(number), make_sampler(number)),
                 cfg.num_blocks,
                 retirement=math.ceil(cfg.motion_length / control_dt) + 2,
+                is_fit=self._is_fit,
             )
         self._lengths = torch.full((num_motions,), float(cfg.motion_length), device=self.device)
         self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
@@ -176,7 +183,7 @@ class CMGMotionLib:
         """Draw motions, (n,), in proportion to their difficulty (num_motions,) if it is given."""
         weights = torch.ones_like(self._lengths) if motion_difficulty is None else motion_difficulty.to(self._lengths)
         if self._pool is not None:
-            weights = weights * self._pool.drawable
+            weights = weights * self._pool.weights
         return torch.multinomial(weights, n, replacement=True, generator=self._random)
 
     def sample_time(self, motion_ids: Tensor) -> Tensor:
@@ -270,6 +277,19 @@ class CMGMotionLib:
     def target_commands(self) -> Tensor:
         """Live mode: commands being approached, (num_envs, 3)."""
         return self._live_feed().targets
+
+    def _is_fit(self, motion_ids: Tensor) -> Tensor:
+        """Which motions (n,) of the pool follow their commands, (n,) bool."""
+        if not self.cfg.check_commands:
+            return torch.ones_like(motion_ids, dtype=torch.bool)
+        frames = torch.arange(self.table.capacity - 1, device=self.device)  # all but the last, which is at rest
+        fit = []
+        for some in motion_ids.split(_CHECKED_TOGETHER):
+            read = self.table.read(some.repeat_interleave(len(frames)), frames.repeat(len(some)))
+            velocities = velocities_h(read.root_quat_w, read.root_lin_vel_w, read.root_ang_vel_w)
+            shape = (len(some), len(frames), 3)
+            fit.append(follows_commands(velocities.view(shape), read.commands.view(shape), self.control_dt))
+        return torch.cat(fit)
 
     def _live_feed(self) -> LiveFeed:
         if self._live is None:

@@ -15,6 +15,8 @@ SMALLEST_ACCELERATION = 1.0
 """Joints that recorded motion accelerates less [rad/s^2], such as wrists that no clip moves, are compared with this."""
 WALKING_SPEED = 1.5
 """Commands up to this speed [m/s] are walks, faster ones runs."""
+YAW_TOLERANCE = 0.15
+"""Error of the yaw rate that is allowed under a command that turns or goes sideways [rad/s]."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,21 @@ def command_label(command: Sequence[float]) -> str:
 
 def speed_tolerance(command: Sequence[float]) -> float:
     """Error of the root's speed that is allowed under a command [m/s]."""
-    forward, sideways, turning = (abs(value) for value in command)
-    if sideways > 1e-9 or turning > 1e-9:
-        return 0.12
-    for limit, tolerance in ((1.5, 0.10), (2.0, 0.15), (2.5, 0.25)):
-        if forward <= limit + 1e-6:
-            return tolerance
-    return 0.4
+    return float(speed_tolerances(torch.tensor(list(command), dtype=torch.float64)))
+
+
+def speed_tolerances(commands: Tensor) -> Tensor:
+    """Errors of the root's speed that are allowed under commands (..., 3), (...) [m/s]."""
+    forward, sideways, turning = commands.abs().unbind(-1)
+    tolerances = torch.full_like(forward, 0.4)
+    for limit, tolerance in ((2.5, 0.25), (2.0, 0.15), (1.5, 0.10)):
+        tolerances = tolerances.masked_fill(forward <= limit + 1e-6, tolerance)
+    return tolerances.masked_fill((sideways > 1e-9) | (turning > 1e-9), 0.12)
 
 
 def yaw_tolerance(command: Sequence[float]) -> float | None:
     """Error of the yaw rate that is allowed under a command [rad/s]; None where it moves straight ahead."""
-    return 0.15 if abs(command[1]) > 1e-9 or abs(command[2]) > 1e-9 else None
+    return YAW_TOLERANCE if abs(command[1]) > 1e-9 or abs(command[2]) > 1e-9 else None
 
 
 def is_walk(command: Sequence[float]) -> bool:

@@ -18,6 +18,9 @@ from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.motion_table import MotionTable
 
+FILL_ATTEMPTS = 4  # times that motions of a new pool are made until they are fit
+UNFIT_WEIGHT = 1e-6  # beside the 1 of fit motions
+
 
 class FrameWriter:
     """Completes frames of a generator for a robot and writes them into a table.
@@ -100,31 +103,53 @@ class MotionRecorder:
 class PoolFeed:
     """Fills the table with ready motions, each with commands of its own, and renews them a block at a time.
 
-    A motion that is to be renewed is first retired: ``drawable`` turns false, so that no environment begins it any
-    more. When every environment that may still be in it has ended its episode, it is overwritten, one frame a step.
+    A motion that is to be renewed is first retired: its weight turns zero, so that no environment begins it any more.
+    When every environment that may still be in it has ended its episode, it is overwritten, one frame a step.
 
     Args:
         table: what to fill; all of it is filled here.
         make_recorder: makes a recorder of a number of motions.
         num_blocks: blocks in which motions are renewed; 0 never renews.
         retirement: steps from the retirement of a motion until no environment is in it.
+        is_fit: which of the motions (n,) of the table may be shown, (n,) bool. Those of the beginning that are not fit
+            are made anew a few times, later ones are left out until their block is renewed again.
 
     Attributes:
-        drawable: motions that may be begun, (num_motions,) bool.
+        weights: weights at which motions are drawn, (num_motions,): 1, 0 where they are retired, and where they are not
+            fit so little that they are drawn only if there are no others.
         recorder: makes the motions that renew a block; None without renewal.
+
+    Raises:
+        ValueError: more than half of the motions are not fit.
     """
 
     def __init__(
-        self, table: MotionTable, make_recorder: Callable[[int], MotionRecorder], num_blocks: int, retirement: int
+        self,
+        table: MotionTable,
+        make_recorder: Callable[[int], MotionRecorder],
+        num_blocks: int,
+        retirement: int,
+        is_fit: Callable[[Tensor], Tensor],
     ) -> None:
-        self._num_frames, self._retirement = table.capacity, retirement
+        self._num_frames, self._retirement, self._is_fit = table.capacity, retirement, is_fit
         everyone = torch.arange(table.num_motions, device=table.last.device)
-        self.drawable = torch.ones_like(everyone, dtype=torch.bool)
-        recorder = make_recorder(table.num_motions)
-        recorder.begin()
-        for frame in range(self._num_frames):
-            recorder.record(everyone, frame, is_last=frame == self._num_frames - 1)
         table.last.fill_(self._num_frames - 1)
+        unfit = everyone
+        for _ in range(FILL_ATTEMPTS):
+            recorder = make_recorder(len(unfit))
+            recorder.begin()
+            for frame in range(self._num_frames):
+                recorder.record(unfit, frame, is_last=frame == self._num_frames - 1)
+            unfit = unfit[~is_fit(unfit)]
+            if len(unfit) == 0:
+                break
+        if 2 * len(unfit) > len(everyone):
+            raise ValueError(
+                f"{len(unfit)} of {len(everyone)} motions do not follow their commands, tried {FILL_ATTEMPTS} times: "
+                "ask for other commands, take another CMG, or let them pass with check_commands=False"
+            )
+        self.weights = torch.ones(table.num_motions, device=table.last.device)
+        self.weights[unfit] = UNFIT_WEIGHT
         self._blocks = everyone.chunk(num_blocks) if num_blocks > 0 else ()
         self.recorder = make_recorder(len(self._blocks[0])) if self._blocks else None
         self._block, self._step = 0, 0
@@ -135,7 +160,7 @@ class PoolFeed:
             return None
         block = self._blocks[self._block]
         if self._step == 0:
-            self.drawable[block] = False
+            self.weights[block] = 0.0
         frame = self._step - self._retirement
         if frame == 0:
             self.recorder.begin()
@@ -144,7 +169,7 @@ class PoolFeed:
         self._step += 1
         if self._step < self._retirement + self._num_frames:
             return None
-        self.drawable[block] = True
+        self.weights[block] = self._is_fit(block).to(self.weights.dtype).clamp(min=UNFIT_WEIGHT)
         self._block, self._step = (self._block + 1) % len(self._blocks), 0
         return block
 

@@ -17,6 +17,7 @@ class G1CMGMimicCfg:
         mode = "pool"  # "pool" for training, "live" for commands set from outside (see docs/twist.md)
         num_motions = 1024  # motions in the pool
         num_blocks = 4  # blocks in which they are renewed, one after another; 0 keeps them
+        check_commands = True  # motions that miss their command are made anew, or left out
         motion_length = 10.0  # longest episode [s]
         ramp_time = 0.5  # time that a command takes to change [s]
         resampling_time = [2.0, 6.0]  # shortest and longest time between changes of the command [s]
@@ -31,7 +32,7 @@ class G1CMGMimicCfg:
             "mixed": 0.12,
         }
         failure_weight = 0.5
-        # Joints of the CMG that TWIST's robot of 23 joints lacks; [] with a robot of 29.
+        # Joints of the CMG that a robot may lack, as TWIST's of 23 joints does; any other that is missing is an error.
         drop_joints = [
             "left_wrist_roll_joint",
             "left_wrist_pitch_joint",

@@ -6,7 +6,7 @@ overrides the hooks that deal with the motion library. Everything else, observat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -18,8 +18,14 @@ from cmg_ref.reward_functions import command_velocity_tracking, command_yaw_rate
 from cmg_ref.urdf import read_urdf
 
 
-def motion_lib_cfg(cfg: Any, control_dt: float) -> CMGMotionLibCfg:
-    """What the sections `cmg` and `commands` of an environment's configuration say about the motion library."""
+def motion_lib_cfg(cfg: Any, control_dt: float, joint_names: Sequence[str]) -> CMGMotionLibCfg:
+    """What the sections `cmg` and `commands` of an environment's configuration say about the motion library.
+
+    Args:
+        cfg: configuration of the environment.
+        control_dt: time of a control step [s].
+        joint_names: joints of the robot; those it has are not dropped from the motion.
+    """
     ranges, cmg = cfg.commands.ranges, cfg.cmg
     commands = CommandSamplerCfg(
         lin_vel_x=tuple(ranges.lin_vel_x),
@@ -36,9 +42,10 @@ def motion_lib_cfg(cfg: Any, control_dt: float) -> CMGMotionLibCfg:
         motion_length=cmg.motion_length,
         lookahead=(max(cfg.env.tar_obs_steps) + 1) * control_dt,
         num_blocks=cmg.num_blocks,
+        check_commands=cmg.check_commands,
         ramp_time=cmg.ramp_time,
         commands=commands if cmg.mode == "pool" else None,
-        drop_joints=tuple(cmg.drop_joints),
+        drop_joints=tuple(name for name in cmg.drop_joints if name not in joint_names),
         held_joints=dict(cmg.held_joints),
         seed=cmg.seed,
     )
@@ -85,7 +92,7 @@ class CMGMimic:
         feet = [self.body_names[index] for index in self.feet_indices.tolist()]
         bodies = list(dict.fromkeys([*self.cfg.motion.key_bodies, *feet]))
         self._motion_lib = CMGMotionLib(
-            motion_lib_cfg(self.cfg, self.dt),
+            motion_lib_cfg(self.cfg, self.dt, self.dof_names),
             self.num_envs,
             self.dt,
             read_urdf(self.cfg.asset.file),

@@ -226,7 +226,7 @@ def test_rewards_on_the_command(make: Any) -> None:
 
 def test_the_configuration_says_what_the_library_is_made_of(make: Any) -> None:
     env = make(strata={"stand": 1.0}, resampling_time=[1.0, 2.0], ramp_time=0.3, held_joints={})
-    cfg = motion_lib_cfg(env.cfg, 0.02)
+    cfg = motion_lib_cfg(env.cfg, 0.02, env.dof_names)
     assert cfg.lookahead == pytest.approx(0.62) and cfg.ramp_time == 0.3 and cfg.checkpoint is None
     assert cfg.commands is not None and cfg.commands.strata == {"stand": 1.0}
     assert cfg.commands.lin_vel_x == (-0.6, 2.5) and cfg.commands.resampling_time == (1.0, 2.0)
