@@ -129,10 +129,10 @@ class MotionReader:
         if not self._same_rate:
             self._planner.need(1)
         rows, following, _ = self._rows_now()
-        poses = self._store.read_root(rows[env_ids])[1][:, POSE_COLUMNS]
+        poses = self._store.read(rows[env_ids])[2][:, POSE_COLUMNS]
         if following is None:
             return poses
-        next_poses = self._store.read_root(following[env_ids])[1][:, POSE_COLUMNS]
+        next_poses = self._store.read(following[env_ids])[2][:, POSE_COLUMNS]
         return torch.lerp(poses, next_poses, self.share[env_ids].float().unsqueeze(1))
 
     def anchor(self, env_ids: torch.Tensor, root_pose: torch.Tensor) -> None:
@@ -178,11 +178,10 @@ class MotionReader:
     def _read(self, rows: Rows, share: torch.Tensor, origin: torch.Tensor) -> MotionFrames:
         """What is seen in rows (num_envs, ...) and a share of the way to the next."""
         present, following, past = rows
-        joints = self._store.read_joints(present)
-        seen, places = self._store.read_root(present)
+        joints, seen, places = self._store.read(present)
         if following is not None:
-            joints = self._store.interpolate_joints(joints, self._store.read_joints(following), share)
-            next_seen, next_places = self._store.read_root(following)
+            next_joints, next_seen, next_places = self._store.read(following)
+            joints = self._store.interpolate_joints(joints, next_joints, share)
             share = share.float().unsqueeze(-1)
             seen, places = torch.lerp(seen, next_seen, share), torch.lerp(places, next_places, share)
         motion = frames_in_world(joints, seen, places, None if self._in_world else origin)

@@ -21,8 +21,7 @@ POSE_COLUMNS = [0, 1, 3]  # of a place, those of a pose
 class TrajectoryStore:
     """Motion frames of many motions: frame k of a motion sits in place ``k % capacity`` of its own ring.
 
-    Joints and root lie in tensors of their own, and what readers see of the root lies side by side, so that nobody
-    moves more than is asked for.
+    What readers see lies side by side, joints first, so that a read is one gather and moves no more than is asked for.
 
     Args:
         sizes: (number of motions, frames kept of each) of one or more groups of motions.
@@ -33,8 +32,8 @@ class TrajectoryStore:
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
-        joints: joint angles and velocities, (num_rows, 2 * num_joints).
-        root: the seen columns of the root, its place (x, y, height and heading) and gravity, (num_rows, columns).
+        table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
+            gravity, (num_rows, columns).
     """
 
     def __init__(
@@ -52,15 +51,15 @@ class TrajectoryStore:
         ends = self.capacities.cumsum(0)
         self._first_row = ends - self.capacities
         num_rows = sum(number * capacity for number, capacity in sizes)
+        self._num_joints = 2 * layout.num_joints
         # A float32 takes the room of two columns where states are stored in 16 bits.
-        self._num_read = NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
-        self.joints = torch.zeros(num_rows, 2 * layout.num_joints, dtype=dtype, device=device)
-        self.root = torch.zeros(num_rows, self._num_read + NUM_GRAVITY, dtype=dtype, device=device)
+        self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
+        self.table = torch.zeros(num_rows, self._num_read + NUM_GRAVITY, dtype=dtype, device=device)
 
     @property
     def num_bytes(self) -> int:
         """Memory held by the frames [bytes]."""
-        return sum(held.numel() * held.element_size() for held in (self.joints, self.root))
+        return self.table.numel() * self.table.element_size()
 
     def rows(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Row of each frame index (n, ...) of motions (n,), of the shape of ``frames``."""
@@ -87,48 +86,47 @@ class TrajectoryStore:
             poses: x, y and heading, (n, 3).
             motions: motions concerned, (n,).
         """
-        rows, layout, num_joints = self.rows(frames, motions), self.layout, self.joints.shape[1]
+        layout = self.layout
         place = torch.cat((poses[:, :2], states[:, layout["root_height"]], poses[:, 2:]), dim=1)
-        gravity = states[:, layout["projected_gravity"]]
-        if self.dtype == torch.float32:
-            root = torch.cat((seen, place, gravity), dim=1)
-        else:
-            root = torch.cat((seen.to(self.dtype), place.view(self.dtype), gravity.to(self.dtype)), dim=1)
-        self.joints.index_copy_(0, rows, states[:, :num_joints].to(self.dtype))
-        self.root.index_copy_(0, rows, root)
+        if self.dtype != torch.float32:
+            states, seen, place = states.to(self.dtype), seen.to(self.dtype), place.view(self.dtype)
+        parts = (states[:, : self._num_joints], seen, place, states[:, layout["projected_gravity"]])
+        self.table.index_copy_(0, self.rows(frames, motions), torch.cat(parts, dim=1))
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
-        """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
-        return self.joints.index_select(0, rows.flatten()).float().view(*rows.shape, self.joints.shape[1])
+        """Joint angles and velocities of rows (n,), (n, 2 * num_joints) in float32."""
+        return self.table[:, : self._num_joints].index_select(0, rows).float()
 
-    def read_root(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Seen columns of the root (..., NUM_SEEN) and places (..., 4) of rows (...), in float32 and new memory."""
-        root = self.root[:, : self._num_read].index_select(0, rows.flatten()).view(*rows.shape, self._num_read)
-        return self._floats(root)
+    def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Joints (..., 2 * num_joints), seen columns (..., NUM_SEEN) and places (..., 4) of rows (...).
+
+        They are in float32 and in new memory, which they share.
+        """
+        return self._split(self.table[:, : self._num_read].index_select(0, rows.flatten()).view(*rows.shape, -1))
 
     def read_states(
         self, frames: torch.Tensor, motions: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What :meth:`write` was given: states, seen columns and poses at frames (n, ...) of motions (n,)."""
         rows = self.rows(frames, motions)
-        root = self.root.index_select(0, rows.flatten()).view(*rows.shape, self.root.shape[1])
-        (seen, places), gravity = self._floats(root[..., : self._num_read]), root[..., self._num_read :].float()
-        parts = {"joints": self.read_joints(rows), **root_channels(seen, places, gravity)}
+        columns = self.table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        joints, seen, places = self._split(columns[..., : self._num_read])
+        parts = {"joints": joints, **root_channels(seen, places, columns[..., self._num_read :].float())}
         states = torch.cat([parts[name] for name in ("joints", *list(self.layout)[2:])], dim=-1)
         return states, seen, places[..., POSE_COLUMNS]
 
-    def _floats(self, root: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Seen columns (..., NUM_SEEN) and place (..., 4) in float32."""
-        seen, place = root[..., :NUM_SEEN], root[..., NUM_SEEN:]
+    def _split(self, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Joints, seen columns and places (...) in float32 out of the columns that are read."""
+        first, second = self._num_joints, self._num_joints + NUM_SEEN
+        joints, seen, place = columns[..., :first], columns[..., first:second], columns[..., second:]
         if self.dtype == torch.float32:
-            return seen, place
-        return seen.float(), place.contiguous().view(torch.float32)
+            return joints, seen, place
+        return joints.float(), seen.float(), place.contiguous().view(torch.float32)
 
     def copy(self, frames: torch.Tensor, sources: torch.Tensor, motions: torch.Tensor) -> None:
         """Copy frames (n, num_frames) of motions ``sources`` (n,) into the same frames of motions (n,)."""
         rows, source_rows = self.rows(frames, motions).flatten(), self.rows(frames, sources).flatten()
-        for held in (self.joints, self.root):
-            held[rows] = held.index_select(0, source_rows)
+        self.table[rows] = self.table.index_select(0, source_rows)
 
     def integrate(self, poses: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """World pose (n, 3) one frame on, by the trapezoidal rule, from states before and after (n, state_dim)."""

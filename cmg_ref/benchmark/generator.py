@@ -28,7 +28,7 @@ def reads(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, repeats:
     generator = make_generator(checkpoint, num_envs, device, "realtime")
     generator.future(WINDOW)
     watch, reader, store = Stopwatch(device), generator._reader, generator._buffer.store
-    num_rows = len(store.joints)
+    num_rows = len(store.table)
 
     def get_motion() -> object:
         reader._current = None  # Asked for a second time in a step, it would not even be a gather.
@@ -211,8 +211,7 @@ def _measure_memory(settings: dict[str, Any], device_name: str, pipe: Any) -> No
     CMGMotionGenerator(checkpoint, 2, device, mode="realtime", buffer_size=8).future(1)  # Libraries are loaded by now.
     before = resident_bytes(device)
     generator = CMGMotionGenerator(checkpoint, device=device, **settings)
-    for held in (generator._buffer.store.joints, generator._buffer.store.root):
-        held.fill_(0.0)  # Memory counts as taken when it is first written to.
+    generator._buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
     for _ in range(2):
         generator.get_motion()
         generator.rollout.advance(*sample_states(checkpoint, generator.num_envs, device))

@@ -35,8 +35,7 @@ CMGMotionGenerator(checkpoint, 2, buffer_size=8, mode="realtime").future(1)  # l
 settings = {settings}
 before = resident()
 generator = CMGMotionGenerator(checkpoint, **settings)
-for held in (generator._buffer.store.joints, generator._buffer.store.root):
-    held.fill_(0.0)  # Memory counts as taken when it is first written to.
+generator._buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
 for _ in range(3):
     generator.get_motion()
     generator.advance()
