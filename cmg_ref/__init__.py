@@ -16,6 +16,7 @@ from cmg_ref.motion_clip import ClipError, MotionClip
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.robot import Robot, RobotError, load_g1
 from cmg_ref.schedule import CommandSchedule, ScheduleError
+from cmg_ref.sharding import Shard
 from cmg_ref.urdf import read_urdf
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Robot",
     "RobotError",
     "ScheduleError",
+    "Shard",
     "generate_clips",
     "load_checkpoint",
     "load_g1",

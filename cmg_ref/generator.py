@@ -13,7 +13,7 @@ from cmg_ref.argument_checks import checked_env_ids, checked_start_frames, check
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.commands import CommandSampler
 from cmg_ref.generator_settings import MODES, GeneratorSettings
-from cmg_ref.initial_states import InitialStates
+from cmg_ref.initial_states import EnvironmentDraws, InitialStates
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.layout import StateLayout
 from cmg_ref.memory_plan import MemoryPlan, available_bytes, check_fits, plan_memory
@@ -74,6 +74,9 @@ class CMGMotionGenerator:
         compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
             error of a few milliradians in the joints after ten seconds.
         seed: seed for the choice of initial states, trajectories and start frames.
+        first_env: number of the first environment among all that share the seed, where other processes hold the rest
+            (see :mod:`cmg_ref.sharding`): each is shown the motion it would be shown by one generator of them all. A
+            pool belongs to one process; those of several differ.
         robot: robot description; the shipped G1 by default. Only used by checkpoints without root channels.
         pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
         command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
@@ -106,6 +109,7 @@ class CMGMotionGenerator:
         storage_dtype: torch.dtype = torch.float32,
         compute_dtype: torch.dtype = torch.float32,
         seed: int = 0,
+        first_env: int = 0,
         robot: Robot | None = None,
         pool: TrajectoryPoolCfg | None = None,
         command_sampler: SamplesCommands | None = None,
@@ -128,7 +132,7 @@ class CMGMotionGenerator:
         self.settings.validate()
         self._robot = robot
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
-            num_envs, control_dt=control_dt, device=self.device, seed=seed
+            num_envs, control_dt=control_dt, device=self.device, seed=seed + first_env
         )
         check_fits(
             self.settings,
@@ -146,7 +150,9 @@ class CMGMotionGenerator:
             num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
         )
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.rollout, seed)
+        self._initial_states = InitialStates(self.checkpoint, self.rollout)
+        self._draws = EnvironmentDraws(num_envs, first_env, seed, self.device)
+        self._random = torch.Generator(device=self.device).manual_seed(seed + first_env)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
         self._allocate(mode)
         self.reset()
@@ -306,7 +312,7 @@ class CMGMotionGenerator:
         else:
             if targets is None:
                 targets = self.target_commands[rows]
-            states, own_commands, following = self._initial(targets, init_motion)
+            states, own_commands, following = self._initial(rows, targets, init_motion)
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
             self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
             self._reader.place_in_world(rows)
@@ -402,6 +408,7 @@ class CMGMotionGenerator:
             self._reader.shown,
             self._frames_per_step,
             self._initial_states,
+            self._random,
             self._sampler,
             self._robot,
         )
@@ -432,10 +439,13 @@ class CMGMotionGenerator:
         return rows if isinstance(self._planner.motions, slice) else self._planner.motions[rows]
 
     def _initial(
-        self, commands: torch.Tensor, init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
+        self,
+        rows: torch.Tensor,
+        commands: torch.Tensor,
+        init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """States (n, state_dim) to start from, commands (n, 3) they were doing, states (n, state_dim) a frame later."""
-        states, own_commands, following = self._initial_states.choose(commands)
+        states, own_commands, following = self._initial_states.choose(commands, self._draws(rows))
         if init_motion is None:
             return states, own_commands, following
         size, num_joints = self.checkpoint.layout.size, len(self.joint_names)

@@ -26,6 +26,7 @@ def make_planner(
     shown: torch.Tensor,
     frames_per_step: float,
     initial_states: InitialStates,
+    random: torch.Generator,
     sampler: SamplesCommands,
     robot: Robot | None,
 ) -> tuple[MotionBuffer, Planner]:
@@ -38,6 +39,7 @@ def make_planner(
         shown: frame shown now, (num_envs,); changed in place by who owns the clock.
         frames_per_step: frames that pass in a control step.
         initial_states: where the trajectories of a pool begin.
+        random: draws which, and what else a pool leaves to chance.
         sampler: draws their commands.
         robot: robot description, for checkpoints without root channels.
     """
@@ -64,7 +66,7 @@ def make_planner(
         settings.preload_duration,
         initial_states,
         sampler,
-        initial_states.generator,
+        random,
     )
     budget = num_envs if budget is None else budget
     return buffer, PooledPlanner(pool, buffer, shown, frames_per_step, settings.buffer_size, budget, hold)

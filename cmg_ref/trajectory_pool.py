@@ -222,7 +222,8 @@ class TrajectoryPool:
         fps = self.buffer.store.fps
         lengths = ((low + (high - low) * draw) * fps).round().long().clamp(min=1)
         first_frames = torch.cat((torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)), dim=1)
-        states, own_commands, following = self._initial_states.choose(targets[:, 0])
+        draw = torch.randint(1 << 31, (num,), generator=self._generator, device=self.device)
+        states, own_commands, following = self._initial_states.choose(targets[:, 0], draw)
         self.buffer.commands.plan(motions, first_frames, own_commands, targets)
         self.buffer.restart(motions, states, following)
 
@@ -276,6 +277,8 @@ class TrajectoryPool:
         frames = self._start_frames(candidates.shape, start_frames, last_start)  # (n, candidates)
         targets = self.buffer.commands.target(frames.flatten(), candidates.flatten()).view(*frames.shape, 3)
         difference = (targets - commands.unsqueeze(1)).mul(self._scale).abs().amax(dim=2)
+        # However slow a walk is, it does not pass for standing.
+        difference += (targets.abs().amax(dim=2) == 0.0) != (commands.abs().amax(dim=1, keepdim=True) == 0.0)
         random = torch.rand(frames.shape, generator=self._generator, device=self.device)
         wear = self.handed[candidates].clamp(max=1000) + random
         score = (difference / BIN_WIDTH).floor() * 2000.0 + wear

@@ -201,7 +201,7 @@ def test_used_trajectories_are_renewed_within_the_budget(checkpoint: Checkpoint)
     for _ in range(400):
         generator.reset(torch.randint(NUM_ENVS, (1,), generator=draw))
         before = generator.rollout.frame_count
-        states = generator._buffer.store.joints
+        states = generator._buffer.store.table
         motions = planner_of(generator).motions.clone()
         rows = generator._buffer.store.rows(generator._reader.shown, motions)
         kept = states[rows].clone()
