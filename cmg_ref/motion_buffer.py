@@ -14,6 +14,7 @@ from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
 from cmg_ref.root_motion import NUM_SEEN, seen_columns
 from cmg_ref.stance_root import StanceRoot
+from cmg_ref.traced import TracedWhereFew
 from cmg_ref.trajectory_store import NUM_POSE, TrajectoryStore
 
 ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for checkpoints without root channels
@@ -62,6 +63,7 @@ class MotionBuffer:
         self._shortest = min(capacity for _, capacity in sizes)
         self._tail_state = torch.zeros(self.num_motions, checkpoint.layout.size, device=self.device)
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
+        self._place_root = TracedWhereFew(self._placed_root, self.device)
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
@@ -132,8 +134,7 @@ class MotionBuffer:
             following = self.rollout.advance(state, self.commands.value(written + offset, motions))
             guarded += self.rollout.guarded
             if self._stance_root is None:
-                pose = self.store.integrate(pose, state, following)
-                seen = seen_columns(self.layout, following, state, -1.0 / self.store.fps, pose[:, 2])
+                pose, seen = self._place_root(pose, state, following)
                 self.store.write(written + offset, following, seen, pose, motions)
             else:
                 full = torch.cat((following, following.new_zeros(len(following), self._num_missing)), dim=1)
@@ -164,7 +165,13 @@ class MotionBuffer:
         pose = poses[:, context - 1]
         for column in range(context, context + count):
             before, now = states[:, column - 1], states[:, column]
-            pose = self.store.integrate(pose, before, now)
-            seen = seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])
+            pose, seen = self._place_root(pose, before, now)
             self.store.write(frames[:, column], now, seen, pose, motions)
         return pose
+
+    def _placed_root(
+        self, pose: torch.Tensor, before: torch.Tensor, now: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pose (n, 3) and seen columns of the root of states ``now``, a frame after ``before`` at ``pose`` (n, 3)."""
+        pose = self.store.integrate(pose, before, now)
+        return pose, seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])

@@ -13,6 +13,7 @@ from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
 from cmg_ref.rotations import quat_from_gravity_and_yaw
+from cmg_ref.traced import TracedWhereFew
 
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
@@ -69,7 +70,11 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
-        self._run = FastestStep(self._step, self.network, compiled) if self.device.type == "cuda" else self._step
+        self._run = (
+            FastestStep(self._step, self.network, compiled)
+            if self.device.type == "cuda"
+            else TracedWhereFew(self._step, self.device)
+        )
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
