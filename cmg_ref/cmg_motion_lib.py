@@ -282,7 +282,8 @@ class CMGMotionLib:
         """Which motions (n,) of the pool follow their commands, (n,) bool."""
         if not self.cfg.check_commands:
             return torch.ones_like(motion_ids, dtype=torch.bool)
-        frames = torch.arange(self.table.capacity - 1, device=self.device)  # all but the last, which is at rest
+        # All but the last, which is at rest.
+        frames = torch.arange(self.table.capacity - 1, dtype=torch.float32, device=self.device)
         fit = []
         for some in motion_ids.split(_CHECKED_TOGETHER):
             read = self.table.read(some.repeat_interleave(len(frames)), frames.repeat(len(some)))

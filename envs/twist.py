@@ -11,6 +11,7 @@ from envs.simulator import BACKEND, register_as_isaacgym  # isort: skip
 
 import argparse
 import ast
+import copy
 import importlib
 import importlib.util
 import os
@@ -22,7 +23,9 @@ from typing import Any, Iterator, Sequence
 
 import torch
 
+from cmg_ref.urdf import read_urdf
 from configs.twist_cmg_config import G1CMGMimicCfg, G1CMGPrivCfgPPO, G1CMGStuRLCfgDAgger
+from envs.twist_mimic import CMGMimic, robot_file
 
 TEACHER, STUDENT = "g1_cmg_priv_mimic", "g1_cmg_stu_rl"
 TASKS = (TEACHER, STUDENT)
@@ -52,9 +55,7 @@ def import_twist(root: str | Path | None = None) -> Path:
     if root is None and os.environ.get("TWIST_ROOT"):
         root = os.environ["TWIST_ROOT"]
     if root is not None:
-        folder = Path(root).resolve()
-        if not (folder / "legged_gym" / "legged_gym" / "envs" / "g1").is_dir():
-            raise TwistError(f"{folder} is no checkout of TWIST: it has no legged_gym/legged_gym/envs/g1")
+        folder = _checkout(Path(root).expanduser().resolve())
         for package in ("legged_gym", "rsl_rl", "pose"):
             path = str(folder / package)
             if path not in sys.path:
@@ -79,6 +80,14 @@ def import_twist(root: str | Path | None = None) -> Path:
         raise TwistError(reason) from error
 
 
+def _checkout(folder: Path) -> Path:
+    """The checkout of TWIST that a folder is, or lies not far inside of."""
+    for candidate in (folder, *list(folder.parents)[:3]):
+        if (candidate / "legged_gym" / "legged_gym" / "envs" / "g1").is_dir():
+            return candidate
+    raise TwistError(f"{folder} is no checkout of TWIST: it has no legged_gym/legged_gym/envs/g1")
+
+
 def register_tasks(root: str | Path | None = None) -> Any:
     """Register teacher and student in TWIST's own task registry.
 
@@ -91,18 +100,22 @@ def register_tasks(root: str | Path | None = None) -> Any:
     Raises:
         TwistError: see :func:`import_twist`.
     """
-    import_twist(root)
-    from envs.twist_mimic import CMGMimic
-
+    found = import_twist(root)
     g1 = importlib.import_module("legged_gym.envs.g1.g1_mimic_distill")
     theirs = importlib.import_module("legged_gym.envs.g1.g1_mimic_distill_config")
     registry = importlib.import_module("legged_gym.gym_utils.task_registry").task_registry
     environment = type("G1CMGMimic", (CMGMimic, g1.G1MimicDistill), {"__module__": __name__})
     for name, cfg, train_cfg, ours in (
-        (TEACHER, theirs.G1MimicPrivCfg, theirs.G1MimicPrivCfgPPO, G1CMGPrivCfgPPO),
-        (STUDENT, theirs.G1MimicStuRLCfg, theirs.G1MimicStuRLCfgDAgger, G1CMGStuRLCfgDAgger),
+        (TEACHER, "G1MimicPrivCfg", "G1MimicPrivCfgPPO", G1CMGPrivCfgPPO),
+        (STUDENT, "G1MimicStuRLCfg", "G1MimicStuRLCfgDAgger", G1CMGStuRLCfgDAgger),
     ):
-        registry.register(name, environment, overlaid(G1CMGMimicCfg, cfg)(), overlaid(ours, train_cfg)())
+        missing = [wanted for wanted in (cfg, train_cfg) if not hasattr(theirs, wanted)]
+        if missing:
+            raise TwistError(
+                f"the TWIST in {found} is not one that is known here: {theirs.__name__} has no {missing[0]}"
+            )
+        task_cfg = overlaid(G1CMGMimicCfg, getattr(theirs, cfg))
+        registry.register(name, environment, task_cfg(), overlaid(ours, getattr(theirs, train_cfg))())
     return registry
 
 
@@ -128,11 +141,13 @@ def is_asked_for(arguments: Sequence[str]) -> bool:
 
 
 def main(name: str, arguments: Sequence[str]) -> None:
-    """Run :func:`train` or :func:`play` for a script; what goes wrong with TWIST ends it in one line."""
+    """Run :func:`train` or :func:`play` for a script; what cannot be used ends it in one line."""
     try:
         {"train": train, "play": play}[name](arguments)
-    except TwistError as error:
+    except (TwistError, ValueError, OSError) as error:
         sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted")
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -149,7 +164,11 @@ def train(arguments: Sequence[str]) -> None:
     env_cfg, train_cfg = registry.get_cfgs(args.task)
     _apply(env_cfg, train_cfg, options.overrides)
     args.headless = True
-    log_dir = _log_dir(args)
+    if args.task == STUDENT:
+        _find_policy(train_cfg.runner.teacher_proj_name, args.teacher_exptid, args.teacher_checkpoint)
+    if args.resume or args.resumeid:
+        _find_policy(args.proj_name, args.resumeid or args.exptid, args.checkpoint)
+    log_dir = _log_dir(args.proj_name, args.exptid)
     log_dir.mkdir(parents=True, exist_ok=True)
     wandb = importlib.import_module("wandb")
     quiet = args.no_wandb or args.debug
@@ -177,16 +196,17 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     env_cfg, train_cfg = registry.get_cfgs(args.task)
     _set_play_cfg(env_cfg)
     _apply(env_cfg, train_cfg, options.overrides)
-    if not list(_log_dir(args).glob("model_*.pt")):
-        raise TwistError(f"no policy to play: {_log_dir(args)} holds no model_*.pt")
+    file = _find_policy(args.proj_name, args.exptid, args.checkpoint)
+    if options.export and args.task != STUDENT:
+        raise TwistError(f"--export is for {STUDENT}: a teacher observes what a robot cannot measure")
     args.num_envs = args.num_envs or 1
     args.eval_student = True  # a student needs its teacher only to learn
     train_cfg.runner.resume = True
     env, _ = registry.make_env(name=args.task, args=args, env_cfg=env_cfg)
     with trusted_checkpoints():
-        runner, _ = registry.make_alg_runner(log_root=str(_log_dir(args)), env=env, name=args.task, args=args)
-        if options.export:
-            print(f"play: exported {export_jit(args)}")
+        runner, _ = registry.make_alg_runner(log_root=str(file.parent), env=env, name=args.task, args=args)
+    if options.export:
+        print(f"play: exported {export_jit(runner, env.num_obs, file)}")
     policy, normalizer = runner.get_inference_policy(env.device), runner.get_normalizer(env.device)
     commands = torch.tensor([options.command], device=env.device).repeat(env.num_envs, 1)
     if env.cfg.cmg.mode == "live":
@@ -208,32 +228,37 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     return result
 
 
-def export_jit(args: argparse.Namespace) -> Path:
-    """Write a student's policy as TorchScript, by TWIST's own exporter.
+class _Exported(torch.nn.Module):
+    """A student as the robot runs it: observations (n, num_observations) in, actions (n, num_actions) out."""
+
+    def __init__(self, runner: Any) -> None:
+        super().__init__()
+        self.normalizer = copy.deepcopy(runner.normalizer)
+        self.actor = copy.deepcopy(runner.alg.actor_critic.actor)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        if self.normalizer is not None:
+            observations = self.normalizer.normalize(observations)
+        return self.actor(observations)
+
+
+def export_jit(runner: Any, num_observations: int, checkpoint: Path) -> Path:
+    """Write a student's policy as TorchScript, as TWIST's own exporter does, for robots of any number of joints.
 
     Args:
-        args: TWIST's options, of which task, project name, experiment and checkpoint count.
+        runner: TWIST's runner, with the policy loaded.
+        num_observations: size of an observation.
+        checkpoint: `model_<iteration>.pt`, the file that the policy was loaded from.
 
     Returns:
-        The file, in the folder `traced` of the run.
-
-    Raises:
-        TwistError: the task is a teacher's, which sees what a robot cannot.
+        The file, in the folder `traced` beside the checkpoint.
     """
-    if args.task != STUDENT:
-        raise TwistError(f"--export is for {STUDENT}: a teacher observes what a robot cannot measure")
-    scripts = Path(str(importlib.import_module("legged_gym").__file__)).resolve().parent / "scripts"
-    spec = importlib.util.spec_from_file_location("twist_save_jit", str(scripts / "save_jit_stu_rlbc.py"))
-    assert spec is not None and spec.loader is not None
-    exporter = importlib.util.module_from_spec(spec)
-    previous = Path.cwd()
-    os.chdir(str(scripts))  # TWIST's script takes its paths from there
-    try:
-        spec.loader.exec_module(exporter)
-        exporter.play(argparse.Namespace(**{**vars(args), "robot": "g1"}))
-    finally:
-        os.chdir(str(previous))
-    return max((_log_dir(args) / "traced").glob("*-jit.pt"), key=lambda path: path.stat().st_mtime)
+    policy = _Exported(runner).to("cpu").eval()
+    file = checkpoint.parent / "traced" / f"{checkpoint.parent.name}-{checkpoint.stem.split('_')[-1]}-jit.pt"
+    file.parent.mkdir(exist_ok=True)
+    with torch.no_grad():
+        torch.jit.trace(policy, torch.ones(2, num_observations)).save(str(file))
+    return file
 
 
 @contextmanager
@@ -273,6 +298,8 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
         args = importlib.import_module("legged_gym.gym_utils").get_args()
     finally:
         sys.argv = previous
+    if options.steps < 1:
+        raise TwistError(f"--steps must be positive, got {options.steps}")
     if not args.exptid:
         raise TwistError("--exptid is missing: the name of the run")
     args.headless = args.headless or BACKEND == "mujoco"  # the stand-in has no viewer
@@ -281,9 +308,20 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
     return options, args, registry
 
 
-def _log_dir(args: argparse.Namespace) -> Path:
+def _log_dir(project: str, run: str) -> Path:
     """Where TWIST keeps a run."""
-    return Path(importlib.import_module("legged_gym").LEGGED_GYM_ROOT_DIR) / "logs" / args.proj_name / args.exptid
+    return Path(importlib.import_module("legged_gym").LEGGED_GYM_ROOT_DIR) / "logs" / project / run
+
+
+def _find_policy(project: str, run: str, iteration: int) -> Path:
+    """The checkpoint of a run that TWIST will load: that of an iteration, or the last for -1."""
+    folder = _log_dir(project, run)
+    files = sorted(folder.glob("model_*.pt"), key=lambda file: (len(file.name), file.name))
+    if iteration != -1:
+        files = [file for file in files if file.name == f"model_{iteration}.pt"]
+    if not files:
+        raise TwistError(f"there is no policy: {folder} holds no model_{'*' if iteration == -1 else iteration}.pt")
+    return files[-1]
 
 
 def _set_play_cfg(env_cfg: Any) -> None:
@@ -301,7 +339,7 @@ def _set_play_cfg(env_cfg: Any) -> None:
 
 
 def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
-    """Set fields written as `section.field=value`; those of the training begin with `train.`."""
+    """Set fields written as `section.field=value`, those of the training begin with `train.`; check the robot."""
     for text in overrides:
         path, _, written = text.partition("=")
         target, name = (
@@ -318,6 +356,24 @@ def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
         except (ValueError, SyntaxError):
             value = written
         setattr(target, field, value)
+    _check_robot(env_cfg)
+
+
+def _check_robot(env_cfg: Any) -> None:
+    """Raise a TwistError, or a RobotError, where the robot's file and the configuration do not fit together."""
+    file = robot_file(env_cfg)
+    if not Path(file).is_file():
+        raise TwistError(f"the robot's file is missing: {file} (asset.file)")
+    num_joints = read_urdf(file).num_joints
+    armature, weights = getattr(env_cfg.asset, "dof_armature", None), getattr(env_cfg.env, "dof_err_w", None)
+    counts = {
+        "env.num_actions": env_cfg.env.num_actions,
+        "asset.dof_armature": num_joints if armature is None else len(armature),
+        "env.dof_err_w": num_joints if weights is None else len(weights),
+    }
+    for field, count in counts.items():
+        if count != num_joints:
+            raise TwistError(f"{file} has {num_joints} joints, but {field} is for {count}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ overrides the hooks that deal with the motion library. Everything else, observat
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Sequence
 
 import torch
@@ -49,6 +50,12 @@ def motion_lib_cfg(cfg: Any, control_dt: float, joint_names: Sequence[str]) -> C
         held_joints=dict(cmg.held_joints),
         seed=cmg.seed,
     )
+
+
+def robot_file(cfg: Any) -> str:
+    """File of an environment's robot, with legged_gym's placeholder for its own folder filled in."""
+    root = getattr(sys.modules.get("legged_gym"), "LEGGED_GYM_ROOT_DIR", "")
+    return str(cfg.asset.file).format(LEGGED_GYM_ROOT_DIR=root)
 
 
 class CMGMimic:
@@ -95,7 +102,7 @@ class CMGMimic:
             motion_lib_cfg(self.cfg, self.dt, self.dof_names),
             self.num_envs,
             self.dt,
-            read_urdf(self.cfg.asset.file),
+            read_urdf(robot_file(self.cfg)),
             bodies,
             joint_names=self.dof_names,
             device=self.device,

@@ -108,7 +108,10 @@ ahead = env._motion_lib.calc_motion_frame(env._motion_ids, env._get_motion_times
 single = observations[:, : cfg.env.n_priv_mimic_obs].view(env.num_envs, 20, -1)
 worst["seen"] = (single[:, -1, 8 : 8 + 23] - ahead[4]).abs()[~dones.bool()].max().item()
 theirs = registry.get_cfgs("g1_priv_mimic")[0].env
-rewards = {name: getattr(env, name)() for name in dir(env) if name.startswith("_reward_")}
+# Some that it has inherited from legged_gym's quadrupeds use what its humanoids never set.
+owners = {name: next(kind.__name__ for kind in type(env).__mro__ if name in vars(kind)) for name in dir(env)
+          if name.startswith("_reward_")}
+rewards = {name: getattr(env, name)() for name, owner in owners.items() if owner != "LeggedRobot"}
 odd = [name for name, value in rewards.items() if not torch.isfinite(torch.as_tensor(value)).all()]
 print(json.dumps({
     "rewards": len(rewards), "odd": odd, "worst": worst, "sums": sums, "dt": env.dt, "length": env.max_episode_length,
@@ -121,7 +124,7 @@ print(json.dumps({
     worst = answer["worst"]
     assert answer["file"] == "g1_custom_collision_with_fixed_hand.urdf" and answer["dt"] == pytest.approx(0.02)
     assert answer["observations"] == answer["theirs"], "observations have the sizes of TWIST's own task"
-    assert answer["rewards"] > 30 and answer["odd"] == [], "every reward that TWIST has works"
+    assert answer["rewards"] > 25 and answer["odd"] == [], "every reward of TWIST's humanoids works"
     assert worst["bodies"] < 1e-4 and worst["commands"] < 1e-6 and worst["seen"] < 1e-5
     assert worst["jump"] < 3.0 * answer["dt"] + 1e-3
     assert answer["length"] == 100 and answer["motions"] == 8 and answer["change"] > 0.1
@@ -190,19 +193,31 @@ for task, more in ((teacher, ["--export"]), (teacher[:-1] + ["nobody"], []), (te
         play([*task, *short, *more])
     except TwistError as error:
         problems.append(str(error))
-import torch
+import argparse, importlib.util, os, torch
 from pathlib import Path
-file = sorted((Path(ROOT) / "legged_gym" / "logs" / "g1_cmg_stu_rl" / "student" / "traced").glob("*-jit.pt"))[0]
-exported = torch.jit.load(str(file))
-actions = exported(torch.zeros(3, 11 * (8 + 23 + 3 + 2 + 3 * 23)))
+from envs.twist import trusted_checkpoints
+gym = Path(ROOT) / "legged_gym"
+traced = gym / "logs" / "g1_cmg_stu_rl" / "student" / "traced" / "student-0-jit.pt"
+exported = torch.jit.load(str(traced))
+traced.unlink()
+# TWIST's own exporter, which takes its paths from the folder it lies in.
+os.chdir(gym / "legged_gym" / "scripts")
+spec = importlib.util.spec_from_file_location("theirs", "save_jit_stu_rlbc.py")
+theirs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(theirs)
+with trusted_checkpoints():
+    theirs.play(argparse.Namespace(proj_name="g1_cmg_stu_rl", exptid="student", checkpoint=-1, robot="g1"))
+observations = torch.randn(3, 11 * (8 + 23 + 3 + 2 + 3 * 23), generator=torch.Generator().manual_seed(0))
+actions, expected = exported(observations), torch.jit.load(str(traced))(observations)
 print(json.dumps({{"played": played, "actions": list(actions.shape), "finite": bool(torch.isfinite(actions).all()),
-    "problems": problems}}))
+    "same": bool(torch.equal(actions, expected)), "problems": problems}}))
 """
 
 
 def test_teacher_and_student_train_play_and_export(run_code: Callable[..., Any], twist_copy: Path) -> None:
     answer = run_code(f"ROOT = {str(twist_copy)!r}\n" + TRAIN)
     assert answer["actions"] == [3, 23] and answer["finite"]
+    assert answer["same"], "the exported policy is the one that TWIST's own exporter writes"
     for result in answer["played"]:
         assert result["seconds"] == pytest.approx(1.2)
         assert all(torch.isfinite(torch.tensor(value)) for value in result.values())
