@@ -104,9 +104,8 @@ class FoldedNetwork:
         gate = self._elu(gate)
         blend = torch.softmax(functional.linear(gate, self._blend_weight, self._blend_bias), dim=1)
         activation = inputs
-        for weight, scaled in zip(self._layers[:-1], mixed[:-1]):
-            torch.mm(self._spread(activation, blend, scaled), weight, out=hidden)
-            activation = self._elu(hidden)
+        for index, scaled in enumerate(mixed[:-1]):
+            activation = self._elu(self._multiply(index, self._spread(activation, blend, scaled), hidden))
         output = torch.mm(self._spread(activation, blend, mixed[-1]), self._layers[-1]).float()
         output = output[:, : self.layout.size - self._num_given]
         if self._next_state:
@@ -118,6 +117,10 @@ class FoldedNetwork:
         velocity_sum = state[:, self.layout["dof_vel"]] + rest[:, :num_joints]
         torch.add(state[:, :num_joints], velocity_sum, alpha=self._half_dt, out=following[:, :num_joints])
         return following
+
+    def _multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """The product of a mixture layer but the last: inputs (n, experts * (width + 1)), outputs (n, hidden)."""
+        return torch.mm(scaled, self._layers[index], out=out)
 
     def _spread(self, x: torch.Tensor, blend: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """The input of a mixture layer: x (n, width) times each coefficient of the blend (n, experts), and those."""

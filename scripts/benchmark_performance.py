@@ -1,9 +1,9 @@
 """Measure the motion generator beside what the machine allows, and write the figures down.
 
-  --mode quick     a minute: the essentials at one size
-  --mode full      everything that docs/performance.md lists (about a quarter of an hour on two cores)
-  --mode scaling   cost per environment and frame from 512 to 16384 environments, both modes
-  --mode preload   generating whole trajectories: rates, types, baselines
+  --mode quick     a minute or two: the essentials
+  --mode full      everything that docs/performance.md lists (a quarter of an hour on two cores)
+  --mode scaling   cost, throughput and memory from 512 to 16384 environments, both modes
+  --mode preload   generating whole trajectories: rates, types, latency, baselines
   --mode buffer    reading, realtime and pool steps, memory
   --mode profile   trace and table of torch.profiler
   --mode diagnose  slow initialisation, memory growth, idle device: which applies
@@ -16,28 +16,35 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from cmg_ref.benchmark import generator as of_generator
 from cmg_ref.benchmark import network as of_network
 from cmg_ref.benchmark.diagnosis import diagnose, profile_steps
 from cmg_ref.benchmark.figures import Figure
+from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
-from cmg_ref.benchmark.report import machine_name, markdown, save
+from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
 
 MODES = ("quick", "full", "scaling", "preload", "buffer", "profile", "diagnose")
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
+PRELOAD_SIZES = (1024, 4096, 8192)
 DEFAULT_FOLDER = Path("outputs/benchmark")
+
+Measurement = tuple[str, Callable[[], Iterable[Figure]]]
 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mode", choices=MODES, default="quick")
+    parser.add_argument("--mode", choices=MODES, default="quick", help="what to measure (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--num-envs", type=int, nargs="+", help="numbers of environments instead of the usual ones")
     parser.add_argument("--checkpoint", type=Path, help="a .safetensors file (default: the one that is shipped)")
@@ -46,61 +53,136 @@ def parse_arguments() -> argparse.Namespace:
         "--save",
         type=Path,
         nargs="?",
+        metavar="DIR",
         const=DEFAULT_FOLDER,
         help="write JSON, Markdown and a plot (default: %(const)s)",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--document",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="write the tables into these documents too, between their marks <!-- benchmark: table --> or summary",
+    )
+    arguments = parser.parse_args()
+    if arguments.num_envs and min(arguments.num_envs) < 1:
+        parser.error("--num-envs must be at least 1")
+    return arguments
 
 
-def preload(checkpoint: Checkpoint, limits: MachineLimits, sizes: tuple[int, ...], full: bool) -> Iterator[Figure]:
-    """Generating whole trajectories."""
-    frames = 500 if full else 20
-    for num_envs in sizes:
-        yield of_network.pregeneration(checkpoint, limits, num_envs, frames)
-    yield of_network.pregeneration(checkpoint, limits, sizes[0], frames, torch.bfloat16)
-    yield from of_network.low_precision(checkpoint, limits.device, 1024, repeats=30 if full else 8)
-    yield of_network.batch_inference(checkpoint, limits.device, sizes[0])
-    yield from of_network.latency(checkpoint, limits.device, frames=2000 if full else 300)
+class Plan:
+    """What each mode measures.
+
+    Args:
+        arguments: the command line.
+        checkpoint: the CMG.
+        limits: limits of the device.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, checkpoint: Checkpoint, limits: MachineLimits) -> None:
+        self.checkpoint, self.limits, self.device = checkpoint, limits, limits.device
+        self.mode, self.full = arguments.mode, arguments.mode != "quick"
+        self.compare = arguments.compare or self.mode in ("full", "preload")
+        self.sizes = tuple(arguments.num_envs) if arguments.num_envs else None
+
+    def measurements(self) -> Iterator[Measurement]:
+        """What is measured, and how."""
+        yield "limits of the machine", self.limits.figures
+        if self.mode in ("quick", "full"):
+            yield "initialisation", self.initialisation
+        if self.mode in ("quick", "full", "preload"):
+            yield from self.preload()
+        if self.mode in ("quick", "full", "buffer"):
+            yield from self.buffer()
+        if self.mode in ("full", "scaling"):
+            scaling = partial(of_generator.scaling, self.checkpoint, self.device, self.sizes or SIZES)
+            yield "realtime, all sizes", partial(scaling, 20, "realtime")
+            yield "pregenerated, all sizes", partial(scaling, 3, "pregenerated")
+        if self.compare:
+            sizes = (1, 64, 256, 1024) if self.full else (1, 64)
+            repeats, num_steps = (40, 200) if self.full else (10, 60)
+            yield (
+                "per-sample weights",
+                partial(of_network.against_per_sample_weights, self.checkpoint, self.device, sizes, repeats),
+            )
+            num_envs = min(256, (self.sizes or (256,))[0])
+            yield "deques", partial(of_generator.against_deques, self.checkpoint, self.device, num_envs, num_steps)
+        if self.mode == "full":
+            yield "growth of memory", self.growth
+
+    def initialisation(self) -> Iterator[Figure]:
+        """Both modes."""
+        num_envs = (self.sizes or (1024,))[0]
+        for mode in ("pregenerated", "realtime"):
+            yield of_network.initialisation(self.device, num_envs, mode, frames=500 if self.full else 20)
+
+    def preload(self) -> Iterator[Measurement]:
+        """Generating whole trajectories."""
+        frames, sizes = (500 if self.full else 20), self.sizes or (PRELOAD_SIZES if self.full else PRELOAD_SIZES[:1])
+        cases = [(num_envs, torch.float32) for num_envs in sizes] + [(sizes[0], torch.bfloat16)]
+        for case in cases:
+            yield f"pregenerating for {case[0]}", partial(self.pregenerated, *case, frames)
+        repeats, num_envs = (30 if self.full else 8), min(1024, sizes[0])
+        yield "low precision", partial(of_network.low_precision, self.checkpoint, self.device, num_envs, repeats)
+        yield (
+            "float16 storage",
+            partial(of_network.half_precision_storage, self.checkpoint, self.device, frames),
+        )
+        if self.device.type == "cpu":
+            yield "int8", partial(int8_products, self.checkpoint, num_envs, repeats)
+        yield "batch inference", self.batches
+        yield "latency", partial(of_network.latency, self.checkpoint, self.device, 2000 if self.full else 300)
+
+    def pregenerated(self, num_envs: int, dtype: torch.dtype, frames: int) -> Iterator[Figure]:
+        """One size and type."""
+        yield of_network.pregeneration(self.checkpoint, self.limits, num_envs, frames, dtype)
+
+    def batches(self) -> Iterator[Figure]:
+        """100 frames at once."""
+        yield of_network.batch_inference(self.checkpoint, self.device, (self.sizes or PRELOAD_SIZES)[0])
+
+    def buffer(self) -> Iterator[Measurement]:
+        """Reading and stepping."""
+        num_envs, num_steps = (self.sizes or (4096,))[0], 2000 if self.full else 30
+        steps = partial(of_generator.steps, self.checkpoint, self.device, num_envs)
+        repeats = 200 if self.full else 30
+        yield "reading", partial(of_generator.reads, self.checkpoint, self.limits, num_envs, repeats)
+        yield "realtime steps", partial(steps, "realtime", num_steps)
+        yield (
+            f"realtime steps with a window of {of_generator.WINDOW}",
+            partial(steps, "realtime", max(10, num_steps // 10), of_generator.WINDOW),
+        )
+        if self.full:  # Only when hundreds of steps have worn a pool does it do the work that it is judged by.
+            pool = TrajectoryPoolCfg()
+            yield "pool steps", partial(steps, "pool", num_steps, pool=pool)
+        yield "memory", partial(self.memory, num_envs)
+
+    def memory(self, num_envs: int) -> Iterator[Figure]:
+        """Both types that frames can be stored in."""
+        for dtype in (torch.float32, torch.float16):
+            yield of_generator.memory(self.device, num_envs, 500, dtype)
+
+    def growth(self) -> Iterator[Figure]:
+        """Over many steps."""
+        yield of_generator.memory_growth(self.checkpoint, self.device, 6, 100_000)
 
 
-def buffer(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, full: bool) -> Iterator[Figure]:
-    """Reading and stepping."""
-    device, num_steps = limits.device, 2000 if full else 30
-    yield from of_generator.reads(checkpoint, limits, num_envs, repeats=200 if full else 30)
-    yield from of_generator.steps(checkpoint, device, num_envs, "realtime", num_steps)
-    yield from of_generator.steps(checkpoint, device, num_envs, "realtime", num_steps // 10, of_generator.WINDOW)
-    pool_envs = num_envs if full else min(num_envs, 512)
-    yield from of_generator.steps(checkpoint, device, pool_envs, "pool", num_steps)
-    frames = 500 if full else 100
-    for dtype in (torch.float32, torch.float16):
-        yield of_generator.memory(device, num_envs, frames, dtype)
-
-
-def baselines(checkpoint: Checkpoint, device: torch.device, full: bool) -> Iterator[Figure]:
-    """The plain implementations."""
-    sizes = (1, 64, 256, 1024) if full else (1, 64)
-    yield from of_network.against_per_sample_weights(checkpoint, device, sizes, repeats=40 if full else 10)
-    yield from of_generator.against_deques(checkpoint, device, 256, num_steps=200 if full else 60)
-
-
-def measure(arguments: argparse.Namespace, checkpoint: Checkpoint, limits: MachineLimits) -> Iterator[Figure]:
-    """Figures of the mode asked for."""
-    mode, full, device = arguments.mode, arguments.mode != "quick", limits.device
-    sizes = tuple(arguments.num_envs) if arguments.num_envs else None
-    if mode in ("quick", "full"):
-        for kind in ("pregenerated", "realtime"):
-            yield of_network.initialisation(device, (sizes or (1024,))[0], kind)
-    if mode in ("quick", "full", "preload"):
-        yield from preload(checkpoint, limits, sizes or ((1024, 4096, 8192) if full else (1024,)), full)
-    if mode in ("quick", "full", "buffer"):
-        yield from buffer(checkpoint, limits, sizes[0] if sizes else 4096 if full else 1024, full)
-    if mode in ("full", "scaling"):
-        for kind in ("realtime", "pregenerated"):
-            yield from of_generator.scaling(checkpoint, device, sizes or SIZES, 20, kind)
-    if mode in ("full", "preload") or arguments.compare:
-        yield from baselines(checkpoint, device, full)
-    if mode == "full":
-        yield of_generator.memory_growth(checkpoint, device, 6, 100_000)
+def run(plan: Plan) -> list[Figure]:
+    """Measure, and print each figure as it comes."""
+    figures: list[Figure] = []
+    measurements = list(plan.measurements())
+    with tqdm(measurements, unit="measurement", disable=None) as bar:
+        for name, measure in bar:
+            bar.set_postfix_str(name)
+            for figure in measure():
+                figures.append(figure)
+                tqdm.write(markdown([figure], "").splitlines()[-1], file=sys.stdout)
+                sys.stdout.flush()
+    failed = [figure for figure in figures if figure.meets is False]
+    judged = [figure for figure in figures if figure.meets is not None]
+    print(f"\n{len(figures)} figures; of {len(judged)} that something is asked of, {len(failed)} fall short")
+    return figures
 
 
 def main() -> None:
@@ -116,27 +198,28 @@ def main() -> None:
     title = f"{machine_name(device)}; `python {' '.join(['scripts/benchmark_performance.py', *sys.argv[1:]])}`"
     print(title, flush=True)
     limits = MachineLimits(device)
-    folder = arguments.save or DEFAULT_FOLDER
+    num_envs = (arguments.num_envs or [1024])[0]
     if arguments.mode == "profile":
+        folder = arguments.save or DEFAULT_FOLDER
         for mode in ("realtime", "pool"):
-            num_envs = (arguments.num_envs or [1024])[0]
-            print(f"\n{mode}, {num_envs} environments; trace: {folder / mode / 'trace.json'}")
-            print(profile_steps(checkpoint, device, num_envs, mode, folder / mode))
+            table = profile_steps(checkpoint, device, num_envs, mode, folder / mode)
+            print(f"\n{mode}, {num_envs} environments; trace: {folder / mode / 'trace.json'}\n{table}")
         return
     if arguments.mode == "diagnose":
-        for finding in diagnose(checkpoint, limits, (arguments.num_envs or [1024])[0], num_steps=1000):
+        for finding in diagnose(checkpoint, limits, num_envs, num_steps=1000):
             print(f"\n{finding.trouble}: {'APPLIES' if finding.applies else 'does not apply'}\n  {finding.measured}")
             if finding.applies:
                 print(f"  {finding.advice}")
         return
-    figures: list[Figure] = []
-    for figure in measure(arguments, checkpoint, limits):
-        figures.append(figure)
-        print(markdown([figure], "").splitlines()[-1], flush=True)
-    failed = [figure for figure in figures if figure.meets is False]
-    print(f"\n{len(figures)} figures, {len(failed)} of them short of what is asked for")
-    if arguments.save is not None:
-        print("wrote " + ", ".join(str(path) for path in save(figures, folder, title)))
+    figures = run(Plan(arguments, checkpoint, limits))
+    try:
+        if arguments.save is not None:
+            print("wrote " + ", ".join(str(path) for path in save(figures, arguments.save, title)))
+        for document in arguments.document:
+            write_into(document, figures, title)
+            print(f"wrote the tables of {document}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"benchmark_performance: {error}")
 
 
 if __name__ == "__main__":

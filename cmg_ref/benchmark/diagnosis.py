@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cmg_ref.benchmark.generator import make_generator, memory_growth, training_step
 from cmg_ref.benchmark.limits import MachineLimits
-from cmg_ref.benchmark.network import initialisation
+from cmg_ref.benchmark.network import setup_seconds
 from cmg_ref.checkpoint import Checkpoint
 
 PROFILED_STEPS = 10
@@ -47,10 +47,8 @@ def profile_steps(checkpoint: Checkpoint, device: torch.device, num_envs: int, m
 def diagnose(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, num_steps: int) -> list[Finding]:
     """Look for slow initialisation, growing memory and an idle device."""
     device = limits.device
-    started = time.perf_counter()
-    setup = initialisation(device, num_envs, "pregenerated")
-    generating = float(setup.note.split()[0])
-    spare = setup.value - generating
+    setup, generating = setup_seconds(device, num_envs, "pregenerated", frames=100)
+    spare = setup - generating
     growth = memory_growth(checkpoint, device, min(num_envs, 256), num_steps)
     generator = make_generator(checkpoint, num_envs, device, "realtime")
     for _ in range(5):
@@ -68,7 +66,7 @@ def diagnose(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, num_s
         Finding(
             "slow initialisation",
             spare > SLOW_SETUP_SECONDS,
-            f"{setup.value:.2f} s for {num_envs} environments, {generating:.2f} s of it generate frames",
+            f"{setup:.2f} s for {num_envs} environments, {generating:.2f} s of it generate frames",
             "mode='realtime' or a pool with fewer trajectories generates less at the start; a slow disk shows in spare",
         ),
         Finding(

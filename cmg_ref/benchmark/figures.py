@@ -68,6 +68,11 @@ class Figure:
         }
 
 
+def asked_from(smallest: int, num_envs: int, bound: float) -> float | None:
+    """The bound where there are so many environments that it is asked for; smaller batches cannot fill the machine."""
+    return bound if num_envs >= smallest else None
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32`` rather than ``torch.float32``."""
     return str(dtype).split(".")[-1]
@@ -96,7 +101,13 @@ class Stopwatch:
         self.wait()
         return time.perf_counter() - started
 
-    def median(self, *actions: Callable[[], object], repeats: int, before: Callable[[], object] | None = None) -> Any:
+    def median(
+        self,
+        *actions: Callable[[], object],
+        repeats: int,
+        before: Callable[[], object] | None = None,
+        warm_up: int = 1,
+    ) -> Any:
         """Median time of actions [s], a number or a tuple of them.
 
         Actions are run in turn, so that whatever else the machine does meets all of them alike.
@@ -105,10 +116,12 @@ class Stopwatch:
             actions: what to time.
             repeats: times that each runs.
             before: run before each of them and not timed, to leave none of their data in a cache, say.
+            warm_up: times that each runs at first without being timed.
         """
         times: list[list[float]] = [[] for _ in actions]
         for action in actions:
-            action()
+            for _ in range(warm_up):
+                action()
         for _ in range(repeats):
             for action, taken in zip(actions, times):
                 if before is not None:

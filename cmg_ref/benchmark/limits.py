@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Iterator
 
 import torch
 
-from cmg_ref.benchmark.figures import Stopwatch
+from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
 
 # (rows, inner, columns): two plain squares and the shape of the largest layer.
 GEMM_SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (1024, 2048, 512))
@@ -50,6 +51,13 @@ class MachineLimits:
     def forget_data(self) -> None:
         """Leave no other data in a cache, as the forward passes of a step do."""
         self._flush.fill_(0.0)
+
+    def figures(self) -> Iterator[Figure]:
+        """The limits themselves."""
+        for dtype in (torch.float32, torch.bfloat16):
+            rate = self.gemm_rate(dtype) / 1e9
+            yield Figure("machine: best matrix product", 0, dtype_name(dtype), rate, "GFLOP/s")
+        yield Figure("machine: copy, read and written", 0, "float32", self.copy_rate() / 1e9, "GB/s")
 
 
 def gather_like(num_rows: int, rows: torch.Tensor, num_bytes: int, dtype: torch.dtype) -> torch.Tensor:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Iterator
+from typing import Callable, Iterator
 
 import torch
 
 from cmg_ref.benchmark.baselines import PerSampleCMG
-from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
+from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.memory_plan import available_bytes
 from cmg_ref.rollout import Rollout
+from cmg_ref.traced import WARM_UP, TracedWhereFew
 
 ERROR_SECONDS = 10.0  # length of the roll-outs whose errors are told
 ERROR_MOTIONS = 64
@@ -58,7 +59,7 @@ def pregeneration(
         rate / 1e9,
         "GFLOP/s",
         peak / 1e9,
-        at_least=0.85 if dtype == torch.float32 else None,
+        at_least=asked_from(1024, num_envs, 0.85) if dtype == torch.float32 else None,
         note=f"{seconds:.2f} s, {done / seconds / 1e3:.1f} thousand frames/s",
     )
 
@@ -75,7 +76,6 @@ def low_precision(checkpoint: Checkpoint, device: torch.device, num_envs: int, r
     schedule = commands.unsqueeze(1).expand(-1, frames, -1)
     exact = rollouts[0].generate(states, schedule)
     for dtype, rollout, taken in list(zip(dtypes, rollouts, seconds))[1:]:
-        error = (rollout.generate(states, schedule) - exact)[..., checkpoint.layout["dof_pos"]].abs()
         yield Figure(
             "throughput against float32",
             num_envs,
@@ -83,20 +83,59 @@ def low_precision(checkpoint: Checkpoint, device: torch.device, num_envs: int, r
             1e-3 * num_envs / taken,
             "thousand frames/s",
             1e-3 * num_envs / seconds[0],
-            at_least=1.6,
-            note=(
-                f"joints differ by {1e3 * float(error.mean()):.1f} mrad on average over {ERROR_SECONDS:g} s and by "
-                f"{1e3 * float(error[:, -1].mean()):.1f} mrad at the end"
-            ),
+            at_least=asked_from(1024, num_envs, 1.6),
+            note=joint_errors(checkpoint, rollout.generate(states, schedule), exact),
         )
+
+
+def joint_errors(checkpoint: Checkpoint, states: torch.Tensor, exact: torch.Tensor) -> str:
+    """In words, by how much the joints of roll-outs (n, frames, state_dim) differ."""
+    error = 1e3 * (states - exact)[..., checkpoint.layout["dof_pos"]].abs()
+    return (
+        f"joints differ by {float(error.mean()):.1f} mrad on average over {ERROR_SECONDS:g} s and by "
+        f"{float(error[:, -1].mean()):.1f} mrad at the end"
+    )
+
+
+def half_precision_storage(checkpoint: Checkpoint, device: torch.device, num_steps: int) -> Iterator[Figure]:
+    """Largest differences between what is shown from frames stored in float16 and in float32."""
+    exact, rounded = (
+        CMGMotionGenerator(
+            checkpoint,
+            ERROR_MOTIONS,
+            device,
+            mode="realtime",
+            buffer_size=8,
+            control_dt=1.0 / checkpoint.fps,
+            storage_dtype=dtype,
+        )
+        for dtype in (torch.float32, torch.float16)
+    )
+    _, commands = sample_states(checkpoint, ERROR_MOTIONS, device)
+    worst = {"joint angles": 0.0, "root position": 0.0, "vertical velocity of the root": 0.0}
+    for generator in (exact, rounded):
+        generator.reset(commands=commands)
+    for _ in range(num_steps):
+        ours, theirs = rounded.get_frames(), exact.get_frames()
+        differences = (
+            ours.dof_pos - theirs.dof_pos,
+            ours.root_pos_w - theirs.root_pos_w,
+            (ours.root_lin_vel_w - theirs.root_lin_vel_w)[:, 2],
+        )
+        for name, difference in zip(worst, differences):
+            worst[name] = max(worst[name], float(difference.abs().max()))
+        exact.advance()
+        rounded.advance()
+    for (name, value), unit in zip(worst.items(), ("mrad", "mm", "mm/s")):
+        yield Figure(f"storage in float16: worst error of {name}", ERROR_MOTIONS, "float16", 1e3 * value, unit)
 
 
 def against_per_sample_weights(
     checkpoint: Checkpoint, device: torch.device, sizes: tuple[int, ...], repeats: int
 ) -> Iterator[Figure]:
     """Speed-up over blending a private weight matrix for each sample."""
-    baseline = PerSampleCMG(Rollout(checkpoint.model, device).model)
-    rollout = Rollout(checkpoint.model, device, rest=False)
+    rollout = Rollout(checkpoint.model, device)
+    baseline, predict = PerSampleCMG(rollout.model), TracedWhereFew(rollout.network.predict, device)
     for num in sizes:
         available = available_bytes(device)
         if available is not None and baseline.bytes_needed(num) > 0.8 * available:
@@ -104,8 +143,9 @@ def against_per_sample_weights(
         states, commands = sample_states(checkpoint, num, device)
         plain, ours = Stopwatch(device).median(
             partial(baseline.predict, states, commands),
-            partial(rollout.advance, states, commands),
+            partial(predict, states, commands),
             repeats=max(3, repeats // (1 + num // 64)),
+            warm_up=WARM_UP + 2 if num == 1 else 1,
         )
         yield Figure(
             "against per-sample weights",
@@ -120,7 +160,7 @@ def against_per_sample_weights(
 
 
 def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterator[Figure]:
-    """Time of one frame of one robot: the whole of a control step, on one thread."""
+    """Time of one frame of one robot on one thread: the next state alone, and the whole of a control step."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -129,22 +169,32 @@ def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterat
         )
         generator.reset(commands=torch.tensor([[0.8, 0.0, 0.0]], device=device))
         watch = Stopwatch(device)
+        states, commands = sample_states(checkpoint, 1, device)
 
         def step() -> None:
             generator.advance()
             generator.get_motion()
 
-        for _ in range(50):
-            step()
-        taken = torch.tensor([watch.seconds(step) for _ in range(frames)], dtype=torch.float64)
+        cases: dict[str, Callable[[], object]] = {
+            "the next state": partial(generator.rollout.advance, states, commands),
+            "a whole control step with root, storing and reading": step,
+        }
+        for name, action in cases.items():
+            for _ in range(WARM_UP + 30):
+                action()
+            taken = torch.tensor([watch.seconds(action) for _ in range(frames)], dtype=torch.float64)
+            late, worst = 1e3 * float(taken.quantile(0.99)), 1e3 * float(taken.max())
+            yield Figure(
+                f"one robot, one thread, a frame: {name}",
+                1,
+                "float32",
+                1e3 * float(taken.median()),
+                "ms",
+                at_most=0.3,
+                note=f"median; 99th percentile {late:.2f} ms, worst {worst:.2f} ms",
+            )
     finally:
         torch.set_num_threads(threads)
-    for name, value, bound in (
-        ("median", taken.median(), 0.3),
-        ("99th percentile", taken.quantile(0.99), None),
-        ("worst", taken.max(), None),
-    ):
-        yield Figure(f"one robot, one thread, a frame: {name}", 1, "float32", 1e3 * float(value), "ms", at_most=bound)
 
 
 def batch_inference(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Figure:
@@ -158,14 +208,18 @@ def batch_inference(checkpoint: Checkpoint, device: torch.device, num_envs: int)
     return Figure(f"batch inference of {BATCH_FRAMES} frames", num_envs, "float32", seconds, "s", note=note)
 
 
-def initialisation(device: torch.device, num_envs: int, mode: str) -> Figure:
-    """Time from nothing to the first frames, without the import of torch; against the generation that is part of it."""
+def setup_seconds(device: torch.device, num_envs: int, mode: str, frames: int) -> tuple[float, float]:
+    """Time [s] from nothing to the first step, without the import of torch, and the part of it that makes frames."""
     watch, started = Stopwatch(device), time.perf_counter()
-    generator = CMGMotionGenerator(num_envs=num_envs, device=device, mode=mode, preload_duration=100)
+    generator = CMGMotionGenerator(num_envs=num_envs, device=device, mode=mode, preload_duration=frames)
+    generator.advance()
     generator.get_frames()
     watch.wait()
-    seconds = time.perf_counter() - started
-    generating = generator.get_performance_stats()["generation_seconds"]
-    return Figure(
-        f"initialisation, {mode}", num_envs, "float32", seconds, "s", note=f"{generating:.2f} s of it generate frames"
-    )
+    return time.perf_counter() - started, generator.get_performance_stats()["generation_seconds"]
+
+
+def initialisation(device: torch.device, num_envs: int, mode: str, frames: int) -> Figure:
+    """Time from nothing to the first step."""
+    seconds, generating = setup_seconds(device, num_envs, mode, frames)
+    name = f"initialisation, {mode}" + (f" {frames} frames" if mode == "pregenerated" else "")
+    return Figure(name, num_envs, "float32", seconds, "s", note=f"{generating:.2f} s of it generate frames")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Sequence
 
@@ -41,9 +42,10 @@ def markdown(figures: Sequence[Figure], title: str) -> str:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
         verdict = "" if figure.meets is None else "yes" if figure.meets else "**no**"
         note = f"{verdict}; {figure.note}" if verdict and figure.note else verdict or figure.note
+        value = f"{_short(figure.value)} {figure.unit}"
         lines.append(
-            f"| {figure.name} | {figure.num_envs} | {figure.dtype} | {_short(figure.value)} {figure.unit} | {limit} "
-            f"| {ratio} | {_asked(figure)} | {note} |"
+            f"| {figure.name} | {figure.num_envs or ''} | {figure.dtype} | {value} | {limit} | {ratio} "
+            f"| {_asked(figure)} | {note} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -72,6 +74,41 @@ def save(figures: Sequence[Figure], folder: Path, title: str) -> list[Path]:
     with atomic_file(files[2]) as temporary:
         _plot(figures, temporary)
     return files
+
+
+def summary(figures: Sequence[Figure], title: str) -> str:
+    """A short table: the figures that something is asked of."""
+    lines = [title, "", "| measure | environments | measured | must | |", "|---|--:|---|---|---|"]
+    for figure in figures:
+        if figure.meets is None:
+            continue
+        measured = f"{_short(figure.value)} {figure.unit}"
+        if figure.ratio is not None:
+            measured = f"{figure.ratio:.3g} x ({measured} / {_short(figure.limit or 0.0)} {figure.unit})"
+        kind = "" if figure.dtype == "float32" else f", {figure.dtype}"
+        verdict = "yes" if figure.meets else "**no**"
+        lines.append(f"| {figure.name}{kind} | {figure.num_envs} | {measured} | {_asked(figure)} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_into(path: Path, figures: Sequence[Figure], title: str) -> None:
+    """Replace what stands in a document between ``<!-- benchmark: NAME -->`` and ``<!-- end of benchmark -->``.
+
+    NAME is ``table``, everything, or ``summary``, what something is asked of.
+
+    Raises:
+        OSError: the document cannot be read or written.
+        ValueError: it has no such marks.
+    """
+    text = path.read_text(encoding="utf-8")
+    tables = {"table": markdown, "summary": summary}
+    marks = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end of benchmark -->)", re.DOTALL)
+    names = [found.group(2) for found in marks.finditer(text)]
+    if not names or not set(names) <= set(tables):
+        raise ValueError(f"{path} has no marks <!-- benchmark: table --> or <!-- benchmark: summary -->")
+    text = marks.sub(lambda found: f"{found.group(1)}{tables[found.group(2)](figures, title)}{found.group(3)}", text)
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _plot(figures: Sequence[Figure], path: Path) -> None:

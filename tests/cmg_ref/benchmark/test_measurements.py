@@ -1,0 +1,132 @@
+"""Every measurement runs at a small size and measures what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cmg_ref.benchmark import generator as of_generator
+from cmg_ref.benchmark import network as of_network
+from cmg_ref.benchmark.diagnosis import diagnose
+from cmg_ref.benchmark.int8 import int8_products
+from cmg_ref.benchmark.limits import MachineLimits
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def limits() -> MachineLimits:
+    return MachineLimits(CPU, repeats=2)
+
+
+def test_pregeneration_counts_the_operations_done(checkpoint: Checkpoint, limits: MachineLimits) -> None:
+    figure = of_network.pregeneration(checkpoint, limits, 32, 12)
+    seconds = float(figure.note.split(" s,")[0])
+    operations = CMGMotionGenerator(checkpoint, 2, mode="realtime").rollout.network.num_operations
+    assert figure.value * 1e9 * seconds == pytest.approx(32 * 12 * operations, rel=0.2)
+    assert figure.ratio is not None and 0.0 < figure.ratio < 1.2
+    assert figure.meets is None, "so small a batch is not held against the peak"
+
+
+def test_low_precision_states_its_errors(checkpoint: Checkpoint) -> None:
+    (bfloat16,) = of_network.low_precision(checkpoint, CPU, 32, repeats=2)
+    assert bfloat16.dtype == "bfloat16"
+    assert 0.1 < float(bfloat16.note.split("joints differ by ")[1].split()[0]) < 50.0
+    stored = {
+        figure.name.split("error of ")[1]: figure for figure in of_network.half_precision_storage(checkpoint, CPU, 20)
+    }
+    assert 0.0 < stored["joint angles"].value < 2.0  # [mrad]
+    assert stored["root position"].value == 0.0, "places are stored in 32 bits"
+    (int8,) = int8_products(checkpoint, 32, repeats=2)
+    assert "not offered: joints differ" in int8.note
+    assert int8.value > 0.0
+
+
+def test_speed_up_over_the_baseline_is_theirs_over_ours(checkpoint: Checkpoint) -> None:
+    (figure,) = of_network.against_per_sample_weights(checkpoint, CPU, (64,), repeats=3)
+    ours, theirs = (float(part.split()[0]) for part in figure.note.split(" against "))
+    assert figure.ratio == pytest.approx(theirs / ours, rel=0.02)
+    assert figure.ratio > 5.0
+    assert figure.at_least == 60.0
+
+
+def test_latency_is_measured_on_one_thread(checkpoint: Checkpoint) -> None:
+    threads = torch.get_num_threads()
+    figures = list(of_network.latency(checkpoint, CPU, frames=20))
+    assert torch.get_num_threads() == threads
+    assert [figure.at_most for figure in figures] == [0.3, 0.3]
+    assert figures[0].value < figures[1].value, "a control step contains a step of the network"
+
+
+def test_reads_are_held_against_a_gather_of_as_many_bytes(checkpoint: Checkpoint, limits: MachineLimits) -> None:
+    now, ahead = of_generator.reads(checkpoint, limits, 16, repeats=2)
+    assert now.name.startswith("get_motion()") and ahead.name.startswith("future(20)")
+    assert ahead.note.startswith(f"{16 * 20 * (58 + 3 + 4 + 3 + 3) * 4 / 1e6:.1f} MB")
+    assert min(figure.value for figure in (now, ahead)) > 0.0
+
+
+@pytest.mark.parametrize("mode", ["realtime", "pool"])
+def test_steps_do_the_work_they_are_held_against(checkpoint: Checkpoint, mode: str) -> None:
+    settings = {"pool": TrajectoryPoolCfg(num_trajectories=40), "preload_duration": 70} if mode == "pool" else {}
+    mean, late = of_generator.steps(checkpoint, CPU, 32, mode, 30, **settings)
+    frames = float(mean.note.split(" frames generated")[0].split()[-1])
+    assert 0.0 < frames <= 1.0 + 1e-6 if mode == "pool" else frames == 1.0
+    assert late.limit is not None and late.value >= late.limit
+    assert mean.limit is not None and mean.limit > 0.0
+
+
+def test_scaling_compares_with_the_size_nearest_4096(checkpoint: Checkpoint) -> None:
+    for mode in ("realtime", "pregenerated"):
+        small, large = of_generator.scaling(checkpoint, CPU, (8, 32), 2, mode)
+        assert large.ratio == 1.0
+        assert small.limit == large.value
+        assert small.value > large.value, "eight environments cannot be as cheap, each, as thirty-two"
+
+
+def test_deques_are_slower(checkpoint: Checkpoint) -> None:
+    mean, worst = of_generator.against_deques(checkpoint, CPU, 16, num_steps=60)
+    assert worst.value >= mean.value
+    assert worst.ratio is not None and worst.ratio < 1.0, "a refill of all deques takes fifty steps at once"
+
+
+def test_leaks_are_seen(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of_generator.memory_growth(checkpoint, CPU, 4, 60).meets is True
+    kept: list[torch.Tensor] = []
+    step = of_generator.training_step
+
+    def leaking(generator: CMGMotionGenerator, mode: str, window: int = 0) -> None:
+        step(generator, mode, window)
+        kept.append(torch.ones(1 << 20))
+
+    monkeypatch.setattr(of_generator, "training_step", leaking)
+    figure = of_generator.memory_growth(checkpoint, CPU, 4, 60)
+    assert figure.meets is False
+    assert figure.value > 10.0
+
+
+def test_memory_is_measured_in_a_process_of_its_own() -> None:
+    full = of_generator.memory(CPU, 512, 200, torch.float32)
+    half = of_generator.memory(CPU, 512, 200, torch.float16)
+    assert full.note.startswith("24 MB") and half.note.startswith("12 MB")
+    assert full.ratio is not None and 0.8 < full.ratio < 1.5
+    assert half.value < full.value
+
+
+def test_diagnosis_tells_the_three_troubles(
+    checkpoint: Checkpoint, limits: MachineLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmg_ref.benchmark.diagnosis.setup_seconds", lambda *args, **kwargs: (9.0, 1.0))
+    slow, growth, idle = diagnose(checkpoint, limits, 4, num_steps=40)
+    assert slow.applies and "9.00 s" in slow.measured
+    assert not growth.applies
+    assert idle.applies, "four environments cannot keep a machine busy"
+    monkeypatch.setattr("cmg_ref.benchmark.diagnosis.setup_seconds", lambda *args, **kwargs: (9.0, 8.5))
+    assert not diagnose(checkpoint, limits, 4, num_steps=40)[0].applies
