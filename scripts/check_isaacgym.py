@@ -26,18 +26,26 @@ from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.robot import load_g1
 from cmg_ref.urdf import read_urdf
+from envs import twist
+from envs.twist_mimic import robot_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MJCF = ROOT / "cmg_ref" / "assets" / "g1_29dof.xml"
-URDF = Path("assets") / "g1" / "g1_custom_collision_with_fixed_hand.urdf"
 DT = 0.002
 Result = Tuple[bool, str]
 
 
 class Rig:
-    """One robot of TWIST's in a simulation, on a plane, driven by torques."""
+    """One robot of TWIST's in a simulation, on a plane, driven by torques.
 
-    def __init__(self, file: Path, device: str) -> None:
+    Args:
+        twist_root: checkout of TWIST.
+        file: the robot that its tasks load.
+        device: device of the simulation.
+    """
+
+    def __init__(self, twist_root: Path, file: Path, device: str) -> None:
+        self.twist_root, self.tree = twist_root, read_urdf(file)
         self.gym, self.device = gymapi.acquire_gym(), device
         params = gymapi.SimParams()
         params.dt, params.substeps, params.up_axis = DT, 1, gymapi.UP_AXIS_Z
@@ -101,9 +109,9 @@ def root_state(height: float, ang_vel: tuple[float, float, float] = (0.0, 0.0, 0
     return torch.tensor([0.0, 0.0, height, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, *ang_vel])
 
 
-def check_order_of_bodies(rig: Rig, file: Path) -> Result:
+def check_order_of_bodies(rig: Rig) -> Result:
     """Bodies and joints of TWIST's URDF come in the order that our reader gives them."""
-    tree = read_urdf(file)
+    tree = rig.tree
     same = list(tree.body_names) == rig.body_names and list(tree.joint_names) == rig.dof_names
     odd = [f"{ours} / {found}" for ours, found in zip(tree.body_names, rig.body_names) if ours != found]
     return same, f"{len(rig.body_names)} bodies, {len(rig.dof_names)} joints" + (
@@ -111,15 +119,15 @@ def check_order_of_bodies(rig: Rig, file: Path) -> Result:
     )
 
 
-def check_order_of_joints(rig: Rig, file: Path) -> Result:
+def check_order_of_joints(rig: Rig) -> Result:
     """Joints of the shipped MJCF come in the order of the file."""
     same = rig.shipped_dof_names == list(load_g1().joint_names)
     return same, f"{len(rig.shipped_dof_names)} joints, {'in' if same else 'not in'} the order of the file"
 
 
-def check_kinematics(rig: Rig, file: Path) -> Result:
+def check_kinematics(rig: Rig) -> Result:
     """Bodies are where exact kinematics put them."""
-    tree = read_urdf(file)
+    tree = rig.tree
     kinematics = ForwardKinematics(tree, rig.body_names)
     columns = [rig.dof_names.index(name) for name in tree.joint_names]
     order = torch.tensor(columns).argsort()
@@ -137,7 +145,7 @@ def check_kinematics(rig: Rig, file: Path) -> Result:
     return worst < 1e-3, f"within {worst:.1e} m (expected 1e-3)"
 
 
-def check_root_velocity(rig: Rig, file: Path) -> Result:
+def check_root_velocity(rig: Rig) -> Result:
     """The root's velocity is that of its origin, not of its centre of mass."""
     rig.place(root_state(5.0, (0.0, 4.0, 0.0)), rig.standing())
     rig.step(torch.zeros(len(rig.dof_names)))
@@ -148,7 +156,7 @@ def check_root_velocity(rig: Rig, file: Path) -> Result:
     return error < 0.05, f"differs from the rate of the position by {error:.3f} m/s at 4 rad/s (expected 0.05)"
 
 
-def check_torques_persist(rig: Rig, file: Path) -> Result:
+def check_torques_persist(rig: Rig) -> Result:
     """Torques stay in force until new ones are set; TWIST's resets simulate a step without setting any."""
     knee = rig.dof_names.index("left_knee_joint")
     torques = torch.zeros(len(rig.dof_names))
@@ -163,7 +171,7 @@ def check_torques_persist(rig: Rig, file: Path) -> Result:
     return persists, f"knee speed after 1, 2, 3 steps: {', '.join(f'{speed:.2f}' for speed in speeds)} rad/s"
 
 
-def check_contact_forces(rig: Rig, file: Path) -> Result:
+def check_contact_forces(rig: Rig) -> Result:
     """Contact forces act on the body, upward under the feet, and bear the robot's weight."""
     target = rig.standing().to(rig.device)
     strong = torch.tensor([float("hip" in name or "knee" in name or "waist" in name) for name in rig.dof_names])
@@ -178,10 +186,11 @@ def check_contact_forces(rig: Rig, file: Path) -> Result:
     return abs(load / weight - 1.0) < 0.2, f"{load:.0f} N under a robot of {weight:.0f} N"
 
 
-def check_no_waiting(rig: Rig, file: Path) -> Result:
+def check_no_waiting(rig: Rig) -> Result:
     """Reading the motion library never makes the host wait for the GPU."""
-    cfg = CMGMotionLibCfg(num_motions=4, num_blocks=0, motion_length=0.5, drop_joints=_wrists())
-    library = CMGMotionLib(cfg, 4, 0.02, read_urdf(file), ["pelvis"], rig.dof_names, rig.device)
+    lacking = tuple(name for name in load_g1().joint_names if name not in rig.dof_names)
+    cfg = CMGMotionLibCfg(num_motions=4, num_blocks=0, motion_length=0.5, drop_joints=lacking)
+    library = CMGMotionLib(cfg, 4, 0.02, rig.tree, rig.tree.body_names[:1], rig.dof_names, rig.device)
     motions, times = torch.zeros(64, dtype=torch.long, device=rig.device), torch.rand(64, device=rig.device)
     if rig.device == "cpu":
         return True, "on a CPU there is nothing to wait for"
@@ -195,11 +204,11 @@ def check_no_waiting(rig: Rig, file: Path) -> Result:
     return True, "no synchronisation"
 
 
-def check_training(rig: Rig, file: Path) -> Result:
+def check_training(rig: Rig) -> Result:
     """TWIST's teacher trains: two iterations with 64 environments, in a process of its own."""
-    root = file.parents[2]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--task", "g1_cmg_priv_mimic"]
-    command += ["--twist_root", str(root), "--exptid", "check_isaacgym", "--num_envs", "64", "--max_iterations", "2"]
+    command += ["--twist_root", str(rig.twist_root), "--exptid", "check_isaacgym"]
+    command += ["--num_envs", "64", "--max_iterations", "2"]
     command += ["--no_wandb", "--device", rig.device, "cmg.num_motions=16", "cmg.motion_length=2.0"]
     with tempfile.TemporaryFile("w+") as log:
         code = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=str(ROOT))
@@ -209,7 +218,7 @@ def check_training(rig: Rig, file: Path) -> Result:
     return finished, "two iterations without NaN" if finished else (lines[-1] if lines else f"exit status {code}")
 
 
-CHECKS: list[Callable[[Rig, Path], Result]] = [
+CHECKS: list[Callable[[Rig], Result]] = [
     check_order_of_bodies,
     check_order_of_joints,
     check_kinematics,
@@ -221,26 +230,26 @@ CHECKS: list[Callable[[Rig, Path], Result]] = [
 ]
 
 
-def _wrists() -> tuple[str, ...]:
-    return tuple(name for name in load_g1().joint_names if "wrist" in name)
-
-
 def main() -> None:
     """Run all checks; the exit status is 1 if any fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--twist_root", type=Path, required=True, help="checkout of TWIST")
+    parser.add_argument("--twist_root", help="checkout of TWIST (default: $TWIST_ROOT, or TWIST as installed)")
     parser.add_argument("--device", help="default: cuda:0 with Isaac Gym and a GPU, else cpu")
     arguments = parser.parse_args()
-    file = arguments.twist_root.resolve() / URDF
-    if not file.is_file():
-        sys.exit(f"check_isaacgym: {arguments.twist_root} is no checkout of TWIST: it has no {URDF}")
+    try:
+        registry = twist.register_tasks(arguments.twist_root)
+        root = twist.import_twist(arguments.twist_root)
+        file = Path(robot_file(registry.get_cfgs(twist.TEACHER)[0])).resolve()
+        read_urdf(file)
+    except (twist.TwistError, ValueError) as error:
+        sys.exit(f"check_isaacgym: {error}")
     on_gpu = BACKEND == "isaacgym" and torch.cuda.is_available()
-    rig = Rig(file, arguments.device or ("cuda:0" if on_gpu else "cpu"))
+    rig = Rig(root, file, arguments.device or ("cuda:0" if on_gpu else "cpu"))
     where = "Isaac Gym" if BACKEND == "isaacgym" else "the stand-in: this says nothing about Isaac Gym"
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {rig.device}, {where}")
     failed = 0
     for check in CHECKS:
-        passed, found = check(rig, file)
+        passed, found = check(rig)
         failed += not passed
         print(f"{'pass' if passed else 'FAIL'}  {check.__doc__}\n      {found}", flush=True)
     print(f"{len(CHECKS) - failed} of {len(CHECKS)} passed")

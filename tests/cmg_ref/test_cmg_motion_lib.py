@@ -1,14 +1,8 @@
-"""The motion library: frames against kinematics and commands, the pool, live motions, the speed beside TWIST's."""
+"""The motion library: frames against kinematics and commands, the pool, live motions."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,7 +16,6 @@ from cmg_ref.kinematic_tree import KinematicTree, RobotError
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.measures import speed_tolerance
 from cmg_ref.robot import load_g1
-from cmg_ref.urdf import read_urdf
 
 DT = 0.02
 BODIES = ("left_ankle_roll_link", "right_ankle_roll_link", "left_knee_link", "torso_link")
@@ -396,73 +389,6 @@ def test_a_pool_takes_no_commands_and_knows_only_its_bodies(pool: CMGMotionLib) 
         pool.set_commands(torch.zeros(4, 3))
     with pytest.raises(RobotError, match="'pelvis'; name it in body_names"):
         pool.get_key_body_idx(["pelvis"])
-
-
-# Beside TWIST's own library -----------------------------------------------------------------------------------------
-
-
-def test_frames_cost_at_most_a_third_of_twists_library(
-    twist_root: Path, motion_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """4096 environments x 21 times, both libraries with TWIST's robot of 23 joints, interleaved in one run."""
-    pytest.importorskip("yaml")
-    simulator = pytest.importorskip("envs.simulator")
-    if simulator.BACKEND == "mujoco":
-        simulator.register_as_isaacgym()
-    monkeypatch.syspath_prepend(str(twist_root / "pose"))
-    motion_lib = importlib.import_module("pose.utils.motion_lib_pkl")
-    tree = read_urdf(twist_root / "assets/g1/g1_custom_collision_with_fixed_hand.urdf")
-    theirs = motion_lib.MotionLib(str(twist_clips(motion_folder, tmp_path)), "cpu")
-    cfg = CMGMotionLibCfg(num_motions=16, motion_length=4.0, num_blocks=0, drop_joints=WRISTS, commands=COMMANDS)
-    key_bodies = (
-        *("left_rubber_hand", "right_rubber_hand"),
-        *BODIES,
-        "right_knee_link",
-        "left_elbow_link",
-        "head_mocap",
-    )
-    ours = CMGMotionLib(cfg, 4, DT, tree, key_bodies)
-    generator = torch.Generator().manual_seed(0)
-    times = torch.rand(4096, 1, generator=generator) * 5.0 + 0.1 * torch.arange(21)
-
-    def ask(lib: Any) -> Callable[[], object]:
-        motions = torch.randint(lib.num_motions(), (4096, 1), generator=generator).expand(-1, 21).flatten()
-        return lambda: lib.calc_motion_frame(motions, times.flatten().clone())
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        costs = [(_seconds(ask(theirs)), _seconds(ask(ours))) for _ in range(5)]
-    finally:
-        torch.set_num_threads(threads)
-        for name in [name for name in sys.modules if name.split(".")[0] in ("pose", "isaacgym")]:
-            del sys.modules[name]
-    ratio = min(cost for _, cost in costs) / min(cost for cost, _ in costs)
-    print(f"cost of calc_motion_frame beside TWIST's library: {ratio:.2f}")
-    assert ratio < 1.0 / 3.0
-
-
-def twist_clips(motion_folder: Path, folder: Path) -> Path:
-    """Real clips without wrists, as TWIST's library of 23 joints wants them, and the list that names them."""
-    from cmg_ref.pickled_arrays import load_pickled_arrays, save_pickled_arrays
-
-    kept = [joint for joint, name in enumerate(load_g1().joint_names) if name not in WRISTS]
-    lines = [f"root_path: {folder}", "motions:"]
-    for path in sorted((motion_folder / "twist2_g1").glob("*.pkl")):
-        clip = load_pickled_arrays(path)
-        save_pickled_arrays(
-            folder / path.name, {**clip, "fps": float(clip["fps"]), "dof_pos": clip["dof_pos"][:, kept]}
-        )
-        lines += [f"- file: {path.name}", "  weight: 1.0"]
-    (folder / "clips.yaml").write_text("\n".join(lines))
-    return folder / "clips.yaml"
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    run()
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def _rms(values: Tensor) -> float:
