@@ -81,9 +81,15 @@ class LeggedRobotCfg(BaseConfig):
     class curriculum:
         """Stages that training passes through, each when the last one is mastered."""
 
-        # Of each stage: share of the command ranges, and of the speed of pushes.
-        stages: tuple[tuple[float, float], ...] = ((1.0, 0.0), (1.0, 0.4), (1.0, 1.0))
-        survival = 0.6  # share of episodes that must last `env.episode_length_s`
+        # Of each stage: share of the command ranges, of the speed of pushes, and of the randomisation and noise (with
+        # Isaac Gym robots differ by all of their randomisation from the beginning, only noise grows).
+        stages: tuple[tuple[float, float, float], ...] = (
+            (1.0, 0.0, 0.0),
+            (1.0, 0.3, 0.5),
+            (1.0, 0.6, 1.0),
+            (1.0, 1.0, 1.0),
+        )
+        survival = 0.4  # share of episodes that must last `env.episode_length_s`
         min_steps = 1000  # control steps in a stage at least
         averaging_time = 20.0  # over which falls are counted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,11 @@ def measure_speed(
         actions = policy(env.get_observations())
         # Contacts change the cost of a step, so both run from the same states.
         states = {name: np.copy(getattr(batch, name)) for name in RESTORED}
-        bare.append(_seconds(lambda: batch.step(nstep=decimation)))
+        bare.append(_seconds(partial(batch.step, nstep=decimation)))
         for name, value in states.items():
             getattr(batch, name)[:] = value
         before = timed.seconds if timed is not None else 0.0
-        whole.append(_seconds(lambda actions=actions: env.step(actions)))
+        whole.append(_seconds(partial(env.step, actions)))
         term.append(timed.seconds - before if timed is not None else 0.0)
         if step + 1 == WARM_UP_STEPS:
             whole, bare, term = [], [], []

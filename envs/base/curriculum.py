@@ -12,7 +12,7 @@ CHECK_INTERVAL = 100  # steps between decisions, so that the device is seldom wa
 
 
 class Curriculum:
-    """Stages of commands and pushes.
+    """Stages of commands, pushes and randomisation.
 
     The share of episodes that survive is told from the rate of falls, exp(-rate * length): episodes that ended would
     tell too little, for those that fall end sooner.
@@ -28,13 +28,15 @@ class Curriculum:
         stage: Index of the present stage.
 
     Raises:
-        ValueError: If a stage is not made of two shares.
+        ValueError: If a stage is not made of three shares.
     """
 
     def __init__(self, cfg: Any, num_envs: int, dt: float, episode_length: float, device: str | torch.device) -> None:
         for stage in cfg.stages:
-            if len(stage) != 2 or not all(0.0 <= share <= 1.0 for share in stage):
-                raise ValueError(f"curriculum.stages: a stage has a share of commands and one of pushes, got {stage}")
+            if len(stage) != 3 or not all(0.0 <= share <= 1.0 for share in stage):
+                raise ValueError(
+                    f"curriculum.stages: a stage has shares of commands, pushes and randomisation, 0 to 1, got {stage}"
+                )
         if not cfg.stages:
             raise ValueError("curriculum.stages: there must be at least one stage")
         self.cfg, self.stage = cfg, 0
@@ -54,6 +56,11 @@ class Curriculum:
     def push_level(self) -> float:
         """Share of the strength of pushes in use."""
         return float(self.cfg.stages[self.stage][1])
+
+    @property
+    def randomisation_level(self) -> float:
+        """Share of the differences between robots, and of the noise of their sensors, in use."""
+        return float(self.cfg.stages[self.stage][2])
 
     def survival(self) -> float:
         """Share of episodes that would survive at the present rate of falls."""

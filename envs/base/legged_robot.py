@@ -306,6 +306,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     def _apply_curriculum(self) -> None:
         """Take over the present stage."""
         self.command_sampler.level = self.curriculum.command_level
+        self._randomise(self.curriculum.randomisation_level)
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cmg_ref.observation_functions import append_history
 from configs.base_config import ConfigError, suggestion
+from envs.base.curriculum import Curriculum
 from envs.base.feet import Feet
 from envs.base.observation_layout import ObservationMirror, ObservationTerm
 
@@ -33,6 +34,7 @@ class LeggedRobotObservations:
     obs_buf: Tensor
     privileged_obs_buf: Tensor
     feet: Feet
+    curriculum: Curriculum
     actions: Tensor
     commands: Tensor
     dof_pos: Tensor
@@ -109,7 +111,7 @@ class LeggedRobotObservations:
         critic.mul_(self._obs_scale).clamp_(-limit, limit)
         policy = critic[:, : self._num_clean].clone()
         if self._noisy is not None:
-            noise = self._obs_noise[self._noisy]
+            noise = self.curriculum.randomisation_level * self._obs_noise[self._noisy]
             share = torch.rand(self.num_envs, len(noise), generator=self.generator, device=self.device)
             policy[:, self._noisy] += noise * (2.0 * share - 1.0)
         if self.cfg.env.history_length > 1:

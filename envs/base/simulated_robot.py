@@ -15,7 +15,7 @@ from configs.base_config import ConfigError, suggestion
 from envs.base.base_task import BaseTask
 from envs.base.domain_randomisation import DomainRandomisation
 from envs.base.terrain import Terrain
-from envs.simulator import gymapi, gymtorch
+from envs.simulator import BACKEND, gymapi, gymtorch
 
 DRIVE_MODES = ("position", "effort")
 MESH_TYPES = ("plane", "heightfield", "trimesh")
@@ -104,13 +104,11 @@ class SimulatedRobot(BaseTask):
         self._set_gains()
         self._place_envs()
         surfaces = self.gym.get_asset_rigid_shape_properties(asset)
-        changes_bodies = self.randomisation.changes_bodies
         position_drive = self.cfg.control.drive_mode == "position"
         dof_properties["driveMode"].fill(int(gymapi.DOF_MODE_POS if position_drive else gymapi.DOF_MODE_EFFORT))
         start = gymapi.Transform()
         lower, upper = gymapi.Vec3(0.0, 0.0, 0.0), gymapi.Vec3(0.0, 0.0, 0.0)
         origins = (self.env_origins.cpu() + torch.tensor(self.cfg.init_state.pos)).tolist()
-        stiffness, damping = self.p_gains.cpu().numpy(), self.d_gains.cpu().numpy()
         self.envs: list[Any] = []
         self.actor_handles: list[Any] = []
         for env_id in range(self.num_envs):
@@ -121,15 +119,39 @@ class SimulatedRobot(BaseTask):
             actor = self.gym.create_actor(
                 env, asset, start, self.cfg.asset.name, env_id, self.cfg.asset.self_collisions, 0
             )
+            if env_id == 0:
+                self._nominal_bodies = self.gym.get_actor_rigid_body_properties(env, actor)
+            self.envs.append(env)
+            self.actor_handles.append(actor)
+        self._dof_properties = dof_properties
+        self._set_properties_of_robots()
+
+    def _set_properties_of_robots(self) -> None:
+        """Hand gains and masses of every robot, as they are randomised now, to the simulator."""
+        position_drive = self.cfg.control.drive_mode == "position"
+        stiffness, damping = self.p_gains.cpu().numpy(), self.d_gains.cpu().numpy()
+        dof_properties = self._dof_properties
+        for env_id, (env, actor) in enumerate(zip(self.envs, self.actor_handles)):
             dof_properties["stiffness"] = stiffness[env_id] if position_drive else 0.0
             dof_properties["damping"] = damping[env_id] if position_drive else 0.0
             self.gym.set_actor_dof_properties(env, actor, dof_properties)
-            if changes_bodies:
+            if self.randomisation.changes_bodies:
                 bodies = self.gym.get_actor_rigid_body_properties(env, actor)
-                bodies = self.randomisation.body_properties(bodies, env_id, self.base_index)
+                bodies = self.randomisation.body_properties(self._nominal_bodies, bodies, env_id, self.base_index)
                 self.gym.set_actor_rigid_body_properties(env, actor, bodies, recomputeInertia=True)
-            self.envs.append(env)
-            self.actor_handles.append(actor)
+
+    def _randomise(self, level: float) -> None:
+        """Use a share of the randomisation, 0 to 1."""
+        # PhysX on a GPU takes these properties before the simulation is prepared only: there all of it is in use.
+        if level == self.randomisation.level or BACKEND != "mujoco":
+            return
+        self.randomisation.set_level(level)
+        self._set_gains()
+        self._set_properties_of_robots()
+        for env_id, (env, actor) in enumerate(zip(self.envs, self.actor_handles)):
+            surfaces = self.gym.get_actor_rigid_shape_properties(env, actor)
+            surfaces = self.randomisation.shape_properties(surfaces, env_id)
+            self.gym.set_actor_rigid_shape_properties(env, actor, surfaces)
 
     def _load_asset(self) -> Any:
         """The robot for the simulator, and `self.robot`, its description for kinematics and mirroring."""

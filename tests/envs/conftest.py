@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+# All of what a curriculum holds back at first.
+LAST_STAGE = "curriculum.stages=((1.0, 1.0, 1.0),)"
 # Nothing at random but where robots stand, so that states are known.
 CALM = (
     "noise.add_noise=False",
@@ -32,7 +34,7 @@ def build(task: str, num_envs: int, *overrides: str, calm: bool = True) -> Any:
     from envs.task_registry import task_registry
 
     cfg, _ = task_registry.get_cfgs(task)
-    apply_overrides(cfg, (*(CALM if calm else ()), *(REALTIME if task == "g1_cmg" else ()), *overrides))
+    apply_overrides(cfg, (LAST_STAGE, *(CALM if calm else ()), *(REALTIME if task == "g1_cmg" else ()), *overrides))
     return task_registry.make_env(task, env_cfg=cfg, num_envs=num_envs)[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from envs.task_registry import task_registry
 
 
 def test_bare_physics_is_faster_and_the_term_is_part_of_the_step() -> None:
-    env, _ = task_registry.make_env("g1_cmg", num_envs=16)
+    env: Any = task_registry.make_env("g1_cmg", num_envs=16)[0]
     term = env.term
     speed = measure_speed(env, load_policy(), num_steps=20)
     assert 0.0 < speed.env_steps_per_second < speed.bare_steps_per_second

@@ -12,7 +12,7 @@ from envs.base.curriculum import CHECK_INTERVAL, Curriculum
 
 def curriculum(num_envs: int, **fields: Any) -> Curriculum:
     cfg = LeggedRobotCfg().curriculum
-    cfg.stages = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0))
+    cfg.stages = ((0.5, 0.0, 0.0), (1.0, 0.0, 0.5), (1.0, 1.0, 1.0))
     for name, value in fields.items():
         setattr(cfg, name, value)
     return Curriculum(cfg, num_envs, 0.02, 20.0, "cpu")
@@ -37,7 +37,7 @@ def test_a_stage_begins_when_the_last_is_survived_and_not_before() -> None:
     assert len(begun) == 2 and stages.stage == 2
     assert begun[0] % CHECK_INTERVAL == CHECK_INTERVAL - 1 and begun[0] > 100
     assert begun[1] - begun[0] == 1000
-    assert (stages.command_level, stages.push_level) == (1.0, 1.0)
+    assert (stages.command_level, stages.push_level, stages.randomisation_level) == (1.0, 1.0, 1.0)
 
 
 def test_no_stage_begins_before_its_time() -> None:
@@ -56,14 +56,14 @@ def test_the_stage_survives_resuming() -> None:
 
 
 def test_impossible_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="a share of commands and one of pushes"):
-        curriculum(1, stages=((1.5, 0.0),))
+    with pytest.raises(ValueError, match="shares of commands, pushes and randomisation"):
+        curriculum(1, stages=((1.5, 0.0, 0.0),))
     with pytest.raises(ValueError, match="at least one stage"):
         curriculum(1, stages=())
 
 
 def test_a_stage_scales_commands_and_pushes(make: Callable[..., Any]) -> None:
-    env = make("g1", 256, "curriculum.stages=((0.2, 0.0), (1.0, 1.0))", "domain_rand.push_robots=True")
+    env = make("g1", 256, "curriculum.stages=((0.2, 0.0, 1.0), (1.0, 1.0, 1.0))", "domain_rand.push_robots=True")
     narrow = env.command_sampler.sample(2000).abs().amax(dim=0)
     env._root_changed[:] = False
     env._push_countdown[:] = 0

@@ -82,6 +82,28 @@ def test_masses_are_scaled_and_added(make: Callable[..., Any]) -> None:
     assert carried[0] - carried[1] == pytest.approx(weights[0] - weights[1], rel=0.3)
 
 
+def test_a_curriculum_begins_with_equal_robots_and_ends_with_those_drawn(make: Callable[..., Any]) -> None:
+    stages = "curriculum.stages=((1.0, 0.0, 0.0), (1.0, 0.0, 0.5), (1.0, 0.0, 1.0))"
+    env, whole = make("g1", 3, stages, calm=False), randomised(make("g1", 3, calm=False))
+    first = randomised(env)
+    for name, rows in first.items():
+        assert len({tuple(row) for row in rows}) == 1, name
+    assert env.delay_share.abs().max() == 0.0
+    env.curriculum.stage = 1
+    env._apply_curriculum()
+    for name, rows in randomised(env).items():
+        middle = 0.5 * (torch.tensor(first[name]) + torch.tensor(whole[name]))
+        torch.testing.assert_close(torch.tensor(rows), middle, rtol=1e-5, atol=1e-6)
+    env.curriculum.stage = 2
+    env._apply_curriculum()
+    for name, rows in randomised(env).items():
+        torch.testing.assert_close(torch.tensor(rows), torch.tensor(whole[name]), rtol=1e-5, atol=1e-6)
+    # The simulator steps with what it was told.
+    env.step(torch.zeros(3, 29))
+    stiffness = torch.from_numpy(env.sim.batch.expand("actuator_gainprm")[:, :, 0].copy()).float()
+    torch.testing.assert_close(stiffness, env.p_gains, rtol=1e-6, atol=0.0)
+
+
 def test_switching_one_off_leaves_the_others_as_they_are() -> None:
     cfg, other = LeggedRobotCfg().domain_rand, LeggedRobotCfg().domain_rand
     other.randomize_base_mass = False

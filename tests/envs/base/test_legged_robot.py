@@ -208,20 +208,21 @@ def test_a_push_changes_the_velocity_in_the_simulator(calm_g1: Any) -> None:
 
 
 def test_random_pushes_come_at_the_times_asked_for(make: Callable[..., Any]) -> None:
-    env = make("g1", 64, "domain_rand.push_robots=True", "domain_rand.push_interval_s=(0.1, 0.3)")
-    pushes = []
+    pushes = ("push_robots=True", "push_interval_s=(0.1, 0.3)", "max_push_vel_xy=0.5")
+    env = make("g1", 64, *(f"domain_rand.{push}" for push in pushes))
+    seen = []
     push = env.push
 
     def noted_push(env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
-        pushes.append((env_ids, velocity))
+        seen.append((env_ids, velocity))
         push(env_ids, velocity)
 
     env.push = noted_push
     for _ in range(20):
         env._push_robots()
-    count = sum(len(env_ids) for env_ids, _ in pushes)
+    count = sum(len(env_ids) for env_ids, _ in seen)
     assert 64 * 1 <= count <= 64 * 5
-    speeds = torch.cat([velocity[:, :2].norm(dim=1) for _, velocity in pushes])
+    speeds = torch.cat([velocity[:, :2].norm(dim=1) for _, velocity in seen])
     assert 0.3 < speeds.max() <= 0.5 and speeds.min() < 0.1
 
 
@@ -257,7 +258,7 @@ def test_a_seed_determines_what_happens(make: Callable[..., Any]) -> None:
 
 
 def test_resuming_restores_draws_and_curriculum(make: Callable[..., Any]) -> None:
-    stages = "curriculum.stages=((0.5, 0.0), (1.0, 1.0))"
+    stages = "curriculum.stages=((0.5, 0.0, 1.0), (1.0, 1.0, 1.0))"
     env, other = make("g1", 4, stages), make("g1", 4, stages, "seed=9")
     env.curriculum.stage = 1
     for _ in range(3):

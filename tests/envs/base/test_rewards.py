@@ -83,7 +83,7 @@ def test_velocity_rewards_see_averaged_velocities(make: Callable[..., Any]) -> N
     env.reset()
     before = env.average_velocity.clone()
     env.step(torch.zeros(1, 29))
-    expected = before + 0.1 * (env._velocity_and_yaw_rate - before)
+    expected = before + env.cfg.rewards.velocity_averaging * (env._velocity_and_yaw_rate - before)
     torch.testing.assert_close(env.average_velocity, expected)
 
 
