@@ -84,9 +84,14 @@ class FoldedNetwork:
         """Inputs (num, inputs), hidden (num, width), gate (num, gate_hidden), then one input per mixture layer."""
         if not self.workspace or len(self.workspace[0]) < num:
             widths = [self._gate_weight.shape[0], self._layers[0].shape[1], self._gate_weight.shape[1]]
-            widths += [weight.shape[0] for weight in self._layers]
-            self.workspace = [torch.empty(num, width, dtype=self.dtype, device=self.device) for width in widths]
+            self.workspace = [self._empty(num, width) for width in widths]
+            # What one layer has taken in is not needed by the next.
+            mixed = {width: self._empty(num, width) for width in {weight.shape[0] for weight in self._layers}}
+            self.workspace += [mixed[weight.shape[0]] for weight in self._layers]
         return [held[:num] for held in self.workspace]
+
+    def _empty(self, num: int, width: int) -> torch.Tensor:
+        return torch.empty(num, width, dtype=self.dtype, device=self.device)
 
     def predict(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         """Predict the state one frame later, not yet held inside the guard range.

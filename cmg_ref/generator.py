@@ -70,7 +70,7 @@ class CMGMotionGenerator:
         joint_names: joints and their order in everything returned; the checkpoint's by default.
         drop_joints: joints of the checkpoint that ``joint_names`` leaves out on purpose.
         storage_dtype: type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
-            0.02 m/s in the root's vertical velocity.
+            1e-3 m/s in the root's velocity.
         compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
             error of a few milliradians in the joints after ten seconds.
         seed: seed for the choice of initial states, trajectories and start frames.

@@ -82,7 +82,7 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
     outputs = [*widths[1:], layout.size]
     gate = inputs * config.gate_hidden + config.gate_hidden * experts
     weights = gate + sum(experts * (before + 1) * after for before, after in zip(widths, outputs))
-    passed = inputs + config.hidden + 2 * config.gate_hidden + sum(experts * (width + 1) for width in widths)
+    passed = inputs + config.hidden + 2 * config.gate_hidden + sum(experts * (width + 1) for width in set(widths))
     largest = max(number for number, _ in settings.sizes())
     batch = min(largest, CPU_BLOCK) if device.type == "cpu" else largest
     compute_size = torch.finfo(settings.compute_dtype).bits // 8

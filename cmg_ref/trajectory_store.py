@@ -55,6 +55,7 @@ class TrajectoryStore:
         # A float32 takes the room of two columns where states are stored in 16 bits.
         self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
         self.table = torch.zeros(num_rows, self._num_read + NUM_GRAVITY, dtype=dtype, device=device)
+        self._joints = self.table[:, : self._num_joints]
 
     @property
     def num_bytes(self) -> int:
@@ -95,7 +96,7 @@ class TrajectoryStore:
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
         """Joint angles and velocities of rows (n,), (n, 2 * num_joints) in float32."""
-        return self.table[:, : self._num_joints].index_select(0, rows).float()
+        return self._joints.index_select(0, rows).float()
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Joints (..., 2 * num_joints), seen columns (..., NUM_SEEN) and places (..., 4) of rows (...).

@@ -121,8 +121,11 @@ class Plan:
         """Generating whole trajectories."""
         frames, sizes = (500 if self.full else 20), self.sizes or (PRELOAD_SIZES if self.full else PRELOAD_SIZES[:1])
         cases = [(num_envs, torch.float32) for num_envs in sizes] + [(sizes[0], torch.bfloat16)]
-        for case in cases:
-            yield f"pregenerating for {case[0]}", partial(self.pregenerated, *case, frames)
+        for num_envs, dtype in cases:
+            yield (
+                f"pregenerating for {num_envs}",
+                partial(of_network.pregeneration, self.checkpoint, self.limits, num_envs, frames, dtype),
+            )
         repeats, num_envs = (30 if self.full else 8), min(1024, sizes[0])
         yield "low precision", partial(of_network.low_precision, self.checkpoint, self.device, num_envs, repeats)
         yield (
@@ -133,10 +136,6 @@ class Plan:
             yield "int8", partial(int8_products, self.checkpoint, num_envs, repeats)
         yield "batch inference", self.batches
         yield "latency", partial(of_network.latency, self.checkpoint, self.device, 2000 if self.full else 300)
-
-    def pregenerated(self, num_envs: int, dtype: torch.dtype, frames: int) -> Iterator[Figure]:
-        """One size and type."""
-        yield of_network.pregeneration(self.checkpoint, self.limits, num_envs, frames, dtype)
 
     def batches(self) -> Iterator[Figure]:
         """100 frames at once."""

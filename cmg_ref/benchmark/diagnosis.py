@@ -61,7 +61,7 @@ def diagnose(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, num_s
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
     operations = (generator.rollout.frame_count - frames) * generator.rollout.network.num_operations
-    share = operations / seconds / limits.gemm_rate()
+    share = operations / seconds / limits.gemm_rates()[1]
     return [
         Finding(
             "slow initialisation",
