@@ -44,8 +44,9 @@ class Curriculum:
         self._seconds_per_step = num_envs * dt
         self._forgotten = min(1.0, dt / cfg.averaging_time)
         self._steps_in_stage = 0
-        # Falls per second of an environment; it begins as if all robots fell at once.
-        self._fall_rate = torch.full((), 1.0 / dt, device=device)
+        # Fading mean of the falls per second of an environment in this stage, and the weight of what it was made of.
+        self._fall_rate = torch.zeros((), device=device)
+        self._weight = 0.0
 
     @property
     def command_level(self) -> float:
@@ -63,12 +64,15 @@ class Curriculum:
         return float(self.cfg.stages[self.stage][2])
 
     def survival(self) -> float:
-        """Share of episodes that would survive at the present rate of falls."""
-        return math.exp(-float(self._fall_rate) * self._episode_length)
+        """Share of episodes that would survive at the present rate of falls; 0 before the first step of a stage."""
+        if self._weight == 0.0:
+            return 0.0
+        return math.exp(-float(self._fall_rate) / self._weight * self._episode_length)
 
     def step(self, fallen: Tensor) -> bool:
         """Count the falls (num_envs,) bool of a control step; returns whether the next stage begins."""
         self._fall_rate.lerp_(fallen.sum() / self._seconds_per_step, self._forgotten)
+        self._weight += self._forgotten * (1.0 - self._weight)
         self._steps_in_stage += 1
         if self._steps_in_stage < self.cfg.min_steps or self._steps_in_stage % CHECK_INTERVAL:
             return False
@@ -76,14 +80,22 @@ class Curriculum:
             return False
         self.stage += 1
         self._steps_in_stage = 0
+        self._weight = 0.0
+        self._fall_rate.zero_()
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming a training needs."""
-        return {"stage": self.stage, "steps_in_stage": self._steps_in_stage, "fall_rate": self._fall_rate}
+        return {
+            "stage": self.stage,
+            "steps_in_stage": self._steps_in_stage,
+            "fall_rate": self._fall_rate,
+            "weight": self._weight,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; a stage beyond the last is the last."""
         self.stage = min(int(state["stage"]), len(self.cfg.stages) - 1)
         self._steps_in_stage = int(state["steps_in_stage"])
         self._fall_rate.copy_(state["fall_rate"])
+        self._weight = float(state["weight"])
