@@ -36,7 +36,7 @@ class TrajectoryPoolCfg:
         regenerate_frames_per_step: most frames (trajectories times frames) generated per control step; what
             environments consume that have left their trajectories comes out of it first. None for one frame per
             environment, what realtime mode costs; 0 never renews.
-        batch: trajectories generated together; None for an eighth of them, at most 1024.
+        batch: trajectories generated together; None for a fifth of them, at most 1024.
         resampling_time: shortest and longest time between changes of a trajectory's command [s]; None takes the
             sampler's, or 2 to 6 s.
         max_guard_share: a trajectory with a larger share of frames that the guard had to change is dropped.
@@ -112,7 +112,7 @@ class TrajectoryPool:
         self.num_trajectories, self.device = num_trajectories, buffer.device
         self.handed = torch.zeros(num_trajectories, dtype=torch.long, device=self.device)
         self.ready = torch.zeros(num_trajectories, dtype=torch.bool, device=self.device)
-        self._batch_size = min(num_trajectories, cfg.batch or min(1024, max(1, num_trajectories // 8)))
+        self._batch_size = min(num_trajectories, cfg.batch or min(1024, max(1, num_trajectories // 5)))
         self._initial_states, self._sampler = initial_states, sampler
         self._generator = generator
         self._scale = 1.0 / (buffer.rollout.model.command_max - buffer.rollout.model.command_min)

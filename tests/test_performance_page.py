@@ -1,0 +1,44 @@
+"""What docs/performance.md tells: its example runs, its files exist, and the benchmark finds where to write."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cmg_ref import load_checkpoint
+from cmg_ref.benchmark.figures import Figure
+from cmg_ref.benchmark.report import write_into
+from cmg_ref.folded_network import FoldedNetwork
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+def test_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(example, "docs/performance.md", "exec"), {})
+
+
+def test_files_exist() -> None:
+    for path in set(re.findall(r"(?:scripts|cmg_ref)/[\w/]+\.py", PAGE)):
+        assert (ROOT / path).is_file(), path
+
+
+def test_operations_are_counted_right() -> None:
+    operations = FoldedNetwork(load_checkpoint().model).num_operations
+    assert f"{operations / 1e6:.2f} million operations" in PAGE
+    assert f"{4096 * operations / 1e9:.1f} GFLOP of matrix products" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("docs/performance.md", "| robot | 1 | float32 |"), ("README.md", "| robot | 1 |")]
+)
+def test_the_benchmark_finds_where_to_write(tmp_path: Path, name: str, expected: str) -> None:
+    document = tmp_path / "page.md"
+    shutil.copy(str(ROOT / name), str(document))
+    write_into(document, [Figure("robot", 1, "float32", 0.2, "ms", at_most=0.3)], "a machine")
+    assert expected in document.read_text(encoding="utf-8")
