@@ -31,7 +31,6 @@ from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
 
 MODES = ("quick", "full", "scaling", "preload", "buffer", "profile", "diagnose")
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
@@ -150,11 +149,10 @@ class Plan:
         yield "realtime steps", partial(steps, "realtime", num_steps)
         yield (
             f"realtime steps with a window of {of_generator.WINDOW}",
-            partial(steps, "realtime", max(10, num_steps // 10), of_generator.WINDOW),
+            partial(steps, "realtime", max(10, num_steps // 20), of_generator.WINDOW),
         )
         if self.full:  # Only when hundreds of steps have worn a pool does it do the work that it is judged by.
-            pool = TrajectoryPoolCfg()
-            yield "pool steps", partial(steps, "pool", num_steps, pool=pool)
+            yield "pool steps", partial(steps, "pool", num_steps // 2)
         yield "memory", partial(self.memory, num_envs)
 
     def memory(self, num_envs: int) -> Iterator[Figure]:

@@ -297,7 +297,7 @@ def memory_growth(checkpoint: Checkpoint, device: torch.device, num_envs: int, n
     generator = make_generator(checkpoint, num_envs, device, "realtime", buffer_size=32)
     before = 0
     for step in trange(num_steps, desc="memory growth", unit="step", leave=False, disable=None):
-        training_step(generator, "realtime", window=4 if step % 3 == 0 else 0)
+        training_step(generator, "realtime", window=4 if step % 10 == 0 else 0)
         if step == num_steps // 10:
             before = resident_bytes(device)
     growth = (resident_bytes(device) - before) / 1e6
