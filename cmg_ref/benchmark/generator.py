@@ -84,7 +84,10 @@ def make_generator(
         control_dt=1.0 / checkpoint.fps,
         **{"buffer_size": 64, **settings},
     )
-    generator.reset(commands=None if mode == "pool" else random_commands(checkpoint, num_envs, device))
+    if mode == "pool":  # Not all at their first frame, or all would come to their end together.
+        generator.reset(start_frames="random")
+    else:
+        generator.reset(commands=random_commands(checkpoint, num_envs, device))
     return generator
 
 
