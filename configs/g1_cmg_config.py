@@ -103,6 +103,11 @@ class G1CMGCfg(G1Cfg):
             "reference_window",
         )
 
+    class termination(G1Cfg.termination):
+        """As of every legged robot, and far off the reference."""
+
+        reference_tilt: float | None = 0.5  # angle between the base's and the reference's vertical; None for any
+
     class rewards(G1Cfg.rewards):
         """Follow the reference, obey the command, do not fall."""
 
@@ -117,7 +122,7 @@ class G1CMGCfg(G1Cfg):
             lin_vel_error = -1.0
             yaw_rate_error = -0.7
             action_size = -0.005
-            reference_dof_pos = 0.7
+            reference_dof_pos = 1.0
             reference_dof_vel = 0.2
             reference_lin_vel = 1.0
             reference_gravity = 0.5
@@ -125,7 +130,7 @@ class G1CMGCfg(G1Cfg):
             reference_key_bodies = 0.0
             feet_height = 0.0
             feet_slip = -0.2
-            stand_still = -0.3
+            stand_still = -0.1
             stepping_in_place = -0.4
 
         # Squared errors at which a reward has fallen to 1/e.

@@ -89,7 +89,7 @@ class LeggedRobotCfg(BaseConfig):
             (1.0, 0.6, 1.0),
             (1.0, 1.0, 1.0),
         )
-        survival = 0.4  # share of episodes that must last `env.episode_length_s`
+        survival = 0.35  # share of episodes that must last `env.episode_length_s`
         min_steps = 1000  # control steps in a stage at least
         averaging_time = 20.0  # over which falls are counted
 
@@ -297,7 +297,7 @@ class LeggedRobotCfgPPO(BaseConfig):
     class policy:
         """Networks of actor and critic."""
 
-        init_noise_std = 0.3
+        init_noise_std = 0.4
         actor_hidden_dims = (256, 128, 64)
         critic_hidden_dims = (256, 128, 64)
         activation = "elu"
@@ -313,7 +313,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         use_clipped_value_loss = True
         clip_param = 0.2
         entropy_coef = 0.0005
-        num_learning_epochs = 4
+        num_learning_epochs = 3
         num_mini_batches = 4
         learning_rate = 1.0e-3
         schedule = "adaptive"

@@ -137,6 +137,14 @@ class G1CMG(LeggedRobot):
         followed = torch.addcmul(self._next_dof_pos, self._next_dof_vel, self._velocity_lead)
         return followed.addcmul_(actions, self.action_scale)
 
+    def _further_causes(self) -> dict[str, Tensor]:
+        """Far off the reference a fall is a matter of time, and nothing is learnt from waiting for it."""
+        largest = self.cfg.termination.reference_tilt
+        if largest is None:
+            return {}
+        cosine = (self.projected_gravity * self.reference_gravity).sum(dim=1)
+        return {"reference_tilt": cosine < math.cos(largest)}
+
     # Observations -----------------------------------------------------------------------------------------------------
 
     def observation_terms(self) -> list[ObservationTerm]:

@@ -66,6 +66,7 @@ def playback_config(env_cfg: Any, duration: float) -> Any:
     cfg.curriculum.stages = ((1.0, 0.0, 1.0),)
     if hasattr(cfg, "reference"):
         cfg.reference.start = "standing"
+        cfg.termination.reference_tilt = None
     return cfg
 
 

@@ -201,6 +201,8 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     cfg.curriculum.stages = ((1.0, 0.0, 1.0),)
     if hasattr(cfg, "reference"):
         cfg.reference.start = "standing"
+        # Whoever strays from the reference and comes back has not fallen.
+        cfg.termination.reference_tilt = None
     return cfg
 
 

@@ -118,12 +118,17 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
             "base_height": self.base_height < cfg.base_height,
             "tilt": self.projected_gravity[:, 2] > -math.cos(cfg.tilt),
             "diverged": self.diverged,
+            **self._further_causes(),
         }
         self.fallen = torch.stack(tuple(self.termination_causes.values())).any(dim=0)
         self.time_out_buf = (self.episode_length_buf >= self.max_episode_length) & ~self.fallen
         self.reset_buf = self.fallen | self.time_out_buf
         if self.cfg.env.send_timeouts:
             self.extras["time_outs"] = self.time_out_buf
+
+    def _further_causes(self) -> dict[str, Tensor]:
+        """Causes by name that a derived environment adds, (num_envs,) bool each."""
+        return {}
 
     def reset_idx(self, env_ids: Tensor) -> None:
         """Begin new episodes in environments (n,); all others are left as they are.
