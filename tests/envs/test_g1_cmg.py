@@ -242,3 +242,29 @@ def test_resuming_restores_the_draws_of_commands(make: Callable[..., Any]) -> No
     for each in (env, other):
         each.load_state_dict(state)
     torch.testing.assert_close(other.term.target_commands, env.term.target_commands)
+
+
+@pytest.mark.parametrize(("limit", "ended"), [(0.3, True), (0.5, False), (None, False)])
+def test_episodes_end_far_off_the_reference(make: Callable[..., Any], limit: float | None, ended: bool) -> None:
+    """A robot that leans 0.4 rad further than its reference, less than any fall."""
+    env = make("g1_cmg", 2, "reference.start=standing", f"termination.reference_tilt={limit}")
+    env.reset()
+    env.reference_gravity = torch.tensor([[0.0, 0.0, -1.0]]).repeat(2, 1)
+    env.projected_gravity = torch.tensor([[math.sin(0.4), 0.0, -math.cos(0.4)], [0.0, 0.0, -1.0]])
+    env.check_termination()
+    assert env.reset_buf.tolist() == [ended, False]
+    if limit is not None:
+        assert env.termination_causes["reference_tilt"].tolist() == [ended, False]
+
+
+def test_noise_grows_with_the_curriculum(make: Callable[..., Any]) -> None:
+    stages = "curriculum.stages=((1.0, 0.0, 0.0), (1.0, 0.0, 0.5), (1.0, 0.0, 1.0))"
+    env = make("g1_cmg", 200, stages, "noise.add_noise=True")
+    deviations = []
+    for stage in range(3):
+        env.curriculum.stage = stage
+        env.compute_observations()
+        clean = env.privileged_obs_buf[:, : env.num_obs]
+        deviations.append(float((env.obs_buf - clean).abs().max()))
+    assert deviations[0] == 0.0
+    assert deviations[1] == pytest.approx(0.5 * deviations[2], rel=0.02) and deviations[2] > 0.0
