@@ -7,7 +7,7 @@ OUTPUT ?= outputs/walk
 ARGS ?= --vx 1.0 --duration 10
 PLAY_OUTPUT ?= outputs/play
 PLAY_ARGS ?= --shipped --quick --renderer software
-TRAIN_ARGS ?=
+TRAIN_ARGS ?= sim.dt=0.01 control.decimation=2
 CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 
 # What Isaac Gym's users have; any torch from 1.12.1 to 2.4.1 will do.
@@ -45,7 +45,7 @@ generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video 
 play: $(STAMP) ## Watch the shipped policy walk: a table, a plot and a video in PLAY_OUTPUT (PLAY_ARGS)
 	$(BIN)/python scripts/play.py --task g1_cmg --output $(PLAY_OUTPUT) $(PLAY_ARGS)
 
-train: $(STAMP) ## Train a policy into logs (TRAIN_ARGS); goes on with TRAIN_ARGS=--resume
+train: $(STAMP) ## Train a policy from nothing into logs (TRAIN_ARGS); goes on with TRAIN_ARGS=--resume
 	$(BIN)/python scripts/train.py --task g1_cmg $(TRAIN_ARGS)
 
 picture: $(STAMP) ## Draw the README's picture with the checkpoint as it is now

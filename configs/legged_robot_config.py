@@ -333,7 +333,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         """Length, logging and resuming."""
 
         num_steps_per_env = 24
-        max_iterations = 1500
+        max_iterations = 3000
         save_interval = 50
         evaluation_interval = 100
         experiment_name = "legged_robot"
