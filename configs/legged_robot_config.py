@@ -297,7 +297,10 @@ class LeggedRobotCfgPPO(BaseConfig):
     class policy:
         """Networks of actor and critic."""
 
+        # Exploration is held below a bound that falls from the first of these to the second by the last iteration: a
+        # policy learns what is best with its own noise, and does something else without.
         init_noise_std = 0.4
+        final_noise_std = 0.06
         actor_hidden_dims = (256, 128, 64)
         critic_hidden_dims = (256, 128, 64)
         activation = "elu"

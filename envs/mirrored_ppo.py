@@ -134,6 +134,13 @@ class MirroredPPO(PPO):
         self.storage.clear()
         return losses
 
+    @torch.no_grad()
+    def bound_noise(self, largest: float) -> None:
+        """Hold the standard deviations of actions at or below a bound."""
+        distribution = self._raw_actor.distribution
+        assert distribution is not None
+        distribution.log_std_param.clamp_(max=math.log(largest))
+
     def save(self) -> dict[str, Any]:
         """What a checkpoint holds of the algorithm."""
         return {**super().save(), "warm_up_left": self.warm_up_left}

@@ -96,6 +96,7 @@ class Runner(OnPolicyRunner):
         self.description = description
         self.evaluate = evaluate
         self.evaluation_interval = int(train_cfg["runner"]["evaluation_interval"])
+        self._noise_std = (train_cfg["policy"]["init_noise_std"], train_cfg["policy"]["final_noise_std"])
         self.total_steps, self.total_time = 0, 0.0
         self.evaluations: list[dict[str, Any]] = []
         self.best_score = -math.inf
@@ -134,6 +135,9 @@ class Runner(OnPolicyRunner):
         try:
             while self.current_learning_iteration < num_learning_iterations:
                 started = time.perf_counter()
+                first, final = self._noise_std
+                done = self.current_learning_iteration / num_learning_iterations
+                self.alg.bound_noise(first * (final / first) ** done)
                 observations = self._collect(observations, log)
                 collected = time.perf_counter()
                 losses = self.alg.update()

@@ -69,6 +69,13 @@ def test_learning_changes_the_networks_and_leaves_checkpoints(trained: Runner) -
     assert list(trained.run_dir.glob("events.out.tfevents.*"))
 
 
+def test_exploration_falls_from_the_first_bound_to_the_last(trained: Runner) -> None:
+    """The third of three iterations begins two thirds of the way, in factors, from 0.4 to 0.06."""
+    bound = 0.4 * (0.06 / 0.4) ** (2.0 / 3.0)
+    std = trained.alg.actor.distribution.log_std_param.detach().exp()
+    assert 0.8 * bound < float(std.max()) < 1.1 * bound
+
+
 def test_the_same_seed_trains_the_same_policy(trained: Runner, tmp_path: Path) -> None:
     again = make_runner(tmp_path)
     again.learn(3)
