@@ -167,3 +167,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
     def _reward_stepping_in_place(self) -> Tensor:
         """Number of feet off the ground where the command is to stand."""
         return reward_functions.stepping_in_place(self.feet.contact, self.commands)
+
+    def _reward_standing_feet_speed(self) -> Tensor:
+        """Horizontal speeds of the feet where the command is to stand [m/s]."""
+        return reward_functions.standing_feet_speed(self.feet.vel_w, self.commands)
