@@ -172,14 +172,17 @@ def stepping_in_place(feet_contact: Tensor, commands: Tensor) -> Tensor:
     return (~feet_contact).to(torch.float32).sum(dim=-1) * standing(commands)
 
 
-def standing_feet_speed(feet_vel_w: Tensor, commands: Tensor) -> Tensor:
-    """Horizontal speeds of the feet, summed, where the command is to stand, else 0 [m/s]: feet that creep count too.
+def creeping_in_place(feet_vel_w: Tensor, feet_contact: Tensor, commands: Tensor) -> Tensor:
+    """Horizontal speeds of the feet that touch the ground, summed, where the command is to stand, else 0 [m/s].
+
+    Unlike `feet_slip` it does not fade where feet creep slowly.
 
     Args:
         feet_vel_w: Velocities of the feet [m/s], (num_envs, num_feet, 3).
+        feet_contact: Whether each touches the ground, (num_envs, num_feet) bool.
         commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
     """
-    return feet_vel_w[..., :2].norm(dim=-1).sum(dim=-1) * standing(commands)
+    return (feet_vel_w[..., :2].norm(dim=-1) * feet_contact).sum(dim=-1) * standing(commands)
 
 
 # Effort and smoothness ----------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ class G1CMGCfg(G1Cfg):
             feet_slip = -0.2
             stand_still = -0.3
             stepping_in_place = -0.6
-            standing_feet_speed = -1.0
+            creeping_in_place = -2.0
 
         # Squared errors at which a reward has fallen to 1/e.
         dof_pos_sigma = 0.025  # rad^2

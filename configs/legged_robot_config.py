@@ -195,7 +195,7 @@ class LeggedRobotCfg(BaseConfig):
             collision = 0.0
             stand_still = 0.0
             stepping_in_place = 0.0
-            standing_feet_speed = 0.0
+            creeping_in_place = 0.0
 
         only_positive_rewards = False
         velocity_averaging = 0.05  # share of a new value in the averaged velocities, per control step

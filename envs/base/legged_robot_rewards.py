@@ -168,6 +168,6 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Number of feet off the ground where the command is to stand."""
         return reward_functions.stepping_in_place(self.feet.contact, self.commands)
 
-    def _reward_standing_feet_speed(self) -> Tensor:
-        """Horizontal speeds of the feet where the command is to stand [m/s]."""
-        return reward_functions.standing_feet_speed(self.feet.vel_w, self.commands)
+    def _reward_creeping_in_place(self) -> Tensor:
+        """Horizontal speeds of feet on the ground where the command is to stand [m/s]."""
+        return reward_functions.creeping_in_place(self.feet.vel_w, self.feet.sliding_contact, self.commands)

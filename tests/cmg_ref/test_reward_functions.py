@@ -103,6 +103,15 @@ CASES: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], list[float]]] = 
     ),
     (rewards.stand_still, (T([[1.0, 2.0], [1.0, 3.0]]), T([WALK, STAND])), [0.0, 5.0]),
     (rewards.stepping_in_place, (T([[False, True], [False, False]]), T([WALK, STAND])), [0.0, 2.0]),
+    (
+        rewards.creeping_in_place,
+        (
+            T([[[0.3, 0.4, 9.0], [0.0, -0.1, 0.0]], [[0.3, 0.4, 9.0], [0.0, -0.1, 0.0]]]),
+            T([[True, True], [True, False]]),
+            T([WALK, STAND]),
+        ),
+        [0.0, 0.5],
+    ),
     (rewards.tilt, (T([[0.0, 0.0, -1.0], [0.0, 0.6, -0.8]]),), [0.0, 0.36]),
     (rewards.action_rate, (T([[1.0, 2.0], [0.0, 0.0]]), T([[0.0, 4.0], [0.0, 0.0]])), [5.0, 0.0]),
     (
@@ -145,9 +154,3 @@ def test_a_command_below_the_threshold_is_to_stand() -> None:
     commands = T([[0.09, -0.09, 0.09], [0.0, 0.0, 0.11], [-0.2, 0.0, 0.0]])
     assert rewards.standing(commands).tolist() == [True, False, False]
     assert rewards.standing(commands, 0.15).tolist() == [True, True, False]
-
-
-def test_feet_that_move_while_standing_count_by_their_speed() -> None:
-    velocity = torch.tensor([[[0.3, 0.4, 9.0], [0.0, -0.1, 0.0]]]).repeat(2, 1, 1)
-    commands = torch.tensor([[0.0, 0.05, 0.0], [0.2, 0.0, 0.0]])
-    torch.testing.assert_close(rewards.standing_feet_speed(velocity, commands), torch.tensor([0.6, 0.0]))
