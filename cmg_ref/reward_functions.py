@@ -182,7 +182,8 @@ def creeping_in_place(feet_vel_w: Tensor, feet_contact: Tensor, commands: Tensor
         feet_contact: Whether each touches the ground, (num_envs, num_feet) bool.
         commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
     """
-    return (feet_vel_w[..., :2].norm(dim=-1) * feet_contact).sum(dim=-1) * standing(commands)
+    speed = feet_vel_w[..., :2].square().sum(dim=-1).sqrt()
+    return (speed * feet_contact).sum(dim=-1) * standing(commands)
 
 
 # Effort and smoothness ----------------------------------------------------------------------------------------------
