@@ -134,6 +134,18 @@ def feet_air_time(air_time: Tensor, first_contact: Tensor, commands: Tensor, wan
     return torch.where(standing(commands), torch.zeros_like(gain[:, 0]), gain.sum(dim=-1))
 
 
+def feet_clearance(feet_height: Tensor, feet_vel_w: Tensor, wanted: float) -> Tensor:
+    """Height that moving feet lack, times their horizontal speed, summed over the feet [m^2/s]: feet that are dragged.
+
+    Args:
+        feet_height: Heights of the soles above the ground [m], (num_envs, num_feet).
+        feet_vel_w: Velocities of the feet [m/s], (num_envs, num_feet, 3).
+        wanted: Height from which on nothing is lacking [m].
+    """
+    speed = feet_vel_w[..., :2].square().sum(dim=-1).sqrt()
+    return ((wanted - feet_height).clamp(min=0.0) * speed).sum(dim=-1)
+
+
 def feet_contact_mismatch(feet_contact: Tensor, ref_feet_contact: Tensor) -> Tensor:
     """Share of the feet that touch the ground where the reference's do not, or the other way round.
 

@@ -129,7 +129,9 @@ class G1CMGCfg(G1Cfg):
             reference_height = 0.3
             reference_key_bodies = 0.0
             feet_height = 0.0
-            feet_slip = -0.2
+            # In turns on the spot the reference lifts its feet by a centimetre, which the drives' give takes away.
+            feet_clearance = -30.0
+            feet_slip = -0.5
             stand_still = -0.3
             stepping_in_place = -0.6
             creeping_in_place = -2.0

@@ -192,6 +192,7 @@ class LeggedRobotCfg(BaseConfig):
             action_size = -0.01
             feet_slip = 0.0
             feet_air_time = 0.0
+            feet_clearance = 0.0
             collision = 0.0
             stand_still = 0.0
             stepping_in_place = 0.0
@@ -204,6 +205,7 @@ class LeggedRobotCfg(BaseConfig):
         base_height_target = 0.78
         soft_dof_pos_limit = 0.95
         air_time_target = 0.4
+        feet_clearance_target = 0.04  # m
         standing_speed = 0.1  # commands below this (m/s and rad/s together) mean to stand
 
     class normalization:

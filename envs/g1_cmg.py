@@ -229,14 +229,9 @@ class G1CMG(LeggedRobot):
 
     def _reward_feet_height(self) -> Tensor:
         """Heights of the feet above the ground against the reference's."""
-        term, root = self.term, self.root_states
-        dof_pos = self.in_description_order(self.dof_pos)
-        heights = self.feet.heights(dof_pos, root[:, :3], root[:, 3:7])
-        if self.terrain is not None:
-            places = self.feet.positions(dof_pos, root[:, :3], root[:, 3:7])
-            heights = heights - self.ground_height(places[..., :2])
+        term = self.term
         wanted = self.feet.heights(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
-        return reward_functions.feet_height_tracking(heights, wanted, self.cfg.rewards.feet_height_sigma)
+        return reward_functions.feet_height_tracking(self._feet_heights(), wanted, self.cfg.rewards.feet_height_sigma)
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

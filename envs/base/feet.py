@@ -30,7 +30,8 @@ class Feet:
         first_contact: Whether it landed in this step, (num_envs, 2) bool.
         air_time: Time since each foot left the ground in seconds, (num_envs, 2); of a foot that lands in this step,
             the time it was in the air.
-        vel_w: Velocities of the feet in the world in m/s, (num_envs, 2, 3); zero without kinematics.
+        vel_w: Velocities of the feet in the world in m/s, (num_envs, 2, 3); zero without kinematics and in the first
+            step of an episode.
         pos_w: Positions of the feet in the world in metres, (num_envs, 2, 3).
     """
 
@@ -48,11 +49,13 @@ class Feet:
         self.air_time = torch.zeros(num_envs, 2, device=device)
         self.pos_w = torch.zeros(num_envs, 2, 3, device=device)
         self.vel_w = torch.zeros_like(self.pos_w)
+        self._jumped = torch.ones(num_envs, dtype=torch.bool, device=device)  # since the last step, without a way there
 
     def reset(self, env_ids: Tensor) -> None:
         """Forget what the feet did in environments (n,)."""
         self.contact[env_ids] = False
         self.air_time[env_ids] = 0.0
+        self._jumped[env_ids] = True
 
     def update(self, contact_forces: Tensor, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> None:
         """Let a control step pass.
@@ -71,7 +74,8 @@ class Feet:
         if self.with_kinematics:
             last_pos_w = self.pos_w
             self.pos_w = self.positions(dof_pos, root_pos_w, root_quat_w)
-            self.vel_w = (self.pos_w - last_pos_w) / self._dt
+            self.vel_w = ((self.pos_w - last_pos_w) / self._dt).masked_fill_(self._jumped[:, None, None], 0.0)
+            self._jumped.zero_()
 
     def positions(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
         """Positions of the feet in the world in metres, (num_envs, 2, 3)."""

@@ -217,7 +217,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._push_countdown = self._push_intervals(num_envs)
         scales = self.cfg.rewards.scales
-        moving_feet = scales.feet_slip != 0.0 or scales.creeping_in_place != 0.0
+        moving_feet = any((scales.feet_slip, scales.feet_clearance, scales.creeping_in_place))
         self.feet = Feet(self.robot, num_envs, self.dt, self.device, with_kinematics=moving_feet)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
         self._prepare_commands()
@@ -244,6 +244,14 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
             self.root_states[:, :3],
             self.root_states[:, 3:7],
         )
+
+    def _feet_heights(self) -> Tensor:
+        """Heights of the soles above the ground in metres, (num_envs, 2)."""
+        dof_pos, root = self.in_description_order(self.dof_pos), self.root_states
+        heights = self.feet.heights(dof_pos, root[:, :3], root[:, 3:7])
+        if self.terrain is None:
+            return heights
+        return heights - self.ground_height(self.feet.positions(dof_pos, root[:, :3], root[:, 3:7])[..., :2])
 
     def _reset_states(self, env_ids: Tensor) -> None:
         """Put robots (n,) into their initial state: `root_states`, `dof_pos` and `dof_vel`."""

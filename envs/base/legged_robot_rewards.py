@@ -41,6 +41,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
     base_height: Tensor
     projected_gravity: Tensor
     feet: Feet
+    _feet_heights: Callable[[], Tensor]
 
     def _prepare_reward_function(self) -> None:
         """Look up the methods of the scales that are not zero.
@@ -153,6 +154,12 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Time in the air of landing feet, beyond the time wanted [s]."""
         return reward_functions.feet_air_time(
             self.feet.air_time, self.feet.first_contact, self.commands, self.cfg.rewards.air_time_target
+        )
+
+    def _reward_feet_clearance(self) -> Tensor:
+        """Height that moving feet lack, times their speed [m^2/s]."""
+        return reward_functions.feet_clearance(
+            self._feet_heights(), self.feet.vel_w, self.cfg.rewards.feet_clearance_target
         )
 
     def _reward_collision(self) -> Tensor:

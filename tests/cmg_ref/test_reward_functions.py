@@ -97,6 +97,15 @@ CASES: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], list[float]]] = 
         [0.0, 0.0],
     ),
     (
+        rewards.feet_clearance,
+        (
+            T([[0.01, 0.05], [0.0, 0.0]]),
+            T([[[0.3, 0.4, 9.0], [1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0], [0.0, 0.1, 0.0]]]),
+            0.03,
+        ),
+        [0.01, 0.003],
+    ),
+    (
         rewards.feet_contact_mismatch,
         (T([[True, False], [True, False]]), T([[True, False], [True, True]])),
         [0.0, 0.5],
