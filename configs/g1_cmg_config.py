@@ -116,11 +116,11 @@ class G1CMGCfg(G1Cfg):
 
             orientation = 0.0
             ang_vel_xy = 0.0
-            tracking_lin_vel = 2.5
-            tracking_ang_vel = 1.5
+            tracking_lin_vel = 3.0
+            tracking_ang_vel = 3.0
             # Far from the command the two above have faded; without these, slow commands are obeyed by half.
-            lin_vel_error = -1.0
-            yaw_rate_error = -0.7
+            lin_vel_error = -1.5
+            yaw_rate_error = -1.5
             action_size = -0.005
             reference_dof_pos = 1.0
             reference_dof_vel = 0.2
@@ -130,7 +130,7 @@ class G1CMGCfg(G1Cfg):
             reference_key_bodies = 0.0
             feet_height = 0.0
             # In turns on the spot the reference lifts its feet by a centimetre, which the drives' give takes away.
-            feet_clearance = -30.0
+            feet_clearance = -15.0
             feet_slip = -0.5
             stand_still = -0.3
             stepping_in_place = -0.6

@@ -59,15 +59,15 @@ class LeggedRobotCfg(BaseConfig):
         ramp_time = 0.5  # a command passes linearly to the next in this time
         # Shares of the kinds of command; an empty dictionary draws uniformly from the ranges.
         strata = {
-            "stand": 0.12,
-            "forward": 0.24,
-            "run": 0.10,
-            "backward": 0.14,
-            "side": 0.12,
-            "turn": 0.14,
-            "mixed": 0.14,
+            "stand": 0.14,
+            "forward": 0.16,
+            "run": 0.08,
+            "backward": 0.10,
+            "side": 0.16,
+            "turn": 0.24,
+            "mixed": 0.12,
         }
-        failure_weight = 0.4  # share of the draws that go where robots fall most or obey least
+        failure_weight = 0.8  # share of the draws that go where robots fall most or obey least
         # Once a second a robot that is further off its command than this counts as failing it, in m/s and rad/s.
         obeyed_within = (0.25, 0.35)
 
@@ -201,7 +201,7 @@ class LeggedRobotCfg(BaseConfig):
         only_positive_rewards = False
         velocity_averaging = 0.05  # share of a new value in the averaged velocities, per control step
         lin_vel_sigma = 0.06  # (m/s)^2
-        ang_vel_sigma = 0.15  # (rad/s)^2
+        ang_vel_sigma = 0.08  # (rad/s)^2
         base_height_target = 0.78
         soft_dof_pos_limit = 0.95
         air_time_target = 0.4
@@ -303,7 +303,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         # Exploration is held below a bound that falls from the first of these to the second by the last iteration: a
         # policy learns what is best with its own noise, and does something else without.
         init_noise_std = 0.4
-        final_noise_std = 0.06
+        final_noise_std = 0.08
         actor_hidden_dims = (256, 128, 64)
         critic_hidden_dims = (256, 128, 64)
         activation = "elu"
@@ -318,14 +318,14 @@ class LeggedRobotCfgPPO(BaseConfig):
         value_loss_coef = 1.0
         use_clipped_value_loss = True
         clip_param = 0.2
-        entropy_coef = 0.0005
+        entropy_coef = 0.0
         num_learning_epochs = 3
         num_mini_batches = 4
         learning_rate = 1.0e-3
         schedule = "adaptive"
         gamma = 0.98
         lam = 0.95
-        desired_kl = 0.02
+        desired_kl = 0.015
         max_grad_norm = 1.0
         mirrored = True  # half of each minibatch is seen in a mirror
 
