@@ -48,7 +48,8 @@ class ReferenceMotionTermCfg:
         resampling_interval: in modes other than ``"pool"``, control steps between the times at which changes take
             effect. Environments that change together share their forward passes.
         ramp_time: time in which a command passes linearly to a new one [s].
-        standing_starts: share of resets that begin from standing, whatever is commanded then.
+        standing_starts: share of resets that begin from standing. From a pool's trajectories these are none: such
+            environments go on by themselves under one command, which costs a forward pass per frame.
         latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
             end of its trajectory it goes on by itself, which costs a forward pass per frame; trajectories longer than
             ``latest_start`` and an episode together are never left.
@@ -317,15 +318,13 @@ class ReferenceMotionTerm:
             return
         drawn = self.sampler.reset(rows)
         targets = drawn if commands is None else commands
-        if standing:
-            self._begin_standing(rows, targets, root_pose)
-        elif self.cfg.mode == "pool":
-            self._begin_in_pool(rows, targets, root_pose, exact=commands is not None)
+        chosen = torch.ones_like(rows, dtype=torch.bool) if standing else self._share_of_starts(len(rows))
+        others = ~chosen
+        self._begin_standing(rows[chosen], targets[chosen], None if root_pose is None else root_pose[chosen])
+        place = None if root_pose is None else root_pose[others]
+        if self.cfg.mode == "pool":
+            self._begin_in_pool(rows[others], targets[others], place, exact=commands is not None)
         else:
-            chosen = self._share_of_starts(len(rows))
-            self._begin_standing(rows[chosen], targets[chosen], None if root_pose is None else root_pose[chosen])
-            others = ~chosen
-            place = None if root_pose is None else root_pose[others]
             self.generator.reset(rows[others], commands=targets[others], root_pose=place)
         if commands is not None:
             self.sampler.hold(rows)
@@ -397,11 +396,8 @@ class ReferenceMotionTerm:
         self, rows: torch.Tensor, targets: torch.Tensor, root_pose: torch.Tensor | None, exact: bool
     ) -> None:
         """Begin amid trajectories that are told nearly ``targets`` (n, 3) then, and leave them if it must be exact."""
-        wanted = targets
-        if not exact:
-            wanted = torch.where(self._share_of_starts(len(rows)).unsqueeze(1), torch.zeros_like(targets), targets)
         frames = torch.randint(self._latest_start + 1, (len(rows),), generator=self._random, device=self.device)
-        self.generator.reset(rows, commands=wanted, root_pose=root_pose, start_frames=frames)
+        self.generator.reset(rows, commands=targets, root_pose=root_pose, start_frames=frames)
         if exact:
             self.generator.update_commands(targets, rows)
 
