@@ -48,8 +48,8 @@ class ReferenceMotionTermCfg:
         resampling_interval: in modes other than ``"pool"``, control steps between the times at which changes take
             effect. Environments that change together share their forward passes.
         ramp_time: time in which a command passes linearly to a new one [s].
-        standing_starts: share of resets that begin from standing. From a pool's trajectories these are none: such
-            environments go on by themselves under one command, which costs a forward pass per frame.
+        standing_starts: share of resets that begin from standing, with which all trajectories of a pool begin unless
+            this is 0.
         latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
             end of its trajectory it goes on by itself, which costs a forward pass per frame; trajectories longer than
             ``latest_start`` and an episode together are never left.
@@ -318,13 +318,15 @@ class ReferenceMotionTerm:
             return
         drawn = self.sampler.reset(rows)
         targets = drawn if commands is None else commands
-        chosen = torch.ones_like(rows, dtype=torch.bool) if standing else self._share_of_starts(len(rows))
-        others = ~chosen
-        self._begin_standing(rows[chosen], targets[chosen], None if root_pose is None else root_pose[chosen])
-        place = None if root_pose is None else root_pose[others]
-        if self.cfg.mode == "pool":
-            self._begin_in_pool(rows[others], targets[others], place, exact=commands is not None)
+        if standing:
+            self._begin_standing(rows, targets, root_pose)
+        elif self.cfg.mode == "pool":
+            self._begin_in_pool(rows, targets, root_pose, exact=commands is not None)
         else:
+            chosen = self._share_of_starts(len(rows))
+            others = ~chosen
+            self._begin_standing(rows[chosen], targets[chosen], None if root_pose is None else root_pose[chosen])
+            place = None if root_pose is None else root_pose[others]
             self.generator.reset(rows[others], commands=targets[others], root_pose=place)
         if commands is not None:
             self.sampler.hold(rows)
@@ -397,6 +399,7 @@ class ReferenceMotionTerm:
     ) -> None:
         """Begin amid trajectories that are told nearly ``targets`` (n, 3) then, and leave them if it must be exact."""
         frames = torch.randint(self._latest_start + 1, (len(rows),), generator=self._random, device=self.device)
+        frames.masked_fill_(self._share_of_starts(len(rows)), 0)
         self.generator.reset(rows, commands=targets, root_pose=root_pose, start_frames=frames)
         if exact:
             self.generator.update_commands(targets, rows)
@@ -428,6 +431,7 @@ class ReferenceMotionTerm:
             cfg = replace(cfg, num_trajectories=max(SMALLEST_POOL, math.ceil(POOL_TRAJECTORIES * self.num_envs)))
         if cfg.regenerate_frames_per_step is None:
             cfg = replace(cfg, regenerate_frames_per_step=math.ceil(POOL_FRAMES * self.num_envs))
+        cfg = replace(cfg, from_standing=self.cfg.standing_starts > 0.0)
         return cfg if self.cfg.resample_commands else replace(cfg, resampling_time=(NEVER, NEVER))
 
     def _columns_for(self, robot: Robot) -> torch.Tensor | None:

@@ -39,6 +39,7 @@ class TrajectoryPoolCfg:
         batch: trajectories generated together; None for a fifth of them, at most 1024.
         resampling_time: shortest and longest time between changes of a trajectory's command [s]; None takes the
             sampler's, or 2 to 6 s.
+        from_standing: whether trajectories begin from standing, and not amid what their first command asks for.
         max_guard_share: a trajectory with a larger share of frames that the guard had to change is dropped.
     """
 
@@ -47,6 +48,7 @@ class TrajectoryPoolCfg:
     regenerate_frames_per_step: int | None = None
     batch: int | None = None
     resampling_time: tuple[float, float] | None = None
+    from_standing: bool = False
     max_guard_share: float = 0.1
 
     def validate(self) -> None:
@@ -223,7 +225,8 @@ class TrajectoryPool:
         lengths = ((low + (high - low) * draw) * fps).round().long().clamp(min=1)
         first_frames = torch.cat((torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)), dim=1)
         draw = torch.randint(1 << 31, (num,), generator=self._generator, device=self.device)
-        states, own_commands, following = self._initial_states.choose(targets[:, 0], draw)
+        begun = torch.zeros_like(targets[:, 0]) if self.cfg.from_standing else targets[:, 0]
+        states, own_commands, following = self._initial_states.choose(begun, draw)
         self.buffer.commands.plan(motions, first_frames, own_commands, targets)
         self.buffer.restart(motions, states, following)
 

@@ -180,8 +180,7 @@ def test_robot_without_wrists(checkpoint: Checkpoint) -> None:
 
 
 def test_a_pool_generates_nothing_at_a_reset(checkpoint: Checkpoint) -> None:
-    pool = TrajectoryPoolCfg(num_trajectories=16, regenerate_frames_per_step=0)
-    term = make_term(checkpoint, "pool", pool=pool, standing_starts=0.0)
+    term = make_term(checkpoint, "pool", pool=TrajectoryPoolCfg(num_trajectories=16, regenerate_frames_per_step=0))
     before = term.generator.get_performance_stats()["frames_generated"]
     for _ in range(20):
         term.reset(torch.tensor([0, 3, 8]))
