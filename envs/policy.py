@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,27 @@ def load_policy(path: str | Path | None = None) -> Policy:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PolicyError(f"{path}: {' '.join(str(error).split())}") from error
     return policy.eval().requires_grad_(False)
+
+
+def average_policies(policies: Sequence[Policy]) -> Policy:
+    """The policy whose weights are the means of those of several, of one training and not long after one another.
+
+    Late in a training weights wander about what they converge to; their mean is nearer to it than any of them.
+
+    Raises:
+        PolicyError: There is none, or they are policies of different robots, layouts or sizes.
+    """
+    if not policies:
+        raise PolicyError("there is no policy to average")
+    first = policies[0]
+    for other in policies[1:]:
+        reason = first.description.mismatch(other.description)
+        if reason or (other.hidden_dims, other.activation) != (first.hidden_dims, first.activation):
+            raise PolicyError(f"these policies cannot be averaged: {reason or 'their networks are of different sizes'}")
+    averaged = Policy(first.description, first.hidden_dims, first.activation)
+    states = [policy.state_dict() for policy in policies]
+    averaged.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
+    return averaged.eval().requires_grad_(False)
 
 
 def policy_of_checkpoint(path: str | Path) -> Policy:

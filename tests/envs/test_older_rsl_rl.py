@@ -36,7 +36,7 @@ def train_cfg() -> dict[str, Any]:
 def test_version_1_gets_the_sections_of_legged_gym(train_cfg: dict[str, Any]) -> None:
     cfg = older_config(train_cfg, 1, PPO)
     assert cfg["runner"]["policy_class_name"] == "ActorCritic" and cfg["runner"]["algorithm_class_name"] == "PPO"
-    assert cfg["algorithm"] == {"num_learning_epochs": 4, "gamma": 0.98}
+    assert cfg["algorithm"] == {"num_learning_epochs": 3, "gamma": 0.98}
     assert PPO(None, **cfg["algorithm"]).gamma == 0.98
 
 

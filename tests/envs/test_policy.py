@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from envs.policy import (
     Policy,
     PolicyDescription,
     PolicyError,
+    average_policies,
     describe_policy,
     load_policy,
     save_policy,
@@ -135,3 +137,28 @@ def test_the_shipped_policy_fits_its_task() -> None:
     assert policy.description.mismatch(here) == ""
     assert policy.description.reference == here.reference, "it was trained with another reference"
     assert SHIPPED_POLICY.with_suffix(".md").is_file(), "it has no card"
+
+
+def test_policies_are_averaged(tmp_path: Path) -> None:
+    policy = load_policy()
+    other = copy.deepcopy(policy)
+    for tensor in (*other.parameters(), other.mean):
+        tensor.add_(2.0)
+    mean = average_policies([policy, other])
+    assert mean.description == policy.description
+    for own, first, second in zip(mean.parameters(), policy.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(own, 0.5 * (first + second))
+    torch.testing.assert_close(mean.mean, policy.mean + 1.0)
+    torch.testing.assert_close(mean.scale, policy.scale)
+
+
+def test_policies_that_differ_are_not_averaged() -> None:
+    policy = load_policy()
+    wider = Policy(policy.description, (32, 16), policy.activation)
+    with pytest.raises(PolicyError, match="their networks are of different sizes"):
+        average_policies([policy, wider])
+    slower = Policy(dataclasses.replace(policy.description, control_dt=0.04), policy.hidden_dims, policy.activation)
+    with pytest.raises(PolicyError, match=r"acts every 0\.02 s, the task every 0\.04 s"):
+        average_policies([policy, slower])
+    with pytest.raises(PolicyError, match="no policy to average"):
+        average_policies([])

@@ -1,0 +1,37 @@
+"""Average the policies of several checkpoints of one training into a policy file.
+
+python scripts/average_checkpoints.py logs/g1_cmg/<run>/model_2900.pt logs/g1_cmg/<run>/model_3000.pt --output mean.safetensors
+python scripts/play.py --task g1_cmg --policy mean.safetensors --evaluate
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from envs.policy import average_policies, policy_of_checkpoint, save_policy
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="model_<iteration>.pt of a run")
+    parser.add_argument("--output", type=Path, required=True, help="policy file to write (.safetensors)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, average, write."""
+    arguments = parse_arguments()
+    try:
+        policy = average_policies([policy_of_checkpoint(path) for path in arguments.checkpoints])
+        policy.description.notes["averaged"] = [path.stem for path in arguments.checkpoints]
+        save_policy(policy, arguments.output)
+    except (ValueError, OSError) as error:
+        sys.exit(f"average_checkpoints: {error}")
+    print(f"wrote {arguments.output}, the mean of {len(arguments.checkpoints)} policies")
+
+
+if __name__ == "__main__":
+    main()
