@@ -1,6 +1,6 @@
 """Average the policies of several checkpoints of one training into a policy file.
 
-python scripts/average_checkpoints.py logs/g1_cmg/<run>/model_2900.pt logs/g1_cmg/<run>/model_3000.pt --output mean.safetensors
+python scripts/average_checkpoints.py RUN/model_2900.pt RUN/model_3000.pt --output mean.safetensors
 python scripts/play.py --task g1_cmg --policy mean.safetensors --evaluate
 """
 
