@@ -13,11 +13,29 @@ same motion whichever process it is in.
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 
 import torch
 from torch import distributed
+
+
+def join_processes(device: torch.device) -> None:
+    """Join the processes that ``torchrun`` has started, until this process ends.
+
+    Args:
+        device: device of this process; decides what carries the messages.
+    """
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # A gloo whose threads still run when the interpreter is taken down aborts the process now and then.
+    atexit.register(leave_processes)
+
+
+def leave_processes() -> None:
+    """Leave the processes that were joined; does nothing where they have been left already."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class Shard:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            join_processes(device)
         if not distributed.is_initialized():
             return cls(num_envs, device=device)
         return cls(num_envs, distributed.get_rank(), distributed.get_world_size(), device)

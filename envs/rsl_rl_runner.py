@@ -21,6 +21,7 @@ from torch import distributed
 from tqdm import tqdm
 
 from cmg_ref.atomic_file import atomic_file
+from cmg_ref.sharding import join_processes
 from envs.mirrored_ppo import MirroredPPO
 from envs.policy import Policy, PolicyDescription, PolicyError, read_checkpoint, save_policy
 from envs.policy_evaluation import Evaluation
@@ -312,7 +313,7 @@ class Runner(OnPolicyRunner):
             "world_size": self.gpu_world_size,
         }
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if torch.device(self.device).type == "cuda" else "gloo")
+            join_processes(torch.device(self.device))
 
 
 class TrainingLog:

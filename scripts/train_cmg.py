@@ -25,6 +25,7 @@ from cmg_ref.dataset import MotionDataset
 from cmg_ref.model import CMGConfig
 from cmg_ref.objective import LossWeights
 from cmg_ref.robot import load_g1
+from cmg_ref.sharding import join_processes
 from cmg_ref.training import TrainConfig, Trainer, read_saved_config
 
 
@@ -140,7 +141,7 @@ def main() -> None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(device)
         if world_size > 1:
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            join_processes(device)
         initial = load_checkpoint(arguments.initial) if arguments.initial else None
         trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
     except (ValueError, OSError) as error:
@@ -151,8 +152,6 @@ def main() -> None:
     train(trainer, arguments.run_dir, show=rank == 0)
     if rank == 0:
         print(f"best score {trainer.best_score:.3f}: {arguments.run_dir / 'best.safetensors'}")
-    if world_size > 1:
-        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
