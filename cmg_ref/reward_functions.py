@@ -146,6 +146,16 @@ def feet_clearance(feet_height: Tensor, feet_vel_w: Tensor, wanted: float) -> Te
     return ((wanted - feet_height).clamp(min=0.0) * speed).sum(dim=-1)
 
 
+def feet_closeness(feet_pos_h: Tensor, wanted: float) -> Tensor:
+    """Sideways distance that the feet lack [m]: feet in line, or crossed, leave a robot nothing to stand on sideways.
+
+    Args:
+        feet_pos_h: Positions of the left and the right foot along the axes of the heading frame [m], (num_envs, 2, 3).
+        wanted: Distance from which on nothing is lacking [m].
+    """
+    return (wanted - (feet_pos_h[:, 0, 1] - feet_pos_h[:, 1, 1])).clamp(min=0.0)
+
+
 def feet_contact_mismatch(feet_contact: Tensor, ref_feet_contact: Tensor) -> Tensor:
     """Share of the feet that touch the ground where the reference's do not, or the other way round.
 

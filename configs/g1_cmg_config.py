@@ -131,6 +131,8 @@ class G1CMGCfg(G1Cfg):
             feet_height = 0.0
             # In turns on the spot the reference lifts its feet by a centimetre, which the drives' give takes away.
             feet_clearance = -15.0
+            # And it brings them almost into line.
+            feet_closeness = -10.0
             feet_slip = -0.5
             stand_still = -0.3
             stepping_in_place = -0.6

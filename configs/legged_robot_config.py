@@ -193,6 +193,7 @@ class LeggedRobotCfg(BaseConfig):
             feet_slip = 0.0
             feet_air_time = 0.0
             feet_clearance = 0.0
+            feet_closeness = 0.0
             collision = 0.0
             stand_still = 0.0
             stepping_in_place = 0.0
@@ -206,6 +207,7 @@ class LeggedRobotCfg(BaseConfig):
         soft_dof_pos_limit = 0.95
         air_time_target = 0.4
         feet_clearance_target = 0.04  # m
+        feet_distance_target = 0.14  # m, sideways
         standing_speed = 0.1  # commands below this (m/s and rad/s together) mean to stand
 
     class normalization:

@@ -217,7 +217,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._push_countdown = self._push_intervals(num_envs)
         scales = self.cfg.rewards.scales
-        moving_feet = any((scales.feet_slip, scales.feet_clearance, scales.creeping_in_place))
+        moving_feet = any((scales.feet_slip, scales.feet_clearance, scales.feet_closeness, scales.creeping_in_place))
         self.feet = Feet(self.robot, num_envs, self.dt, self.device, with_kinematics=moving_feet)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
         self._prepare_commands()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref import reward_functions
-from cmg_ref.observation_functions import foot_contacts
+from cmg_ref.observation_functions import body_positions_in_heading, foot_contacts
 from configs.base_config import ConfigError, suggestion
 from envs.base.feet import Feet
 from envs.base.legged_robot_commands import LeggedRobotCommands
@@ -35,6 +35,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
     torque_limits: Tensor
     soft_dof_pos_limits: Tensor
     contact_forces: Tensor
+    root_states: Tensor
     penalised_indices: Tensor
     base_lin_vel_h: Tensor
     base_ang_vel: Tensor
@@ -161,6 +162,11 @@ class LeggedRobotRewards(LeggedRobotCommands):
         return reward_functions.feet_clearance(
             self._feet_heights(), self.feet.vel_w, self.cfg.rewards.feet_clearance_target
         )
+
+    def _reward_feet_closeness(self) -> Tensor:
+        """Sideways distance that the feet lack [m]."""
+        places = body_positions_in_heading(self.root_states[:, :3], self.root_states[:, 3:7], self.feet.pos_w)
+        return reward_functions.feet_closeness(places, self.cfg.rewards.feet_distance_target)
 
     def _reward_collision(self) -> Tensor:
         """Number of the bodies in `asset.penalize_contacts_on` that touch something."""

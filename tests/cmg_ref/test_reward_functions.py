@@ -105,6 +105,12 @@ CASES: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], list[float]]] = 
         ),
         [0.01, 0.003],
     ),
+    # Crossed by 0.02 m, and far apart.
+    (
+        rewards.feet_closeness,
+        (T([[[0.3, -0.01, 0.0], [0.0, 0.01, 0.0]], [[0.0, 0.1, 0.0], [0.0, -0.1, 0.0]]]), 0.14),
+        [0.16, 0.0],
+    ),
     (
         rewards.feet_contact_mismatch,
         (T([[True, False], [True, False]]), T([[True, False], [True, True]])),
