@@ -75,6 +75,7 @@ class PooledPlanner:
             self._copy(env_ids, last, ROOT_CONTEXT + 1)
         motions = self._first + env_ids
         self.motions[env_ids] = motions
+        self.pool.take_back()
         self._find_private()
         return motions
 
@@ -120,8 +121,8 @@ class PooledPlanner:
 
     def _ending(self, demand: int) -> torch.Tensor:
         """Environments (n,) whose trajectories end so soon that what is read would not be there at the next look."""
-        remaining = self.pool.length - 1 - self.shown
-        return ((remaining <= demand + self._margin) & (self.motions < self._first)).nonzero().squeeze(1)
+        late = self.shown >= self.pool.length - 1 - demand - self._margin
+        return (late & (self.motions < self._first)).nonzero().squeeze(1)
 
     def _copy(self, env_ids: torch.Tensor, last: torch.Tensor, count: int) -> None:
         self.buffer.copy(self.motions[env_ids], self._first + env_ids, last, min(count, self._capacity))

@@ -26,22 +26,22 @@ def joint_position_tracking(dof_pos: Tensor, ref_dof_pos: Tensor, weights: Tenso
         weights: How much each joint counts, of any sum, (num_joints,).
         sigma: Weighted mean squared error at which 1/e is left [rad^2].
     """
-    return torch.exp(-_weighted_mean((dof_pos - ref_dof_pos).square(), weights) / sigma)
+    return torch.exp(_weighted_mean((dof_pos - ref_dof_pos).square(), weights) / -sigma)
 
 
 def joint_velocity_tracking(dof_vel: Tensor, ref_dof_vel: Tensor, weights: Tensor, sigma: float) -> Tensor:
     """Joint velocities against the reference; arguments as of `joint_position_tracking`, in rad/s."""
-    return torch.exp(-_weighted_mean((dof_vel - ref_dof_vel).square(), weights) / sigma)
+    return torch.exp(_weighted_mean((dof_vel - ref_dof_vel).square(), weights) / -sigma)
 
 
 def root_position_tracking(root_pos_w: Tensor, ref_root_pos_w: Tensor, sigma: float) -> Tensor:
     """Position of the root against the reference, both (num_envs, 3) or horizontal, (num_envs, 2) [m]."""
-    return torch.exp(-(root_pos_w - ref_root_pos_w).square().sum(dim=-1) / sigma)
+    return torch.exp((root_pos_w - ref_root_pos_w).square().sum(dim=-1) / -sigma)
 
 
 def root_height_tracking(root_height: Tensor, ref_root_height: Tensor, sigma: float) -> Tensor:
     """Height of the root above the ground against the reference, both (num_envs,) [m]."""
-    return torch.exp(-(root_height - ref_root_height).square() / sigma)
+    return torch.exp((root_height - ref_root_height).square() / -sigma)
 
 
 def root_orientation_tracking(root_quat_w: Tensor, ref_root_quat_w: Tensor, sigma: float) -> Tensor:
@@ -55,17 +55,17 @@ def root_orientation_tracking(root_quat_w: Tensor, ref_root_quat_w: Tensor, sigm
     # The dot product is the cosine of half the angle of the rotation between them.
     cosine = (root_quat_w * ref_root_quat_w).sum(dim=-1).abs().clamp(max=1.0)
     angle = 2.0 * torch.acos(cosine)
-    return torch.exp(-angle.square() / sigma)
+    return torch.exp(angle.square() / -sigma)
 
 
 def tilt_tracking(projected_gravity: Tensor, ref_projected_gravity: Tensor, sigma: float) -> Tensor:
     """Direction of gravity in the base frame against the reference, both unit vectors (num_envs, 3)."""
-    return torch.exp(-(projected_gravity - ref_projected_gravity).square().sum(dim=-1) / sigma)
+    return torch.exp((projected_gravity - ref_projected_gravity).square().sum(dim=-1) / -sigma)
 
 
 def velocity_tracking(velocity: Tensor, ref_velocity: Tensor, sigma: float) -> Tensor:
     """Linear or angular velocity of the root against the reference, both in one frame, (num_envs, 2 or 3)."""
-    return torch.exp(-(velocity - ref_velocity).square().sum(dim=-1) / sigma)
+    return torch.exp((velocity - ref_velocity).square().sum(dim=-1) / -sigma)
 
 
 def key_body_tracking(key_body_pos: Tensor, ref_key_body_pos: Tensor, weights: Tensor, sigma: float) -> Tensor:
@@ -78,12 +78,12 @@ def key_body_tracking(key_body_pos: Tensor, ref_key_body_pos: Tensor, weights: T
         sigma: Weighted mean squared distance at which 1/e is left [m^2].
     """
     distance = (key_body_pos - ref_key_body_pos).square().sum(dim=-1)  # (num_envs, num_bodies)
-    return torch.exp(-_weighted_mean(distance, weights) / sigma)
+    return torch.exp(_weighted_mean(distance, weights) / -sigma)
 
 
 def feet_height_tracking(feet_height: Tensor, ref_feet_height: Tensor, sigma: float) -> Tensor:
     """Heights of the feet above the ground against the reference, both (num_envs, num_feet) [m]."""
-    return torch.exp(-(feet_height - ref_feet_height).square().mean(dim=-1) / sigma)
+    return torch.exp((feet_height - ref_feet_height).square().mean(dim=-1) / -sigma)
 
 
 # Tracking of the command --------------------------------------------------------------------------------------------
@@ -98,12 +98,12 @@ def command_velocity_tracking(lin_vel_h: Tensor, commands: Tensor, sigma: float)
         commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
         sigma: Squared error at which 1/e is left [m^2/s^2].
     """
-    return torch.exp(-(lin_vel_h[:, :2] - commands[:, :2]).square().sum(dim=-1) / sigma)
+    return torch.exp((lin_vel_h[:, :2] - commands[:, :2]).square().sum(dim=-1) / -sigma)
 
 
 def command_yaw_rate_tracking(yaw_rate: Tensor, commands: Tensor, sigma: float) -> Tensor:
     """Averaged yaw rate (num_envs,) [rad/s] against the command (num_envs, 3)."""
-    return torch.exp(-(yaw_rate - commands[:, 2]).square() / sigma)
+    return torch.exp((yaw_rate - commands[:, 2]).square() / -sigma)
 
 
 # Feet ---------------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def feet_contact_mismatch(feet_contact: Tensor, ref_feet_contact: Tensor) -> Ten
 
 def standing(commands: Tensor, threshold: float = 0.1) -> Tensor:
     """Whether commands (num_envs, 3) tell to stand: no component of `threshold` [m/s, rad/s], (num_envs,) bool."""
-    return (commands.abs() < threshold).all(dim=-1)
+    return commands.abs().amax(dim=-1) < threshold
 
 
 def stand_still(dof_vel: Tensor, commands: Tensor) -> Tensor:
@@ -270,4 +270,4 @@ def joint_limits(dof_pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean over the last dimension of values (num_envs, n) by weights (n,)."""
-    return (values * weights).sum(dim=-1) / weights.sum()
+    return torch.matmul(values, weights / weights.sum())

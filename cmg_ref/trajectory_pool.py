@@ -121,6 +121,7 @@ class TrajectoryPool:
         self._batch: torch.Tensor | None = None
         self._frames_left = 0
         self._credit = 0.0
+        self._may_renew = True
         self._num_ready = 0
         self._renewed, self._dropped = 0, 0
         self._handed_out, self._handed_out_again = 0, torch.zeros((), dtype=torch.long, device=self.device)
@@ -157,7 +158,12 @@ class TrajectoryPool:
         self._handed_out += num
         self._handed_out_again += (self.handed[motions] >= self.cfg.uses).sum()
         self.handed.index_add_(0, motions, torch.ones_like(motions))
+        self._may_renew = True
         return motions, frames
+
+    def take_back(self) -> None:
+        """Take note that environments have left their trajectories."""
+        self._may_renew = True
 
     def renew(self, frames: float, motions: torch.Tensor) -> None:
         """Generate used trajectories anew.
@@ -167,7 +173,10 @@ class TrajectoryPool:
             motions: motions that environments are shown, (num_envs,); these are left alone.
         """
         if self._batch is None:
-            self._batch = self._next_batch(motions)
+            # Which trajectories are used up and shown changes only where one is handed out, left or admitted.
+            if self._may_renew:
+                self._batch = self._next_batch(motions)
+            self._may_renew = self._batch is not None
             if self._batch is None:
                 return
             self._plan(self._batch)

@@ -112,9 +112,9 @@ class G1CMG(LeggedRobot):
         """Take over what the term shows now."""
         term = self.term
         self.commands = term.commands
-        future = term.future(self._future_steps).dof_pos  # (num_envs, num_steps, num_dof)
-        self._future_dof_pos = future
-        self._next_dof_pos, self._next_dof_vel = future[:, 0], term.future((1,)).dof_vel[:, 0]
+        future = term.future(self._future_steps)  # fields of (num_envs, num_steps, ...), the next step first
+        self._future_dof_pos = future.dof_pos
+        self._next_dof_pos, self._next_dof_vel = future.dof_pos[:, 0], future.dof_vel[:, 0]
         quat = term.root_quat_w
         self.reference_lin_vel_h = vectors_in_heading(quat, term.root_lin_vel_w)
         self.reference_gravity = projected_gravity(quat)
@@ -174,8 +174,8 @@ class G1CMG(LeggedRobot):
         return self._future_dof_pos[:, column] - self._next_dof_pos
 
     def _observe_reference_window(self) -> Tensor:
-        columns = [self._future_steps.index(step) for step in self.cfg.reference.critic_future_steps]
-        return joint_changes(self._next_dof_pos, self._future_dof_pos[:, columns])
+        window = self.term.future(self.cfg.reference.critic_future_steps).dof_pos
+        return joint_changes(self._next_dof_pos, window)
 
     def _observe_reference_lin_vel(self) -> Tensor:
         return self.reference_lin_vel_h

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.kinematics import LimbKinematics
 from cmg_ref.observation_functions import foot_contacts
 from cmg_ref.robot import Robot
-from cmg_ref.rotations import quat_rotate
+from cmg_ref.rotations import matrix_from_quat
 
 
 class Feet:
@@ -33,6 +33,7 @@ class Feet:
         vel_w: Velocities of the feet in the world in m/s, (num_envs, 2, 3); zero without kinematics and in the first
             step of an episode.
         pos_w: Positions of the feet in the world in metres, (num_envs, 2, 3).
+        height_w: Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2).
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Feet:
     ) -> None:
         self._dt = dt
         self.with_kinematics = with_kinematics
-        self._kinematics = ForwardKinematics(robot, robot.foot_bodies, device)
+        self._kinematics = LimbKinematics(robot, robot.foot_bodies, device)
         self._points = robot.foot_points.float().to(device)
         self._radius = robot.foot_radius
         self.contact = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
@@ -49,6 +50,7 @@ class Feet:
         self.air_time = torch.zeros(num_envs, 2, device=device)
         self.pos_w = torch.zeros(num_envs, 2, 3, device=device)
         self.vel_w = torch.zeros_like(self.pos_w)
+        self.height_w = torch.zeros(num_envs, 2, device=device)
         self._jumped = torch.ones(num_envs, dtype=torch.bool, device=device)  # since the last step, without a way there
 
     def reset(self, env_ids: Tensor) -> None:
@@ -57,14 +59,14 @@ class Feet:
         self.air_time[env_ids] = 0.0
         self._jumped[env_ids] = True
 
-    def update(self, contact_forces: Tensor, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> None:
+    def update(self, contact_forces: Tensor, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> None:
         """Let a control step pass.
 
         Args:
             contact_forces: Contact forces on the feet in the world in N, (num_envs, 2, 3).
             dof_pos: Joint positions in the order of the robot's description in rad, (num_envs, num_dof).
             root_pos_w: Positions of the root in the world in metres, (num_envs, 3).
-            root_quat_w: Orientations of the root, quaternion xyzw, (num_envs, 4).
+            root_rotation: Rotation matrices of the root, base to world, (num_envs, 3, 3).
         """
         before, self.contact = self.contact, foot_contacts(contact_forces)
         self.sliding_contact = self.contact & before
@@ -73,17 +75,19 @@ class Feet:
         self.first_contact = self.contact & ~before & (self.air_time > self._dt)
         if self.with_kinematics:
             last_pos_w = self.pos_w
-            self.pos_w = self.positions(dof_pos, root_pos_w, root_quat_w)
+            self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)
             self.vel_w = ((self.pos_w - last_pos_w) / self._dt).masked_fill_(self._jumped[:, None, None], 0.0)
             self._jumped.zero_()
 
-    def positions(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
-        """Positions of the feet in the world in metres, (num_envs, 2, 3)."""
-        return self._kinematics.positions(dof_pos, root_pos_w, root_quat_w)
-
     def heights(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
         """Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2)."""
-        position, rotation = self._kinematics.matrices(dof_pos)  # (num_envs, 2, 3), (num_envs, 2, 3, 3)
-        points = position.unsqueeze(2) + torch.matmul(self._points, rotation.transpose(2, 3))  # (num_envs, 2, 4, 3)
-        points_w = quat_rotate(root_quat_w[:, None, None], points)[..., 2] + root_pos_w[:, None, None, 2]
-        return points_w.amin(dim=2) - self._radius
+        return self._places(dof_pos, root_pos_w, matrix_from_quat(root_quat_w))[1]
+
+    def _places(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions of the feet in the world, (num_envs, 2, 3), and heights of their lowest points, (num_envs, 2)."""
+        # The last row of the root's rotation is the vertical in its frame.
+        position_b, vertical = self._kinematics(dof_pos, root_rotation[:, 2])  # each (2, 3, num_envs)
+        turned = (root_rotation.permute(1, 2, 0) * position_b.unsqueeze(1)).sum(dim=2)
+        position_w = root_pos_w.T + turned  # (2, 3, num_envs)
+        lowest = torch.bmm(self._points, vertical).amin(dim=1)  # (2, num_envs)
+        return position_w.permute(2, 0, 1), (position_w[:, 2] + lowest - self._radius).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,6 +19,9 @@ from envs.base.feet import Feet
 from envs.base.legged_robot_observations import LeggedRobotObservations
 from envs.base.legged_robot_rewards import LeggedRobotRewards
 from envs.base.simulated_robot import SimulatedRobot
+
+# Rewards that need to know where the feet are.
+REWARDS_OF_FEET = ("feet_slip", "feet_clearance", "feet_closeness", "feet_height", "creeping_in_place")
 
 
 class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
@@ -120,7 +124,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
             "diverged": self.diverged,
             **self._further_causes(),
         }
-        self.fallen = torch.stack(tuple(self.termination_causes.values())).any(dim=0)
+        self.fallen = functools.reduce(torch.logical_or, self.termination_causes.values())
         self.time_out_buf = (self.episode_length_buf >= self.max_episode_length) & ~self.fallen
         self.reset_buf = self.fallen | self.time_out_buf
         if self.cfg.env.send_timeouts:
@@ -181,7 +185,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
             expected = (self.num_envs, self.num_actions)
             raise ValueError(f"actions must have shape {expected}, got {tuple(actions.shape)}")
         # A sum is NaN if anything in it is, and quick; infinite actions are held within their limits.
-        if bool(torch.isnan(actions.sum())) and bool(torch.isnan(actions).any()):
+        if math.isnan(float(actions.sum())) and bool(torch.isnan(actions).any()):
             env_id, index = torch.isnan(actions).nonzero()[0].tolist()
             raise ValueError(f"actions hold NaN: environment {env_id}, action {index} ({self.dof_names[index]})")
 
@@ -217,7 +221,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._push_countdown = self._push_intervals(num_envs)
         scales = self.cfg.rewards.scales
-        moving_feet = any((scales.feet_slip, scales.feet_clearance, scales.feet_closeness, scales.creeping_in_place))
+        moving_feet = any(getattr(scales, name, 0.0) != 0.0 for name in REWARDS_OF_FEET)
         self.feet = Feet(self.robot, num_envs, self.dt, self.device, with_kinematics=moving_feet)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
         self._prepare_commands()
@@ -226,11 +230,11 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     def _update_base_state(self, env_ids: Tensor | None) -> None:
         """Velocities, gravity and height of the base in environments (n,), or in all, from `root_states`."""
         root = self.root_states if env_ids is None else self.root_states[env_ids]
-        velocities, angular, gravity = self._base_motion(root)
+        velocities, angular, gravity, rotation = self._base_motion(root)
         height = root[:, 2] - self.ground_height(root[:, :2])
         if env_ids is None:
             self._velocity_and_yaw_rate, self.base_ang_vel = velocities, angular
-            self.projected_gravity, self.base_height = gravity, height
+            self.projected_gravity, self.base_height, self._rotation = gravity, height, rotation
         else:
             self._velocity_and_yaw_rate[env_ids], self.base_ang_vel[env_ids] = velocities, angular
             self.projected_gravity[env_ids], self.base_height[env_ids] = gravity, height
@@ -239,19 +243,16 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     def _update_feet(self) -> None:
         """Let a control step pass for the feet."""
         self.feet.update(
-            self.contact_forces[:, self.feet_indices],
+            self.contact_forces.index_select(1, self.feet_indices),
             self.in_description_order(self.dof_pos),
             self.root_states[:, :3],
-            self.root_states[:, 3:7],
+            self._rotation,
         )
 
     def _feet_heights(self) -> Tensor:
         """Heights of the soles above the ground in metres, (num_envs, 2)."""
-        dof_pos, root = self.in_description_order(self.dof_pos), self.root_states
-        heights = self.feet.heights(dof_pos, root[:, :3], root[:, 3:7])
-        if self.terrain is None:
-            return heights
-        return heights - self.ground_height(self.feet.positions(dof_pos, root[:, :3], root[:, 3:7])[..., :2])
+        heights = self.feet.height_w
+        return heights if self.terrain is None else heights - self.ground_height(self.feet.pos_w[..., :2])
 
     def _reset_states(self, env_ids: Tensor) -> None:
         """Put robots (n,) into their initial state: `root_states`, `dof_pos` and `dof_vel`."""

@@ -112,8 +112,8 @@ class LeggedRobotObservations:
         policy = critic[:, : self._num_clean].clone()
         if self._noisy is not None:
             noise = self.curriculum.randomisation_level * self._obs_noise[self._noisy]
-            share = torch.rand(self.num_envs, len(noise), generator=self.generator, device=self.device)
-            policy[:, self._noisy] += noise * (2.0 * share - 1.0)
+            share = torch.empty(self.num_envs, len(noise), device=self.device)
+            policy[:, self._noisy].addcmul_(share.uniform_(-1.0, 1.0, generator=self.generator), noise)
         if self.cfg.env.history_length > 1:
             self._history = append_history(self._history, policy, self._begins)
             policy = self._history.flatten(1)

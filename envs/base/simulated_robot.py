@@ -305,8 +305,9 @@ class SimulatedRobot(BaseTask):
 
     def _pd_torques(self, dof_pos_target: Tensor) -> Tensor:
         """Torques of the PD control within their limits, (num_envs, num_dof)."""
-        torques = self.p_gains * (dof_pos_target - self.dof_pos) - self.d_gains * self.dof_vel
-        return torch.maximum(torch.minimum(torques, self.torque_limits), -self.torque_limits)
+        torques = self.p_gains * (dof_pos_target - self.dof_pos)
+        torques.addcmul_(self.d_gains, self.dof_vel, value=-1.0)
+        return torch.clamp(torques, min=-self.torque_limits, max=self.torque_limits)
 
     def _write_root_states(self, env_ids: Tensor) -> None:
         """Hand the rows (n,) of `root_states` to the simulator."""

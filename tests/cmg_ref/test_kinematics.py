@@ -10,7 +10,7 @@ from torch import Tensor
 
 import cmg_ref.robot
 from cmg_ref import rotations
-from cmg_ref.kinematics import FootKinematics, ForwardKinematics
+from cmg_ref.kinematics import FootKinematics, ForwardKinematics, LimbKinematics
 from cmg_ref.robot import Robot, RobotError, load_g1
 
 G1_FILE = Path(cmg_ref.robot.__file__).parent / "assets" / "g1_29dof.xml"
@@ -135,3 +135,20 @@ def test_wrong_arguments_are_named(robot: Robot) -> None:
         kinematics(torch.zeros(5, 29), root_pos=torch.zeros(5, 3))
     with pytest.raises(RobotError, match="no body 'head_link'"):
         ForwardKinematics(robot, ["head_link"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_limbs_end_where_their_bodies_are(robot: Robot, dtype: torch.dtype) -> None:
+    """Limbs of different lengths, one of them the root itself."""
+    names = [*robot.foot_bodies, "right_wrist_yaw_link", "torso_link", "pelvis"]
+    dof_pos, vertical, _ = random_states(robot, 50, dtype)
+    limbs = LimbKinematics(robot, names, dtype=dtype)
+    assert (limbs.body_names, limbs.num_joints) == (tuple(names), robot.num_joints)
+    found, seen = limbs(dof_pos, vertical)
+    position, rotation = ForwardKinematics(robot, names, dtype=dtype).matrices(dof_pos)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert (found.permute(2, 0, 1) - position).abs().max() < tolerance
+    expected = torch.matmul(rotation.transpose(2, 3), vertical[:, None, :, None]).squeeze(3)
+    assert (seen.permute(2, 0, 1) - expected).abs().max() < tolerance
+    with pytest.raises(ValueError, match="dof_pos has 23 columns, the robot has 29 joints"):
+        limbs(dof_pos[:, :23], vertical)

@@ -223,6 +223,7 @@ def test_rewards_are_highest_on_the_reference(calm_g1_cmg: Any) -> None:
     env.reset()
     env.root_states[:, 2] = env.term.root_pos_w[:, 2]
     env._update_base_state(None)
+    env._update_feet()
     for name in ("dof_pos", "dof_vel", "lin_vel", "gravity", "height"):
         reward = getattr(env, f"_reward_reference_{name}")
         torch.testing.assert_close(reward(), torch.ones(4), atol=1e-4, rtol=0.0)
@@ -231,6 +232,7 @@ def test_rewards_are_highest_on_the_reference(calm_g1_cmg: Any) -> None:
     env.dof_pos += 0.1
     env.root_states[:, 2] += 0.1
     env._update_base_state(None)
+    env._update_feet()
     for name in ("reference_dof_pos", "reference_height", "reference_key_bodies", "feet_height"):
         assert getattr(env, f"_reward_{name}")().max() < 0.9, name
 
