@@ -43,7 +43,12 @@ def vectors_in_base(root_quat_w: Tensor, vectors_w: Tensor) -> Tensor:
 
 def vectors_in_heading(root_quat_w: Tensor, vectors_w: Tensor) -> Tensor:
     """Vectors such as velocities in the heading frame; arguments and shapes as of :func:`vectors_in_base`."""
-    return _turned_back(vectors_w, yaw_from_quat(root_quat_w))
+    x, y, z, w = root_quat_w.unbind(-1)
+    # The base's x axis flat on the ground, as a complex number: it tells the heading without an angle.
+    ahead = torch.complex(0.5 - (y * y + z * z), x * y + w * z)
+    heading = torch.sgn(ahead if vectors_w.ndim == 2 else ahead.unsqueeze(1))
+    horizontal = torch.view_as_real(torch.complex(vectors_w[..., 0], vectors_w[..., 1]) * heading.conj())
+    return torch.cat((horizontal, vectors_w[..., 2:]), dim=-1)
 
 
 def body_positions_in_heading(root_pos_w: Tensor, root_quat_w: Tensor, body_pos_w: Tensor) -> Tensor:

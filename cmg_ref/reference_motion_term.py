@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -448,10 +448,14 @@ class ReferenceMotionTerm:
 
 def _columns(frames: MotionFrames, columns: list[int]) -> MotionFrames:
     """Some steps of frames (num_envs, num_steps, ...): a view where they lie side by side."""
-    first, count = columns[0], len(columns)
-    parts = {item.name: getattr(frames, item.name) for item in fields(frames)}
-    if columns == list(range(first, first + count)):
-        return MotionFrames(**{name: part[:, first : first + count] for name, part in parts.items()})
+    wanted: slice | list[int] = columns
+    if columns == list(range(columns[0], columns[-1] + 1)):
+        wanted = slice(columns[0], columns[-1] + 1)
     return MotionFrames(
-        **{name: torch.stack([part[:, column] for column in columns], dim=1) for name, part in parts.items()}
+        frames.dof_pos[:, wanted],
+        frames.dof_vel[:, wanted],
+        frames.root_pos_w[:, wanted],
+        frames.root_quat_w[:, wanted],
+        frames.root_lin_vel_w[:, wanted],
+        frames.root_ang_vel_w[:, wanted],
     )

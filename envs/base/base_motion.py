@@ -30,12 +30,10 @@ class BaseMotion:
         quat = rows[3:7]
         products = (quat.unsqueeze(1) * quat).flatten(0, 1)  # (16, n)
         rotation = (self._matrix_of_products @ products).view(3, 3, -1)  # base to world
-        # The first column of R is the base's x axis; flat on the ground it is the heading.
-        x, y = rotation[0, 0], rotation[1, 0]
-        scale = torch.rsqrt((x * x + y * y).clamp_(min=1e-12))
-        vel_x, vel_y, vel_z = rows[7:10].unbind()
-        ahead, left = (vel_x * x + vel_y * y) * scale, (vel_y * x - vel_x * y) * scale
-        velocity_h = torch.stack((ahead, left, vel_z, rows[12]), dim=1)
+        # The first column of R is the base's x axis; flat on the ground, as a complex number, it is the heading.
+        heading = torch.sgn(torch.complex(rotation[0, 0], rotation[1, 0]))
+        horizontal = torch.view_as_real(torch.complex(rows[7], rows[8]) * heading.conj())
+        velocity_h = torch.cat((horizontal, root_states[:, 9:10], root_states[:, 12:]), dim=1)
         # R^T w, and minus the third row of R.
         ang_vel_b = (rotation * rows[10:13].unsqueeze(1)).sum(dim=0)
         return velocity_h, ang_vel_b.T, -rotation[2].T, rotation.permute(2, 0, 1)

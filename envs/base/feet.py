@@ -71,8 +71,8 @@ class Feet:
         before, self.contact = self.contact, foot_contacts(contact_forces)
         self.sliding_contact = self.contact & before
         # A foot that landed in the last step begins a new time in the air.
-        self.air_time = (self.air_time + self._dt) * ~before
-        self.first_contact = self.contact & ~before & (self.air_time > self._dt)
+        self.air_time = (self.air_time + self._dt).masked_fill_(before, 0.0)
+        self.first_contact = self.contact & (self.air_time > self._dt)
         if self.with_kinematics:
             last_pos_w = self.pos_w
             self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)
