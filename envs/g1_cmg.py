@@ -44,6 +44,10 @@ class G1CMG(LeggedRobot):
         if cfg.start not in STARTS:
             raise ConfigError(f"reference.start: there is no '{cfg.start}'{suggestion(cfg.start, STARTS)}")
         self._future_steps = tuple(sorted({1, cfg.actor_future_step, *cfg.critic_future_steps}))
+        columns = [self._future_steps.index(step) for step in cfg.critic_future_steps]
+        first, end = min(columns, default=0), max(columns, default=-1) + 1
+        # Steps that lie side by side are read without a copy.
+        self._window: slice | list[int] = slice(first, end) if columns == list(range(first, end)) else columns
         term_cfg = ReferenceMotionTermCfg(
             checkpoint=cfg.checkpoint,
             # Trajectories of a pool are under way already, so whoever begins from standing goes on by himself.
@@ -174,8 +178,7 @@ class G1CMG(LeggedRobot):
         return self._future_dof_pos[:, column] - self._next_dof_pos
 
     def _observe_reference_window(self) -> Tensor:
-        window = self.term.future(self.cfg.reference.critic_future_steps).dof_pos
-        return joint_changes(self._next_dof_pos, window)
+        return joint_changes(self._next_dof_pos, self._future_dof_pos[:, self._window])
 
     def _observe_reference_lin_vel(self) -> Tensor:
         return self.reference_lin_vel_h
