@@ -19,6 +19,8 @@ setup(
     package_data={"cmg_ref": ["py.typed", "assets/*"], "envs": ["assets/*"]},
     install_requires=["torch>=1.12", "numpy", "safetensors", "tqdm"],
     extras_require={
+        # Compiles what lies between the matrix products on a CPU.
+        "fast": ["numba>=0.58"],
         # The physics (mujoco.batch came with 3.17) and the OpenGL renderer; without it videos are drawn in software.
         "mujoco": ["mujoco>=3.17"],
         # Plots and videos.

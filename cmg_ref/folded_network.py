@@ -29,6 +29,10 @@ class FoldedNetwork:
         dtype: type of weights, activations and products. States and their normalisation stay in float32.
 
     Attributes:
+        scale, shift: of the inputs, (state_dim + 3,).
+        gate_weight, gate_bias: first layer of the gate, (state_dim + 3, gate_hidden) and (gate_hidden,).
+        blend_weight, blend_bias: its second layer, (num_experts, gate_hidden) and (num_experts,).
+        layers: stacked experts of each layer, (num_experts * (inputs + 1), outputs); the last is padded by zeros.
         num_operations: multiplications and additions in the matrix products of one prediction.
         workspace: memory for what passes between layers, as large as the largest batch so far.
 
@@ -56,13 +60,13 @@ class FoldedNetwork:
         command_scale = 2.0 / (model.command_max - model.command_min).double()
         scale = torch.cat((1.0 / model.motion_std.double(), command_scale))
         shift = torch.cat((model.motion_mean.double(), 0.5 * (model.command_min + model.command_max).double())) * -scale
-        self._scale, self._shift = scale.float().to(self.device), shift.float().to(self.device)
+        self.scale, self.shift = scale.float().to(self.device), shift.float().to(self.device)
         hidden, gate = model.gate[0], model.gate[2]
         assert isinstance(hidden, nn.Linear) and isinstance(gate, nn.Linear)
-        self._gate_weight, self._gate_bias = self._held(hidden.weight.t()), self._held(hidden.bias)
+        self.gate_weight, self.gate_bias = self._held(hidden.weight.t()), self._held(hidden.bias)
         # With few outputs a CPU multiplies by a transposed weight several times faster.
-        self._blend_weight, self._blend_bias = self._held(gate.weight), self._held(gate.bias)
-        self._layers: list[torch.Tensor] = []
+        self.blend_weight, self.blend_bias = self._held(gate.weight), self._held(gate.bias)
+        self.layers: list[torch.Tensor] = []
         for index, layer in enumerate(model.layers):
             assert isinstance(layer, MixtureLinear)
             weights, biases = layer.weight.double(), layer.bias.double()  # (experts, in, out), (experts, out)
@@ -73,8 +77,8 @@ class FoldedNetwork:
                     biases = biases + model.motion_mean.double()
                 room = -weights.shape[2] % _ALIGNMENT
                 weights, biases = functional.pad(weights, (0, room)), functional.pad(biases, (0, room))
-            self._layers.append(self._held(torch.cat((weights.flatten(0, 1), biases))))
-        products = [self._gate_weight, self._blend_weight, *self._layers]
+            self.layers.append(self._held(torch.cat((weights.flatten(0, 1), biases))))
+        products = [self.gate_weight, self.blend_weight, *self.layers]
         self.num_operations = sum(2 * weight.numel() for weight in products)
 
     def _held(self, weight: torch.Tensor) -> torch.Tensor:
@@ -83,11 +87,11 @@ class FoldedNetwork:
     def _rows(self, num: int) -> list[torch.Tensor]:
         """Inputs (num, inputs), hidden (num, width), gate (num, gate_hidden), then one input per mixture layer."""
         if not self.workspace or len(self.workspace[0]) < num:
-            widths = [self._gate_weight.shape[0], self._layers[0].shape[1], self._gate_weight.shape[1]]
+            widths = [self.gate_weight.shape[0], self.layers[0].shape[1], self.gate_weight.shape[1]]
             self.workspace = [self._empty(num, width) for width in widths]
             # What one layer has taken in is not needed by the next.
-            mixed = {width: self._empty(num, width) for width in {weight.shape[0] for weight in self._layers}}
-            self.workspace += [mixed[weight.shape[0]] for weight in self._layers]
+            mixed = {width: self._empty(num, width) for width in {weight.shape[0] for weight in self.layers}}
+            self.workspace += [mixed[weight.shape[0]] for weight in self.layers]
         return [held[:num] for held in self.workspace]
 
     def _empty(self, num: int, width: int) -> torch.Tensor:
@@ -104,14 +108,14 @@ class FoldedNetwork:
             Next state in physical units, (n, state_dim), in memory of its own.
         """
         inputs, hidden, gate, *mixed = self._rows(len(state))
-        inputs.copy_(torch.addcmul(self._shift, torch.cat((state, command), dim=1), self._scale))
-        torch.addmm(self._gate_bias, inputs, self._gate_weight, out=gate)
+        inputs.copy_(torch.addcmul(self.shift, torch.cat((state, command), dim=1), self.scale))
+        torch.addmm(self.gate_bias, inputs, self.gate_weight, out=gate)
         gate = self._elu(gate)
-        blend = torch.softmax(functional.linear(gate, self._blend_weight, self._blend_bias), dim=1)
+        blend = torch.softmax(functional.linear(gate, self.blend_weight, self.blend_bias), dim=1)
         activation = inputs
         for index, scaled in enumerate(mixed[:-1]):
             activation = self._elu(self._multiply(index, self._spread(activation, blend, scaled), hidden))
-        output = torch.mm(self._spread(activation, blend, mixed[-1]), self._layers[-1]).float()
+        output = torch.mm(self._spread(activation, blend, mixed[-1]), self.layers[-1]).float()
         output = output[:, : self.layout.size - self._num_given]
         if self._next_state:
             return output.contiguous()
@@ -125,7 +129,7 @@ class FoldedNetwork:
 
     def _multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """The product of a mixture layer but the last: inputs (n, experts * (width + 1)), outputs (n, hidden)."""
-        return torch.mm(scaled, self._layers[index], out=out)
+        return torch.mm(scaled, self.layers[index], out=out)
 
     def _spread(self, x: torch.Tensor, blend: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """The input of a mixture layer: x (n, width) times each coefficient of the blend (n, experts), and those."""

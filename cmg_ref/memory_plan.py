@@ -9,6 +9,7 @@ from typing import Any, Callable
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.fused_step import BLOCK, numba_available
 from cmg_ref.generator_settings import GeneratorSettings
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMGConfig
@@ -84,7 +85,10 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
     weights = gate + sum(experts * (before + 1) * after for before, after in zip(widths, outputs))
     passed = inputs + config.hidden + 2 * config.gate_hidden + sum(experts * (width + 1) for width in set(widths))
     largest = max(number for number, _ in settings.sizes())
-    batch = min(largest, CPU_BLOCK) if device.type == "cpu" else largest
+    if device.type != "cpu":
+        batch = largest
+    else:
+        batch = min(largest, torch.get_num_threads() * BLOCK if numba_available() else CPU_BLOCK)
     compute_size = torch.finfo(settings.compute_dtype).bits // 8
     return weights * (4 + compute_size) + batch * passed * compute_size
 

@@ -134,8 +134,7 @@ class MotionBuffer:
             following = self.rollout.advance(state, self.commands.value(written + offset, motions))
             guarded += self.rollout.guarded
             if self._stance_root is None:
-                pose, seen = self._place_root(pose, state, following)
-                self.store.write(written + offset, following, seen, pose, motions)
+                pose = self._append(written + offset, pose, state, following, motions)
             else:
                 full = torch.cat((following, following.new_zeros(len(following), self._num_missing)), dim=1)
                 self.store.write(written + offset, full, full[:, :NUM_SEEN], pose, motions)
@@ -165,8 +164,22 @@ class MotionBuffer:
         pose = poses[:, context - 1]
         for column in range(context, context + count):
             before, now = states[:, column - 1], states[:, column]
-            pose, seen = self._place_root(pose, before, now)
-            self.store.write(frames[:, column], now, seen, pose, motions)
+            pose = self._append(frames[:, column], pose, before, now, motions)
+        return pose
+
+    def _append(
+        self,
+        frames: torch.Tensor,
+        pose: torch.Tensor,
+        before: torch.Tensor,
+        now: torch.Tensor,
+        motions: slice | torch.Tensor,
+    ) -> torch.Tensor:
+        """Store states ``now`` (n, state_dim), a frame after ``before`` at ``pose`` (n, 3); returns their poses."""
+        if self.store.fused:
+            return self.store.place(frames, pose, before, now, motions)
+        pose, seen = self._place_root(pose, before, now)
+        self.store.write(frames, now, seen, pose, motions)
         return pose
 
     def _placed_root(

@@ -38,6 +38,7 @@ class LossWeights:
     state: float = 1.0
     key_bodies: float = 4.0
     mean_velocity: float = 1.0
+    activity: float = 0.5
     slip: float = 0.15
     penetration: float = 4.0
     hover: float = 10.0
@@ -154,10 +155,14 @@ class RollOutObjective(nn.Module):
         )
         bodies = self._key_bodies(states) - self._key_bodies(targets)
         deviation = (difference / self.model.motion_std).abs() * self.channel_weights
+        # Where many motions could follow, their mean hardly moves: a body that turns on the spot without a step, say.
+        # It is nearest to all of them and natural in none, so each joint must move as much as it does in the recording.
+        lacking = functional.relu(_speed(targets[..., layout["dof_vel"]]) - _speed(states[..., layout["dof_vel"]]))
         return {
             "state": (deviation.mean(dim=-1) * weight).mean(),
             "key_bodies": (bodies.abs().mean(dim=(-2, -1)) * weight).mean(),
             "mean_velocity": mean_difference.abs().mean(),
+            "activity": lacking.mean(),
         }
 
     def _key_bodies(self, states: torch.Tensor) -> torch.Tensor:
@@ -199,3 +204,8 @@ class RollOutObjective(nn.Module):
             + 3.0 * parts["root_lin_vel_h"].abs().mean()
             + parts["root_yaw_rate"].abs().mean()
         )
+
+
+def _speed(dof_vel: torch.Tensor) -> torch.Tensor:
+    """Root mean square over the frames of joint velocities (num_rows, horizon, num_joints), (num_rows, num_joints)."""
+    return torch.sqrt((dof_vel**2).mean(dim=1) + 1e-6)

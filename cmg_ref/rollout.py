@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Callable
 
 import torch
 from tqdm import tqdm
 
 from cmg_ref.fastest_step import FastestStep
 from cmg_ref.folded_network import FoldedNetwork
+from cmg_ref.fused_step import FusedStep, numba_available
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
 from cmg_ref.rotations import quat_from_gravity_and_yaw
@@ -70,11 +72,18 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
-        self._run = (
-            FastestStep(self._step, self.network, compiled)
-            if self.device.type == "cuda"
-            else TracedWhereFew(self._step, self.device)
-        )
+        self._run = self._fastest_step(compiled)
+
+    def _fastest_step(
+        self, compiled: bool
+    ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        if self.device.type == "cuda":
+            return FastestStep(self._step, self.network, compiled)
+        fusible = self.network.dtype == torch.float32 and self.model.config.prediction == "change"
+        if self.device.type == "cpu" and fusible and numba_available():
+            rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
+            return FusedStep(self.model, self.network, torch.stack((rest_speed, self._keep)))
+        return TracedWhereFew(self._step, self.device)
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -101,7 +110,8 @@ class Rollout:
 
     def num_blocks(self, num: int) -> int:
         """Into how many parts of about the same size a batch is best cut."""
-        return max(1, math.ceil(num / CPU_BLOCK)) if self.device.type == "cpu" else 1
+        blocks_itself = self.device.type != "cpu" or isinstance(self._run, FusedStep)
+        return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
     def _step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next state (n, state_dim) and whether the guard had to act (n,)."""

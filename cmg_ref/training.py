@@ -26,7 +26,8 @@ from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
-LOST_DISTANCE = 1.8  # matched rows further than this from recorded state and wanted command (or not finite) restart too
+STANDING_SHARE = 0.04  # matched rows that restart from standing, with a new command, in a step
+LOST_DISTANCE = 2.5  # matched rows further than this from recorded state and wanted command (or not finite) restart too
 SKIP_FACTOR = 5.0  # steps whose gradient is this many times the usual norm are left out
 
 
@@ -248,7 +249,10 @@ class Trainer:
         generator, count = self.generator, self.num_matched
         restart = torch.rand(count, 1, generator=generator) < RESTART_SHARE
         self.own_states = torch.where(restart, self.sampler.sample(count, generator)[0][:, 0], self.own_states)
-        change = torch.rand(count, 1, generator=generator) < CHANGE_SHARE
+        # In recordings few motions begin from standing, and roll-outs mostly do.
+        stand = torch.rand(count, 1, generator=generator) < STANDING_SHARE
+        self.own_states = torch.where(stand, self.sampler.sample_still(count, generator), self.own_states)
+        change = stand | (torch.rand(count, 1, generator=generator) < CHANGE_SHARE)
         self.wanted = torch.where(change, self._random_commands(count), self.wanted)
         model = self.model
         unit = model.motion_std.cpu() / self.objective.channel_weights.cpu().sqrt()

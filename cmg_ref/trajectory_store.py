@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Sequence
 
+import numpy as np
 import torch
 
+from cmg_ref.fused_step import numba_available
 from cmg_ref.layout import StateLayout
 from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.root_motion import NUM_SEEN, root_channels, rotate_xy
@@ -32,6 +34,7 @@ class TrajectoryStore:
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
+        fused: whether :meth:`place` can be used: on a CPU, with Numba and in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
@@ -56,6 +59,7 @@ class TrajectoryStore:
         self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
         self.table = torch.zeros(num_rows, self._num_read + NUM_GRAVITY, dtype=dtype, device=device)
         self._joints = self.table[:, : self._num_joints]
+        self.fused = self.table.device.type == "cpu" and dtype == torch.float32 and numba_available()
 
     @property
     def num_bytes(self) -> int:
@@ -93,6 +97,41 @@ class TrajectoryStore:
             states, seen, place = states.to(self.dtype), seen.to(self.dtype), place.view(self.dtype)
         parts = (states[:, : self._num_joints], seen, place, states[:, layout["projected_gravity"]])
         self.table.index_copy_(0, self.rows(frames, motions), torch.cat(parts, dim=1))
+
+    def place(
+        self,
+        frames: torch.Tensor,
+        poses: torch.Tensor,
+        before: torch.Tensor,
+        now: torch.Tensor,
+        motions: slice | torch.Tensor,
+    ) -> torch.Tensor:
+        """Store one frame for each of motions (n,) where the frame before leads it; in one pass, where :attr:`fused`.
+
+        Args:
+            frames: frame indices, (n,).
+            poses: x, y and heading a frame before, (n, 3).
+            before: states a frame before, (n, state_dim).
+            now: states to store, (n, state_dim).
+            motions: motions concerned, (n,).
+
+        Returns:
+            x, y and heading, (n, 3).
+        """
+        from cmg_ref import compiled_loops
+
+        placed = torch.empty_like(poses)
+        compiled_loops.place(
+            self.rows(frames, motions).numpy(),
+            poses.numpy(),
+            before.numpy(),
+            now.numpy(),
+            np.float32(1.0 / self.fps),
+            self._num_joints,
+            self.table.numpy(),
+            placed.numpy(),
+        )
+        return placed
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
         """Joint angles and velocities of rows (n,), (n, 2 * num_joints) in float32."""

@@ -19,9 +19,22 @@ YAW_TOLERANCE = 0.15  # [rad/s]
 NUM_WINDOWS = 192
 WINDOW_FRAMES = 151
 NUM_RANDOM = 256
-STANDING_ROWS = 64
+STANDING_ROWS, STANDING_CANDIDATES = 64, 192
 RECORDED_ROWS = 448
 SETTLE_SECONDS = 10.0
+SET_OFF_SECONDS = 6.0
+STEPPING_JOINT_SPEED = 0.4  # [rad/s] rms; who goes anywhere slower than this glides
+SLOW_COMMANDS = (
+    (-0.5, 0.0, 0.0),
+    (-0.3, 0.0, 0.0),
+    (0.3, 0.0, 0.0),
+    (0.0, 0.2, 0.0),
+    (0.0, -0.2, 0.0),
+    (0.0, 0.0, 0.4),
+    (0.0, 0.0, -0.4),
+    (0.0, 0.0, 0.8),
+    (0.0, 0.0, -0.8),
+)  # vx, vy [m/s], yaw rate [rad/s]
 
 
 class Validation:
@@ -122,8 +135,26 @@ class Validation:
             States (num_states, state_dim) and commands (num_states, 3).
         """
         generator = torch.Generator().manual_seed(3)
-        still = sampler.sample_still(STANDING_ROWS, generator)
+        still = sampler.sample_still(STANDING_CANDIDATES, generator)
         frames = round(SETTLE_SECONDS * self.fps)
-        settled = Rollout(model).generate(still, torch.zeros(STANDING_ROWS, frames, 3))[:, -1]
+        settled = Rollout(model).generate(still, torch.zeros(STANDING_CANDIDATES, frames, 3))[:, -1]
+        settled = settled[self._reluctance(model, settled).argsort()[:STANDING_ROWS]]
         states, commands = sampler.sample(RECORDED_ROWS, generator)
         return torch.cat((settled, states[:, 0])), torch.cat((torch.zeros(STANDING_ROWS, 3), commands[:, 0]))
+
+    def _reluctance(self, model: CMG, standing: torch.Tensor) -> torch.Tensor:
+        """How badly the model sets off slowly from standing poses (n, state_dim), (n,): from some it stays, or glides."""
+        rollout, layout, num = Rollout(model), model.layout, len(standing)
+        commands = torch.tensor(SLOW_COMMANDS).repeat_interleave(num, dim=0)  # (num_commands * n, 3)
+        state = standing.repeat(len(SLOW_COMMANDS), 1)
+        velocity, square_speed = torch.zeros_like(commands), torch.zeros(len(commands))
+        frames, first = round(SET_OFF_SECONDS * self.fps), round(0.5 * SET_OFF_SECONDS * self.fps)
+        for frame in range(frames):
+            state = rollout.advance(state, commands)
+            if frame >= first:
+                parts = layout.split(state)
+                velocity += torch.cat((parts["root_lin_vel_h"][:, :2], parts["root_yaw_rate"]), dim=1) / (frames - first)
+                square_speed += parts["dof_vel"].square().mean(dim=1) / (frames - first)
+        error = ((velocity - commands) * velocity.new_tensor([1.0, 1.0, 0.5])).norm(dim=1)
+        lacking = (STEPPING_JOINT_SPEED - square_speed.sqrt()).clamp(min=0.0)
+        return (error + lacking).view(len(SLOW_COMMANDS), num).mean(dim=0)

@@ -13,7 +13,7 @@ from cmg_ref.robot import Robot
 
 VELOCITY_BIN = (0.25, 0.2, 0.4)  # width of a bin in vx [m/s], vy [m/s], yaw rate [rad/s]
 CHANGE_BIN = (0.6, 0.5, 1.2)  # width of a bin in the change of the command from the first to the last frame
-COMMAND_UNIT = (0.4, 0.3, 0.6)  # difference of commands [m/s, m/s, rad/s] as bad as an average pose error of one
+COMMAND_UNIT = (0.2, 0.15, 0.3)  # difference of commands [m/s, m/s, rad/s] as bad as an average pose error of one
 NUM_CANDIDATES = 8000  # windows among which a match is sought
 RANGE_MARGIN = 0.15  # windows this share of the command range outside of it are still used
 STILL_SPEED = 0.08  # [m/s] and [rad/s]: below this a frame may serve as a pose to stand still in

@@ -129,10 +129,8 @@ class G1CMGCfg(G1Cfg):
             reference_height = 0.3
             reference_key_bodies = 0.0
             feet_height = 0.0
-            # In turns on the spot the reference lifts its feet by a centimetre, which the drives' give takes away.
+            # In turns on the spot the reference lifts its feet by 3 cm, of which the drives' give takes a part.
             feet_clearance = -15.0
-            # And it brings them almost into line.
-            feet_closeness = -10.0
             feet_slip = -0.5
             stand_still = -0.3
             stepping_in_place = -0.6

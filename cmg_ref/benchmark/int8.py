@@ -31,7 +31,7 @@ class Int8Network(FoldedNetwork):
 
     def __init__(self, model: CMG) -> None:
         super().__init__(model)
-        weight = self._layers[LARGEST]
+        weight = self.layers[LARGEST]
         plain = nn.Linear(weight.shape[0], weight.shape[1], bias=False)
         plain.weight.data = weight.t().contiguous()
         with warnings.catch_warnings():
@@ -49,7 +49,7 @@ class Int8Network(FoldedNetwork):
 def int8_products(checkpoint: Checkpoint, num_envs: int, repeats: int) -> Iterator[Figure]:
     """Speed of the largest product in int8 against bfloat16, and the error of roll-outs with it."""
     network = Int8Network(checkpoint.model)
-    weight = network._layers[LARGEST]
+    weight = network.layers[LARGEST]
     inputs = torch.randn(num_envs, weight.shape[0]).relu()
     low_inputs, low_weight = inputs.bfloat16(), weight.bfloat16()
     ours, theirs = Stopwatch(torch.device("cpu")).median(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from cmg_ref import rollout as rollout_module
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.rollout import Rollout
 from cmg_ref.traced import FEW, WARM_UP, TracedWhereFew
@@ -30,7 +32,8 @@ def test_few_motions_are_recorded_and_many_are_not() -> None:
     assert len(runs) == 2 * WARM_UP
 
 
-def test_a_recorded_step_gives_the_same_bits() -> None:
+def test_a_recorded_step_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
     checkpoint = load_checkpoint()
     rollout = Rollout(checkpoint.model)
     state = checkpoint.initial_states[:2]

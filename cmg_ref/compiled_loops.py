@@ -1,0 +1,264 @@
+"""What lies between the matrix products of a CMG, as loops that Numba compiles for the CPU at hand.
+
+Each is one pass over rows that stay in the cache, where torch takes a pass for every operation. Arrays are float32,
+changed in place where a docstring says so, and one motion a row. Importing this needs Numba.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+# Sums may be taken in any order, but what is not a number stays so: the guard tells it from a motion.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+_ZERO, _HALF, _ONE, _TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
+_LOG2_E = np.float32(1.4426950408889634)
+_LOWEST = np.float32(-126.0)  # exponent of the smallest number with all its digits
+_SMALLEST_SQUARE = np.float32(1e-6)
+_BIAS, _DIGITS = np.int32(127), np.int32(23)  # of a float32
+# Taylor series of 2^f at 0, good to the last digit for |f| <= 1/2.
+_C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.2402265069591007), np.float32(0.05550410866482158)
+_C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.0013333558146428443), np.float32(0.00015403530393381608)
+
+
+@njit(inline="always")
+def _exp(x: np.float32) -> np.float32:
+    """The exponential of x <= 0, without a branch, so that a loop over it works on many numbers at once."""
+    y = max(x * _LOG2_E, _LOWEST)
+    whole = np.floor(y + _HALF)
+    f = y - whole
+    power = _ONE + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
+    return power * np.int32((np.int32(whole) + _BIAS) << _DIGITS).view(np.float32)
+
+
+@njit(inline="always")
+def _elu(x: np.float32) -> np.float32:
+    return max(x, _exp(min(x, _ZERO)) - _ONE)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def prepare(
+    state: np.ndarray,
+    command: np.ndarray,
+    command_range: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    held: np.ndarray,
+    inputs: np.ndarray,
+) -> None:
+    """Hold commands (n, 3) inside their range (``held``), and normalise them and the states (``inputs``).
+
+    Args:
+        state: (n, state_dim).
+        command: (n, 3).
+        command_range: lowest and highest commands, (2, 3).
+        scale: of the inputs, (state_dim + 3,).
+        shift: of the scaled inputs, (state_dim + 3,).
+        held: written, (n, 3).
+        inputs: written, (n, state_dim + 3).
+    """
+    num, width = state.shape
+    for row in range(num):
+        for column in range(width):
+            inputs[row, column] = state[row, column] * scale[column] + shift[column]
+        for axis in range(3):
+            value = min(max(command[row, axis], command_range[0, axis]), command_range[1, axis])
+            held[row, axis] = value
+            inputs[row, width + axis] = value * scale[width + axis] + shift[width + axis]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def blend(
+    gate: np.ndarray, bias: np.ndarray, weight: np.ndarray, weight_bias: np.ndarray, coefficients: np.ndarray
+) -> None:
+    """The gate after its first product: ELU, second layer, softmax.
+
+    Args:
+        gate: without its bias, (n, width); worked on in place.
+        bias: (width,).
+        weight: of the second layer, (experts, width).
+        weight_bias: (experts,).
+        coefficients: written, (n, experts).
+    """
+    num, width = gate.shape
+    experts = len(weight)
+    for row in range(num):
+        for column in range(width):
+            gate[row, column] = _elu(gate[row, column] + bias[column])
+        largest = -np.float32(np.inf)
+        for expert in range(experts):
+            value = weight_bias[expert]
+            for column in range(width):
+                value += gate[row, column] * weight[expert, column]
+            coefficients[row, expert] = value
+            largest = max(largest, value)
+        total = _ZERO
+        for expert in range(experts):
+            coefficients[row, expert] = _exp(coefficients[row, expert] - largest)
+            total += coefficients[row, expert]
+        for expert in range(experts):
+            coefficients[row, expert] /= total
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def spread(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndarray) -> None:
+    """The input of a mixture layer: x times each coefficient, and the coefficients themselves.
+
+    Args:
+        x: (n, width).
+        coefficients: (n, experts).
+        activate: whether to take the ELU of x first.
+        out: written, (n, experts * (width + 1)).
+    """
+    num, width = x.shape
+    experts = coefficients.shape[1]
+    activation = np.empty(width, np.float32)
+    for row in range(num):
+        for column in range(width):
+            activation[column] = _elu(x[row, column]) if activate else x[row, column]
+        for expert in range(experts):
+            coefficient = coefficients[row, expert]
+            for column in range(width):
+                out[row, expert * width + column] = coefficient * activation[column]
+            out[row, experts * width + expert] = coefficient
+
+
+@njit(nogil=True, cache=True)
+def finish(
+    state: np.ndarray,
+    output: np.ndarray,
+    command: np.ndarray,
+    limits: np.ndarray,
+    resting: np.ndarray,
+    half_dt: np.float32,
+    given: int,
+    following: np.ndarray,
+    guarded: np.ndarray,
+) -> None:
+    """From what the network gives to the next state: integrate, hold inside the guard's range, rest.
+
+    Args:
+        state: (n, state_dim).
+        output: changes of all channels but the given ones, which integrate their velocities, (n, >= changes).
+        command: (n, 3).
+        limits: the guard's range, lowest and highest, (2, state_dim).
+        resting: velocities below which a motion without command rests (below 0 it never does), and 1 for channels
+            that resting keeps and 0 for those it stops, (2, state_dim).
+        half_dt: half the time of a frame [s].
+        given: number of joint angles.
+        following: written, (n, state_dim).
+        guarded: written, whether the guard acted, (n,) bool.
+    """
+    num, width = state.shape
+    for row in range(num):
+        for column in range(given, width):
+            following[row, column] = state[row, column] + output[row, column - given]
+        for column in range(given):
+            velocities = state[row, given + column] + following[row, given + column]
+            following[row, column] = state[row, column] + half_dt * velocities
+        changed = 0
+        moving = 0
+        for column in range(width):
+            value = following[row, column]
+            held = min(max(value, limits[0, column]), limits[1, column])
+            changed += held != value  # What is not a number differs from itself.
+            moving += not abs(held) < resting[0, column]
+            following[row, column] = held
+        guarded[row] = changed != 0
+        if moving == 0 and command[row, 0] == _ZERO and command[row, 1] == _ZERO and command[row, 2] == _ZERO:
+            for column in range(width):
+                following[row, column] = state[row, column] * resting[1, column]
+
+
+@njit(nogil=True, cache=True)
+def place(
+    rows: np.ndarray,
+    poses: np.ndarray,
+    before: np.ndarray,
+    now: np.ndarray,
+    dt: np.float32,
+    joints: int,
+    table: np.ndarray,
+    placed: np.ndarray,
+) -> None:
+    """Put frames where the ones before lead them, and store them.
+
+    The same as :meth:`cmg_ref.trajectory_store.TrajectoryStore.integrate`, :func:`cmg_ref.root_motion.seen_columns` and
+    :meth:`cmg_ref.trajectory_store.TrajectoryStore.write`, where the formulas are explained.
+
+    Args:
+        rows: of the table, (n,).
+        poses: x, y and heading a frame ago, (n, 3).
+        before: states a frame ago, with the root channels, (n, state_dim).
+        now: states to store, (n, state_dim).
+        dt: time of a frame [s].
+        joints: number of joint angles and velocities.
+        table: written at ``rows``.
+        placed: written, x, y and heading now, (n, 3).
+    """
+    height, gravity, velocity, turn = joints, joints + 1, joints + 4, joints + 7
+    seen, spot = joints, joints + 12
+    for i in range(len(rows)):
+        row = rows[i]
+        heading = poses[i, 2] + _HALF * dt * (before[i, turn] + now[i, turn])
+        cos_before, sin_before = math.cos(poses[i, 2]), math.sin(poses[i, 2])
+        cos_half, sin_half = math.cos(_HALF * heading), math.sin(_HALF * heading)
+        cos, sin = cos_half * cos_half - sin_half * sin_half, _TWO * sin_half * cos_half
+        vx, vy = (
+            cos * now[i, velocity] - sin * now[i, velocity + 1],
+            sin * now[i, velocity] + cos * now[i, velocity + 1],
+        )
+        vx_before = cos_before * before[i, velocity] - sin_before * before[i, velocity + 1]
+        vy_before = sin_before * before[i, velocity] + cos_before * before[i, velocity + 1]
+        placed[i, 0] = poses[i, 0] + _HALF * dt * (vx_before + vx)
+        placed[i, 1] = poses[i, 1] + _HALF * dt * (vy_before + vy)
+        placed[i, 2] = heading
+        # Half the angles of pitch and roll, from the direction that is up in the base frame.
+        gx, gy, gz = now[i, gravity], now[i, gravity + 1], now[i, gravity + 2]
+        square = gy * gy + gz * gz
+        across, length = math.sqrt(square), math.sqrt(gx * gx + square)
+        cos_pitch = across / length if length > _ZERO else _ONE
+        cp = math.sqrt(_HALF + _HALF * cos_pitch)
+        sp = (gx / length if length > _ZERO else _ZERO) / (_TWO * cp)
+        cos_roll, sin_roll = (-gz / across, -gy / across) if across > _ZERO else (_ONE, _ZERO)
+        if cos_roll > _ZERO:  # Of the two ways to half an angle, the one that does not lose its digits.
+            cr = math.sqrt(_HALF + _HALF * cos_roll)
+            sr = sin_roll / (_TWO * cr)
+        else:
+            sr = math.copysign(math.sqrt(_HALF - _HALF * cos_roll), sin_roll)
+            cr = sin_roll / (_TWO * sr)
+        qx = sr * cp * cos_half - cr * sp * sin_half
+        qy = cr * sp * cos_half + sr * cp * sin_half
+        qz = cr * cp * sin_half - sr * sp * cos_half
+        qw = cr * cp * cos_half + sr * sp * sin_half
+        rx, ry, rz = (
+            (gx - before[i, gravity]) / dt,
+            (gy - before[i, gravity + 1]) / dt,
+            (gz - before[i, gravity + 2]) / dt,
+        )
+        ax, ay, az = gz * ry - gy * rz, gx * rz - gz * rx, gy * rx - gx * ry  # minus gravity x its rate
+        tx, ty, tz = _TWO * (qy * az - qz * ay), _TWO * (qz * ax - qx * az), _TWO * (qx * ay - qy * ax)
+        roll_rate = (gz * ry - gy * rz) / max(square, _SMALLEST_SQUARE)
+        for column in range(joints):
+            table[row, column] = now[i, column]
+        table[row, seen] = vx
+        table[row, seen + 1] = vy
+        table[row, seen + 2] = (now[i, height] - before[i, height]) / dt
+        table[row, seen + 3] = now[i, velocity + 2]
+        table[row, seen + 4] = ax + qw * tx + qy * tz - qz * ty
+        table[row, seen + 5] = ay + qw * ty + qz * tx - qx * tz
+        table[row, seen + 6] = now[i, turn] - gx * roll_rate
+        table[row, seen + 7] = now[i, turn]
+        table[row, seen + 8] = qx
+        table[row, seen + 9] = qy
+        table[row, seen + 10] = qz
+        table[row, seen + 11] = qw
+        table[row, spot] = placed[i, 0]
+        table[row, spot + 1] = placed[i, 1]
+        table[row, spot + 2] = now[i, height]
+        table[row, spot + 3] = heading
+        for axis in range(3):
+            table[row, spot + 4 + axis] = now[i, gravity + axis]

@@ -1,0 +1,159 @@
+"""A step of the roll-out on a CPU: matrix products, and one compiled loop between each two of them.
+
+Batches are cut into blocks whose inputs stay in the cache, and every thread works through blocks of its own, so that no
+thread waits for another before the end. Used where Numba is installed; what :class:`cmg_ref.rollout.Rollout` does
+without it gives the same numbers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from cmg_ref.folded_network import FoldedNetwork
+from cmg_ref.model import CMG
+
+BLOCK = 512  # motions in a block at most
+SMALLEST_SHARE = 32  # motions for a thread; with fewer, the threads work on each product together
+
+_pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
+if hasattr(os, "register_at_fork"):  # A forked process inherits the threads' names and not the threads.
+    os.register_at_fork(after_in_child=_pools.clear)
+
+
+def numba_available() -> bool:
+    """Whether Numba, which compiles the loops, is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+class FusedStep:
+    """The step of a roll-out.
+
+    Args:
+        model: the CMG, on the CPU; must predict changes.
+        network: its folded weights, in float32.
+        resting: velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
+            those it stops, (2, state_dim).
+    """
+
+    def __init__(self, model: CMG, network: FoldedNetwork, resting: torch.Tensor) -> None:
+        # Loading Numba takes half a second, for which only those who generate motions should wait.
+        from cmg_ref import compiled_loops
+
+        self._loops, self._network = compiled_loops, network
+        self._command_range = torch.stack((model.command_min, model.command_max)).numpy()
+        self._norm = network.scale.numpy(), network.shift.numpy()
+        self._gate = tuple(held.numpy() for held in (network.gate_bias, network.blend_weight, network.blend_bias))
+        self._limits = torch.stack((model.state_min, model.state_max)).numpy()
+        self._resting = resting.numpy()
+        self._half_dt, self._num_joints = np.float32(0.5 / model.fps), model.layout.num_joints
+        self._rooms: list[_Room] = []
+
+    def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next state (n, state_dim) and whether the guard had to act (n,) bool, of states and commands (n, 3)."""
+        state, command, num = state.contiguous(), command.contiguous(), len(state)
+        following, guarded = torch.empty_like(state), torch.empty(num, dtype=torch.bool)
+        arrays = state.numpy(), command.numpy(), following.numpy(), guarded.numpy()
+        num_threads = torch.get_num_threads()
+        num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
+        while len(self._rooms) < num_shares:
+            self._rooms.append(_Room(self._network))
+        if num_shares == 1:
+            self._run(self._rooms[0], 0, num, *arrays)
+            return following, guarded
+        ends = [num * (share + 1) // num_shares for share in range(num_shares)]
+        own, *others = zip(self._rooms, [0, *ends[:-1]], ends)
+        # This is a setting of the calling thread for some of torch's libraries and of the process for others.
+        torch.set_num_threads(1)
+        try:
+            workers = _workers(num_shares - 1)
+            waiting = [workers.submit(self._run, *share, *arrays) for share in others]
+            self._run(*own, *arrays)
+            for future in waiting:
+                future.result()
+        finally:
+            torch.set_num_threads(num_threads)
+        return following, guarded
+
+    def _run(self, room: _Room, first: int, end: int, *arrays: np.ndarray) -> None:
+        """Work through rows ``first`` to ``end`` of states, commands, next states and guarded, block by block."""
+        num_blocks = -(-(end - first) // BLOCK)
+        for block in range(num_blocks):
+            begin = first + (end - first) * block // num_blocks
+            rows = slice(begin, first + (end - first) * (block + 1) // num_blocks)
+            self._run_block(room, *(array[rows] for array in arrays))
+
+    def _run_block(
+        self, room: _Room, state: np.ndarray, command: np.ndarray, following: np.ndarray, guarded: np.ndarray
+    ) -> None:
+        loops, layers = self._loops, self._network.layers
+        room.fit(len(state))
+        inputs, coefficients, hidden = room.inputs, room.coefficients, room.hidden
+        loops.prepare(state, command, self._command_range, *self._norm, room.command.array, inputs.array)
+        torch.mm(inputs.tensor, self._network.gate_weight, out=room.gate.tensor)
+        loops.blend(room.gate.array, *self._gate, coefficients.array)
+        loops.spread(inputs.array, coefficients.array, False, room.mixed[0].array)
+        for mixed, following_mixed, weight in zip(room.mixed, room.mixed[1:], layers):
+            torch.mm(mixed.tensor, weight, out=hidden.tensor)
+            loops.spread(hidden.array, coefficients.array, True, following_mixed.array)
+        torch.mm(room.mixed[-1].tensor, layers[-1], out=room.output.tensor)
+        loops.finish(
+            state,
+            room.output.array,
+            room.command.array,
+            self._limits,
+            self._resting,
+            self._half_dt,
+            self._num_joints,
+            following,
+            guarded,
+        )
+
+
+class _Held:
+    """Memory (n, width) for the rows of a block, as torch and as Numba want it."""
+
+    def __init__(self, width: int) -> None:
+        self._whole = torch.empty(0, width)
+        self.fit(0)
+
+    def fit(self, num: int) -> None:
+        """Make it ``num`` rows."""
+        if num > len(self._whole):
+            self._whole = torch.empty(num, self._whole.shape[1])
+        self.tensor = self._whole[:num]
+        self.array = self.tensor.numpy()
+
+
+class _Room:
+    """What passes between the layers of one thread's block."""
+
+    def __init__(self, network: FoldedNetwork) -> None:
+        self._num = 0
+        experts = len(network.blend_bias)
+        self.command, self.inputs = _Held(3), _Held(len(network.scale))
+        self.gate, self.coefficients = _Held(len(network.gate_bias)), _Held(experts)
+        self.hidden, self.output = _Held(network.layers[0].shape[1]), _Held(network.layers[-1].shape[1])
+        # What one layer has taken in is not needed by the next.
+        widths = [len(weight) for weight in network.layers]
+        mixed = {width: _Held(width) for width in widths}
+        self.mixed = [mixed[width] for width in widths]
+        self._all = [self.command, self.inputs, self.gate, self.coefficients, self.hidden, self.output, *mixed.values()]
+
+    def fit(self, num: int) -> None:
+        """Make room for ``num`` rows."""
+        if num != self._num:
+            self._num = num
+            for held in self._all:
+                held.fit(num)
+
+
+def _workers(number: int) -> ThreadPoolExecutor:
+    """Threads beside the caller's, in each of which torch has a single one."""
+    if number not in _pools:
+        _pools[number] = ThreadPoolExecutor(number, "cmg_ref", initializer=torch.set_num_threads, initargs=(1,))
+    return _pools[number]

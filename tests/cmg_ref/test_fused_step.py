@@ -1,0 +1,122 @@
+"""The compiled loops give what torch's operations give, and leave torch's threads as they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from cmg_ref import rollout as rollout_module
+from cmg_ref import trajectory_store
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.fused_step import FusedStep
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.rollout import Rollout
+
+pytest.importorskip("numba", reason="without Numba there are no compiled loops")
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (rollout_module, trajectory_store):
+        monkeypatch.setattr(module, "numba_available", lambda: False)
+
+
+def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """States of all kinds, of which some rest and some the guard must hold, and commands partly out of range."""
+    draw = torch.Generator().manual_seed(num)
+    picks = torch.randint(len(checkpoint.initial_states), (num,), generator=draw)
+    states = checkpoint.initial_states[picks]
+    states[1::3] += 0.5 * checkpoint.model.motion_std * torch.randn(states[1::3].shape, generator=draw)
+    commands = 2.0 * checkpoint.initial_commands[picks]
+    commands[::4] = 0.0
+    return states, commands
+
+
+@pytest.mark.parametrize("num", [1, 2, 31, 64, 700, 2100])
+@pytest.mark.parametrize("rest", [True, False])
+def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = Rollout(checkpoint.model, rest=rest)
+    assert isinstance(fused._run, FusedStep)
+    monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
+    plain = Rollout(checkpoint.model, rest=rest)
+    assert not isinstance(plain._run, FusedStep)
+    states, commands = batch(checkpoint, num)
+    torch.testing.assert_close(fused.advance(states, commands), plain.advance(states, commands), atol=2e-5, rtol=0.0)
+    assert torch.equal(fused.guarded, plain.guarded)
+    if num > 1000:
+        assert 0 < int(plain.guarded.sum()) < num
+        resting = (plain.advance(states, commands)[:, checkpoint.layout["dof_vel"]] == 0.0).all(dim=1)
+        assert bool(resting.any()) is rest
+
+
+def test_what_is_not_a_number_stays_so_and_alone(checkpoint: Checkpoint) -> None:
+    states, commands = batch(checkpoint, 100)
+    rollout = Rollout(checkpoint.model)
+    expected = rollout.advance(states, commands)
+    states[3, 40] = float("nan")
+    following = rollout.advance(states, commands)
+    assert bool(rollout.guarded[3])
+    assert bool(following[3].isnan().all())
+    others = torch.arange(100) != 3
+    assert torch.equal(following[others], expected[others])
+
+
+def test_it_shares_the_work_out_over_the_threads(checkpoint: Checkpoint) -> None:
+    states, commands = batch(checkpoint, 300)
+    number = torch.get_num_threads()
+    try:
+        results = []
+        for num_threads in (1, 3):
+            torch.set_num_threads(num_threads)
+            rollout = Rollout(checkpoint.model)
+            results.append(rollout.advance(states, commands))
+            assert torch.get_num_threads() == num_threads
+            assert isinstance(rollout._run, FusedStep)
+            assert len(rollout._run._rooms) == num_threads
+    finally:
+        torch.set_num_threads(number)
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0.0)
+
+
+def test_an_error_of_a_thread_reaches_the_caller(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout, number = Rollout(checkpoint.model), torch.get_num_threads()
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(rollout._run, "_run_block", fail)
+    with pytest.raises(RuntimeError, match="no room"):
+        rollout.advance(*batch(checkpoint, 300))
+    assert torch.get_num_threads() == number
+
+
+def shown(checkpoint: Checkpoint) -> list[torch.Tensor]:
+    """What 12 environments are shown over 40 steps, with commands and resets in between."""
+    commands = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
+    generator = CMGMotionGenerator(checkpoint, 12, mode="realtime", buffer_size=12, seed=4)
+    generator.reset(commands=commands, root_pose=3.0 * commands)
+    seen = []
+    for step in range(40):
+        if step == 20:
+            generator.update_commands(commands.flip(0)[:5], torch.arange(5))
+            generator.reset(torch.tensor([7, 9]), commands=commands[:2])
+        generator.advance()
+        frames = generator.get_frames()
+        seen.append(
+            [frames.dof_pos, frames.root_pos_w, frames.root_quat_w, frames.root_lin_vel_w, frames.root_ang_vel_w]
+        )
+    return [torch.stack(values) for values in zip(*seen)]
+
+
+def test_frames_are_placed_as_torch_places_them(checkpoint: Checkpoint, request: pytest.FixtureRequest) -> None:
+    fused = shown(checkpoint)
+    request.getfixturevalue("without_numba")
+    for here, there in zip(fused, shown(checkpoint)):
+        torch.testing.assert_close(here, there, atol=1e-4, rtol=0.0)
