@@ -1,15 +1,18 @@
 """What lies between the matrix products of a CMG, as loops that Numba compiles for the CPU at hand.
 
-Each is one pass over rows that stay in the cache, where torch takes a pass for every operation. Arrays are float32,
-changed in place where a docstring says so, and one motion a row. Importing this needs Numba.
+Each is one pass over rows that stay in the cache, where torch takes a pass for every operation. Every row is a motion.
+What products take and give may also be bfloat16, which NumPy does not know: its bits then come as uint16, and sums are
+float32 nevertheless. Importing this needs Numba.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, Callable
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 # Sums may be taken in any order, but what is not a number stays so: the guard tells it from a motion.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -22,6 +25,48 @@ _BIAS, _DIGITS = np.int32(127), np.int32(23)  # of a float32
 # Taylor series of 2^f at 0, good to the last digit for |f| <= 1/2.
 _C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.2402265069591007), np.float32(0.05550410866482158)
 _C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.0013333558146428443), np.float32(0.00015403530393381608)
+
+
+def _load(x: np.generic) -> np.float32:
+    """The number that an element stands for."""
+    raise NotImplementedError("only in compiled code")
+
+
+def _store(x: np.float32, out: np.ndarray, row: int, column: int) -> None:
+    """Write a number as the type of an array, rounded to the nearest."""
+    raise NotImplementedError("only in compiled code")
+
+
+@overload(_load, inline="always")
+def _load_as(x: Any) -> Callable[..., Any]:
+    if x == types.uint16:
+
+        def load(x: Any) -> Any:
+            return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+
+    else:
+
+        def load(x: Any) -> Any:
+            return x
+
+    return load
+
+
+@overload(_store, inline="always")
+def _store_as(x: Any, out: Any, row: Any, column: Any) -> Callable[..., None]:
+    if out.dtype == types.uint16:
+
+        def store(x: Any, out: Any, row: Any, column: Any) -> None:
+            bits = np.float32(x).view(np.uint32)
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            out[row, column] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    else:
+
+        def store(x: Any, out: Any, row: Any, column: Any) -> None:
+            out[row, column] = x
+
+    return store
 
 
 @njit(inline="always")
@@ -63,11 +108,11 @@ def prepare(
     num, width = state.shape
     for row in range(num):
         for column in range(width):
-            inputs[row, column] = state[row, column] * scale[column] + shift[column]
+            _store(state[row, column] * scale[column] + shift[column], inputs, row, column)
         for axis in range(3):
             value = min(max(command[row, axis], command_range[0, axis]), command_range[1, axis])
             held[row, axis] = value
-            inputs[row, width + axis] = value * scale[width + axis] + shift[width + axis]
+            _store(value * scale[width + axis] + shift[width + axis], inputs, row, width + axis)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -77,7 +122,7 @@ def blend(
     """The gate after its first product: ELU, second layer, softmax.
 
     Args:
-        gate: without its bias, (n, width); worked on in place.
+        gate: product of its first layer, without the bias, (n, width).
         bias: (width,).
         weight: of the second layer, (experts, width).
         weight_bias: (experts,).
@@ -85,14 +130,15 @@ def blend(
     """
     num, width = gate.shape
     experts = len(weight)
+    activation = np.empty(width, np.float32)
     for row in range(num):
         for column in range(width):
-            gate[row, column] = _elu(gate[row, column] + bias[column])
+            activation[column] = _elu(_load(gate[row, column]) + bias[column])
         largest = -np.float32(np.inf)
         for expert in range(experts):
             value = weight_bias[expert]
             for column in range(width):
-                value += gate[row, column] * weight[expert, column]
+                value += activation[column] * weight[expert, column]
             coefficients[row, expert] = value
             largest = max(largest, value)
         total = _ZERO
@@ -118,12 +164,13 @@ def spread(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndar
     activation = np.empty(width, np.float32)
     for row in range(num):
         for column in range(width):
-            activation[column] = _elu(x[row, column]) if activate else x[row, column]
+            value = _load(x[row, column])
+            activation[column] = _elu(value) if activate else value
         for expert in range(experts):
             coefficient = coefficients[row, expert]
             for column in range(width):
-                out[row, expert * width + column] = coefficient * activation[column]
-            out[row, experts * width + expert] = coefficient
+                _store(coefficient * activation[column], out, row, expert * width + column)
+            _store(coefficient, out, row, experts * width + expert)
 
 
 @njit(nogil=True, cache=True)
@@ -155,7 +202,7 @@ def finish(
     num, width = state.shape
     for row in range(num):
         for column in range(given, width):
-            following[row, column] = state[row, column] + output[row, column - given]
+            following[row, column] = state[row, column] + _load(output[row, column - given])
         for column in range(given):
             velocities = state[row, given + column] + following[row, given + column]
             following[row, column] = state[row, column] + half_dt * velocities

@@ -35,7 +35,7 @@ class FusedStep:
 
     Args:
         model: the CMG, on the CPU; must predict changes.
-        network: its folded weights, in float32.
+        network: its folded weights, in float32 or bfloat16.
         resting: velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
             those it stops, (2, state_dim).
     """
@@ -47,7 +47,8 @@ class FusedStep:
         self._loops, self._network = compiled_loops, network
         self._command_range = torch.stack((model.command_min, model.command_max)).numpy()
         self._norm = network.scale.numpy(), network.shift.numpy()
-        self._gate = tuple(held.numpy() for held in (network.gate_bias, network.blend_weight, network.blend_bias))
+        gate = network.gate_bias, network.blend_weight, network.blend_bias
+        self._gate = tuple(held.float().numpy() for held in gate)
         self._limits = torch.stack((model.state_min, model.state_max)).numpy()
         self._resting = resting.numpy()
         self._half_dt, self._num_joints = np.float32(0.5 / model.fps), model.layout.num_joints
@@ -117,16 +118,19 @@ class FusedStep:
 class _Held:
     """Memory (n, width) for the rows of a block, as torch and as Numba want it."""
 
-    def __init__(self, width: int) -> None:
-        self._whole = torch.empty(0, width)
+    def __init__(self, width: int, dtype: torch.dtype = torch.float32) -> None:
+        self._whole = torch.empty(0, width, dtype=dtype)
         self.fit(0)
 
     def fit(self, num: int) -> None:
         """Make it ``num`` rows."""
         if num > len(self._whole):
-            self._whole = torch.empty(num, self._whole.shape[1])
+            self._whole = torch.empty(num, self._whole.shape[1], dtype=self._whole.dtype)
         self.tensor = self._whole[:num]
-        self.array = self.tensor.numpy()
+        if self.tensor.dtype == torch.float32:
+            self.array = self.tensor.numpy()
+        else:
+            self.array = self.tensor.view(torch.int16).numpy().view(np.uint16)
 
 
 class _Room:
@@ -134,13 +138,13 @@ class _Room:
 
     def __init__(self, network: FoldedNetwork) -> None:
         self._num = 0
-        experts = len(network.blend_bias)
-        self.command, self.inputs = _Held(3), _Held(len(network.scale))
-        self.gate, self.coefficients = _Held(len(network.gate_bias)), _Held(experts)
-        self.hidden, self.output = _Held(network.layers[0].shape[1]), _Held(network.layers[-1].shape[1])
+        dtype = network.dtype
+        self.command, self.coefficients = _Held(3), _Held(len(network.blend_bias))
+        self.inputs, self.gate = _Held(len(network.scale), dtype), _Held(len(network.gate_bias), dtype)
+        self.hidden, self.output = (_Held(network.layers[layer].shape[1], dtype) for layer in (0, -1))
         # What one layer has taken in is not needed by the next.
         widths = [len(weight) for weight in network.layers]
-        mixed = {width: _Held(width) for width in widths}
+        mixed = {width: _Held(width, dtype) for width in widths}
         self.mixed = [mixed[width] for width in widths]
         self._all = [self.command, self.inputs, self.gate, self.coefficients, self.hidden, self.output, *mixed.values()]
 

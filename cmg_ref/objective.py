@@ -38,7 +38,7 @@ class LossWeights:
     state: float = 1.0
     key_bodies: float = 4.0
     mean_velocity: float = 1.0
-    activity: float = 0.5
+    activity: float = 1.0
     slip: float = 0.15
     penetration: float = 4.0
     hover: float = 10.0

@@ -96,16 +96,20 @@ class PlannedCommands:
         self, frames: torch.Tensor, motions: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """First frame (n, ...), start and target (n, ..., 3) of the segments that hold at frames (n, ...)."""
-        first_frames, starts, targets = self.first_frames[motions], self.starts[motions], self.targets[motions]
+        first_frames = self.first_frames[motions]  # (n, num_segments)
         if self.num_segments == 1:
             shape = (-1, *[1] * (frames.ndim - 1))
-            return first_frames.view(shape), starts.view(*shape, 3), targets.view(*shape, 3)
+            starts, targets = self.starts[motions].view(*shape, 3), self.targets[motions].view(*shape, 3)
+            return first_frames.view(shape), starts, targets
         flat = frames.flatten(1) if frames.ndim > 1 else frames.unsqueeze(1)  # (n, num_frames)
         begun = (first_frames.unsqueeze(1) <= flat.unsqueeze(2)).sum(dim=2)
         segment = (begun - 1).clamp(min=0)
-        columns = segment.unsqueeze(2).expand(-1, -1, 3)
+        numbers = motions
+        if isinstance(motions, slice):
+            numbers = torch.arange(len(self.first_frames), device=flat.device)[motions]
+        rows = (numbers.unsqueeze(1) * self.num_segments + segment).flatten()
         return (
             first_frames.gather(1, segment).view(frames.shape),
-            starts.gather(1, columns).view(*frames.shape, 3),
-            targets.gather(1, columns).view(*frames.shape, 3),
+            self.starts.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),
+            self.targets.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),
         )

@@ -79,8 +79,7 @@ class Rollout:
     ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         if self.device.type == "cuda":
             return FastestStep(self._step, self.network, compiled)
-        fusible = self.network.dtype == torch.float32 and self.model.config.prediction == "change"
-        if self.device.type == "cpu" and fusible and numba_available():
+        if self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available():
             rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
             return FusedStep(self.model, self.network, torch.stack((rest_speed, self._keep)))
         return TracedWhereFew(self._step, self.device)

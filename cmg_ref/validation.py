@@ -143,7 +143,7 @@ class Validation:
         return torch.cat((settled, states[:, 0])), torch.cat((torch.zeros(STANDING_ROWS, 3), commands[:, 0]))
 
     def _reluctance(self, model: CMG, standing: torch.Tensor) -> torch.Tensor:
-        """How badly the model sets off slowly from standing poses (n, state_dim), (n,): from some it stays, or glides."""
+        """How badly the model sets off from standing poses (n, state_dim), (n,): from some it stays, or glides."""
         rollout, layout, num = Rollout(model), model.layout, len(standing)
         commands = torch.tensor(SLOW_COMMANDS).repeat_interleave(num, dim=0)  # (num_commands * n, 3)
         state = standing.repeat(len(SLOW_COMMANDS), 1)
@@ -153,7 +153,9 @@ class Validation:
             state = rollout.advance(state, commands)
             if frame >= first:
                 parts = layout.split(state)
-                velocity += torch.cat((parts["root_lin_vel_h"][:, :2], parts["root_yaw_rate"]), dim=1) / (frames - first)
+                velocity += torch.cat((parts["root_lin_vel_h"][:, :2], parts["root_yaw_rate"]), dim=1) / (
+                    frames - first
+                )
                 square_speed += parts["dof_vel"].square().mean(dim=1) / (frames - first)
         error = ((velocity - commands) * velocity.new_tensor([1.0, 1.0, 0.5])).norm(dim=1)
         lacking = (STEPPING_JOINT_SPEED - square_speed.sqrt()).clamp(min=0.0)

@@ -15,7 +15,7 @@ from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.memory_plan import available_bytes
 from cmg_ref.rollout import Rollout
-from cmg_ref.traced import FEW, WARM_UP, TracedWhereFew
+from cmg_ref.traced import FEW, WARM_UP
 
 ERROR_SECONDS = 10.0  # length of the roll-outs whose errors are told
 ERROR_MOTIONS = 64
@@ -136,16 +136,16 @@ def half_precision_storage(checkpoint: Checkpoint, device: torch.device, num_ste
 def against_per_sample_weights(
     checkpoint: Checkpoint, device: torch.device, sizes: tuple[int, ...], repeats: int
 ) -> Iterator[Figure]:
-    """Speed-up over blending a private weight matrix for each sample."""
+    """Speed-up over blending a private weight matrix for each sample; ours holds commands and states in range too."""
     rollout = Rollout(checkpoint.model, device)
-    baseline, predict = PerSampleCMG(rollout.model), TracedWhereFew(rollout.network.predict, device)
+    baseline = PerSampleCMG(rollout.model)
     for num in sizes:
         available = available_bytes(device)
         if available is not None and baseline.bytes_needed(num) > 0.8 * available:
             continue
         states, commands = sample_states(checkpoint, num, device)
         watch, count = Stopwatch(device), max(3, repeats // (1 + num // 64))
-        actions = partial(baseline.predict, states, commands), partial(predict, states, commands)
+        actions = partial(baseline.predict, states, commands), partial(rollout.advance, states, commands)
         if num <= FEW:  # One after the other, for each is used to finding its weights in the cache.
             plain, ours = (watch.median(action, repeats=count, warm_up=WARM_UP + 2) for action in actions)
         else:

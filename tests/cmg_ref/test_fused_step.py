@@ -56,6 +56,21 @@ def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, m
         assert bool(resting.any()) is rest
 
 
+def test_bfloat16_is_rounded_as_torch_rounds_it(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = Rollout(checkpoint.model, dtype=torch.bfloat16)
+    assert isinstance(fused._run, FusedStep)
+    monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
+    plain, exact = Rollout(checkpoint.model, dtype=torch.bfloat16), Rollout(checkpoint.model)
+    states, commands = batch(checkpoint, 500)
+    expected = exact.advance(states, commands)
+    unit = checkpoint.model.change_std[checkpoint.layout.num_joints :]
+    errors = [
+        ((rollout.advance(states, commands) - expected)[:, checkpoint.layout.num_joints :] / unit).abs().mean()
+        for rollout in (fused, plain)
+    ]
+    assert 0.0 < float(errors[0]) < 1.05 * float(errors[1]) < 0.1
+
+
 def test_what_is_not_a_number_stays_so_and_alone(checkpoint: Checkpoint) -> None:
     states, commands = batch(checkpoint, 100)
     rollout = Rollout(checkpoint.model)

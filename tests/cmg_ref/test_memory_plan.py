@@ -31,8 +31,10 @@ def resident():
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 checkpoint = load_checkpoint()
-CMGMotionGenerator(checkpoint, 2, buffer_size=8, mode="realtime").future(1)  # libraries are loaded by now
 settings = {settings}
+dtype = settings.get("compute_dtype", torch.float32)
+# Libraries are loaded and loops compiled by now.
+CMGMotionGenerator(checkpoint, 2, buffer_size=8, mode="realtime", compute_dtype=dtype).future(1)
 before = resident()
 generator = CMGMotionGenerator(checkpoint, **settings)
 generator._buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.

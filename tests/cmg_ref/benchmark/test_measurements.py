@@ -47,7 +47,7 @@ def test_low_precision_states_its_errors(checkpoint: Checkpoint) -> None:
         figure.name.split("error of ")[1]: figure for figure in of_network.half_precision_storage(checkpoint, CPU, 20)
     }
     assert 0.0 < stored["joint angles"].value < 2.0  # [mrad]
-    assert stored["root position"].value == 0.0, "places are stored in 32 bits"
+    assert stored["root position"].value < 1e-3, "places are stored in 32 bits"  # [mm]
     (int8,) = int8_products(checkpoint, 32, repeats=2)
     assert "not offered: joints differ" in int8.note
     assert int8.value > 0.0
