@@ -26,7 +26,7 @@ from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
-STANDING_SHARE = 0.04  # matched rows that restart from standing, with a new command, in a step
+STANDING_SHARE = 0.08  # matched rows that restart from standing, with a slow command along one axis, in a step
 LOST_DISTANCE = 2.5  # matched rows further than this from recorded state and wanted command (or not finite) restart too
 SKIP_FACTOR = 5.0  # steps whose gradient is this many times the usual norm are left out
 
@@ -252,8 +252,9 @@ class Trainer:
         # In recordings few motions begin from standing, and roll-outs mostly do.
         stand = torch.rand(count, 1, generator=generator) < STANDING_SHARE
         self.own_states = torch.where(stand, self.sampler.sample_still(count, generator), self.own_states)
-        change = stand | (torch.rand(count, 1, generator=generator) < CHANGE_SHARE)
+        change = torch.rand(count, 1, generator=generator) < CHANGE_SHARE
         self.wanted = torch.where(change, self._random_commands(count), self.wanted)
+        self.wanted = torch.where(stand, self._slow_commands(count), self.wanted)
         model = self.model
         unit = model.motion_std.cpu() / self.objective.channel_weights.cpu().sqrt()
         states, commands, distance = self.sampler.match(self.own_states, self.wanted, unit, generator)
@@ -273,6 +274,13 @@ class Trainer:
         kind = torch.rand(count, 1, generator=generator)
         commands = torch.where(kind < 0.4, recorded, torch.where(kind < 0.75, along, anywhere))
         return torch.where(kind > 0.87, torch.zeros(3), commands)
+
+    def _slow_commands(self, count: int) -> torch.Tensor:
+        """Commands (count, 3) along one axis, as often one way as the other, for there are few starts backwards."""
+        low, high = torch.tensor(self.config.command_min), torch.tensor(self.config.command_max)
+        largest = torch.minimum(-low, high).clamp(min=0.0)
+        axis = torch.eye(3)[torch.randint(3, (count,), generator=self.generator)]
+        return axis * largest * (2.0 * torch.rand(count, 1, generator=self.generator) - 1.0)
 
     def averaged_model(self) -> CMG:
         """A copy of the model with the running average of the weights, on the CPU."""

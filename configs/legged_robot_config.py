@@ -341,7 +341,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         """Length, logging and resuming."""
 
         num_steps_per_env = 24
-        max_iterations = 3000
+        max_iterations = 2000
         save_interval = 50
         evaluation_interval = 100
         experiment_name = "legged_robot"
