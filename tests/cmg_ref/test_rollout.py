@@ -32,6 +32,22 @@ def test_walking_motion_is_not_put_to_rest_at_once(checkpoint: Checkpoint) -> No
     assert float((states[1] - states[0]).abs().max()) > 0.0
 
 
+@pytest.mark.parametrize(
+    "command", [(0.3, 0.0, 0.0), (-0.5, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.8), (0.0, 0.0, -0.8)]
+)
+def test_it_steps_where_it_goes_slowly(checkpoint: Checkpoint, command: tuple[float, float, float]) -> None:
+    """A body that glides, or turns about one foot, obeys as well, but moves like nobody."""
+    standing = checkpoint.initial_states[:64]
+    assert float(standing[:, checkpoint.layout["dof_vel"]].abs().max()) == 0.0
+    states = Rollout(checkpoint.model).generate(standing, torch.tensor(command).expand(64, 250, 3))
+    parts = checkpoint.layout.split(states[:, 100:])
+    velocity = torch.cat((parts["root_lin_vel_h"][..., :2], parts["root_yaw_rate"]), dim=-1).mean(dim=1)
+    assert float((velocity - torch.tensor(command)).abs().mean()) < 0.05
+    # People who turn on the spot move their joints at 0.4 to 1.4 rad/s.
+    speed = parts["dof_vel"].square().mean(dim=(1, 2)).sqrt()
+    assert float((speed > 0.4).float().mean()) > 0.95
+
+
 def test_states_stay_inside_their_range_under_any_command(checkpoint: Checkpoint) -> None:
     rollout = Rollout(checkpoint.model)
     commands = 20.0 * torch.rand(64, 100, 3, generator=torch.Generator().manual_seed(0)) - 10.0

@@ -15,6 +15,7 @@ from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.clip_readers import read_clip
 from cmg_ref.dataset import MotionDataset, build_dataset
 from cmg_ref.foot_contact import FootContact, tilt_matrix
+from cmg_ref.mirror import mirror_states
 from cmg_ref.model import CMGConfig
 from cmg_ref.robot import load_g1
 from cmg_ref.rotations import matrix_from_quat, projected_gravity, quat_from_euler_xyz
@@ -165,6 +166,25 @@ def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "none" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_the_mean_of_two_motions_lacks_activity(dataset: MotionDataset, tmp_path: Path) -> None:
+    objective = make(dataset, tmp_path).objective
+    states = dataset.states[dataset.windows(16)[:200:10].unsqueeze(1) + torch.arange(16)]
+    mean = 0.5 * (states + mirror_states(states, dataset.layout, load_g1()))
+    assert float(objective._recorded_terms(states, states, 0)["activity"]) == 0.0
+    assert float(objective._recorded_terms(2.0 * states, states, 0)["activity"]) == 0.0
+    assert float(objective._recorded_terms(mean, states, 0)["activity"]) > 0.05
+
+
+def test_slow_commands_go_both_ways(dataset: MotionDataset, tmp_path: Path) -> None:
+    commands = make(dataset, tmp_path)._slow_commands(3000)
+    assert int((commands != 0.0).sum(dim=1).max()) == 1
+    for axis, largest in enumerate((0.8, 0.6, 1.3)):
+        along = commands[commands[:, axis] != 0.0, axis]
+        assert len(along) > 900
+        assert abs(float((along > 0.0).float().mean()) - 0.5) < 0.1
+        assert 0.9 * largest < float(along.abs().max()) <= largest
 
 
 def test_windows_are_balanced_and_mirrored(dataset: MotionDataset) -> None:
