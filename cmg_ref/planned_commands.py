@@ -104,9 +104,8 @@ class PlannedCommands:
         flat = frames.flatten(1) if frames.ndim > 1 else frames.unsqueeze(1)  # (n, num_frames)
         begun = (first_frames.unsqueeze(1) <= flat.unsqueeze(2)).sum(dim=2)
         segment = (begun - 1).clamp(min=0)
-        numbers = motions
-        if isinstance(motions, slice):
-            numbers = torch.arange(len(self.first_frames), device=flat.device)[motions]
+        everyone = torch.arange(len(self.first_frames), device=flat.device)
+        numbers = everyone[motions] if isinstance(motions, slice) else motions
         rows = (numbers.unsqueeze(1) * self.num_segments + segment).flatten()
         return (
             first_frames.gather(1, segment).view(frames.shape),
