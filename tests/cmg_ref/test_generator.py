@@ -120,11 +120,11 @@ def test_motion_goes_on_smoothly_through_a_command_change(checkpoint: Checkpoint
     # A joint that swings against its limit is held there, whatever its velocity.
     model = checkpoint.model
     limits = torch.stack((model.state_min, model.state_max))[:, checkpoint.layout["dof_pos"]]
-    held = ((dof_pos.unsqueeze(-2) - limits).abs() < 1e-6).any(dim=-2)
-    if control_dt < 0.02:  # The limit may have been reached in between.
-        held[1:] |= held[:-1].clone()
-    free = ~(held[1:] | held[:-1])
-    assert free.float().mean() > 0.99
+    at_limit = ((dof_pos.unsqueeze(-2) - limits).abs() < 0.02).any(dim=-2).float()  # (num_steps, num_envs, num_joints)
+    # What is shown between frames is bent by a stop in either of them.
+    near = torch.nn.functional.max_pool1d(at_limit.flatten(1).T, 7, stride=1, padding=3).T.view_as(at_limit) > 0.0
+    free = ~(near[1:] | near[:-1])
+    assert free.float().mean() > 0.95
     # [rad/s]: a jump of the pose would be tens of rad/s. Between frames velocities do not change linearly.
     assert (step * free).abs().max() < (0.6 if control_dt == 0.02 else 1.5)
     root = torch.stack([frame.root_pos_w for frame in frames])
