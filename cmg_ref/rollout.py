@@ -38,6 +38,7 @@ class Rollout:
         device: where to run.
         rest: whether states nearly at rest are kept under zero command.
         dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
+        network: arithmetic of another kind, on that device; by default the folded network.
         compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes a minute at the start.
 
     Attributes:
@@ -53,12 +54,13 @@ class Rollout:
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
+        network: FoldedNetwork | None = None,
     ) -> None:
         self.device = torch.device(device)
         # The caller's model stays where it is: it may serve another device.
         own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
         self.model = own.eval()
-        self.network = FoldedNetwork(own, self.device, dtype)
+        self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
         self.layout = model.layout
         self.fps = model.fps
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
@@ -79,7 +81,8 @@ class Rollout:
     ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         if self.device.type == "cuda":
             return FastestStep(self._step, self.network, compiled)
-        if self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available():
+        fusible = type(self.network) is FoldedNetwork and self.model.config.prediction == "change"
+        if self.device.type == "cpu" and fusible and numba_available():
             rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
             return FusedStep(self.model, self.network, torch.stack((rest_speed, self._keep)))
         return TracedWhereFew(self._step, self.device)

@@ -57,8 +57,7 @@ def int8_products(checkpoint: Checkpoint, num_envs: int, repeats: int) -> Iterat
     )
     states, commands = sample_states(checkpoint, ERROR_MOTIONS, torch.device("cpu"))
     schedule = commands.unsqueeze(1).expand(-1, round(ERROR_SECONDS * checkpoint.fps), -1)
-    exact, rounded = Rollout(checkpoint.model), Rollout(checkpoint.model)
-    rounded.network = network
+    exact, rounded = Rollout(checkpoint.model), Rollout(checkpoint.model, network=network)
     note = joint_errors(checkpoint, rounded.generate(states, schedule), exact.generate(states, schedule))
     operations = 2.0 * num_envs * weight.numel() / 1e9
     yield Figure(
