@@ -103,7 +103,7 @@ def test_two_processes_show_what_one_shows(tmp_path: Path) -> None:
         assert alone.shape[:2] == (NUM_ENVS, 24)
         assert torch.equal(first[index], second[index])
         # Products of other numbers of rows differ in the last digit; velocities are several rad/s.
-        torch.testing.assert_close(first[index], alone, atol=2e-5, rtol=0.0)
+        torch.testing.assert_close(first[index], alone, atol=5e-5, rtol=0.0)
 
 
 def test_the_number_of_an_environment_decides_what_it_draws(checkpoint: Checkpoint) -> None:
