@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ from rsl_rl.modules import EmpiricalNormalization
 from tensordict import TensorDict
 from torch import distributed, nn
 
+from envs.available_cores import available_cores
 from envs.symmetric_network import SymmetricMLPModel
 from envs.training_run import TrainingDivergedError
 
@@ -122,7 +122,7 @@ class MirroredPPO(PPO):
             self.storage.clear()
             return {}
         threads = torch.get_num_threads()
-        torch.set_num_threads(self.update_threads or os.cpu_count() or 1)
+        torch.set_num_threads(self.update_threads or available_cores())
         try:
             losses = self._learn()
         finally:

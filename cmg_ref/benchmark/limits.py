@@ -10,8 +10,11 @@ import torch
 from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
 
 # (rows, inner, columns): two plain squares and the shape of the largest layer.
-GEMM_SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (1024, 2048, 512))
-CACHE_FLOATS = 1 << 24  # more than any cache of a CPU holds
+GEMM_SHAPES = {
+    "cpu": ((1024, 1024, 1024), (2048, 2048, 2048), (1024, 2048, 512)),
+    "cuda": ((4096, 4096, 4096), (8192, 8192, 8192), (8192, 2048, 512)),
+}
+CACHE_FLOATS = 1 << 24  # more than any cache holds
 
 
 class MachineLimits:
@@ -37,7 +40,7 @@ class MachineLimits:
             The rate of the best single product, and the best rate on average over a second.
         """
         best, sustained = 0.0, 0.0
-        for rows, inner, columns in GEMM_SHAPES:
+        for rows, inner, columns in GEMM_SHAPES[self.device.type]:
             a = torch.randn(rows, inner, device=self.device).to(dtype)
             b = torch.randn(inner, columns, device=self.device).to(dtype)
             out = torch.empty(rows, columns, dtype=dtype, device=self.device)

@@ -13,6 +13,7 @@ import torch
 from mujoco.batch import Batch
 from torch import Tensor
 
+from envs.available_cores import available_cores
 from envs.mujoco_gym.actor import Actor, model_fields
 from envs.mujoco_gym.asset import Asset
 from envs.mujoco_gym.batch_views import field_view
@@ -291,7 +292,7 @@ def _num_threads(params: SimParams) -> int:
     wanted = os.environ.get(NUM_THREADS_VARIABLE)
     if wanted is not None and not wanted.isdecimal():
         raise GymError(f"{NUM_THREADS_VARIABLE}={wanted!r} is not a number of threads")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return min(int(wanted) if wanted else int(params.physx.num_threads), cores) or cores
 
 

@@ -1,0 +1,193 @@
+"""On a GPU the motion is what it is on a CPU, in every mode; no step waits for the device where it need not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from typing import Any, Iterator
+
+import pytest
+import torch
+
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.clip_generation import generate_clips
+from cmg_ref.commands import CommandSamplerCfg
+from cmg_ref.fastest_step import FastestStep
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.layout import StateLayout
+from cmg_ref.model import CMG, CMGConfig
+from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
+from cmg_ref.robot import load_g1
+from cmg_ref.rollout import Rollout
+from cmg_ref.sharding import Shard, leave_processes
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+GPU = torch.device("cuda")
+NUM_ENVS = 96
+POOL = TrajectoryPoolCfg(num_trajectories=64)
+MODES: dict[str, dict[str, Any]] = {
+    "pregenerated": {"mode": "pregenerated", "preload_duration": 120},
+    "realtime": {"mode": "realtime", "buffer_size": 40},
+    "pool": {"mode": "pregenerated", "preload_duration": 150, "buffer_size": 40, "pool": POOL},
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+def draw_commands(num: int, seed: int = 0) -> torch.Tensor:
+    low, high = torch.tensor([-0.5, -0.4, -1.0]), torch.tensor([2.0, 0.4, 1.0])
+    return low + (high - low) * torch.rand(num, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def states(checkpoint: Checkpoint, num: int) -> torch.Tensor:
+    picks = torch.randint(len(checkpoint.initial_states), (num,), generator=torch.Generator().manual_seed(1))
+    return checkpoint.initial_states[picks]
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+@pytest.mark.parametrize("control_dt", [0.02, 0.013])
+def test_a_gpu_shows_what_a_cpu_shows(checkpoint: Checkpoint, mode: str, control_dt: float) -> None:
+    on_cpu, on_gpu = (
+        CMGMotionGenerator(checkpoint, NUM_ENVS, device, control_dt=control_dt, **MODES[mode])
+        for device in ("cpu", GPU)
+    )
+    initial, wanted = states(checkpoint, NUM_ENVS), draw_commands(NUM_ENVS)
+    for step in range(60):
+        for generator in (on_cpu, on_gpu):
+            device = generator.device
+            if step == 0:
+                generator.reset(init_motion=initial.to(device), commands=wanted.to(device))
+            if step == 20:
+                generator.update_commands(wanted[:7].flip(0).to(device), torch.arange(7, device=device))
+            if step == 40:
+                rows = torch.tensor([3, 90], device=device)
+                generator.reset(rows, init_motion=initial[:2].to(device), commands=wanted[5:7].to(device))
+        expected, shown = on_cpu.get_frames(), on_gpu.get_frames()
+        ahead, ahead_on_gpu = on_cpu.future([1, 9]), on_gpu.future([1, 9])
+        for field in fields(expected):
+            for one, other in ((expected, shown), (ahead, ahead_on_gpu)):
+                # Rounding grows as the roll-out goes on, and velocities are several rad/s.
+                value = getattr(other, field.name)
+                assert value.device.type == "cuda"
+                torch.testing.assert_close(value.cpu(), getattr(one, field.name), atol=2e-2, rtol=0.0)
+        on_cpu.advance()
+        on_gpu.advance()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_stays_close_over_ten_seconds(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    initial = states(checkpoint, 32).to(GPU)
+    schedule = draw_commands(32).to(GPU).unsqueeze(1).expand(-1, 500, -1)
+    exact = Rollout(checkpoint.model, GPU).generate(initial, schedule)
+    rounded = Rollout(checkpoint.model, GPU, dtype=dtype).generate(initial, schedule)
+    velocity = checkpoint.layout["root_lin_vel_h"]
+    assert not torch.equal(exact, rounded)
+    assert float((exact - rounded)[..., velocity].mean(dim=1).abs().max()) < 0.15
+
+
+def test_a_recorded_graph_is_what_runs(checkpoint: Checkpoint) -> None:
+    rollout = Rollout(checkpoint.model, GPU)
+    state, command = states(checkpoint, 512).to(GPU), draw_commands(512).to(GPU)
+    for _ in range(8):
+        state = rollout.advance(state, command)
+    assert isinstance(rollout._run, FastestStep)
+    assert rollout._run.choices == {512: "graph"}
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_the_term_in_every_mode(checkpoint: Checkpoint, mode: str) -> None:
+    term = make_term(checkpoint, mode)
+    random = torch.Generator().manual_seed(3)
+    for step in range(120):
+        term.step()
+        if step % 5 == 4:
+            term.reset(torch.randperm(NUM_ENVS, generator=random)[:6].to(GPU))
+    frames = term.future()
+    for name in ("dof_pos", "dof_vel", "root_pos_w", "root_quat_w", "root_lin_vel_w", "root_ang_vel_w"):
+        now, ahead = getattr(term, name), getattr(frames, name)
+        assert now.device.type == ahead.device.type == "cuda"
+        assert bool(torch.isfinite(now).all()) and bool(torch.isfinite(ahead).all())
+    assert bool(((term.root_pos_w[:, 2] > 0.5) & (term.root_pos_w[:, 2] < 0.95)).all())
+    assert term.key_body_pos_b.device.type == "cuda"
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime"])
+def test_a_step_does_not_wait_for_the_device(checkpoint: Checkpoint, mode: str) -> None:
+    generator = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, control_dt=1.0 / checkpoint.fps, **MODES[mode])
+    generator.reset(commands=draw_commands(NUM_ENVS).to(GPU))
+    for _ in range(20):  # Graphs are recorded, and frames made, in the first steps.
+        generator.get_frames()
+        generator.future(4)
+        generator.advance()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(20):
+            generator.get_motion()
+            generator.get_frames()
+            generator.future(4)
+            generator.advance()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_memory_is_what_was_planned(checkpoint: Checkpoint) -> None:
+    settings: dict[str, Any] = {"num_envs": 2048, "mode": "pregenerated", "preload_duration": 300}
+    planned = CMGMotionGenerator.memory_required(checkpoint, device=GPU, **settings).total
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    generator = CMGMotionGenerator(checkpoint, device=GPU, **settings)
+    generator.reset(commands=draw_commands(2048).to(GPU))
+    generator.future(1)
+    taken = torch.cuda.memory_allocated() - before
+    assert taken == pytest.approx(planned, rel=0.05)
+
+
+def test_clips_and_a_checkpoint_without_a_root(checkpoint: Checkpoint) -> None:
+    clips = generate_clips(checkpoint, draw_commands(3).unsqueeze(1).expand(-1, 60, -1), device=GPU)
+    assert all(bool(torch.isfinite(clip.dof_pos).all()) for clip in clips)
+    torch.manual_seed(0)
+    model = CMG(CMGConfig(), StateLayout.joints_only(29), 30.0)
+    rollout = Rollout(model, GPU)
+    state = torch.zeros(4, model.layout.size, device=GPU)
+    assert bool(torch.isfinite(rollout.advance(state, torch.zeros(4, 3, device=GPU))).all())
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    names = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
+    os.environ.update(names)
+    yield
+    leave_processes()
+    for name in names:
+        del os.environ[name]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_shard_gathers_through_nccl() -> None:
+    shard = Shard.of_process(num_envs=8)
+    assert shard.device == torch.device("cuda:0")
+    assert torch.distributed.get_backend() == "nccl"
+    values = torch.arange(16.0, device=shard.device).view(8, 2)
+    assert torch.equal(shard.gather(values), values)
+
+
+def make_term(checkpoint: Checkpoint, mode: str) -> ReferenceMotionTerm:
+    settings: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "mode": mode,
+        "preload_duration": 200,
+        "future_steps": (1, 5),
+        "command_sampler": CommandSamplerCfg(resampling_time=(0.5, 1.0)),
+        "pool": POOL,
+    }
+    term = ReferenceMotionTerm(
+        ReferenceMotionTermCfg(**settings), NUM_ENVS, 0.02, load_g1().joint_names, seed=0, device=GPU
+    )
+    term.reset()
+    return term
