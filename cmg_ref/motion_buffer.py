@@ -10,6 +10,7 @@ import torch
 from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.layout import StateLayout
 from cmg_ref.planned_commands import PlannedCommands
+from cmg_ref.recorded_frames import RecordedFrames
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
 from cmg_ref.root_motion import NUM_SEEN, seen_columns
@@ -65,6 +66,10 @@ class MotionBuffer:
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
         self._place_root = TracedWhereFew(self._placed_root, self.device)
         self._num_missing = self.layout.size - checkpoint.layout.size
+        self._recorded: RecordedFrames | None = None
+        if self.device.type == "cuda" and checkpoint.layout.has_root:
+            self._numbers = torch.arange(self.num_motions, device=self.device)
+            self._recorded = RecordedFrames(self._frame, rollout.network, self.num_motions)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
@@ -129,6 +134,24 @@ class MotionBuffer:
             return
         started = time.perf_counter()
         state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
+        made = None
+        if self._recorded is not None:
+            made = self._recorded(self._numbers[motions], state, pose, written, count)
+        if made is None:
+            state, pose, guarded = self._extend_in_loop(motions, state, pose, written, count)
+        else:
+            state, pose, guarded = made
+            self.rollout.count(count * len(state), guarded.sum())
+        self._tail_state[motions] = state
+        self._tail_pose[motions] = pose
+        self.guarded[motions] += guarded
+        self.written[motions] = written + count
+        self.seconds += time.perf_counter() - started
+
+    def _extend_in_loop(
+        self, motions: slice | torch.Tensor, state: torch.Tensor, pose: torch.Tensor, written: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Generate frames one by one; returns the last states and poses, and how many frames were guarded (n,)."""
         guarded = torch.zeros_like(written)
         for offset in range(count):
             following = self.rollout.advance(state, self.commands.value(written + offset, motions))
@@ -141,11 +164,14 @@ class MotionBuffer:
             state = following
         if self._stance_root is not None:
             pose = self._fill_root(self._stance_root, written, count, motions)
-        self._tail_state[motions] = state
-        self._tail_pose[motions] = pose
-        self.guarded[motions] += guarded
-        self.written[motions] = written + count
-        self.seconds += time.perf_counter() - started
+        return state, pose, guarded
+
+    def _frame(
+        self, motions: torch.Tensor, state: torch.Tensor, pose: torch.Tensor, frames: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Store one frame; see :data:`cmg_ref.recorded_frames.Frame`."""
+        following, guarded = self.rollout.step(state, self.commands.value(frames, motions))
+        return following, self._append(frames, pose, state, following, motions), guarded
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""

@@ -80,12 +80,12 @@ class Rollout:
         self, compiled: bool
     ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         if self.device.type == "cuda":
-            return FastestStep(self._step, self.network, compiled)
+            return FastestStep(self.step, self.network, compiled)
         fusible = type(self.network) is FoldedNetwork and self.model.config.prediction == "change"
         if self.device.type == "cpu" and fusible and numba_available():
             rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
             return FusedStep(self.model, self.network, torch.stack((rest_speed, self._keep)))
-        return TracedWhereFew(self._step, self.device)
+        return TracedWhereFew(self.step, self.device)
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -106,17 +106,21 @@ class Rollout:
             results = [self._run(*block) for block in blocks]
             following = torch.cat([result[0] for result in results])
             self.guarded = torch.cat([result[1] for result in results])
-        self.guard_count += self.guarded.sum()
-        self.frame_count += len(state)
+        self.count(len(state), self.guarded.sum())
         return following
+
+    def count(self, frames: int, guarded: torch.Tensor) -> None:
+        """Count frames that were generated, and in how many of them the guard had to act ()."""
+        self.frame_count += frames
+        self.guard_count += guarded
 
     def num_blocks(self, num: int) -> int:
         """Into how many parts of about the same size a batch is best cut."""
         blocks_itself = self.device.type != "cpu" or isinstance(self._run, FusedStep)
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
-    def _step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next state (n, state_dim) and whether the guard had to act (n,)."""
+    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next state (n, state_dim) and whether the guard had to act (n,), by plain operations and uncounted."""
         command = self.model.clamp_command(command)
         predicted = self.network.predict(state, command)
         held = self.model.guard(predicted)

@@ -191,3 +191,17 @@ def make_term(checkpoint: Checkpoint, mode: str) -> ReferenceMotionTerm:
     )
     term.reset()
     return term
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_frames_are_recorded(checkpoint: Checkpoint, mode: str) -> None:
+    generator = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **MODES[mode])
+    generator.reset()
+    for step in range(10):
+        generator.future(4)
+        generator.advance()
+        if step % 3 == 0:
+            generator.update_commands(draw_commands(5, seed=step).to(GPU), torch.arange(5, device=GPU))
+    assert generator._buffer._recorded is not None
+    assert generator._buffer._recorded._usable
+    assert generator._buffer._recorded._recordings

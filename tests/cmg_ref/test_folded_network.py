@@ -78,8 +78,8 @@ def test_types_no_device_computes_in_are_refused(checkpoint: Checkpoint) -> None
 def test_the_plain_step_remains_where_nothing_faster_runs(checkpoint: Checkpoint) -> None:
     state, command = batch(checkpoint, 4)
     rollout = Rollout(checkpoint.model)
-    fastest = FastestStep(rollout._step, rollout.network)
-    expected, expected_guarded = rollout._step(state, command)
+    fastest = FastestStep(rollout.step, rollout.network)
+    expected, expected_guarded = rollout.step(state, command)
     for call in range(WARM_UP + 3):
         if call == WARM_UP:
             with pytest.warns(UserWarning, match="cannot run as graph with 4 motions"):

@@ -43,7 +43,7 @@ def test_a_recorded_step_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) ->
             many = step + FEW + 1
             rollout.advance(state[:1].expand(many, -1), command[:1].expand(many, -1))
         following = rollout.advance(state, command)
-        expected, guarded = rollout._step(state, command)
+        expected, guarded = rollout.step(state, command)
         assert torch.equal(following, expected)
         assert torch.equal(rollout.guarded, guarded)
         state = following

@@ -1,0 +1,125 @@
+"""Generates frames on a GPU by recorded CUDA graphs: one launch a frame instead of some two hundred."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Callable, Tuple
+
+import torch
+
+from cmg_ref.folded_network import FoldedNetwork
+
+SMALLEST_SIZE = 64  # motions; a graph of fewer takes no less time
+WARM_UP = 3  # frames before a recording, in which kernels are loaded
+
+# Of motions (n,), states (n, state_dim), poses (n, 3) and frames (n,): stores those frames, and returns the next
+# states, their poses, and in which the guard had to act (n,).
+Frame = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+]
+
+
+class RecordedFrames:
+    """Frames for any number of motions, by a graph for each power of two.
+
+    A batch is filled up to the next size by repeating its last motion: what is stored twice is the same twice.
+
+    Args:
+        frame: makes a frame; must work on memory that stays where it is, and depend on nothing but its arguments and
+            that memory. It is run a few times with the same arguments before it is recorded.
+        network: whose memory the frame works in; a recording must keep it.
+        num_motions: largest number of motions.
+    """
+
+    def __init__(self, frame: Frame, network: FoldedNetwork, num_motions: int) -> None:
+        self._frame, self._network = frame, network
+        self._sizes = [num_motions]
+        while self._sizes[0] > SMALLEST_SIZE:
+            self._sizes.insert(0, 1 << ((self._sizes[0] - 1).bit_length() - 1))
+        self._recordings: dict[int, Recording] = {}
+        self._usable = True
+
+    def __call__(
+        self, motions: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, frames: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Make ``count`` frames from ``frames`` (n,) on, each from the one before.
+
+        Args:
+            motions: motions concerned, (n,).
+            states: their states a frame before, (n, state_dim).
+            poses: x, y and heading then, (n, 3).
+            frames: number of the first frame of each, (n,).
+            count: how many frames.
+
+        Returns:
+            The last states (n, state_dim) and poses (n, 3), and in how many frames the guard had to act (n,), valid
+            until the next call; None where the driver or torch cannot record, which is warned of once.
+        """
+        if not self._usable:
+            return None
+        num = len(motions)
+        size = next(size for size in self._sizes if size >= num)
+        if size not in self._recordings:
+            try:
+                arguments = [_filled_up(given, size) for given in (motions, states, poses, frames)]
+                self._recordings[size] = Recording(self._frame, self._network, *arguments)
+            except Exception as error:  # Drivers fail in ways of their own; the plain loop remains.
+                warnings.warn(f"frames cannot be recorded as a CUDA graph ({error})", stacklevel=2)
+                self._usable = False
+                return None
+        return self._recordings[size].run(motions, states, poses, frames, count)
+
+
+def _filled_up(given: torch.Tensor, size: int) -> torch.Tensor:
+    """A copy of (n, ...) whose last row is repeated up to (size, ...)."""
+    return torch.cat((given, given[-1:].expand(size - len(given), *given.shape[1:])))
+
+
+class Recording:
+    """A frame recorded for one number of motions; the arguments are those of :data:`Frame`."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        network: FoldedNetwork,
+        motions: torch.Tensor,
+        states: torch.Tensor,
+        poses: torch.Tensor,
+        frames: torch.Tensor,
+    ) -> None:
+        self._motions, self._states, self._poses, self._frames = motions, states, poses, frames
+        self._guarded = torch.zeros_like(frames)
+        # Recordings demand that kernels are loaded outside of them, on a stream of its own.
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                frame(motions, states, poses, frames)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            following, following_poses, guarded = frame(motions, states, poses, frames)
+            states.copy_(following)
+            poses.copy_(following_poses)
+            frames.add_(1)
+            self._guarded.add_(guarded)
+        self._workspace = network.workspace  # The recording writes there even if the network takes larger memory.
+
+    def run(
+        self, motions: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, frames: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Make frames; see :meth:`RecordedFrames.__call__`."""
+        num = len(motions)
+        for held, given in (
+            (self._motions, motions),
+            (self._states, states),
+            (self._poses, poses),
+            (self._frames, frames),
+        ):
+            held[:num] = given
+            if num < len(held):
+                held[num:] = given[-1]
+        self._guarded.zero_()
+        for _ in range(count):
+            self._graph.replay()
+        return self._states[:num], self._poses[:num], self._guarded[:num]
