@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Callable, Tuple
 
 import torch
@@ -65,7 +66,7 @@ class FastestStep:
         for candidate, build in candidates.items():
             try:
                 way = build()
-                duration = _measure(way, state, command)
+                duration = measure(partial(way, state, command))
             except Exception as error:  # Compilers and drivers fail in ways of their own; the plain step remains.
                 warnings.warn(f"roll-out: cannot run as {candidate} with {len(state)} motions ({error})", stacklevel=2)
                 continue
@@ -98,14 +99,14 @@ class _RecordedStep:
         return self._following.clone(), self._guarded.clone()
 
 
-def _measure(step: Step, state: torch.Tensor, command: torch.Tensor) -> float:
-    """Time of a step on the GPU [ms]."""
+def measure(action: Callable[[], object]) -> float:
+    """Time on the GPU that an action takes when it is repeated [ms]."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    step(state, command)
+    action()
     torch.cuda.synchronize()
     start.record()
     for _ in range(REPEATS):
-        step(state, command)
+        action()
     end.record()
     torch.cuda.synchronize()
-    return float(start.elapsed_time(end))
+    return float(start.elapsed_time(end)) / REPEATS

@@ -69,7 +69,7 @@ class MotionBuffer:
         self._recorded: RecordedFrames | None = None
         if self.device.type == "cuda" and checkpoint.layout.has_root:
             self._numbers = torch.arange(self.num_motions, device=self.device)
-            self._recorded = RecordedFrames(self._frame, rollout.network, self.num_motions)
+            self._recorded = RecordedFrames(self._frame, rollout.network, self.num_motions, rollout.compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Callable, Tuple
 
 import torch
 
+from cmg_ref.fastest_step import measure
 from cmg_ref.folded_network import FoldedNetwork
 
 SMALLEST_SIZE = 64  # motions; a graph of fewer takes no less time
@@ -29,10 +31,12 @@ class RecordedFrames:
             that memory. It is run a few times with the same arguments before it is recorded.
         network: whose memory the frame works in; a recording must keep it.
         num_motions: largest number of motions.
+        compiled: whether ``torch.compile`` is tried for batches of the largest size, and kept where it is faster; takes
+            some ten seconds at the first of them.
     """
 
-    def __init__(self, frame: Frame, network: FoldedNetwork, num_motions: int) -> None:
-        self._frame, self._network = frame, network
+    def __init__(self, frame: Frame, network: FoldedNetwork, num_motions: int, compiled: bool = False) -> None:
+        self._frame, self._network, self._compiled = frame, network, compiled
         self._sizes = [num_motions]
         while self._sizes[0] > SMALLEST_SIZE:
             self._sizes.insert(0, 1 << ((self._sizes[0] - 1).bit_length() - 1))
@@ -61,13 +65,28 @@ class RecordedFrames:
         size = next(size for size in self._sizes if size >= num)
         if size not in self._recordings:
             try:
-                arguments = [_filled_up(given, size) for given in (motions, states, poses, frames)]
-                self._recordings[size] = Recording(self._frame, self._network, *arguments)
+                self._recordings[size] = self._fastest(size, motions, states, poses, frames)
             except Exception as error:  # Drivers fail in ways of their own; the plain loop remains.
                 warnings.warn(f"frames cannot be recorded as a CUDA graph ({error})", stacklevel=2)
                 self._usable = False
                 return None
         return self._recordings[size].run(motions, states, poses, frames, count)
+
+    def _fastest(
+        self, size: int, motions: torch.Tensor, states: torch.Tensor, poses: torch.Tensor, frames: torch.Tensor
+    ) -> Recording:
+        """The frame recorded for a number of motions, compiled where that is wanted and faster."""
+        arguments = (motions, states, poses, frames)
+        held = [_filled_up(given, size) for given in arguments]
+        plain = Recording(self._frame, self._network, *held)
+        if not self._compiled or size < self._sizes[-1]:
+            return plain
+        try:
+            compiled = Recording(torch.compile(self._frame, dynamic=False), self._network, *map(torch.clone, held))
+        except Exception as error:  # So do compilers.
+            warnings.warn(f"frames cannot be compiled ({error})", stacklevel=2)
+            return plain
+        return min((plain, compiled), key=lambda recording: measure(partial(recording.run, *arguments, 1)))
 
 
 def _filled_up(given: torch.Tensor, size: int) -> torch.Tensor:

@@ -109,17 +109,17 @@ def command_yaw_rate_tracking(yaw_rate: Tensor, commands: Tensor, sigma: float) 
 # Feet ---------------------------------------------------------------------------------------------------------------
 
 
-def feet_slip(feet_vel_w: Tensor, feet_contact: Tensor) -> Tensor:
+def feet_slip(feet_speed: Tensor, feet_contact: Tensor) -> Tensor:
     """Squared horizontal speed of the feet that touch the ground, summed over the feet [m^2/s^2].
 
     Args:
-        feet_vel_w: Velocities of the feet [m/s], (num_envs, num_feet, 3).
+        feet_speed: Horizontal speeds of the feet [m/s], (num_envs, num_feet).
         feet_contact: Whether each touches the ground, (num_envs, num_feet) bool.
     """
-    return (feet_vel_w[..., :2].square().sum(dim=-1) * feet_contact).sum(dim=-1)
+    return (feet_speed.square() * feet_contact).sum(dim=-1)
 
 
-def feet_air_time(air_time: Tensor, first_contact: Tensor, commands: Tensor, wanted: float) -> Tensor:
+def feet_air_time(air_time: Tensor, first_contact: Tensor, told_to_stand: Tensor, wanted: float) -> Tensor:
     """Time in the air of the feet that land in this step, beyond a wanted time, at most as much again [s].
 
     Negative for shorter steps, zero while no foot lands or the command is to stand.
@@ -127,23 +127,22 @@ def feet_air_time(air_time: Tensor, first_contact: Tensor, commands: Tensor, wan
     Args:
         air_time: Time since each foot left the ground [s], (num_envs, num_feet).
         first_contact: Whether it lands in this step, (num_envs, num_feet) bool.
-        commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        told_to_stand: What `standing` says of the commands, (num_envs,) bool.
         wanted: Time in the air that counts as zero [s].
     """
     gain = (air_time - wanted).clamp(max=wanted) * first_contact
-    return torch.where(standing(commands), torch.zeros_like(gain[:, 0]), gain.sum(dim=-1))
+    return gain.sum(dim=-1).masked_fill(told_to_stand, 0.0)
 
 
-def feet_clearance(feet_height: Tensor, feet_vel_w: Tensor, wanted: float) -> Tensor:
+def feet_clearance(feet_height: Tensor, feet_speed: Tensor, wanted: float) -> Tensor:
     """Height that moving feet lack, times their horizontal speed, summed over the feet [m^2/s]: feet that are dragged.
 
     Args:
         feet_height: Heights of the soles above the ground [m], (num_envs, num_feet).
-        feet_vel_w: Velocities of the feet [m/s], (num_envs, num_feet, 3).
+        feet_speed: Horizontal speeds of the feet [m/s], (num_envs, num_feet).
         wanted: Height from which on nothing is lacking [m].
     """
-    speed = feet_vel_w[..., :2].square().sum(dim=-1).sqrt()
-    return ((wanted - feet_height).clamp(min=0.0) * speed).sum(dim=-1)
+    return ((wanted - feet_height).clamp(min=0.0) * feet_speed).sum(dim=-1)
 
 
 def feet_closeness(feet_pos_h: Tensor, wanted: float) -> Tensor:
@@ -174,38 +173,37 @@ def standing(commands: Tensor, threshold: float = 0.1) -> Tensor:
     return commands.abs().amax(dim=-1) < threshold
 
 
-def stand_still(dof_vel: Tensor, commands: Tensor) -> Tensor:
+def stand_still(dof_vel: Tensor, told_to_stand: Tensor) -> Tensor:
     """Mean squared joint velocity where the command is to stand, else 0 [rad^2/s^2].
 
     Args:
         dof_vel: Joint velocities [rad/s], (num_envs, num_joints).
-        commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        told_to_stand: What `standing` says of the commands, (num_envs,) bool.
     """
-    return dof_vel.square().mean(dim=-1) * standing(commands)
+    return dof_vel.square().mean(dim=-1) * told_to_stand
 
 
-def stepping_in_place(feet_contact: Tensor, commands: Tensor) -> Tensor:
+def stepping_in_place(feet_contact: Tensor, told_to_stand: Tensor) -> Tensor:
     """Number of feet off the ground where the command is to stand, else 0.
 
     Args:
         feet_contact: Whether each foot touches the ground, (num_envs, num_feet) bool.
-        commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        told_to_stand: What `standing` says of the commands, (num_envs,) bool.
     """
-    return (~feet_contact).to(torch.float32).sum(dim=-1) * standing(commands)
+    return (~feet_contact).to(torch.float32).sum(dim=-1) * told_to_stand
 
 
-def creeping_in_place(feet_vel_w: Tensor, feet_contact: Tensor, commands: Tensor) -> Tensor:
+def creeping_in_place(feet_speed: Tensor, feet_contact: Tensor, told_to_stand: Tensor) -> Tensor:
     """Horizontal speeds of the feet that touch the ground, summed, where the command is to stand, else 0 [m/s].
 
     Unlike `feet_slip` it does not fade where feet creep slowly.
 
     Args:
-        feet_vel_w: Velocities of the feet [m/s], (num_envs, num_feet, 3).
+        feet_speed: Horizontal speeds of the feet [m/s], (num_envs, num_feet).
         feet_contact: Whether each touches the ground, (num_envs, num_feet) bool.
-        commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        told_to_stand: What `standing` says of the commands, (num_envs,) bool.
     """
-    speed = feet_vel_w[..., :2].square().sum(dim=-1).sqrt()
-    return (speed * feet_contact).sum(dim=-1) * standing(commands)
+    return (feet_speed * feet_contact).sum(dim=-1) * told_to_stand
 
 
 # Effort and smoothness ----------------------------------------------------------------------------------------------

@@ -39,9 +39,10 @@ class Rollout:
         rest: whether states nearly at rest are kept under zero command.
         dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
         network: arithmetic of another kind, on that device; by default the folded network.
-        compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes a minute at the start.
+        compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes ten seconds at the start.
 
     Attributes:
+        compiled: whether ``torch.compile`` is tried.
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
@@ -66,7 +67,7 @@ class Rollout:
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(0, dtype=torch.bool, device=self.device)
         self.frame_count = 0
-        self.rest = rest
+        self.rest, self.compiled = rest, compiled
         # Largest velocity at rest; columns that are no velocities do not matter.
         self._rest_speed = torch.full((self.layout.size,), float("inf"), device=self.device)
         self._keep = torch.ones(self.layout.size, device=self.device)

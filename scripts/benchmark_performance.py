@@ -119,11 +119,14 @@ class Plan:
     def preload(self) -> Iterator[Measurement]:
         """Generating whole trajectories."""
         frames, sizes = (500 if self.full else 20), self.sizes or (PRELOAD_SIZES if self.full else PRELOAD_SIZES[:1])
-        cases = [(num_envs, torch.float32) for num_envs in sizes] + [(sizes[0], torch.bfloat16)]
-        for num_envs, dtype in cases:
+        cases = [(num_envs, torch.float32, False) for num_envs in sizes] + [(sizes[0], torch.bfloat16, False)]
+        if self.device.type == "cuda":
+            cases += [(sizes[-1], torch.bfloat16, False), (sizes[-1], torch.float32, True)]
+            cases += [(sizes[-1], torch.bfloat16, True)]
+        for num_envs, dtype, compiled in cases:
             yield (
                 f"pregenerating for {num_envs}",
-                partial(of_network.pregeneration, self.checkpoint, self.limits, num_envs, frames, dtype),
+                partial(of_network.pregeneration, self.checkpoint, self.limits, num_envs, frames, dtype, compiled),
             )
         repeats, num_envs = (30 if self.full else 8), min(1024, sizes[0])
         yield "low precision", partial(of_network.low_precision, self.checkpoint, self.device, num_envs, repeats)

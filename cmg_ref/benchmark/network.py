@@ -36,14 +36,28 @@ def compute_dtypes(device: torch.device) -> list[torch.dtype]:
 
 
 def pregeneration(
-    checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, frames: int, dtype: torch.dtype = torch.float32
+    checkpoint: Checkpoint,
+    limits: MachineLimits,
+    num_envs: int,
+    frames: int,
+    dtype: torch.dtype = torch.float32,
+    compiled: bool = False,
 ) -> Iterator[Figure]:
     """Rate of the matrix products while whole trajectories are generated, against the machine's best."""
     device = limits.device
     generator = CMGMotionGenerator(
-        checkpoint, num_envs, device, preload_duration=frames + 3, compute_dtype=dtype, control_dt=1.0 / checkpoint.fps
+        checkpoint,
+        num_envs,
+        device,
+        preload_duration=frames + 3,
+        compute_dtype=dtype,
+        compiled=compiled,
+        control_dt=1.0 / checkpoint.fps,
     )
     _, commands = sample_states(checkpoint, num_envs, device)
+    if device.type == "cuda":  # A graph is recorded once in a generator's life, not for each trajectory.
+        generator.reset(commands=commands)
+        generator.future(1)
     generator.reset(commands=commands)
     watch = Stopwatch(device)
     rates = [limits.gemm_rates(dtype)]
@@ -55,7 +69,7 @@ def pregeneration(
     note = f"{seconds:.2f} s, {done / seconds / 1e3:.1f} thousand frames/s"
     for name, peak in zip(("the best single product", "products kept up for a second"), map(max, zip(*rates))):
         yield Figure(
-            f"pregenerating {frames} frames against {name}",
+            f"pregenerating {frames} frames{', compiled,' if compiled else ''} against {name}",
             num_envs,
             dtype_name(dtype),
             rate / 1e9,

@@ -14,7 +14,7 @@ from cmg_ref.rotations import matrix_from_quat
 class Feet:
     """Follows the feet of every robot from step to step.
 
-    Their velocities are differences of positions by forward kinematics, averages over a control step: that costs less
+    Their speeds are differences of positions by forward kinematics, averages over a control step: that costs less
     than the states of all bodies from the simulator.
 
     Args:
@@ -22,7 +22,7 @@ class Feet:
         num_envs: Number of environments.
         dt: Time of a control step in seconds.
         device: Device of the tensors.
-        with_kinematics: Whether positions, velocities and heights are wanted.
+        with_kinematics: Whether positions, speeds and heights are wanted.
 
     Attributes:
         contact: Whether each foot touches the ground, (num_envs, 2) bool.
@@ -30,8 +30,8 @@ class Feet:
         first_contact: Whether it landed in this step, (num_envs, 2) bool.
         air_time: Time since each foot left the ground in seconds, (num_envs, 2); of a foot that lands in this step,
             the time it was in the air.
-        vel_w: Velocities of the feet in the world in m/s, (num_envs, 2, 3); zero without kinematics and in the first
-            step of an episode.
+        speed: Horizontal speeds of the feet in m/s, (num_envs, 2); zero without kinematics and in the first step of an
+            episode.
         pos_w: Positions of the feet in the world in metres, (num_envs, 2, 3).
         height_w: Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2).
     """
@@ -49,7 +49,7 @@ class Feet:
         self.first_contact = torch.zeros_like(self.contact)
         self.air_time = torch.zeros(num_envs, 2, device=device)
         self.pos_w = torch.zeros(num_envs, 2, 3, device=device)
-        self.vel_w = torch.zeros_like(self.pos_w)
+        self.speed = torch.zeros(num_envs, 2, device=device)
         self.height_w = torch.zeros(num_envs, 2, device=device)
         self._jumped = torch.ones(num_envs, dtype=torch.bool, device=device)  # since the last step, without a way there
 
@@ -76,7 +76,8 @@ class Feet:
         if self.with_kinematics:
             last_pos_w = self.pos_w
             self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)
-            self.vel_w = ((self.pos_w - last_pos_w) / self._dt).masked_fill_(self._jumped[:, None, None], 0.0)
+            way = (self.pos_w[..., :2] - last_pos_w[..., :2]).square_().sum(dim=-1).sqrt_()
+            self.speed = way.div_(self._dt).masked_fill_(self._jumped.unsqueeze(1), 0.0)
             self._jumped.zero_()
 
     def heights(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ class LeggedRobotCommands:
     Attributes:
         commands: Velocity commands in force: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
         command_sampler: Draws them.
+        lin_vel_error: Distance of the averaged horizontal velocity from the command in m/s, (num_envs,).
+        yaw_rate_error: Distance of the averaged yaw rate from the command in rad/s, (num_envs,).
         asked_distance: How far the commands of the episode went in metres, (num_envs,); on rough ground only.
     """
 
@@ -77,7 +79,7 @@ class LeggedRobotCommands:
         if self.common_step_counter % round(1.0 / self.dt) != 0:
             return
         lin_vel, yaw_rate = self.cfg.commands.obeyed_within
-        failed = (self._lin_vel_error() > lin_vel) | (self._yaw_rate_error() > yaw_rate)
+        failed = (self.lin_vel_error > lin_vel) | (self.yaw_rate_error > yaw_rate)
         # Whoever has just begun, or whose command is changing, has not had the time.
         failed &= (self.episode_length_buf * self.dt > 1.0) & (self.commands == self._target_commands()).all(dim=1)
         self._report_successes()
@@ -103,10 +105,7 @@ class LeggedRobotCommands:
         self._smoother.set_target(commands.to(self.device), rows)
         self.command_sampler.hold(rows)
 
-    def _lin_vel_error(self) -> Tensor:
-        """Distance of the averaged horizontal velocity from the command in m/s, (num_envs,)."""
-        return (self.average_velocity[:, :2] - self.commands[:, :2]).square().sum(dim=1).sqrt()
-
-    def _yaw_rate_error(self) -> Tensor:
-        """Distance of the averaged yaw rate from the command in rad/s, (num_envs,)."""
-        return (self.average_velocity[:, 3] - self.commands[:, 2]).abs()
+    def _measure_obedience(self) -> None:
+        """Set `lin_vel_error` and `yaw_rate_error`."""
+        self.lin_vel_error = (self.average_velocity[:, :2] - self.commands[:, :2]).square().sum(dim=1).sqrt()
+        self.yaw_rate_error = (self.average_velocity[:, 3] - self.commands[:, 2]).abs()

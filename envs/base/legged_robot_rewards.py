@@ -21,6 +21,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
         reward_names: Rewards in use.
         reward_scales: Their scales, times the time of a control step, (num_rewards, 1).
         episode_sums: Their sums since each episode began, (num_rewards, num_envs).
+        told_to_stand: Whether the command is to stand, (num_envs,) bool.
     """
 
     rew_buf: Tensor
@@ -65,12 +66,15 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def compute_reward(self) -> None:
         """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
+        # Several rewards are made of these.
+        self._measure_obedience()
+        self.told_to_stand = reward_functions.standing(self.commands)
         if not self.reward_functions:
             self.rew_buf = torch.zeros(self.num_envs, device=self.device)
             return
         rewards = torch.stack([function() for function in self.reward_functions])  # (num_rewards, num_envs)
         # The state of a diverged simulation means nothing.
-        rewards = (rewards * self.reward_scales).masked_fill_(self.diverged, 0.0)
+        rewards.mul_(self.reward_scales).masked_fill_(self.diverged, 0.0)
         self.episode_sums += rewards
         self.rew_buf = rewards.sum(dim=0)
         if self.cfg.rewards.only_positive_rewards:
@@ -88,23 +92,19 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_tracking_lin_vel(self) -> Tensor:
         """Averaged horizontal velocity against the command."""
-        return reward_functions.command_velocity_tracking(
-            self.average_velocity, self.commands, self.cfg.rewards.lin_vel_sigma
-        )
+        return torch.exp(self.lin_vel_error.square() / -self.cfg.rewards.lin_vel_sigma)
 
     def _reward_tracking_ang_vel(self) -> Tensor:
         """Averaged yaw rate against the command."""
-        return reward_functions.command_yaw_rate_tracking(
-            self.average_velocity[:, 3], self.commands, self.cfg.rewards.ang_vel_sigma
-        )
+        return torch.exp(self.yaw_rate_error.square() / -self.cfg.rewards.ang_vel_sigma)
 
     def _reward_lin_vel_error(self) -> Tensor:
         """Averaged horizontal velocity's distance from the command [m/s]: a pull that far from it does not fade."""
-        return self._lin_vel_error()
+        return self.lin_vel_error
 
     def _reward_yaw_rate_error(self) -> Tensor:
         """Averaged yaw rate's distance from the command [rad/s]."""
-        return self._yaw_rate_error()
+        return self.yaw_rate_error
 
     def _reward_orientation(self) -> Tensor:
         """Tilt of the base."""
@@ -149,18 +149,18 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_feet_slip(self) -> Tensor:
         """Squared speed of feet on the ground [m^2/s^2]."""
-        return reward_functions.feet_slip(self.feet.vel_w, self.feet.sliding_contact)
+        return reward_functions.feet_slip(self.feet.speed, self.feet.sliding_contact)
 
     def _reward_feet_air_time(self) -> Tensor:
         """Time in the air of landing feet, beyond the time wanted [s]."""
         return reward_functions.feet_air_time(
-            self.feet.air_time, self.feet.first_contact, self.commands, self.cfg.rewards.air_time_target
+            self.feet.air_time, self.feet.first_contact, self.told_to_stand, self.cfg.rewards.air_time_target
         )
 
     def _reward_feet_clearance(self) -> Tensor:
         """Height that moving feet lack, times their speed [m^2/s]."""
         return reward_functions.feet_clearance(
-            self._feet_heights(), self.feet.vel_w, self.cfg.rewards.feet_clearance_target
+            self._feet_heights(), self.feet.speed, self.cfg.rewards.feet_clearance_target
         )
 
     def _reward_feet_closeness(self) -> Tensor:
@@ -175,12 +175,12 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_stand_still(self) -> Tensor:
         """Mean squared joint velocity where the command is to stand [rad^2/s^2]."""
-        return reward_functions.stand_still(self.dof_vel, self.commands)
+        return reward_functions.stand_still(self.dof_vel, self.told_to_stand)
 
     def _reward_stepping_in_place(self) -> Tensor:
         """Number of feet off the ground where the command is to stand."""
-        return reward_functions.stepping_in_place(self.feet.contact, self.commands)
+        return reward_functions.stepping_in_place(self.feet.contact, self.told_to_stand)
 
     def _reward_creeping_in_place(self) -> Tensor:
         """Horizontal speeds of feet on the ground where the command is to stand [m/s]."""
-        return reward_functions.creeping_in_place(self.feet.vel_w, self.feet.sliding_contact, self.commands)
+        return reward_functions.creeping_in_place(self.feet.speed, self.feet.sliding_contact, self.told_to_stand)

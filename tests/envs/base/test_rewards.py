@@ -102,7 +102,7 @@ def test_feet_that_slide_are_penalised_and_feet_in_the_air_are_not(make: Callabl
     assert not env.feet.contact[0].any()
     slip = env._reward_feet_slip()
     assert slip[0] == 0.0 and slip[1] > 10.0 * standing[1]
-    torch.testing.assert_close(env.feet.vel_w[0, :, 0], torch.full((2,), 1.5), atol=0.3, rtol=0.0)
+    torch.testing.assert_close(env.feet.speed[0], torch.full((2,), 1.5), atol=0.3, rtol=0.0)
 
 
 def test_time_in_the_air_is_counted_until_landing(make: Callable[..., Any]) -> None:
