@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
-from typing import Callable, Tuple
+from functools import lru_cache, partial
+from typing import Callable, Tuple, TypeVar
 
 import torch
 
@@ -13,6 +13,8 @@ from cmg_ref.folded_network import FoldedNetwork
 WARM_UP = 3  # steps with a number of motions before it is worth a choice
 MAX_CHOICES = 8  # numbers of motions that a choice is made for; each holds memory of its own
 REPEATS = 20  # steps per measurement
+
+Result = TypeVar("Result")
 
 Step = Callable[[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
 
@@ -66,7 +68,7 @@ class FastestStep:
         for candidate, build in candidates.items():
             try:
                 way = build()
-                duration = measure(partial(way, state, command))
+                duration = measure(partial(way, state, command), state.device)
             except Exception as error:  # Compilers and drivers fail in ways of their own; the plain step remains.
                 warnings.warn(f"roll-out: cannot run as {candidate} with {len(state)} motions ({error})", stacklevel=2)
                 continue
@@ -80,16 +82,8 @@ class _RecordedStep:
 
     def __init__(self, step: Step, network: FoldedNetwork, state: torch.Tensor, command: torch.Tensor) -> None:
         self._state, self._command = state.clone(), command.clone()
-        # Kernels are loaded and compiled outside of the recording, on a stream of its own as recordings demand.
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                step(self._state, self._command)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._following, self._guarded = step(self._state, self._command)
+        run = partial(step, self._state, self._command)
+        self._graph, (self._following, self._guarded) = record(run, run, state.device)
         self._workspace = network.workspace  # The recording writes there even if the network takes larger memory.
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,14 +93,47 @@ class _RecordedStep:
         return self._following.clone(), self._guarded.clone()
 
 
-def measure(action: Callable[[], object]) -> float:
+def record(
+    warm_up: Callable[[], object], action: Callable[[], Result], device: torch.device
+) -> tuple[torch.cuda.CUDAGraph, Result]:
+    """Record the kernels that an action launches.
+
+    Args:
+        warm_up: run a few times before, so that kernels are loaded outside of the recording.
+        action: what to record; is not carried out.
+        device: the GPU.
+
+    Returns:
+        The graph, and what the action returned, whose memory each replay writes to.
+    """
+    with torch.cuda.device(device):
+        stream = _recording_stream(torch.cuda.current_device())
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                warm_up()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            result = action()
+    return graph, result
+
+
+@lru_cache(maxsize=None)
+def _recording_stream(device: int) -> torch.cuda.Stream:
+    """One stream for all recordings: a library's products keep up to 32 MB for each stream that they have run on."""
+    return torch.cuda.Stream(device)
+
+
+def measure(action: Callable[[], object], device: torch.device) -> float:
     """Time on the GPU that an action takes when it is repeated [ms]."""
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    action()
-    torch.cuda.synchronize()
-    start.record()
-    for _ in range(REPEATS):
+    with torch.cuda.device(device):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         action()
-    end.record()
-    torch.cuda.synchronize()
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(REPEATS):
+            action()
+        end.record()
+        torch.cuda.synchronize()
     return float(start.elapsed_time(end)) / REPEATS

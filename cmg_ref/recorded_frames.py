@@ -8,11 +8,10 @@ from typing import Callable, Tuple
 
 import torch
 
-from cmg_ref.fastest_step import measure
+from cmg_ref.fastest_step import measure, record
 from cmg_ref.folded_network import FoldedNetwork
 
 SMALLEST_SIZE = 64  # motions; a graph of fewer takes no less time
-WARM_UP = 3  # frames before a recording, in which kernels are loaded
 
 # Of motions (n,), states (n, state_dim), poses (n, 3) and frames (n,): stores those frames, and returns the next
 # states, their poses, and in which the guard had to act (n,).
@@ -86,7 +85,9 @@ class RecordedFrames:
         except Exception as error:  # So do compilers.
             warnings.warn(f"frames cannot be compiled ({error})", stacklevel=2)
             return plain
-        return min((plain, compiled), key=lambda recording: measure(partial(recording.run, *arguments, 1)))
+        return min(
+            (plain, compiled), key=lambda recording: measure(partial(recording.run, *arguments, 1), states.device)
+        )
 
 
 def _filled_up(given: torch.Tensor, size: int) -> torch.Tensor:
@@ -108,20 +109,16 @@ class Recording:
     ) -> None:
         self._motions, self._states, self._poses, self._frames = motions, states, poses, frames
         self._guarded = torch.zeros_like(frames)
-        # Recordings demand that kernels are loaded outside of them, on a stream of its own.
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                frame(motions, states, poses, frames)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+
+        def advance() -> None:
             following, following_poses, guarded = frame(motions, states, poses, frames)
             states.copy_(following)
             poses.copy_(following_poses)
             frames.add_(1)
             self._guarded.add_(guarded)
+
+        # The same frame is stored again and again until the recording is replayed.
+        self._graph, _ = record(partial(frame, motions, states, poses, frames), advance, states.device)
         self._workspace = network.workspace  # The recording writes there even if the network takes larger memory.
 
     def run(

@@ -180,6 +180,8 @@ class ReferenceMotionTerm:
         self._standing_states = checkpoint.initial_states[motion <= motion.min() + 1e-3].to(self.device)
         self._random = torch.Generator(device=self.device).manual_seed(seed)
         self._targets = torch.zeros(num_envs, 3, device=self.device)
+        # The trajectories of a pool have schedules of their own.
+        self._resamples = cfg.resample_commands and cfg.mode != "pool"
         self._step_count = 0
         self._steps_per_second = round(1.0 / control_dt)
         self._window: MotionFrames | None = None
@@ -260,9 +262,13 @@ class ReferenceMotionTerm:
         Raises:
             ValueError: a step is negative or beyond what the generator holds.
         """
-        wanted = tuple(self.cfg.future_steps) if steps is None else tuple(int(step) for step in steps)
+        if steps is None:
+            return _columns(self._frames(), slice(1, None))
+        wanted = tuple(int(step) for step in steps)
         if wanted and set(wanted) <= set(self._steps):
-            return _columns(self._frames(), [self._steps.index(step) for step in wanted])
+            columns = [self._steps.index(step) for step in wanted]
+            together = columns == list(range(columns[0], columns[-1] + 1))
+            return _columns(self._frames(), slice(columns[0], columns[-1] + 1) if together else columns)
         return self.generator.future(wanted)
 
     def key_body_positions(self, dof_pos: torch.Tensor) -> torch.Tensor:
@@ -330,7 +336,7 @@ class ReferenceMotionTerm:
             self.generator.reset(rows[others], commands=targets[others], root_pose=place)
         if commands is not None:
             self.sampler.hold(rows)
-        self._targets[rows] = self.target_commands[rows]
+        self._remember_targets(rows)
         self._forget()
 
     def step(self) -> None:
@@ -341,7 +347,7 @@ class ReferenceMotionTerm:
             # Every environment that is still up has got through another second of its command.
             survived = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
             self.sampler.report(self.target_commands, survived)
-        if self.cfg.resample_commands and self.cfg.mode != "pool":
+        if self._resamples:
             self._targets, _ = self.sampler.step(self._targets)
             if self._step_count % self.cfg.resampling_interval == 0:
                 self.generator.update_commands(self._targets)
@@ -367,7 +373,7 @@ class ReferenceMotionTerm:
         """
         rows = self._rows(env_ids)
         self.generator.update_commands(commands, rows)
-        self._targets[rows] = self.target_commands[rows]
+        self._remember_targets(rows)
         self.sampler.hold(rows)
         self._forget()
 
@@ -403,6 +409,11 @@ class ReferenceMotionTerm:
         self.generator.reset(rows, commands=targets, root_pose=root_pose, start_frames=frames)
         if exact:
             self.generator.update_commands(targets, rows)
+
+    def _remember_targets(self, rows: torch.Tensor) -> None:
+        """Let the sampler go on from what environments (n,) are told now."""
+        if self._resamples:
+            self._targets[rows] = self.target_commands[rows]
 
     def _share_of_starts(self, count: int) -> torch.Tensor:
         """Which of ``count`` starts are from standing, (count,) bool."""
@@ -446,11 +457,8 @@ class ReferenceMotionTerm:
         return torch.tensor(columns, device=self.device)
 
 
-def _columns(frames: MotionFrames, columns: list[int]) -> MotionFrames:
-    """Some steps of frames (num_envs, num_steps, ...): a view where they lie side by side."""
-    wanted: slice | list[int] = columns
-    if columns == list(range(columns[0], columns[-1] + 1)):
-        wanted = slice(columns[0], columns[-1] + 1)
+def _columns(frames: MotionFrames, wanted: slice | list[int]) -> MotionFrames:
+    """Some steps of frames (num_envs, num_steps, ...): a view where they are given as a slice."""
     return MotionFrames(
         frames.dof_pos[:, wanted],
         frames.dof_vel[:, wanted],

@@ -116,7 +116,7 @@ class G1CMG(LeggedRobot):
         """Take over what the term shows now."""
         term = self.term
         self.commands = term.commands
-        future = term.future(self._future_steps)  # fields of (num_envs, num_steps, ...), the next step first
+        future = term.future()  # fields of (num_envs, num_steps, ...), the next step first
         self._future_dof_pos = future.dof_pos
         self._next_dof_pos, self._next_dof_vel = future.dof_pos[:, 0], future.dof_vel[:, 0]
         quat = term.root_quat_w

@@ -23,13 +23,14 @@ class Feet:
         dt: Time of a control step in seconds.
         device: Device of the tensors.
         with_kinematics: Whether positions, speeds and heights are wanted.
+        with_air_time: Whether times in the air and landings are wanted.
 
     Attributes:
         contact: Whether each foot touches the ground, (num_envs, 2) bool.
         sliding_contact: Whether it did before this step too, (num_envs, 2) bool.
-        first_contact: Whether it landed in this step, (num_envs, 2) bool.
+        first_contact: Whether it landed in this step, (num_envs, 2) bool; False where it is not wanted.
         air_time: Time since each foot left the ground in seconds, (num_envs, 2); of a foot that lands in this step,
-            the time it was in the air.
+            the time it was in the air; zero where it is not wanted.
         speed: Horizontal speeds of the feet in m/s, (num_envs, 2); zero without kinematics and in the first step of an
             episode.
         pos_w: Positions of the feet in the world in metres, (num_envs, 2, 3).
@@ -37,10 +38,16 @@ class Feet:
     """
 
     def __init__(
-        self, robot: Robot, num_envs: int, dt: float, device: str | torch.device, with_kinematics: bool
+        self,
+        robot: Robot,
+        num_envs: int,
+        dt: float,
+        device: str | torch.device,
+        with_kinematics: bool,
+        with_air_time: bool,
     ) -> None:
         self._dt = dt
-        self.with_kinematics = with_kinematics
+        self.with_kinematics, self.with_air_time = with_kinematics, with_air_time
         self._kinematics = LimbKinematics(robot, robot.foot_bodies, device)
         self._points = robot.foot_points.float().to(device)
         self._radius = robot.foot_radius
@@ -70,9 +77,10 @@ class Feet:
         """
         before, self.contact = self.contact, foot_contacts(contact_forces)
         self.sliding_contact = self.contact & before
-        # A foot that landed in the last step begins a new time in the air.
-        self.air_time = (self.air_time + self._dt).masked_fill_(before, 0.0)
-        self.first_contact = self.contact & (self.air_time > self._dt)
+        if self.with_air_time:
+            # A foot that landed in the last step begins a new time in the air.
+            self.air_time = (self.air_time + self._dt).masked_fill_(before, 0.0)
+            self.first_contact = self.contact & (self.air_time > self._dt)
         if self.with_kinematics:
             last_pos_w = self.pos_w
             self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)

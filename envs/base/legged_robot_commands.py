@@ -29,6 +29,8 @@ class LeggedRobotCommands:
     common_step_counter: int
     episode_length_buf: Tensor
     average_velocity: Tensor
+    lin_vel_error: Tensor
+    yaw_rate_error: Tensor
     asked_distance: Tensor
     terrain: Terrain | None
 

@@ -94,7 +94,7 @@ class LeggedRobotObservations:
         # Columns from the first to the last that are noisy.
         noisy = noise.nonzero().squeeze(1)
         self._noisy = slice(int(noisy[0]), int(noisy[-1]) + 1) if len(noisy) else None
-        self._obs_noise = noise.to(self.device)
+        self._obs_noise = noise.to(self.device) if self._noisy is None else noise[self._noisy].to(self.device)
         joints = (self.mirror_joint_index, self.mirror_joint_sign)
         self._mirrors = {
             "policy": ObservationMirror(self.observation_layout["policy"], *joints, history_length=history),
@@ -111,9 +111,10 @@ class LeggedRobotObservations:
         critic.mul_(self._obs_scale).clamp_(-limit, limit)
         policy = critic[:, : self._num_clean].clone()
         if self._noisy is not None:
-            noise = self.curriculum.randomisation_level * self._obs_noise[self._noisy]
-            share = torch.empty(self.num_envs, len(noise), device=self.device)
-            policy[:, self._noisy].addcmul_(share.uniform_(-1.0, 1.0, generator=self.generator), noise)
+            share = torch.empty(self.num_envs, len(self._obs_noise), device=self.device)
+            share.uniform_(-1.0, 1.0, generator=self.generator)
+            level = self.curriculum.randomisation_level
+            policy[:, self._noisy].addcmul_(share, self._obs_noise, value=level)
         if self.cfg.env.history_length > 1:
             self._history = append_history(self._history, policy, self._begins)
             policy = self._history.flatten(1)

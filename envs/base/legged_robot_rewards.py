@@ -43,6 +43,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
     base_height: Tensor
     projected_gravity: Tensor
     feet: Feet
+    told_to_stand: Tensor
     _feet_heights: Callable[[], Tensor]
 
     def _prepare_reward_function(self) -> None:

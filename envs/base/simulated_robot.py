@@ -215,7 +215,7 @@ class SimulatedRobot(BaseTask):
         lower, upper, effort = (
             torch.from_numpy(properties[name].copy()).to(self.device) for name in ("lower", "upper", "effort")
         )
-        self.torque_limits = effort
+        self.torque_limits, self._lowest_torques = effort, -effort
         middle, half = 0.5 * (lower + upper), 0.5 * self.cfg.rewards.soft_dof_pos_limit * (upper - lower)
         self.dof_pos_limits = torch.stack((lower, upper), dim=1)
         self.soft_dof_pos_limits = torch.stack((middle - half, middle + half), dim=1)
@@ -305,9 +305,8 @@ class SimulatedRobot(BaseTask):
 
     def _pd_torques(self, dof_pos_target: Tensor) -> Tensor:
         """Torques of the PD control within their limits, (num_envs, num_dof)."""
-        torques = self.p_gains * (dof_pos_target - self.dof_pos)
-        torques.addcmul_(self.d_gains, self.dof_vel, value=-1.0)
-        return torch.clamp(torques, min=-self.torque_limits, max=self.torque_limits)
+        torques = (dof_pos_target - self.dof_pos).mul_(self.p_gains).addcmul_(self.d_gains, self.dof_vel, value=-1.0)
+        return torch.clamp_(torques, min=self._lowest_torques, max=self.torque_limits)
 
     def _write_root_states(self, env_ids: Tensor) -> None:
         """Hand the rows (n,) of `root_states` to the simulator."""

@@ -211,6 +211,7 @@ def test_once_a_second_who_does_not_obey_is_reported(calm_g1_cmg: Any, monkeypat
     env.average_velocity[1, 3] -= 0.5
     env.average_velocity[2, 0] += 0.1
     env.average_velocity[3, 0] += 0.9
+    env._measure_obedience()
     env.episode_length_buf = torch.tensor([60, 60, 60, 10])
     for counter in range(1, 101):
         env.common_step_counter = counter
