@@ -10,9 +10,8 @@ from torch import Tensor
 
 from cmg_ref import reward_functions
 from cmg_ref.commands import CommandSampler
-from cmg_ref.observation_functions import joint_changes, running_average, vectors_in_heading
+from cmg_ref.observation_functions import joint_changes, running_average
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
-from cmg_ref.rotations import projected_gravity
 from cmg_ref.trajectory_pool import TrajectoryPoolCfg
 from configs.base_config import ConfigError, suggestion
 from configs.g1_cmg_config import G1CMGCfg
@@ -119,9 +118,9 @@ class G1CMG(LeggedRobot):
         future = term.future()  # fields of (num_envs, num_steps, ...), the next step first
         self._future_dof_pos = future.dof_pos
         self._next_dof_pos, self._next_dof_vel = future.dof_pos[:, 0], future.dof_vel[:, 0]
-        quat = term.root_quat_w
-        self.reference_lin_vel_h = vectors_in_heading(quat, term.root_lin_vel_w)
-        self.reference_gravity = projected_gravity(quat)
+        self.reference_lin_vel_h, self.reference_gravity = self._base_motion.velocity_and_gravity(
+            term.root_quat_w, term.root_lin_vel_w
+        )
 
     def _reset_states(self, env_ids: Tensor) -> None:
         """Put robots (n,) on their reference, with a little noise."""

@@ -27,16 +27,38 @@ class BaseMotion:
             rad/s, (n, 3); direction of gravity in the base frame, (n, 3); rotation matrices, base to world, (n, 3, 3).
         """
         rows = root_states.T.contiguous()  # (13, n): operations on single numbers of all bases run over long rows
-        quat = rows[3:7]
-        products = (quat.unsqueeze(1) * quat).flatten(0, 1)  # (16, n)
-        rotation = (self._matrix_of_products @ products).view(3, 3, -1)  # base to world
-        # The first column of R is the base's x axis; flat on the ground, as a complex number, it is the heading.
-        heading = torch.sgn(torch.complex(rotation[0, 0], rotation[1, 0]))
-        horizontal = torch.view_as_real(torch.complex(rows[7], rows[8]) * heading.conj())
+        rotation = self._rotation(rows[3:7])
+        horizontal = _in_heading(rotation, rows[7], rows[8])
         velocity_h = torch.cat((horizontal, root_states[:, 9:10], root_states[:, 12:]), dim=1)
         # R^T w, and minus the third row of R.
         ang_vel_b = (rotation * rows[10:13].unsqueeze(1)).sum(dim=0)
         return velocity_h, ang_vel_b.T, -rotation[2].T, rotation.permute(2, 0, 1)
+
+    def velocity_and_gravity(self, quat_w: Tensor, lin_vel_w: Tensor) -> tuple[Tensor, Tensor]:
+        """Part of the above.
+
+        Args:
+            quat_w: Unit quaternions xyzw, (n, 4).
+            lin_vel_w: Linear velocities in the world in m/s, (n, 3).
+
+        Returns:
+            Velocity in the heading frame in m/s, (n, 3), and direction of gravity in the base frame, (n, 3).
+        """
+        rotation = self._rotation(quat_w.T.contiguous())
+        horizontal = _in_heading(rotation, lin_vel_w[:, 0], lin_vel_w[:, 1])
+        return torch.cat((horizontal, lin_vel_w[:, 2:]), dim=1), -rotation[2].T
+
+    def _rotation(self, quat: Tensor) -> Tensor:
+        """Rotation matrices, base to world, (3, 3, n), of unit quaternions xyzw, (4, n)."""
+        products = (quat.unsqueeze(1) * quat).flatten(0, 1)  # (16, n)
+        return (self._matrix_of_products @ products).view(3, 3, -1)
+
+
+def _in_heading(rotation: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Horizontal vectors x, y (n,) of the world in the heading frames, (n, 2), of rotation matrices (3, 3, n)."""
+    # The first column of R is the base's x axis; flat on the ground, as a complex number, it is the heading.
+    heading = torch.sgn(torch.complex(rotation[0, 0], rotation[1, 0]))
+    return torch.view_as_real(torch.complex(x, y) * heading.conj())
 
 
 def _matrix_of_products() -> Tensor:

@@ -80,13 +80,15 @@ class StateTensors:
             self.refresh_bodies()
             self.root.copy_(self._body_rows[:, 0])
         else:
-            w, axis = self._qpos[:, 3:4], self._qpos[:, 4:7]  # of the quaternion
-            angular = self._qvel[:, 3:6]  # in the base's frame
+            axis, angular = self._qpos[:, 4:7], self._qvel[:, 3:6]  # of the quaternion, and in the base's frame
+            self.root[:, 0:3] = self._qpos[:, 0:3]
+            self.root[:, 3:6] = axis
+            self.root[:, 6] = self._qpos[:, 3]
+            self.root[:, 7:10] = self._qvel[:, 0:3]
             # As `quat_rotate`, in fewer operations.
             cross = torch.linalg.cross(axis, angular)
-            half_change = torch.addcmul(torch.linalg.cross(axis, cross), w, cross)
-            angular = torch.add(angular, half_change, alpha=2.0)
-            self.root.copy_(torch.cat((self._qpos[:, 0:3], axis, w, self._qvel[:, 0:3], angular), dim=1))
+            half_change = torch.addcmul(torch.linalg.cross(axis, cross), self._qpos[:, 3:4], cross)
+            self.root[:, 10:13] = torch.add(angular, half_change, alpha=2.0)
         self._mark_diverged(self.root)
 
     def refresh_dof(self) -> None:
