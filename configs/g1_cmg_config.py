@@ -132,9 +132,9 @@ class G1CMGCfg(G1Cfg):
             # In turns on the spot the reference lifts its feet by 3 cm, of which the drives' give takes a part.
             feet_clearance = -15.0
             feet_slip = -0.5
-            stand_still = -0.3
-            stepping_in_place = -0.6
-            creeping_in_place = -2.0
+            stand_still = -0.6
+            stepping_in_place = -1.2
+            creeping_in_place = -4.0
 
         # Squared errors at which a reward has fallen to 1/e.
         dof_pos_sigma = 0.025  # rad^2

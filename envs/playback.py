@@ -63,7 +63,7 @@ def playback_config(env_cfg: Any, duration: float) -> Any:
     cfg.domain_rand.push_robots = False
     cfg.commands.strata = {"stand": 1.0}
     cfg.commands.resampling_time = (2.0 * duration, 2.0 * duration)
-    cfg.curriculum.stages = ((1.0, 0.0, 1.0),)
+    cfg.curriculum.stages = ((1.0, 0.0, 1.0, 1.0),)
     if hasattr(cfg, "reference"):
         cfg.reference.start = "standing"
         cfg.termination.reference_tilt = None

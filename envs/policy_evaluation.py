@@ -198,7 +198,7 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     cfg.domain_rand.push_robots = False
     cfg.commands.strata = {"stand": 1.0}
     cfg.commands.resampling_time = (2.0 * longest, 2.0 * longest)
-    cfg.curriculum.stages = ((1.0, 0.0, 1.0),)
+    cfg.curriculum.stages = ((1.0, 0.0, 1.0, 1.0),)
     if hasattr(cfg, "reference"):
         cfg.reference.start = "standing"
         # Whoever strays from the reference and comes back has not fallen.

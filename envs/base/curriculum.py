@@ -12,7 +12,7 @@ CHECK_INTERVAL = 100  # steps between decisions, so that the device is seldom wa
 
 
 class Curriculum:
-    """Stages of commands, pushes and randomisation.
+    """Stages of commands, pushes, randomisation and refinement.
 
     The share of episodes that survive is told from the rate of falls, exp(-rate * length): episodes that ended would
     tell too little, for those that fall end sooner.
@@ -28,14 +28,15 @@ class Curriculum:
         stage: Index of the present stage.
 
     Raises:
-        ValueError: If a stage is not made of three shares.
+        ValueError: If a stage is not made of four shares.
     """
 
     def __init__(self, cfg: Any, num_envs: int, dt: float, episode_length: float, device: str | torch.device) -> None:
         for stage in cfg.stages:
-            if len(stage) != 3 or not all(0.0 <= share <= 1.0 for share in stage):
+            if len(stage) != 4 or not all(0.0 <= share <= 1.0 for share in stage):
                 raise ValueError(
-                    f"curriculum.stages: a stage has shares of commands, pushes and randomisation, 0 to 1, got {stage}"
+                    "curriculum.stages: a stage has shares of commands, pushes, randomisation and refinement, 0 to 1, "
+                    f"got {stage}"
                 )
         if not cfg.stages:
             raise ValueError("curriculum.stages: there must be at least one stage")
@@ -62,6 +63,11 @@ class Curriculum:
     def randomisation_level(self) -> float:
         """Share of the differences between robots, and of the noise of their sensors, in use."""
         return float(self.cfg.stages[self.stage][2])
+
+    @property
+    def refinement_level(self) -> float:
+        """Share of the rewards that ask for more than to stay up, in use."""
+        return float(self.cfg.stages[self.stage][3])
 
     def survival(self) -> float:
         """Share of episodes that would survive at the present rate of falls; 0 before the first step of a stage."""

@@ -57,6 +57,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self.num_actions = self.num_dof
         self._init_buffers()
         self._prepare_reward_function()
+        self._apply_curriculum()
         self._prepare_observations()
         self.reset()
 
@@ -226,7 +227,6 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self.feet = Feet(self.robot, num_envs, self.dt, self.device, moving_feet, flying_feet)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
         self._prepare_commands()
-        self._apply_curriculum()
 
     def _update_base_state(self, env_ids: Tensor | None) -> None:
         """Velocities, gravity and height of the base in environments (n,), or in all, from `root_states`."""
@@ -323,6 +323,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         """Take over the present stage."""
         self.command_sampler.level = self.curriculum.command_level
         self._randomise(self.curriculum.randomisation_level)
+        self.set_refinement(self.curriculum.refinement_level)
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

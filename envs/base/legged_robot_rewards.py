@@ -50,7 +50,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Look up the methods of the scales that are not zero.
 
         Raises:
-            ConfigError: If a scale belongs to no method.
+            ConfigError: If a scale or a refinement belongs to no method.
         """
         prefix = "_reward_"
         known = [name[len(prefix) :] for name in dir(self) if name.startswith(prefix)]
@@ -58,12 +58,20 @@ class LeggedRobotRewards(LeggedRobotCommands):
         for name in scales:
             if name not in known:
                 raise ConfigError(f"rewards.scales: there is no reward '{name}'{suggestion(name, known)}")
+        for name in self.cfg.rewards.refinements:
+            if name not in known:
+                raise ConfigError(f"rewards.refinements: there is no reward '{name}'{suggestion(name, known)}")
         self.reward_names = [name for name, scale in scales.items() if scale != 0.0]
         self.reward_functions: list[Callable[[], Tensor]] = [getattr(self, prefix + name) for name in self.reward_names]
-        self.reward_scales = self.dt * torch.tensor(
-            [float(scales[name]) for name in self.reward_names], device=self.device
-        ).unsqueeze(1)
         self.episode_sums = torch.zeros(len(self.reward_names), self.num_envs, device=self.device)
+
+    def set_refinement(self, share: float) -> None:
+        """Let the rewards in `rewards.refinements` count by a share of their scales."""
+        refined, scales = self.cfg.rewards.refinements, self.cfg.rewards.scales
+        self.reward_scales = self.dt * torch.tensor(
+            [float(getattr(scales, name)) * (share if name in refined else 1.0) for name in self.reward_names],
+            device=self.device,
+        ).unsqueeze(1)
 
     def compute_reward(self) -> None:
         """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 # All of what a curriculum holds back at first.
-LAST_STAGE = "curriculum.stages=((1.0, 1.0, 1.0),)"
+LAST_STAGE = "curriculum.stages=((1.0, 1.0, 1.0, 1.0),)"
 # Nothing at random but where robots stand, so that states are known.
 CALM = (
     "noise.add_noise=False",

@@ -83,7 +83,7 @@ def test_masses_are_scaled_and_added(make: Callable[..., Any]) -> None:
 
 
 def test_a_curriculum_begins_with_equal_robots_and_ends_with_those_drawn(make: Callable[..., Any]) -> None:
-    stages = "curriculum.stages=((1.0, 0.0, 0.0), (1.0, 0.0, 0.5), (1.0, 0.0, 1.0))"
+    stages = "curriculum.stages=((1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.5, 1.0), (1.0, 0.0, 1.0, 1.0))"
     env, whole = make("g1", 3, stages, calm=False), randomised(make("g1", 3, calm=False))
     first = randomised(env)
     for name, rows in first.items():

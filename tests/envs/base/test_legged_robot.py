@@ -258,7 +258,7 @@ def test_a_seed_determines_what_happens(make: Callable[..., Any]) -> None:
 
 
 def test_resuming_restores_draws_and_curriculum(make: Callable[..., Any]) -> None:
-    stages = "curriculum.stages=((0.5, 0.0, 1.0), (1.0, 1.0, 1.0))"
+    stages = "curriculum.stages=((0.5, 0.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0))"
     env, other = make("g1", 4, stages), make("g1", 4, stages, "seed=9")
     env.curriculum.stage = 1
     for _ in range(3):
