@@ -1,4 +1,4 @@
-"""What lies between the matrix products of a CMG, as loops that Numba compiles for the CPU at hand.
+"""What lies between the matrix products of a CMG, and reading what it made, as loops that Numba compiles.
 
 Each is one pass over rows that stay in the cache, where torch takes a pass for every operation. Every row is a motion.
 What products take and give may also be bfloat16, which NumPy does not know: its bits then come as uint16, and sums are
@@ -21,6 +21,8 @@ _ZERO, _HALF, _ONE, _TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np
 _LOG2_E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-126.0)  # exponent of the smallest number with all its digits
 _SMALLEST_SQUARE = np.float32(1e-6)
+_CACHE_LINE = 15  # floats, less one: a row may begin anywhere in a line
+_TOGETHER = 16  # motions whose rows are fetched together
 _BIAS, _DIGITS = np.int32(127), np.int32(23)  # of a float32
 # Taylor series of 2^f at 0, good to the last digit for |f| <= 1/2.
 _C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.2402265069591007), np.float32(0.05550410866482158)
@@ -309,3 +311,121 @@ def place(
         table[row, spot + 3] = heading
         for axis in range(3):
             table[row, spot + 4 + axis] = now[i, gravity + axis]
+
+
+@njit(nogil=True, cache=True)
+def commands_in_force(
+    first_frames: np.ndarray,
+    starts: np.ndarray,
+    targets: np.ndarray,
+    motions: np.ndarray,
+    frames: np.ndarray,
+    interpolation_frames: int,
+    values: np.ndarray,
+) -> None:
+    """What motions are told at frames; the same as :meth:`cmg_ref.planned_commands.PlannedCommands.value`.
+
+    Args:
+        first_frames: of each segment of each motion, rising, (num_motions, num_segments).
+        starts: (num_motions, num_segments, 3).
+        targets: (num_motions, num_segments, 3).
+        motions: (n,).
+        frames: (n,).
+        interpolation_frames: frames from the beginning of a segment until its target is reached.
+        values: written, (n, 3).
+    """
+    last = first_frames.shape[1] - 1
+    for i in range(len(motions)):
+        motion, frame, segment = motions[i], frames[i], 0
+        while segment < last and first_frames[motion, segment + 1] <= frame:
+            segment += 1
+        share = _ONE
+        if interpolation_frames > 0:
+            passed = np.float32(frame - first_frames[motion, segment]) / np.float32(interpolation_frames)
+            share = min(max(passed, _ZERO), _ONE)
+        for axis in range(3):
+            start, target = starts[motion, segment, axis], targets[motion, segment, axis]
+            if share < _HALF:
+                values[i, axis] = start + share * (target - start)
+            else:
+                values[i, axis] = target - (target - start) * (_ONE - share)
+
+
+@njit(nogil=True, cache=True)
+def read(
+    table: np.ndarray,
+    first_rows: np.ndarray,
+    capacities: np.ndarray,
+    motions: np.ndarray,
+    frames: np.ndarray,
+    offsets: np.ndarray,
+    origins: np.ndarray,
+    columns: np.ndarray,
+    dof_pos: np.ndarray,
+    dof_vel: np.ndarray,
+    root_pos: np.ndarray,
+    root_quat: np.ndarray,
+    root_lin_vel: np.ndarray,
+    root_ang_vel: np.ndarray,
+) -> np.float32:
+    """Frames of motions as they are seen in the world; the same as :func:`cmg_ref.root_motion.frames_in_world`.
+
+    Rows lie far apart. Those of several motions are fetched together by looking into each of their cache lines; one
+    after the other, as they are copied, would take twice as long.
+
+    Args:
+        table: of a :class:`cmg_ref.trajectory_store.TrajectoryStore`, (num_rows, table_columns).
+        first_rows: of each motion in it, (num_motions,).
+        capacities: rows of each motion, (num_motions,).
+        motions: (n,).
+        frames: present frame of each, (n,).
+        offsets: frames from there to those asked for, (num_steps,).
+        origins: x, y and heading of each motion's own frame in the world, (n, 3).
+        columns: stored number of each joint that is asked for, (num_joints,); none for all as they are stored.
+        dof_pos: written, (n, num_steps, num_joints), and so are all that follow, (n, num_steps, ...).
+        dof_vel: (..., num_joints).
+        root_pos: (..., 3).
+        root_quat: xyzw, (..., 4).
+        root_lin_vel: (..., 3).
+        root_ang_vel: (..., 3).
+
+    Returns:
+        A sum of what was looked at, of no use: without it a compiler would leave the looking out.
+    """
+    num_columns = table.shape[1]
+    joints = (num_columns - 19) // 2
+    lin, ang, quat, spot = 2 * joints, 2 * joints + 4, 2 * joints + 8, 2 * joints + 12
+    looked_at = _ZERO
+    for i in range(len(motions)):
+        if i % _TOGETHER == 0:
+            for coming in range(i, min(i + _TOGETHER, len(motions))):
+                motion = motions[coming]
+                for step in range(len(offsets)):
+                    row = first_rows[motion] + (frames[coming] + offsets[step]) % capacities[motion]
+                    for column in range(0, num_columns, _CACHE_LINE):
+                        looked_at += table[row, column]
+        motion, x, y = motions[i], origins[i, 0], origins[i, 1]
+        cos_half, sin_half = math.cos(_HALF * origins[i, 2]), math.sin(_HALF * origins[i, 2])
+        cos, sin = cos_half * cos_half - sin_half * sin_half, _TWO * sin_half * cos_half
+        for step in range(len(offsets)):
+            held = table[first_rows[motion] + (frames[i] + offsets[step]) % capacities[motion]]
+            if len(columns) == 0:
+                for joint in range(joints):
+                    dof_pos[i, step, joint] = held[joint]
+                    dof_vel[i, step, joint] = held[joints + joint]
+            else:
+                for joint in range(len(columns)):
+                    dof_pos[i, step, joint] = held[columns[joint]]
+                    dof_vel[i, step, joint] = held[joints + columns[joint]]
+            root_pos[i, step, 0] = cos * held[spot] - sin * held[spot + 1] + x
+            root_pos[i, step, 1] = sin * held[spot] + cos * held[spot + 1] + y
+            root_pos[i, step, 2] = held[spot + 2]
+            root_quat[i, step, 0] = cos_half * held[quat] - sin_half * held[quat + 1]
+            root_quat[i, step, 1] = sin_half * held[quat] + cos_half * held[quat + 1]
+            root_quat[i, step, 2] = cos_half * held[quat + 2] + sin_half * held[quat + 3]
+            root_quat[i, step, 3] = cos_half * held[quat + 3] - sin_half * held[quat + 2]
+            for velocity, start in ((root_lin_vel, lin), (root_ang_vel, ang)):
+                velocity[i, step, 0] = cos * held[start] - sin * held[start + 1]
+                velocity[i, step, 1] = sin * held[start] + cos * held[start + 1]
+                velocity[i, step, 2] = held[start + 2]
+    return looked_at

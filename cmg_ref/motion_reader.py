@@ -11,6 +11,8 @@ from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.root_motion import frames_in_world, rotate_xy
 from cmg_ref.trajectory_store import NUM_POSE, POSE_COLUMNS, TrajectoryStore
 
+SMALL_READ = 2048  # frames that one thread has read by the time torch has several at work
+
 # Rows, rows of the next frames where the clock is between frames, and what is past its end where that is held.
 Rows = Tuple[torch.Tensor, Optional[torch.Tensor], Optional[torch.Tensor]]
 
@@ -66,6 +68,7 @@ class MotionReader:
         self._offsets: dict[tuple[int, ...], torch.Tensor] = {}
         self._current: tuple[torch.Tensor, torch.Tensor] | None = None
         self._current_rows: Rows | None = None
+        self._joints_are_read = False
 
     def attach(self, store: TrajectoryStore, planner: PlansFrames) -> None:
         """Read from this store from now on."""
@@ -89,12 +92,15 @@ class MotionReader:
             self.shown += whole.long()
 
     def locate(self) -> None:
-        """Find the rows that are shown now, so that reading them later is nothing but a gather."""
-        self._rows_now()
+        """Find the rows that are shown now, so that reading joints later is nothing but a gather, if somebody does."""
+        if self._joints_are_read:
+            self._rows_now()
+            self._joints_are_read = False
 
     def joints(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles and velocities shown now, (num_envs, num_joints) each."""
         if self._current is None:
+            self._joints_are_read = True
             self._planner.need(0 if self._same_rate else 1)
             rows, following, past = self._rows_now()
             joints = self._store.read_joints(rows)
@@ -117,6 +123,8 @@ class MotionReader:
         if key not in self._offsets:  # Kept, so that a window asked for at every step costs no copy.
             self._offsets[key] = torch.tensor(key, device=self._device)
         ahead = self._offsets[key]
+        if self._in_one_pass(len(self.shown) * len(key)):
+            return self._store.read_in_world(self.shown, ahead, self._planner.motions, self.origin, self._columns)
         if self._same_rate:
             frames, share = self.shown.unsqueeze(1) + ahead, self.share.unsqueeze(1)
         else:
@@ -156,6 +164,11 @@ class MotionReader:
             self.forget()
 
     # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _in_one_pass(self, num_frames: int) -> bool:
+        """Whether frames are read by a compiled loop, which takes a single thread."""
+        plain = self._same_rate and self._store.fused and self._planner.last_frames() is None
+        return plain and (torch.get_num_threads() == 1 or num_frames <= SMALL_READ)
 
     def _rows_now(self) -> Rows:
         if self._current_rows is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from cmg_ref.fused_step import numba_available
+
 _NEVER = torch.iinfo(torch.long).max
 
 
@@ -38,6 +40,8 @@ class PlannedCommands:
         self.first_frames[:, 0] = 0
         self.starts = torch.zeros(num_motions, num_segments, 3, device=device)
         self.targets = torch.zeros(num_motions, num_segments, 3, device=device)
+        self._numbers = torch.arange(num_motions, device=device)
+        self._fused = self.targets.device.type == "cpu" and numba_available()
 
     @property
     def num_bytes(self) -> int:
@@ -46,11 +50,28 @@ class PlannedCommands:
 
     def value(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Command in force at frames (n, ...) of motions (n,), (n, ..., 3)."""
+        if self._fused and frames.ndim == 1:
+            return self._value_in_one_pass(frames, motions)
         first_frame, start, target = self.segment(frames, motions)
         if self.interpolation_frames == 0:
             return target
         share = ((frames - first_frame).to(start.dtype) / self.interpolation_frames).clamp(0.0, 1.0).unsqueeze(-1)
         return torch.lerp(start, target, share)
+
+    def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        from cmg_ref import compiled_loops
+
+        values = torch.empty(len(frames), 3)
+        compiled_loops.commands_in_force(
+            self.first_frames.numpy(),
+            self.starts.numpy(),
+            self.targets.numpy(),
+            self._numbers[motions].numpy(),
+            frames.numpy(),
+            self.interpolation_frames,
+            values.numpy(),
+        )
+        return values
 
     def target(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Command being approached at frames (n, ...) of motions (n,), (n, ..., 3)."""
@@ -104,9 +125,7 @@ class PlannedCommands:
         flat = frames.flatten(1) if frames.ndim > 1 else frames.unsqueeze(1)  # (n, num_frames)
         begun = (first_frames.unsqueeze(1) <= flat.unsqueeze(2)).sum(dim=2)
         segment = (begun - 1).clamp(min=0)
-        everyone = torch.arange(len(self.first_frames), device=flat.device)
-        numbers = everyone[motions] if isinstance(motions, slice) else motions
-        rows = (numbers.unsqueeze(1) * self.num_segments + segment).flatten()
+        rows = (self._numbers[motions].unsqueeze(1) * self.num_segments + segment).flatten()
         return (
             first_frames.gather(1, segment).view(frames.shape),
             self.starts.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),

@@ -34,7 +34,7 @@ class TrajectoryStore:
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
-        fused: whether :meth:`place` can be used: on a CPU, with Numba and in float32.
+        fused: whether :meth:`place` and :meth:`read_in_world` can be used: on a CPU, with Numba and in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
@@ -53,11 +53,12 @@ class TrajectoryStore:
         self.capacities = torch.cat([torch.full((number,), capacity, device=device) for number, capacity in sizes])
         ends = self.capacities.cumsum(0)
         self._first_row = ends - self.capacities
+        self._numbers = torch.arange(len(ends), device=device)
         num_rows = sum(number * capacity for number, capacity in sizes)
         self._num_joints = 2 * layout.num_joints
         # A float32 takes the room of two columns where states are stored in 16 bits.
         self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
-        self.table = torch.zeros(num_rows, self._num_read + NUM_GRAVITY, dtype=dtype, device=device)
+        self.table = _zeros(num_rows, self._num_read + NUM_GRAVITY, dtype, torch.device(device))
         self._joints = self.table[:, : self._num_joints]
         self.fused = self.table.device.type == "cpu" and dtype == torch.float32 and numba_available()
 
@@ -163,6 +164,44 @@ class TrajectoryStore:
             return joints, seen, place
         return joints.float(), seen.float(), place.contiguous().view(torch.float32)
 
+    def read_in_world(
+        self,
+        frames: torch.Tensor,
+        offsets: torch.Tensor,
+        motions: slice | torch.Tensor,
+        origins: torch.Tensor,
+        columns: torch.Tensor | None,
+    ) -> MotionFrames:
+        """Frames as they are seen in the world; in one pass, where :attr:`fused`.
+
+        Args:
+            frames: present frame of each motion, (n,).
+            offsets: frames from there to those asked for, (num_steps,).
+            motions: motions concerned, (n,).
+            origins: x, y and heading of each motion's own frame in the world, (n, 3).
+            columns: stored number of each joint asked for, (num_joints,); None for all as they are stored.
+
+        Returns:
+            Fields of (n, num_steps, ...).
+        """
+        from cmg_ref import compiled_loops
+
+        num_joints = self.layout.num_joints if columns is None else len(columns)
+        shape = (len(frames), len(offsets))
+        fields = [torch.empty(*shape, width) for width in (num_joints, num_joints, 3, 4, 3, 3)]
+        compiled_loops.read(
+            self.table.numpy(),
+            self._first_row.numpy(),
+            self.capacities.numpy(),
+            self._numbers[motions].numpy(),
+            frames.numpy(),
+            offsets.numpy(),
+            origins.numpy(),
+            (self._numbers[:0] if columns is None else columns).numpy(),
+            *(field.numpy() for field in fields),
+        )
+        return MotionFrames(*fields)
+
     def copy(self, frames: torch.Tensor, sources: torch.Tensor, motions: torch.Tensor) -> None:
         """Copy frames (n, num_frames) of motions ``sources`` (n,) into the same frames of motions (n,)."""
         rows, source_rows = self.rows(frames, motions).flatten(), self.rows(frames, sources).flatten()
@@ -191,3 +230,11 @@ class TrajectoryStore:
         position = q0 + share * (v0 + share * (square + share * cube))
         velocity = (v0 + share * (2.0 * square + 3.0 * share * cube)) / dt
         return torch.cat((position, velocity), dim=-1)
+
+
+def _zeros(num_rows: int, num_columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros (num_rows, num_columns)."""
+    if device.type != "cpu":
+        return torch.zeros(num_rows, num_columns, dtype=dtype, device=device)
+    # NumPy asks for huge pages, torch does not: reading rows far apart then takes a fifth less.
+    return torch.from_numpy(np.zeros((num_rows, num_columns), np.float32 if dtype == torch.float32 else np.float16))
