@@ -11,7 +11,7 @@ from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.root_motion import frames_in_world, rotate_xy
 from cmg_ref.trajectory_store import NUM_POSE, POSE_COLUMNS, TrajectoryStore
 
-SMALL_READ = 2048  # frames that one thread has read by the time torch has several at work
+SMALL_READ = 3072  # frames that one thread has read by the time torch has several at work
 
 # Rows, rows of the next frames where the clock is between frames, and what is past its end where that is held.
 Rows = Tuple[torch.Tensor, Optional[torch.Tensor], Optional[torch.Tensor]]

@@ -35,6 +35,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def measure(arguments: argparse.Namespace) -> list[EnvironmentSpeed]:
     """Speeds with each of `PHYSICS`."""
+    torch.set_num_threads(1)  # As in training, where the cores belong to the physics between updates.
     policy = load_policy(arguments.policy)
     results = []
     for dt, decimation in PHYSICS:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 
+from cmg_ref import planned_commands, trajectory_store
 from cmg_ref import rollout as rollout_module
-from cmg_ref import trajectory_store
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.fused_step import FusedStep
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.rollout import Rollout
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
 
 pytest.importorskip("numba", reason="without Numba there are no compiled loops")
 
@@ -24,7 +26,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rollout_module, trajectory_store):
+    for module in (rollout_module, trajectory_store, planned_commands):
         monkeypatch.setattr(module, "numba_available", lambda: False)
 
 
@@ -135,3 +137,44 @@ def test_frames_are_placed_as_torch_places_them(checkpoint: Checkpoint, request:
     request.getfixturevalue("without_numba")
     for here, there in zip(fused, shown(checkpoint)):
         torch.testing.assert_close(here, there, atol=1e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("reorder", [False, True])
+@pytest.mark.parametrize("interpolation_steps", [0, 25])
+@pytest.mark.parametrize("mode", ["pool", "realtime"])
+def test_frames_and_commands_are_read_as_torch_reads_them(
+    checkpoint: Checkpoint, mode: str, interpolation_steps: int, reorder: bool
+) -> None:
+    names = checkpoint.joint_names[::-1] if reorder else checkpoint.joint_names
+    generator = CMGMotionGenerator(
+        checkpoint,
+        40,
+        mode="realtime" if mode == "realtime" else "pregenerated",
+        preload_duration=200,
+        buffer_size=40,
+        interpolation_steps=interpolation_steps,
+        pool=TrajectoryPoolCfg(num_trajectories=16, resampling_time=(0.5, 1.5)) if mode == "pool" else None,
+        joint_names=names,
+    )
+    random = torch.Generator().manual_seed(4)
+    everyone = torch.arange(40)
+    place = torch.randn(40, 3, generator=random)
+    generator.reset(root_pose=place, start_frames="random" if mode == "pool" else None)
+    reader, commands = generator._reader, generator._buffer.commands
+    for step in range(30):
+        generator.advance()
+        if step == 10:
+            generator.update_commands(torch.tensor([[1.0, 0.2, -0.5]]).repeat(3, 1), everyone[4:7])
+        if step == 20:
+            generator.set_root_pose(place[:5], everyone[8:13])
+        if step % 6:
+            continue
+        assert reader._in_one_pass(40 * 4)
+        ours, told = generator.future([0, 1, 6, 15]), generator.commands
+        assert commands._fused
+        commands._fused, generator._buffer.store.fused = False, False
+        theirs, expected = generator.future([0, 1, 6, 15]), generator.commands
+        commands._fused, generator._buffer.store.fused = True, True
+        for field in fields(ours):
+            torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), atol=3e-6, rtol=0.0)
+        torch.testing.assert_close(told, expected, atol=1e-6, rtol=0.0)
