@@ -17,8 +17,8 @@ import torch
 from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.model import CMG
 
-BLOCK = 512  # motions in a block at most
-SMALLEST_SHARE = 32  # motions for a thread; with fewer, the threads work on each product together
+BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
+SMALLEST_SHARE = 128  # motions for a thread; with fewer, the threads work on each product together
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
 if hasattr(os, "register_at_fork"):  # A forked process inherits the threads' names and not the threads.

@@ -86,7 +86,7 @@ def test_what_is_not_a_number_stays_so_and_alone(checkpoint: Checkpoint) -> None
 
 
 def test_it_shares_the_work_out_over_the_threads(checkpoint: Checkpoint) -> None:
-    states, commands = batch(checkpoint, 300)
+    states, commands = batch(checkpoint, 400)
     number = torch.get_num_threads()
     try:
         results = []
