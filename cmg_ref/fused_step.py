@@ -7,7 +7,6 @@ without it gives the same numbers.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,11 +22,6 @@ SMALLEST_SHARE = 128  # motions for a thread; with fewer, the threads work on ea
 _pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
 if hasattr(os, "register_at_fork"):  # A forked process inherits the threads' names and not the threads.
     os.register_at_fork(after_in_child=_pools.clear)
-
-
-def numba_available() -> bool:
-    """Whether Numba, which compiles the loops, is installed."""
-    return importlib.util.find_spec("numba") is not None
 
 
 class FusedStep:

@@ -9,10 +9,11 @@ from typing import Any, Callable
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
-from cmg_ref.fused_step import BLOCK, numba_available
+from cmg_ref.fused_step import BLOCK
 from cmg_ref.generator_settings import GeneratorSettings
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMGConfig
+from cmg_ref.numba_available import numba_available
 from cmg_ref.rollout import CPU_BLOCK
 from cmg_ref.root_motion import NUM_SEEN
 from cmg_ref.trajectory_pool import SamplesCommands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cmg_ref.fused_step import numba_available
+from cmg_ref.numba_available import numba_available
 
 _NEVER = torch.iinfo(torch.long).max
 

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from cmg_ref.fastest_step import FastestStep
 from cmg_ref.folded_network import FoldedNetwork
-from cmg_ref.fused_step import FusedStep, numba_available
+from cmg_ref.fused_step import FusedStep
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG
+from cmg_ref.numba_available import numba_available
 from cmg_ref.rotations import quat_from_gravity_and_yaw
 from cmg_ref.traced import TracedWhereFew
 

@@ -7,9 +7,9 @@ from typing import Sequence
 import numpy as np
 import torch
 
-from cmg_ref.fused_step import numba_available
 from cmg_ref.layout import StateLayout
 from cmg_ref.motion_frames import MotionFrames
+from cmg_ref.numba_available import numba_available
 from cmg_ref.root_motion import NUM_SEEN, root_channels, rotate_xy
 
 __all__ = ["NUM_POSE", "MotionFrames", "TrajectoryStore", "rotate_xy"]
