@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 
+from configs.base_config import ConfigError
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.curriculum import CHECK_INTERVAL, Curriculum
 
 
 def curriculum(num_envs: int, **fields: Any) -> Curriculum:
     cfg = LeggedRobotCfg().curriculum
-    cfg.stages = ((0.5, 0.0, 0.0), (1.0, 0.0, 0.5), (1.0, 1.0, 1.0))
+    cfg.stages = ((0.5, 0.0, 0.0, 0.2), (1.0, 0.0, 0.5, 1.0), (1.0, 1.0, 1.0, 1.0))
     for name, value in fields.items():
         setattr(cfg, name, value)
     return Curriculum(cfg, num_envs, 0.02, 20.0, "cpu")
@@ -20,7 +21,7 @@ def curriculum(num_envs: int, **fields: Any) -> Curriculum:
 
 def test_survival_is_told_from_the_rate_of_falls() -> None:
     """Environments that fall with a known probability a step survive 20 s as often as that says."""
-    stages = curriculum(200, averaging_time=40.0, stages=((1.0, 1.0, 1.0),))
+    stages = curriculum(200, averaging_time=40.0, stages=((1.0, 1.0, 1.0, 1.0),))
     random = torch.Generator().manual_seed(0)
     chance = 0.3 / 1000
     for step in range(20000):
@@ -39,7 +40,7 @@ def test_a_stage_begins_when_the_last_is_survived_and_not_before() -> None:
     assert len(begun) == 2 and stages.stage == 2
     assert begun[0] % CHECK_INTERVAL == CHECK_INTERVAL - 1 and begun[0] > 100
     assert begun[1] - begun[0] == 1000
-    assert (stages.command_level, stages.push_level, stages.randomisation_level) == (1.0, 1.0, 1.0)
+    assert (stages.command_level, stages.push_level) == (stages.randomisation_level, stages.refinement_level) == (1, 1)
 
 
 def test_no_stage_begins_before_its_time() -> None:
@@ -58,14 +59,16 @@ def test_the_stage_survives_resuming() -> None:
 
 
 def test_impossible_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="shares of commands, pushes and randomisation"):
-        curriculum(1, stages=((1.5, 0.0, 0.0),))
+    with pytest.raises(ValueError, match="shares of commands, pushes, randomisation and refinement"):
+        curriculum(1, stages=((1.5, 0.0, 0.0, 1.0),))
     with pytest.raises(ValueError, match="at least one stage"):
         curriculum(1, stages=())
 
 
 def test_a_stage_scales_commands_and_pushes(make: Callable[..., Any]) -> None:
-    env = make("g1", 256, "curriculum.stages=((0.2, 0.0, 1.0), (1.0, 1.0, 1.0))", "domain_rand.push_robots=True")
+    env = make(
+        "g1", 256, "curriculum.stages=((0.2, 0.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0))", "domain_rand.push_robots=True"
+    )
     narrow = env.command_sampler.sample(2000).abs().amax(dim=0)
     env._root_changed[:] = False
     env._push_countdown[:] = 0
@@ -78,3 +81,24 @@ def test_a_stage_scales_commands_and_pushes(make: Callable[..., Any]) -> None:
     env._push_countdown[:] = 0
     env._push_robots()
     assert env._root_changed.all()
+
+
+def test_refinements_count_by_the_share_of_the_stage(make: Callable[..., Any]) -> None:
+    """Of robots in the same states, those of an earlier stage gain less by obeying and no less by the rest."""
+    stages = "curriculum.stages=((1.0, 0.0, 1.0, 0.25), (1.0, 0.0, 1.0, 1.0))"
+    early, late = make("g1_cmg", 4, stages), make("g1_cmg", 4, stages)
+    late.curriculum.stage = 1
+    late._apply_curriculum()
+    for env in (early, late):
+        for _ in range(5):
+            env.step(torch.zeros(4, env.num_actions))
+    assert torch.equal(early.dof_pos, late.dof_pos)
+    for name, refined, whole in zip(early.reward_names, early.episode_sums, late.episode_sums, strict=True):
+        share = 0.25 if name in early.cfg.rewards.refinements else 1.0
+        torch.testing.assert_close(refined, share * whole)
+    assert set(early.cfg.rewards.refinements) & set(early.reward_names)
+
+
+def test_a_misspelt_refinement_is_named(make: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match="refinements: there is no reward 'tracking_lin'; did you mean"):
+        make("g1", 1, "rewards.refinements=('tracking_lin',)")
