@@ -130,6 +130,7 @@ class CMGMotionGenerator:
             at_end=at_end,
             storage_dtype=storage_dtype,
             compute_dtype=compute_dtype,
+            compiled=compiled,
             pool=pool,
         )
         self.settings.validate()
@@ -142,7 +143,7 @@ class CMGMotionGenerator:
             lambda settings: plan_memory(settings, self.checkpoint, self._sampler, self.device),
             available_bytes(self.device),
         )
-        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype, compiled=compiled)
+        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self.joint_names, self._joint_columns = match_joints(
             self.checkpoint.joint_names, joint_names, drop_joints, self.device

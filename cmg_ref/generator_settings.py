@@ -26,6 +26,7 @@ class GeneratorSettings:
     at_end: str = "regenerate"
     storage_dtype: torch.dtype = torch.float32
     compute_dtype: torch.dtype = torch.float32
+    compiled: bool = False
     pool: TrajectoryPoolCfg | None = None
 
     def validate(self) -> None:

@@ -32,6 +32,7 @@ class MotionBuffer:
         num_segments: changes of command kept per motion.
         dtype: type the frames are stored in.
         robot: robot description, for checkpoints without root channels; the shipped G1 by default.
+        compiled: whether frames of all motions are compiled on a GPU, see :class:`RecordedFrames`.
 
     Attributes:
         layout: channels of the stored states: the checkpoint's, completed by the root channels.
@@ -51,6 +52,7 @@ class MotionBuffer:
         num_segments: int = 1,
         dtype: torch.dtype = torch.float32,
         robot: Robot | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model_layout = checkpoint.layout
         self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
@@ -69,7 +71,7 @@ class MotionBuffer:
         self._recorded: RecordedFrames | None = None
         if self.device.type == "cuda" and checkpoint.layout.has_root:
             self._numbers = torch.arange(self.num_motions, device=self.device)
-            self._recorded = RecordedFrames(self._frame, rollout.network, self.num_motions, rollout.compiled)
+            self._recorded = RecordedFrames(self._frame, rollout.network, self.num_motions, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)

@@ -51,6 +51,7 @@ def make_planner(
         settings.num_segments(sampler, checkpoint.fps),
         settings.storage_dtype,
         robot,
+        settings.compiled,
     )
     hold = settings.at_end == "hold"
     if settings.mode == "realtime":

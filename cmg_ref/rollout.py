@@ -43,7 +43,6 @@ class Rollout:
         compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes ten seconds at the start.
 
     Attributes:
-        compiled: whether ``torch.compile`` is tried.
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
@@ -68,7 +67,7 @@ class Rollout:
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(0, dtype=torch.bool, device=self.device)
         self.frame_count = 0
-        self.rest, self.compiled = rest, compiled
+        self.rest = rest
         # Largest velocity at rest; columns that are no velocities do not matter.
         self._rest_speed = torch.full((self.layout.size,), float("inf"), device=self.device)
         self._keep = torch.ones(self.layout.size, device=self.device)
