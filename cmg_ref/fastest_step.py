@@ -49,7 +49,8 @@ class FastestStep:
         if len(self._fastest) < MAX_CHOICES:
             self._seen[num] = self._seen.get(num, 0) + 1
             if self._seen[num] > WARM_UP:
-                self.choices[num], self._fastest[num] = self._choose(state, command)
+                with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
+                    self.choices[num], self._fastest[num] = self._choose(state, command)
             elif len(self._seen) > 16 * MAX_CHOICES:
                 self._seen.clear()
         return self._step(state, command)
@@ -107,20 +108,20 @@ def record(
         The graph, and what the action returned, whose memory each replay writes to.
     """
     with torch.cuda.device(device):
-        stream = _recording_stream(torch.cuda.current_device())
+        stream = _warm_up_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 warm_up()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph):
             result = action()
     return graph, result
 
 
 @lru_cache(maxsize=None)
-def _recording_stream(device: int) -> torch.cuda.Stream:
+def _warm_up_stream(device: int) -> torch.cuda.Stream:
     """One stream for all recordings: a library's products keep up to 32 MB for each stream that they have run on."""
     return torch.cuda.Stream(device)
 

@@ -95,7 +95,8 @@ class FoldedNetwork:
         return [held[:num] for held in self.workspace]
 
     def _empty(self, num: int, width: int) -> torch.Tensor:
-        return torch.empty(num, width, dtype=self.dtype, device=self.device)
+        with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
+            return torch.empty(num, width, dtype=self.dtype, device=self.device)
 
     def predict(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         """Predict the state one frame later, not yet held inside the guard range.
@@ -146,7 +147,7 @@ class FoldedNetwork:
             return functional.elu(x, inplace=True)
         # Torch's ELU takes an accurate but slow expm1; its power of 2 is five times faster.
         if self._room.shape[1] != x.shape[1] or len(self._room) < len(x):
-            self._room = torch.empty_like(x)
+            self._room = self._empty(*x.shape)
         room = torch.clamp(x, max=0.0, out=self._room[: len(x)])
         room.mul_(_LOG2_E).exp2_().sub_(1.0)
         return torch.maximum(x, room, out=x)

@@ -113,18 +113,23 @@ class _Held:
     """Memory (n, width) for the rows of a block, as torch and as Numba want it."""
 
     def __init__(self, width: int, dtype: torch.dtype = torch.float32) -> None:
-        self._whole = torch.empty(0, width, dtype=dtype)
+        self._width, self._dtype = width, dtype
+        self._whole = self._empty(0)
         self.fit(0)
 
     def fit(self, num: int) -> None:
         """Make it ``num`` rows."""
         if num > len(self._whole):
-            self._whole = torch.empty(num, self._whole.shape[1], dtype=self._whole.dtype)
+            self._whole = self._empty(num)
         self.tensor = self._whole[:num]
         if self.tensor.dtype == torch.float32:
             self.array = self.tensor.numpy()
         else:
             self.array = self.tensor.view(torch.int16).numpy().view(np.uint16)
+
+    def _empty(self, num: int) -> torch.Tensor:
+        with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
+            return torch.empty(num, self._width, dtype=self._dtype)
 
 
 class _Room:

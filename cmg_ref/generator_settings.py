@@ -63,6 +63,13 @@ class GeneratorSettings:
         """Whether resets are served from a pool."""
         return self.mode == "pregenerated" and self.pool is not None
 
+    @property
+    def usual_batch(self) -> int:
+        """Motions that are mostly extended together."""
+        if self.pool is None or not self.pooled:
+            return self.num_envs
+        return self.pool.batch_of(self.pool.size(self.num_envs))
+
     def sizes(self) -> list[tuple[int, int]]:
         """(Number of motions, frames kept of each) of every group of motions."""
         if self.mode == "realtime":

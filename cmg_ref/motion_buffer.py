@@ -32,7 +32,8 @@ class MotionBuffer:
         num_segments: changes of command kept per motion.
         dtype: type the frames are stored in.
         robot: robot description, for checkpoints without root channels; the shipped G1 by default.
-        compiled: whether frames of all motions are compiled on a GPU, see :class:`RecordedFrames`.
+        usual_batch: number of motions that are mostly extended together; the largest group by default.
+        compiled: whether the frames of that many are compiled on a GPU, see :class:`RecordedFrames`.
 
     Attributes:
         layout: channels of the stored states: the checkpoint's, completed by the root channels.
@@ -52,6 +53,7 @@ class MotionBuffer:
         num_segments: int = 1,
         dtype: torch.dtype = torch.float32,
         robot: Robot | None = None,
+        usual_batch: int | None = None,
         compiled: bool = False,
     ) -> None:
         self.model_layout = checkpoint.layout
@@ -71,7 +73,9 @@ class MotionBuffer:
         self._recorded: RecordedFrames | None = None
         if self.device.type == "cuda" and checkpoint.layout.has_root:
             self._numbers = torch.arange(self.num_motions, device=self.device)
-            self._recorded = RecordedFrames(self._frame, rollout.network, self.num_motions, compiled)
+            largest = max(number for number, _ in sizes)
+            usual = largest if usual_batch is None else usual_batch
+            self._recorded = RecordedFrames(self._frame, rollout.network, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)

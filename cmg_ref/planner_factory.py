@@ -51,6 +51,7 @@ def make_planner(
         settings.num_segments(sampler, checkpoint.fps),
         settings.storage_dtype,
         robot,
+        settings.usual_batch,
         settings.compiled,
     )
     hold = settings.at_end == "hold"

@@ -21,24 +21,25 @@ Frame = Callable[
 
 
 class RecordedFrames:
-    """Frames for any number of motions, by a graph for each power of two.
+    """Frames for any number of motions, by a graph for each power of two and for the usual and the largest number.
 
-    A batch is filled up to the next size by repeating its last motion: what is stored twice is the same twice.
+    A batch is filled up to the next size by repeating its last motion: what is stored twice is the same twice. A graph
+    keeps what torch was told before it was recorded, such as the precision of matrix products.
 
     Args:
         frame: makes a frame; must work on memory that stays where it is, and depend on nothing but its arguments and
             that memory. It is run a few times with the same arguments before it is recorded.
         network: whose memory the frame works in; a recording must keep it.
-        num_motions: largest number of motions.
-        compiled: whether ``torch.compile`` is tried for batches of the largest size, and kept where it is faster; takes
-            some ten seconds at the first of them.
+        largest: largest number of motions.
+        usual: number of motions that most frames are made for.
+        compiled: whether ``torch.compile`` is tried for the usual number, and kept where it is faster; takes some ten
+            seconds at the first frame.
     """
 
-    def __init__(self, frame: Frame, network: FoldedNetwork, num_motions: int, compiled: bool = False) -> None:
-        self._frame, self._network, self._compiled = frame, network, compiled
-        self._sizes = [num_motions]
-        while self._sizes[0] > SMALLEST_SIZE:
-            self._sizes.insert(0, 1 << ((self._sizes[0] - 1).bit_length() - 1))
+    def __init__(self, frame: Frame, network: FoldedNetwork, largest: int, usual: int, compiled: bool = False) -> None:
+        self._frame, self._network, self._usual, self._compiled = frame, network, usual, compiled
+        powers = [1 << exponent for exponent in range(largest.bit_length())]
+        self._sizes = sorted({largest, usual, *(power for power in powers if SMALLEST_SIZE <= power < largest)})
         self._recordings: dict[int, Recording] = {}
         self._usable = True
 
@@ -64,7 +65,8 @@ class RecordedFrames:
         size = next(size for size in self._sizes if size >= num)
         if size not in self._recordings:
             try:
-                self._recordings[size] = self._fastest(size, motions, states, poses, frames)
+                with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
+                    self._recordings[size] = self._fastest(size, motions, states, poses, frames)
             except Exception as error:  # Drivers fail in ways of their own; the plain loop remains.
                 warnings.warn(f"frames cannot be recorded as a CUDA graph ({error})", stacklevel=2)
                 self._usable = False
@@ -78,16 +80,15 @@ class RecordedFrames:
         arguments = (motions, states, poses, frames)
         held = [_filled_up(given, size) for given in arguments]
         plain = Recording(self._frame, self._network, *held)
-        if not self._compiled or size < self._sizes[-1]:
+        if not self._compiled or size != self._usual:
             return plain
         try:
             compiled = Recording(torch.compile(self._frame, dynamic=False), self._network, *map(torch.clone, held))
+            durations = [measure(partial(way.run, *arguments, 1), states.device) for way in (plain, compiled)]
         except Exception as error:  # So do compilers.
             warnings.warn(f"frames cannot be compiled ({error})", stacklevel=2)
             return plain
-        return min(
-            (plain, compiled), key=lambda recording: measure(partial(recording.run, *arguments, 1), states.device)
-        )
+        return compiled if durations[1] < durations[0] else plain
 
 
 def _filled_up(given: torch.Tensor, size: int) -> torch.Tensor:

@@ -57,6 +57,8 @@ class ReferenceMotionTermCfg:
         buffer_size: frames held per environment in realtime mode, and by those that have left the pool; as many as
             ``future_steps`` need by default.
         storage_dtype: type of the stored frames, see :class:`CMGMotionGenerator`.
+        compute_dtype: type the network computes in, see there.
+        compiled: on a GPU, compile the frames, see there.
     """
 
     checkpoint: str | Path | Checkpoint | None = None
@@ -74,6 +76,8 @@ class ReferenceMotionTermCfg:
     preload_duration: int = 1500
     buffer_size: int | None = None
     storage_dtype: torch.dtype = torch.float32
+    compute_dtype: torch.dtype = torch.float32
+    compiled: bool = False
 
     def validate(self) -> None:
         """Raise a ValueError that names the first impossible field."""
@@ -164,6 +168,8 @@ class ReferenceMotionTerm:
             joint_names=self.joint_names,
             drop_joints=cfg.drop_joints,
             storage_dtype=cfg.storage_dtype,
+            compute_dtype=cfg.compute_dtype,
+            compiled=cfg.compiled,
             seed=seed,
             robot=robot,
             pool=self._pool_cfg() if cfg.mode == "pool" else None,

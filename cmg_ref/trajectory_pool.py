@@ -68,6 +68,10 @@ class TrajectoryPoolCfg:
         """Number of trajectories for so many environments."""
         return self.num_trajectories if self.num_trajectories is not None else math.ceil(1.25 * num_envs)
 
+    def batch_of(self, num_trajectories: int) -> int:
+        """Trajectories generated together, of so many."""
+        return min(num_trajectories, self.batch or min(1024, max(1, num_trajectories // 5)))
+
     def times(self, sampler: SamplesCommands) -> tuple[float, float]:
         """Shortest and longest time between changes of a command [s]."""
         if self.resampling_time is not None:
@@ -114,7 +118,7 @@ class TrajectoryPool:
         self.num_trajectories, self.device = num_trajectories, buffer.device
         self.handed = torch.zeros(num_trajectories, dtype=torch.long, device=self.device)
         self.ready = torch.zeros(num_trajectories, dtype=torch.bool, device=self.device)
-        self._batch_size = min(num_trajectories, cfg.batch or min(1024, max(1, num_trajectories // 5)))
+        self._batch_size = cfg.batch_of(num_trajectories)
         self._initial_states, self._sampler = initial_states, sampler
         self._generator = generator
         self._scale = 1.0 / (buffer.rollout.model.command_max - buffer.rollout.model.command_min)

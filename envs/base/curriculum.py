@@ -25,20 +25,23 @@ class Curriculum:
         device: Device of the count of falls.
 
     Attributes:
+        stages: Shares of commands, pushes, randomisation and refinement in each stage.
         stage: Index of the present stage.
 
     Raises:
-        ValueError: If a stage is not made of four shares.
+        ValueError: If a stage is not made of four shares, or of three.
     """
 
     def __init__(self, cfg: Any, num_envs: int, dt: float, episode_length: float, device: str | torch.device) -> None:
-        for stage in cfg.stages:
+        # Runs from before there were refinements have three shares, and all refinements from the beginning.
+        self.stages = [(*stage, 1.0) if len(stage) == 3 else tuple(stage) for stage in cfg.stages]
+        for stage in self.stages:
             if len(stage) != 4 or not all(0.0 <= share <= 1.0 for share in stage):
                 raise ValueError(
                     "curriculum.stages: a stage has shares of commands, pushes, randomisation and refinement, 0 to 1, "
                     f"got {stage}"
                 )
-        if not cfg.stages:
+        if not self.stages:
             raise ValueError("curriculum.stages: there must be at least one stage")
         self.cfg, self.stage = cfg, 0
         self._episode_length = episode_length
@@ -52,22 +55,22 @@ class Curriculum:
     @property
     def command_level(self) -> float:
         """Share of the command ranges in use."""
-        return float(self.cfg.stages[self.stage][0])
+        return float(self.stages[self.stage][0])
 
     @property
     def push_level(self) -> float:
         """Share of the strength of pushes in use."""
-        return float(self.cfg.stages[self.stage][1])
+        return float(self.stages[self.stage][1])
 
     @property
     def randomisation_level(self) -> float:
         """Share of the differences between robots, and of the noise of their sensors, in use."""
-        return float(self.cfg.stages[self.stage][2])
+        return float(self.stages[self.stage][2])
 
     @property
     def refinement_level(self) -> float:
         """Share of the rewards that ask for more than to stay up, in use."""
-        return float(self.cfg.stages[self.stage][3])
+        return float(self.stages[self.stage][3])
 
     def survival(self) -> float:
         """Share of episodes that would survive at the present rate of falls; 0 before the first step of a stage."""
@@ -82,7 +85,7 @@ class Curriculum:
         self._steps_in_stage += 1
         if self._steps_in_stage < self.cfg.min_steps or self._steps_in_stage % CHECK_INTERVAL:
             return False
-        if self.stage + 1 >= len(self.cfg.stages) or self.survival() < self.cfg.survival:
+        if self.stage + 1 >= len(self.stages) or self.survival() < self.cfg.survival:
             return False
         self.stage += 1
         self._steps_in_stage = 0
@@ -101,7 +104,7 @@ class Curriculum:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; a stage beyond the last is the last."""
-        self.stage = min(int(state["stage"]), len(self.cfg.stages) - 1)
+        self.stage = min(int(state["stage"]), len(self.stages) - 1)
         self._steps_in_stage = int(state["steps_in_stage"])
         self._fall_rate.copy_(state["fall_rate"])
         self._weight = float(state["weight"])

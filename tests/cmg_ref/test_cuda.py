@@ -137,15 +137,16 @@ def test_a_step_does_not_wait_for_the_device(checkpoint: Checkpoint, mode: str) 
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_memory_is_what_was_planned(checkpoint: Checkpoint) -> None:
-    settings: dict[str, Any] = {"num_envs": 2048, "mode": "pregenerated", "preload_duration": 300}
+@pytest.mark.parametrize("pool", [None, TrajectoryPoolCfg()])
+def test_memory_is_what_was_planned(checkpoint: Checkpoint, pool: TrajectoryPoolCfg | None) -> None:
+    settings: dict[str, Any] = {"num_envs": 1800, "mode": "pregenerated", "preload_duration": 300, "pool": pool}
     planned = CMGMotionGenerator.memory_required(checkpoint, device=GPU, **settings).total
     # By now libraries have taken what they keep for themselves.
     CMGMotionGenerator(checkpoint, 2, GPU, mode="realtime", buffer_size=8).future(1)
     gc.collect()
     before = torch.cuda.memory_allocated()
     generator = CMGMotionGenerator(checkpoint, device=GPU, **settings)
-    generator.reset(commands=draw_commands(2048).to(GPU))
+    generator.reset(commands=draw_commands(1800).to(GPU))
     generator.future(1)
     taken = torch.cuda.memory_allocated() - before
     assert taken == pytest.approx(planned, rel=0.05)
@@ -216,3 +217,18 @@ def test_frames_are_recorded(checkpoint: Checkpoint, mode: str, compiled: bool) 
         for _ in range(25):
             other.advance()
     torch.testing.assert_close(generator.get_motion()[0].cpu(), plain.get_motion()[0], atol=1e-2, rtol=0.0)
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_what_was_recorded_in_inference_mode_works_outside_of_it(checkpoint: Checkpoint, mode: str) -> None:
+    generator = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **MODES[mode])
+    with torch.inference_mode():
+        generator.reset(torch.arange(70, device=GPU))
+        for _ in range(5):
+            generator.future(4)
+            generator.advance()
+    generator.reset(torch.arange(70, device=GPU))
+    for _ in range(5):
+        generator.future(4)
+        generator.advance()
+    assert bool(torch.isfinite(generator.get_motion()[0]).all())

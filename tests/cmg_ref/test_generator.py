@@ -406,3 +406,19 @@ def test_bad_input_is_named(checkpoint: Checkpoint) -> None:
         generator.reset(init_motion=torch.zeros(NUM_ENVS, 3))
     with pytest.raises(ValueError, match="buffer_size"):
         make(checkpoint, mode="realtime").future(1000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_began_in_inference_mode_goes_on_outside_of_it(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    """As in a training, which collects in inference mode and evaluates outside of it."""
+    generator = make(checkpoint, mode="realtime", compute_dtype=dtype)
+    with torch.inference_mode():
+        generator.reset(torch.arange(NUM_ENVS), commands=COMMANDS.flip(0))
+        for _ in range(3):
+            generator.future(4)
+            generator.advance()
+    for _ in range(3):
+        generator.reset(torch.tensor([1, 4]))
+        generator.future(4)
+        generator.advance()
+    assert bool(torch.isfinite(generator.get_motion()[0]).all())

@@ -52,7 +52,7 @@ def test_recorded_frames_are_those_of_the_loop(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(UnrecordedFrame, "sizes", [])
     plain, recorded = make_buffer(), make_buffer()
     recorded._numbers = torch.arange(NUM_MOTIONS)
-    recorded._recorded = RecordedFrames(recorded._frame, recorded.rollout.network, NUM_MOTIONS)
+    recorded._recorded = RecordedFrames(recorded._frame, recorded.rollout.network, NUM_MOTIONS, 90)
     for motions, count in (
         (slice(None), 5),
         (torch.tensor([7]), 3),
@@ -62,7 +62,7 @@ def test_recorded_frames_are_those_of_the_loop(monkeypatch: pytest.MonkeyPatch) 
     ):
         for buffer in (plain, recorded):
             buffer.extend(motions, count)
-    assert UnrecordedFrame.sizes == [200, 64, 128]
+    assert UnrecordedFrame.sizes == [200, 64, 90, 128]
     torch.testing.assert_close(recorded.store.table, plain.store.table, atol=2e-3, rtol=0.0)
     assert torch.equal(recorded.written, plain.written)
     assert torch.equal(recorded.guarded, plain.guarded)
@@ -74,7 +74,7 @@ def test_recorded_frames_are_those_of_the_loop(monkeypatch: pytest.MonkeyPatch) 
 def test_the_loop_remains_where_nothing_can_be_recorded() -> None:
     plain, buffer = make_buffer(), make_buffer()
     buffer._numbers = torch.arange(NUM_MOTIONS)
-    buffer._recorded = RecordedFrames(buffer._frame, buffer.rollout.network, NUM_MOTIONS)
+    buffer._recorded = RecordedFrames(buffer._frame, buffer.rollout.network, NUM_MOTIONS, NUM_MOTIONS)
     plain.extend(slice(None), 2)
     with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph"):
         buffer.extend(slice(None), 2)
