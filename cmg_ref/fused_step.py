@@ -1,14 +1,15 @@
 """A step of the roll-out on a CPU: matrix products, and one compiled loop between each two of them.
 
-Batches are cut into blocks whose inputs stay in the cache, and every thread works through blocks of its own, so that no
-thread waits for another before the end. Used where Numba is installed; what :class:`cmg_ref.rollout.Rollout` does
-without it gives the same numbers.
+Batches are cut into blocks whose inputs stay in the cache, and every thread takes one after the other, so that none
+waits for another before the end. Used where Numba is installed; what :class:`cmg_ref.rollout.Rollout` does without it
+gives the same numbers.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -57,29 +58,28 @@ class FusedStep:
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
         while len(self._rooms) < num_shares:
             self._rooms.append(_Room(self._network))
+        # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
+        num_blocks = max(-(-num // BLOCK), min(2 * num_shares, num // SMALLEST_SHARE), 1)
+        ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
+        blocks = iter([slice(first, end) for first, end in zip([0, *ends[:-1]], ends)])
         if num_shares == 1:
-            self._run(self._rooms[0], 0, num, *arrays)
+            self._run(self._rooms[0], blocks, *arrays)
             return following, guarded
-        ends = [num * (share + 1) // num_shares for share in range(num_shares)]
-        own, *others = zip(self._rooms, [0, *ends[:-1]], ends)
         # This is a setting of the calling thread for some of torch's libraries and of the process for others.
         torch.set_num_threads(1)
         try:
             workers = _workers(num_shares - 1)
-            waiting = [workers.submit(self._run, *share, *arrays) for share in others]
-            self._run(*own, *arrays)
+            waiting = [workers.submit(self._run, room, blocks, *arrays) for room in self._rooms[1:num_shares]]
+            self._run(self._rooms[0], blocks, *arrays)
             for future in waiting:
                 future.result()
         finally:
             torch.set_num_threads(num_threads)
         return following, guarded
 
-    def _run(self, room: _Room, first: int, end: int, *arrays: np.ndarray) -> None:
-        """Work through rows ``first`` to ``end`` of states, commands, next states and guarded, block by block."""
-        num_blocks = -(-(end - first) // BLOCK)
-        for block in range(num_blocks):
-            begin = first + (end - first) * block // num_blocks
-            rows = slice(begin, first + (end - first) * (block + 1) // num_blocks)
+    def _run(self, room: _Room, blocks: Iterator[slice], *arrays: np.ndarray) -> None:
+        """Work through the blocks of states, commands, next states and guarded that no other thread has taken."""
+        for rows in blocks:
             self._run_block(room, *(array[rows] for array in arrays))
 
     def _run_block(
