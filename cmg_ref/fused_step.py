@@ -18,7 +18,8 @@ from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.model import CMG
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
-SMALLEST_SHARE = 128  # motions for a thread; with fewer, the threads work on each product together
+SMALLEST_SHARE = 32  # motions for a thread; with fewer, the threads work on each product together
+SMALLEST_BLOCK = 128  # motions; smaller ones cost more than an uneven end
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
 if hasattr(os, "register_at_fork"):  # A forked process inherits the threads' names and not the threads.
@@ -59,7 +60,7 @@ class FusedStep:
         while len(self._rooms) < num_shares:
             self._rooms.append(_Room(self._network))
         # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
-        num_blocks = max(-(-num // BLOCK), min(2 * num_shares, num // SMALLEST_SHARE), 1)
+        num_blocks = max(-(-num // BLOCK), min(2 * num_shares, num // SMALLEST_BLOCK), num_shares)
         ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
         blocks = iter([slice(first, end) for first, end in zip([0, *ends[:-1]], ends)])
         if num_shares == 1:
