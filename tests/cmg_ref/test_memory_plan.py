@@ -56,7 +56,7 @@ def checkpoint() -> Checkpoint:
     [
         "dict(num_envs=4096, mode='realtime', buffer_size=256)",
         "dict(num_envs=4096, mode='realtime', buffer_size=500, storage_dtype=torch.float16)",
-        "dict(num_envs=1024, mode='realtime', buffer_size=500, compute_dtype=torch.bfloat16)",
+        "dict(num_envs=1024, mode='realtime', buffer_size=900, compute_dtype=torch.bfloat16)",
     ],
 )
 def test_memory_in_use_is_what_was_announced(settings: str) -> None:
