@@ -14,6 +14,7 @@ same motion whichever process it is in.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ def join_processes(device: torch.device) -> None:
 def leave_processes() -> None:
     """Leave the processes that were joined; does nothing where they have been left already."""
     if distributed.is_initialized():
+        # What else holds the group, in cycles perhaps, would keep its threads alive when it is destroyed.
+        gc.collect()
         distributed.destroy_process_group()
 
 
