@@ -18,7 +18,7 @@ from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.model import CMG
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
-SMALLEST_SHARE = 32  # motions for a thread; with fewer, the threads work on each product together
+SMALLEST_SHARE = 64  # motions for a thread; with fewer, the threads work on each product together
 SMALLEST_BLOCK = 128  # motions; smaller ones cost more than an uneven end
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
