@@ -175,6 +175,36 @@ def spread(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndar
             _store(coefficient, out, row, experts * width + expert)
 
 
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def activate(x: np.ndarray) -> None:
+    """The ELU of x (n, width), in place."""
+    num, width = x.shape
+    for row in range(num):
+        for column in range(width):
+            _store(_elu(_load(x[row, column])), x, row, column)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def merge(outputs: np.ndarray, coefficients: np.ndarray, biases: np.ndarray, changes: np.ndarray) -> None:
+    """What the experts of the last layer say, weighted by the gate.
+
+    Args:
+        outputs: of each expert, one after the other, (n, experts * width).
+        coefficients: (n, experts).
+        biases: (experts, width).
+        changes: written, (n, width).
+    """
+    num, width = changes.shape
+    for row in range(num):
+        for column in range(width):
+            changes[row, column] = _ZERO
+        for expert in range(len(biases)):
+            coefficient = coefficients[row, expert]
+            for column in range(width):
+                value = _load(outputs[row, expert * width + column]) + biases[expert, column]
+                changes[row, column] += coefficient * value
+
+
 @njit(nogil=True, cache=True)
 def finish(
     state: np.ndarray,
@@ -204,7 +234,7 @@ def finish(
     num, width = state.shape
     for row in range(num):
         for column in range(given, width):
-            following[row, column] = state[row, column] + _load(output[row, column - given])
+            following[row, column] = state[row, column] + output[row, column - given]
         for column in range(given):
             velocities = state[row, given + column] + following[row, given + column]
             following[row, column] = state[row, column] + half_dt * velocities

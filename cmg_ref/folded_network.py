@@ -77,7 +77,11 @@ class FoldedNetwork:
                     biases = biases + model.motion_mean.double()
                 room = -weights.shape[2] % _ALIGNMENT
                 weights, biases = functional.pad(weights, (0, room)), functional.pad(biases, (0, room))
-            self.layers.append(self._held(torch.cat((weights.flatten(0, 1), biases))))
+            stacked = self._held(torch.cat((weights.flatten(0, 1), biases)))
+            if self.device.type == "cpu" and self.dtype == torch.float32 and 0 < index < len(model.layers) - 1:
+                # By a few percent in a product as large as this, a transposed weight is the faster one.
+                stacked = stacked.t().contiguous().t()
+            self.layers.append(stacked)
         products = [self.gate_weight, self.blend_weight, *self.layers]
         self.num_operations = sum(2 * weight.numel() for weight in products)
 

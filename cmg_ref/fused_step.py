@@ -1,15 +1,15 @@
 """A step of the roll-out on a CPU: matrix products, and one compiled loop between each two of them.
 
-Batches are cut into blocks whose inputs stay in the cache, and every thread takes one after the other, so that none
-waits for another before the end. Used where Numba is installed; what :class:`cmg_ref.rollout.Rollout` does without it
+Batches are cut into blocks whose inputs stay in the cache, and every thread takes one after the other. Used where Numba is installed; what :class:`cmg_ref.rollout.Rollout` does without it
 gives the same numbers.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator
+from typing import Callable
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from cmg_ref.model import CMG
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
 SMALLEST_SHARE = 64  # motions for a thread; with fewer, the threads work on each product together
 SMALLEST_BLOCK = 128  # motions; smaller ones cost more than an uneven end
+
+# Makes a frame of a block: what its thread works in, the motions (a slice of all), and the number of the frame.
+Frame = Callable[["Room", slice, int], None]
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
 if hasattr(os, "register_at_fork"):  # A forked process inherits the threads' names and not the threads.
@@ -45,61 +48,95 @@ class FusedStep:
         self._norm = network.scale.numpy(), network.shift.numpy()
         gate = network.gate_bias, network.blend_weight, network.blend_bias
         self._gate = tuple(held.float().numpy() for held in gate)
+        # The last layer's outputs are few: its experts' are blended, which costs less than spreading their inputs.
+        last, experts = network.layers[-1], len(network.blend_bias)
+        by_expert = last[:-experts].view(experts, -1, last.shape[1])  # (experts, hidden, outputs)
+        self._last_weight = by_expert.transpose(0, 1).flatten(1).contiguous()
+        self._last_bias = last[-experts:].float().numpy()
         self._limits = torch.stack((model.state_min, model.state_max)).numpy()
         self._resting = resting.numpy()
         self._half_dt, self._num_joints = np.float32(0.5 / model.fps), model.layout.num_joints
-        self._rooms: list[_Room] = []
+        self._rooms: list[Room] = []
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next state (n, state_dim) and whether the guard had to act (n,) bool, of states and commands (n, 3)."""
-        state, command, num = state.contiguous(), command.contiguous(), len(state)
-        following, guarded = torch.empty_like(state), torch.empty(num, dtype=torch.bool)
+        state, command = state.contiguous(), command.contiguous()
+        following, guarded = torch.empty_like(state), torch.empty(len(state), dtype=torch.bool)
         arrays = state.numpy(), command.numpy(), following.numpy(), guarded.numpy()
+        self.share_out(len(state), 1, lambda room, rows, _: self.step(room, *(array[rows] for array in arrays)))
+        return following, guarded
+
+    def share_out(self, num: int, count: int, frame: Frame) -> None:
+        """Make frames of motions, in all threads.
+
+        A block of motions goes from frame to frame on its own, so no thread waits for another before the end.
+
+        Args:
+            num: number of motions.
+            count: number of frames.
+            frame: makes a frame of a block of motions.
+        """
         num_threads = torch.get_num_threads()
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
         while len(self._rooms) < num_shares:
-            self._rooms.append(_Room(self._network))
-        # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
+            self._rooms.append(Room(self._network))
         num_blocks = max(-(-num // BLOCK), min(2 * num_shares, num // SMALLEST_BLOCK), num_shares)
         ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
-        blocks = iter([slice(first, end) for first, end in zip([0, *ends[:-1]], ends)])
+        # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
+        waiting = deque((slice(first, end), 0) for first, end in zip([0, *ends[:-1]], ends))
+
+        def work(room: Room) -> None:
+            while waiting:
+                try:
+                    rows, number = waiting.popleft()
+                except IndexError:  # Another thread was quicker.
+                    return
+                frame(room, rows, number)
+                if number + 1 < count:
+                    waiting.append((rows, number + 1))
+
         if num_shares == 1:
-            self._run(self._rooms[0], blocks, *arrays)
-            return following, guarded
+            work(self._rooms[0])
+            return
         # This is a setting of the calling thread for some of torch's libraries and of the process for others.
         torch.set_num_threads(1)
         try:
-            workers = _workers(num_shares - 1)
-            waiting = [workers.submit(self._run, room, blocks, *arrays) for room in self._rooms[1:num_shares]]
-            self._run(self._rooms[0], blocks, *arrays)
-            for future in waiting:
-                future.result()
+            others = [_workers(num_shares - 1).submit(work, room) for room in self._rooms[1:num_shares]]
+            work(self._rooms[0])
+            for other in others:
+                other.result()
         finally:
             torch.set_num_threads(num_threads)
-        return following, guarded
 
-    def _run(self, room: _Room, blocks: Iterator[slice], *arrays: np.ndarray) -> None:
-        """Work through the blocks of states, commands, next states and guarded that no other thread has taken."""
-        for rows in blocks:
-            self._run_block(room, *(array[rows] for array in arrays))
-
-    def _run_block(
-        self, room: _Room, state: np.ndarray, command: np.ndarray, following: np.ndarray, guarded: np.ndarray
+    def step(
+        self, room: Room, state: np.ndarray, command: np.ndarray, following: np.ndarray, guarded: np.ndarray
     ) -> None:
-        loops, layers = self._loops, self._network.layers
+        """The step of a block.
+
+        Args:
+            room: what the thread works in.
+            state: (n, state_dim).
+            command: (n, 3).
+            following: written, the next state, (n, state_dim).
+            guarded: written, whether the guard had to act, (n,) bool.
+        """
+        loops, layers = self._loops, self._network.layers[:-1]
         room.fit(len(state))
         inputs, coefficients, hidden = room.inputs, room.coefficients, room.hidden
         loops.prepare(state, command, self._command_range, *self._norm, room.command.array, inputs.array)
         torch.mm(inputs.tensor, self._network.gate_weight, out=room.gate.tensor)
         loops.blend(room.gate.array, *self._gate, coefficients.array)
         loops.spread(inputs.array, coefficients.array, False, room.mixed[0].array)
-        for mixed, following_mixed, weight in zip(room.mixed, room.mixed[1:], layers):
+        torch.mm(room.mixed[0].tensor, layers[0], out=hidden.tensor)
+        for mixed, weight in zip(room.mixed[1:], layers[1:]):
+            loops.spread(hidden.array, coefficients.array, True, mixed.array)
             torch.mm(mixed.tensor, weight, out=hidden.tensor)
-            loops.spread(hidden.array, coefficients.array, True, following_mixed.array)
-        torch.mm(room.mixed[-1].tensor, layers[-1], out=room.output.tensor)
+        loops.activate(hidden.array)
+        torch.mm(hidden.tensor, self._last_weight, out=room.outputs.tensor)
+        loops.merge(room.outputs.array, coefficients.array, self._last_bias, room.changes.array)
         loops.finish(
             state,
-            room.output.array,
+            room.changes.array,
             room.command.array,
             self._limits,
             self._resting,
@@ -133,20 +170,22 @@ class _Held:
             return torch.empty(num, self._width, dtype=self._dtype)
 
 
-class _Room:
+class Room:
     """What passes between the layers of one thread's block."""
 
     def __init__(self, network: FoldedNetwork) -> None:
         self._num = 0
-        dtype = network.dtype
-        self.command, self.coefficients = _Held(3), _Held(len(network.blend_bias))
+        dtype, layers, experts = network.dtype, network.layers, len(network.blend_bias)
+        self.command, self.coefficients = _Held(3), _Held(experts)
         self.inputs, self.gate = _Held(len(network.scale), dtype), _Held(len(network.gate_bias), dtype)
-        self.hidden, self.output = (_Held(network.layers[layer].shape[1], dtype) for layer in (0, -1))
+        self.hidden, num_outputs = _Held(layers[0].shape[1], dtype), layers[-1].shape[1]
+        self.outputs, self.changes = _Held(experts * num_outputs, dtype), _Held(num_outputs)
         # What one layer has taken in is not needed by the next.
-        widths = [len(weight) for weight in network.layers]
+        widths = [len(weight) for weight in layers[:-1]]
         mixed = {width: _Held(width, dtype) for width in widths}
         self.mixed = [mixed[width] for width in widths]
-        self._all = [self.command, self.inputs, self.gate, self.coefficients, self.hidden, self.output, *mixed.values()]
+        self._all = [self.command, self.inputs, self.gate, self.coefficients, self.hidden, self.outputs, self.changes]
+        self._all += mixed.values()
 
     def fit(self, num: int) -> None:
         """Make room for ``num`` rows."""

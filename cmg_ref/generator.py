@@ -22,7 +22,7 @@ from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planner_factory import make_planner
 from cmg_ref.planners import PreloadPlanner
 from cmg_ref.pooled_planner import PooledPlanner
-from cmg_ref.robot import Robot
+from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
 from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPoolCfg
 from cmg_ref.trajectory_store import NUM_POSE
@@ -79,7 +79,8 @@ class CMGMotionGenerator:
         first_env: number of the first environment among all that share the seed, where other processes hold the rest
             (see :mod:`cmg_ref.sharding`): each is shown the motion it would be shown by one generator of them all. A
             pool belongs to one process; those of several differ.
-        robot: robot description; the shipped G1 by default. Only used by checkpoints without root channels.
+        robot: robot description; the shipped G1 by default. It tells which standing poses are balanced, and the root of
+            checkpoints without root channels.
         pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
         command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
 
@@ -154,7 +155,7 @@ class CMGMotionGenerator:
             num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
         )
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.rollout)
+        self._initial_states = InitialStates(self.checkpoint, self.rollout, robot or load_g1())
         self._draws = EnvironmentDraws(num_envs, first_env, seed, self.device)
         self._random = torch.Generator(device=self.device).manual_seed(seed + first_env)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
@@ -249,6 +250,11 @@ class CMGMotionGenerator:
                 f"{getattr(self.settings, longer)}, got {steps}; a larger {longer} reaches further"
             )
         return self._reader.future(offsets)
+
+    @property
+    def standing_states(self) -> torch.Tensor:
+        """Balanced states at rest that motions may begin from, (num_standing, state_dim) of the checkpoint."""
+        return self._initial_states.standing
 
     @property
     def max_future_steps(self) -> int:

@@ -5,27 +5,44 @@ from __future__ import annotations
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
 
 NUM_NEAREST = 8  # a motion draws among this many initial states that did what its command asks for
 _MASK = (1 << 32) - 1
+_SAME_MOTION = 1e-3  # states that move by no more than that beyond the slowest are at rest [m/s, rad/s]
 
 
 class InitialStates:
     """Chooses among the initial states of a checkpoint.
 
+    People also rest with all their weight on one leg. A robot can hardly hold still like that, so of the states at rest
+    only the better balanced half is used.
+
     Args:
         checkpoint: the CMG.
         rollout: advances its states.
+        robot: robot description.
+
+    Attributes:
+        standing: the balanced states at rest, (num_standing, state_dim).
     """
 
-    def __init__(self, checkpoint: Checkpoint, rollout: Rollout) -> None:
+    def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
         device = rollout.device
         low, high = checkpoint.command_min.to(device), checkpoint.command_max.to(device)
-        self._states = checkpoint.initial_states.to(device)
-        self._commands = torch.minimum(torch.maximum(checkpoint.initial_commands.to(device), low), high)
+        speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
+        motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
+        rests = motion <= motion.min() + _SAME_MOTION
+        offset = balance_offset(checkpoint, robot)
+        used = ~rests | (offset <= offset[rests].median())
+        self._states = checkpoint.initial_states[used].to(device)
+        self._commands = torch.minimum(torch.maximum(checkpoint.initial_commands[used].to(device), low), high)
         self._following = rollout.advance(self._states, self._commands)
         self._scale = 2.0 / (high - low)
+        self._at_rest = rests[used].nonzero().squeeze(1).to(device)
+        self.standing = self._states[self._at_rest]
 
     def choose(self, commands: torch.Tensor, draw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """States to begin from and what they were doing.
@@ -44,7 +61,38 @@ class InitialStates:
         # distance: (n, num_initial_states)
         nearest = distance.topk(min(NUM_NEAREST, distance.shape[1]), largest=False).indices
         picks = nearest.gather(1, (draw % nearest.shape[1]).unsqueeze(1)).squeeze(1)
+        # All that rest are equally near to the command to stand.
+        rests = (commands == 0.0).all(dim=1)
+        picks = torch.where(rests, self._at_rest[draw % len(self._at_rest)], picks)
         return self._states[picks], self._commands[picks], self._following[picks]
+
+
+def balance_offset(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
+    """Horizontal distance of the centre of mass from the middle between the feet in each initial state.
+
+    Joints are matched by name; those of the robot that the checkpoint does not know are at zero.
+
+    Args:
+        checkpoint: the CMG.
+        robot: robot description.
+
+    Returns:
+        (num_initial_states,) [m]; zeros for a robot without masses.
+    """
+    layout, states = checkpoint.layout, checkpoint.initial_states
+    dof_pos = states.new_zeros(len(states), robot.num_joints)
+    for column, name in enumerate(robot.joint_names):
+        if name in checkpoint.joint_names:
+            dof_pos[:, column] = states[:, layout["dof_pos"]][:, checkpoint.joint_names.index(name)]
+    position, rotation = ForwardKinematics(robot).matrices(dof_pos)  # (n, B, 3), (n, B, 3, 3)
+    share = (robot.body_mass / robot.body_mass.sum().clamp(min=1e-6)).to(position).unsqueeze(-1)  # (B, 1)
+    centres = position + (rotation @ robot.body_com.to(position).unsqueeze(-1)).squeeze(-1)
+    feet = position[:, robot.body_index(robot.foot_bodies)].mean(dim=1)
+    offset = (share * (centres - feet.unsqueeze(1))).sum(dim=1)  # (n, 3)
+    down = offset.new_tensor([0.0, 0.0, -1.0])
+    if "projected_gravity" in layout:
+        down = torch.nn.functional.normalize(states[:, layout["projected_gravity"]], dim=1)
+    return (offset - (offset * down).sum(dim=1, keepdim=True) * down).norm(dim=1)
 
 
 class EnvironmentDraws:

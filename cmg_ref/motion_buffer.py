@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Sequence
 
+import numpy as np
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.fused_step import FusedStep, Room
 from cmg_ref.layout import StateLayout
 from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.recorded_frames import RecordedFrames
@@ -70,9 +72,9 @@ class MotionBuffer:
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
         self._place_root = TracedWhereFew(self._placed_root, self.device)
         self._num_missing = self.layout.size - checkpoint.layout.size
+        self._numbers = torch.arange(self.num_motions, device=self.device)
         self._recorded: RecordedFrames | None = None
         if self.device.type == "cuda" and checkpoint.layout.has_root:
-            self._numbers = torch.arange(self.num_motions, device=self.device)
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
             self._recorded = RecordedFrames(self._frame, rollout.network, largest, usual, compiled)
@@ -139,6 +141,37 @@ class MotionBuffer:
         if isinstance(motions, torch.Tensor) and len(motions) == 0:
             return
         started = time.perf_counter()
+        if self.rollout.fused is not None and self.store.fused and self._stance_root is None:
+            self._extend_in_blocks(self.rollout.fused, self._numbers[motions], count)
+        else:
+            self._extend_at_once(motions, count)
+        self.written[motions] += count
+        self.seconds += time.perf_counter() - started
+
+    def _extend_in_blocks(self, step: FusedStep, motions: torch.Tensor, count: int) -> None:
+        """Generate frames block by block of motions (n,), in all threads."""
+        # What is written is written by NumPy: other threads know nothing of torch's modes.
+        tail_state, tail_pose, guarded = (held.numpy() for held in (self._tail_state, self._tail_pose, self.guarded))
+        num_guarded = guarded[motions.numpy()].sum()
+        blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
+
+        def frame(room: Room, rows: slice, number: int) -> None:
+            own = motions[rows]
+            state, pose = blocks.get(rows.start) or (self._tail_state[own], self._tail_pose[own])
+            frames = self.written[own] + number
+            following, placed, changed = torch.empty_like(state), torch.empty_like(pose), np.empty(len(own), np.bool_)
+            step.step(room, state.numpy(), self.commands.value(frames, own).numpy(), following.numpy(), changed)
+            self.store.place(frames, pose, state, following, own, placed)
+            blocks[rows.start] = following, placed
+            guarded[own.numpy()] += changed
+            if number == count - 1:
+                tail_state[own.numpy()], tail_pose[own.numpy()] = following.numpy(), placed.numpy()
+
+        step.share_out(len(motions), count, frame)
+        self.rollout.count(count * len(motions), guarded[motions.numpy()].sum() - num_guarded)
+
+    def _extend_at_once(self, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate frames of all motions (n,) together."""
         state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
         made = None
         if self._recorded is not None:
@@ -151,8 +184,6 @@ class MotionBuffer:
         self._tail_state[motions] = state
         self._tail_pose[motions] = pose
         self.guarded[motions] += guarded
-        self.written[motions] = written + count
-        self.seconds += time.perf_counter() - started
 
     def _extend_in_loop(
         self, motions: slice | torch.Tensor, state: torch.Tensor, pose: torch.Tensor, written: torch.Tensor, count: int
@@ -209,7 +240,9 @@ class MotionBuffer:
     ) -> torch.Tensor:
         """Store states ``now`` (n, state_dim), a frame after ``before`` at ``pose`` (n, 3); returns their poses."""
         if self.store.fused:
-            return self.store.place(frames, pose, before, now, motions)
+            placed = torch.empty_like(pose)
+            self.store.place(frames, pose, before, now, motions, placed)
+            return placed
         pose, seen = self._place_root(pose, before, now)
         self.store.write(frames, now, seen, pose, motions)
         return pose

@@ -181,9 +181,6 @@ class ReferenceMotionTerm:
                 f"{self.generator.max_future_steps}; raise buffer_size or preload_duration"
             )
         self._latest_start = min(round(cfg.latest_start * checkpoint.fps), self.generator.last_start_frame)
-        speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
-        motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
-        self._standing_states = checkpoint.initial_states[motion <= motion.min() + 1e-3].to(self.device)
         self._random = torch.Generator(device=self.device).manual_seed(seed)
         self._targets = torch.zeros(num_envs, 3, device=self.device)
         # The trajectories of a pool have schedules of their own.
@@ -401,9 +398,10 @@ class ReferenceMotionTerm:
 
     def _begin_standing(self, rows: torch.Tensor, targets: torch.Tensor, root_pose: torch.Tensor | None) -> None:
         """Begin at standing poses, from where commands ramp to ``targets`` (n, 3)."""
-        picks = torch.randint(len(self._standing_states), (len(rows),), generator=self._random, device=self.device)
+        standing = self.generator.standing_states
+        picks = torch.randint(len(standing), (len(rows),), generator=self._random, device=self.device)
         nothing = torch.zeros(len(rows), 3, device=self.device)
-        self.generator.reset(rows, self._standing_states[picks], nothing, root_pose)
+        self.generator.reset(rows, standing[picks], nothing, root_pose)
         self.generator.update_commands(targets, rows)
 
     def _begin_in_pool(

@@ -46,6 +46,7 @@ class Rollout:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
+        fused: the step with compiled loops, where that is how it runs.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Rollout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
         self._run = self._fastest_step(compiled)
+        self.fused = self._run if isinstance(self._run, FusedStep) else None
 
     def _fastest_step(
         self, compiled: bool
@@ -110,14 +112,14 @@ class Rollout:
         self.count(len(state), self.guarded.sum())
         return following
 
-    def count(self, frames: int, guarded: torch.Tensor) -> None:
+    def count(self, frames: int, guarded: torch.Tensor | int) -> None:
         """Count frames that were generated, and in how many of them the guard had to act ()."""
         self.frame_count += frames
         self.guard_count += guarded
 
     def num_blocks(self, num: int) -> int:
         """Into how many parts of about the same size a batch is best cut."""
-        blocks_itself = self.device.type != "cpu" or isinstance(self._run, FusedStep)
+        blocks_itself = self.device.type != "cpu" or self.fused is not None
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
     def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -106,7 +106,8 @@ class TrajectoryStore:
         before: torch.Tensor,
         now: torch.Tensor,
         motions: slice | torch.Tensor,
-    ) -> torch.Tensor:
+        placed: torch.Tensor,
+    ) -> None:
         """Store one frame for each of motions (n,) where the frame before leads it; in one pass, where :attr:`fused`.
 
         Args:
@@ -115,13 +116,10 @@ class TrajectoryStore:
             before: states a frame before, (n, state_dim).
             now: states to store, (n, state_dim).
             motions: motions concerned, (n,).
-
-        Returns:
-            x, y and heading, (n, 3).
+            placed: written, x, y and heading, (n, 3).
         """
         from cmg_ref import compiled_loops
 
-        placed = torch.empty_like(poses)
         compiled_loops.place(
             self.rows(frames, motions).numpy(),
             poses.numpy(),
@@ -132,7 +130,6 @@ class TrajectoryStore:
             self.table.numpy(),
             placed.numpy(),
         )
-        return placed
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
         """Joint angles and velocities of rows (n,), (n, 2 * num_joints) in float32."""

@@ -45,10 +45,10 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("rest", [True, False])
 def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fused = Rollout(checkpoint.model, rest=rest)
-    assert isinstance(fused._run, FusedStep)
+    assert isinstance(fused.fused, FusedStep)
     monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
     plain = Rollout(checkpoint.model, rest=rest)
-    assert not isinstance(plain._run, FusedStep)
+    assert not isinstance(plain.fused, FusedStep)
     states, commands = batch(checkpoint, num)
     torch.testing.assert_close(fused.advance(states, commands), plain.advance(states, commands), atol=2e-5, rtol=0.0)
     assert torch.equal(fused.guarded, plain.guarded)
@@ -60,7 +60,7 @@ def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, m
 
 def test_bfloat16_is_rounded_as_torch_rounds_it(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     fused = Rollout(checkpoint.model, dtype=torch.bfloat16)
-    assert isinstance(fused._run, FusedStep)
+    assert isinstance(fused.fused, FusedStep)
     monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
     plain, exact = Rollout(checkpoint.model, dtype=torch.bfloat16), Rollout(checkpoint.model)
     states, commands = batch(checkpoint, 500)
@@ -95,8 +95,8 @@ def test_it_shares_the_work_out_over_the_threads(checkpoint: Checkpoint) -> None
             rollout = Rollout(checkpoint.model)
             results.append(rollout.advance(states, commands))
             assert torch.get_num_threads() == num_threads
-            assert isinstance(rollout._run, FusedStep)
-            assert len(rollout._run._rooms) == num_threads
+            assert isinstance(rollout.fused, FusedStep)
+            assert len(rollout.fused._rooms) == num_threads
     finally:
         torch.set_num_threads(number)
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0.0)
@@ -108,7 +108,7 @@ def test_an_error_of_a_thread_reaches_the_caller(checkpoint: Checkpoint, monkeyp
     def fail(*arguments: Any) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(rollout._run, "_run_block", fail)
+    monkeypatch.setattr(rollout.fused, "step", fail)
     with pytest.raises(RuntimeError, match="no room"):
         rollout.advance(*batch(checkpoint, 300))
     assert torch.get_num_threads() == number
