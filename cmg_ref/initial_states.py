@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
-from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.kinematics import FootKinematics, ForwardKinematics
 from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
 
@@ -68,7 +68,7 @@ class InitialStates:
 
 
 def balance_offset(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
-    """Horizontal distance of the centre of mass from the middle between the feet in each initial state.
+    """Horizontal distance of the centre of mass from the middle of both soles in each initial state.
 
     Joints are matched by name; those of the robot that the checkpoint does not know are at zero.
 
@@ -87,8 +87,8 @@ def balance_offset(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
     position, rotation = ForwardKinematics(robot).matrices(dof_pos)  # (n, B, 3), (n, B, 3, 3)
     share = (robot.body_mass / robot.body_mass.sum().clamp(min=1e-6)).to(position).unsqueeze(-1)  # (B, 1)
     centres = position + (rotation @ robot.body_com.to(position).unsqueeze(-1)).squeeze(-1)
-    feet = position[:, robot.body_index(robot.foot_bodies)].mean(dim=1)
-    offset = (share * (centres - feet.unsqueeze(1))).sum(dim=1)  # (n, 3)
+    soles = FootKinematics(robot)(dof_pos).mean(dim=(1, 2))  # (n, 3)
+    offset = (share * (centres - soles.unsqueeze(1))).sum(dim=1)  # (n, 3)
     down = offset.new_tensor([0.0, 0.0, -1.0])
     if "projected_gravity" in layout:
         down = torch.nn.functional.normalize(states[:, layout["projected_gravity"]], dim=1)

@@ -102,6 +102,41 @@ def test_it_shares_the_work_out_over_the_threads(checkpoint: Checkpoint) -> None
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0.0)
 
 
+def test_a_block_goes_from_frame_to_frame_on_its_own(checkpoint: Checkpoint) -> None:
+    fused = Rollout(checkpoint.model).fused
+    assert fused is not None
+    number = torch.get_num_threads()
+    made: list[tuple[int, int, int]] = []
+    try:
+        torch.set_num_threads(3)
+        fused.share_out(700, 4, lambda room, rows, frame: made.append((rows.start, rows.stop, frame)))
+    finally:
+        torch.set_num_threads(number)
+    blocks = sorted({(start, stop) for start, stop, _ in made})
+    assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
+    assert blocks[-1][1] == 700
+    for block in blocks:
+        assert [frame for *rows, frame in made if tuple(rows) == block] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_motions_are_the_same_however_many_threads_extend_them(checkpoint: Checkpoint, num_threads: int) -> None:
+    number = torch.get_num_threads()
+    commands = torch.randn(300, 3, generator=torch.Generator().manual_seed(5))
+    frames = []
+    try:
+        for threads in (1, num_threads):
+            torch.set_num_threads(threads)
+            generator = CMGMotionGenerator(checkpoint, 300, mode="pregenerated", preload_duration=40, seed=2)
+            generator.reset(commands=commands)
+            for _ in range(30):
+                generator.advance()
+            frames.append(torch.cat(generator.get_motion(), dim=1))
+    finally:
+        torch.set_num_threads(number)
+    torch.testing.assert_close(frames[0], frames[1], atol=2e-3, rtol=0.0)
+
+
 def test_an_error_of_a_thread_reaches_the_caller(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     rollout, number = Rollout(checkpoint.model), torch.get_num_threads()
 

@@ -129,6 +129,17 @@ def test_unknown_mujoco_settings_are_refused(make_world: Callable, name: str, va
         gym.prepare_sim(world.sim)
 
 
+def test_impratio_is_mujocos(make_world: Callable) -> None:
+    world = make_world(prepare=False)
+    world.sim.params.mujoco.impratio = 5.0
+    gym.prepare_sim(world.sim)
+    assert world.sim.model.opt.impratio == 5.0
+    world = make_world(prepare=False)
+    world.sim.params.mujoco.impratio = 0.0
+    with pytest.raises(ValueError, match=r"mujoco.impratio is 0.0; it has to be above 0"):
+        gym.prepare_sim(world.sim)
+
+
 def test_default_settings_are_those_of_the_fast_path(make_world: Callable) -> None:
     option = make_world().sim.model.opt
     assert (option.solver, option.iterations, option.integrator) == (0, 10, 0)  # PGS, Euler
