@@ -1,7 +1,7 @@
 """A step of the roll-out on a CPU: matrix products, and one compiled loop between each two of them.
 
-Batches are cut into blocks whose inputs stay in the cache, and every thread takes one after the other. Used where Numba is installed; what :class:`cmg_ref.rollout.Rollout` does without it
-gives the same numbers.
+Batches are cut into blocks whose inputs stay in the cache, and every thread takes one after the other. Used where Numba
+is installed; what :class:`cmg_ref.rollout.Rollout` does without it gives the same numbers.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class CMGMotionGenerator:
         first_env: number of the first environment among all that share the seed, where other processes hold the rest
             (see :mod:`cmg_ref.sharding`): each is shown the motion it would be shown by one generator of them all. A
             pool belongs to one process; those of several differ.
-        robot: robot description; the shipped G1 by default. It tells which standing poses are balanced, and the root of
+        robot: robot description; the shipped G1 by default. It tells how poses load the feet, and the root of
             checkpoints without root channels.
         pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
         command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
@@ -253,7 +253,7 @@ class CMGMotionGenerator:
 
     @property
     def standing_states(self) -> torch.Tensor:
-        """Balanced states at rest that motions may begin from, (num_standing, state_dim) of the checkpoint."""
+        """States at rest on both feet that motions may begin from, (num_standing, state_dim) of the checkpoint."""
         return self._initial_states.standing
 
     @property

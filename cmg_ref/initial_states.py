@@ -11,14 +11,15 @@ from cmg_ref.rollout import Rollout
 
 NUM_NEAREST = 8  # a motion draws among this many initial states that did what its command asks for
 _MASK = (1 << 32) - 1
+_EVEN_LOAD = 0.05  # of the weight may be on one foot rather than on the other, beyond a half
 _SAME_MOTION = 1e-3  # states that move by no more than that beyond the slowest are at rest [m/s, rad/s]
 
 
 class InitialStates:
     """Chooses among the initial states of a checkpoint.
 
-    People also rest with all their weight on one leg. A robot can hardly hold still like that, so of the states at rest
-    only the better balanced half is used.
+    People also rest with most of their weight on one leg. A robot can hardly hold still like that, so of the states at
+    rest only those that load both feet alike are used.
 
     Args:
         checkpoint: the CMG.
@@ -26,7 +27,7 @@ class InitialStates:
         robot: robot description.
 
     Attributes:
-        standing: the balanced states at rest, (num_standing, state_dim).
+        standing: the states at rest that are used, (num_standing, state_dim).
     """
 
     def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
@@ -35,8 +36,10 @@ class InitialStates:
         speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
         motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
         rests = motion <= motion.min() + _SAME_MOTION
-        offset = balance_offset(checkpoint, robot)
-        used = ~rests | (offset <= offset[rests].median())
+        uneven = (load_on_left_foot(checkpoint, robot) - 0.5).abs()
+        # Where hardly any is even, those that come nearest to it.
+        fewest = uneven[rests].sort().values[:NUM_NEAREST][-1]
+        used = ~rests | (uneven <= max(_EVEN_LOAD, float(fewest)))
         self._states = checkpoint.initial_states[used].to(device)
         self._commands = torch.minimum(torch.maximum(checkpoint.initial_commands[used].to(device), low), high)
         self._following = rollout.advance(self._states, self._commands)
@@ -55,10 +58,12 @@ class InitialStates:
             States (n, state_dim), each one of the few that did nearly that; their own commands (n, 3); and the states
             a frame later, had they gone on, (n, state_dim).
         """
-        # By a matrix product the distances of one motion would depend, in the last digit, on how many are asked for.
-        exactly = "donot_use_mm_for_euclid_dist"
-        distance = torch.cdist(commands * self._scale, self._commands * self._scale, compute_mode=exactly)
-        # distance: (n, num_initial_states)
+        # Axis by axis, so that a motion's distances do not depend on how many motions are asked for, and so that few
+        # motions are too little work for torch's threads.
+        wanted, known = (commands * self._scale).unbind(dim=1), (self._commands * self._scale).unbind(dim=1)
+        distance = torch.zeros(len(commands), len(self._commands), device=commands.device)
+        for one, own in zip(wanted, known):
+            distance += (one.unsqueeze(1) - own).square()
         nearest = distance.topk(min(NUM_NEAREST, distance.shape[1]), largest=False).indices
         picks = nearest.gather(1, (draw % nearest.shape[1]).unsqueeze(1)).squeeze(1)
         # All that rest are equally near to the command to stand.
@@ -67,17 +72,18 @@ class InitialStates:
         return self._states[picks], self._commands[picks], self._following[picks]
 
 
-def balance_offset(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
-    """Horizontal distance of the centre of mass from the middle of both soles in each initial state.
+def load_on_left_foot(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
+    """Share of the weight that the left foot bears in each initial state, if nothing moves.
 
-    Joints are matched by name; those of the robot that the checkpoint does not know are at zero.
+    That is how far the centre of mass, seen from above, has come from the right sole (0) to the left one (1). Joints
+    are matched by name; those of the robot that the checkpoint does not know are at zero.
 
     Args:
         checkpoint: the CMG.
         robot: robot description.
 
     Returns:
-        (num_initial_states,) [m]; zeros for a robot without masses.
+        (num_initial_states,); one half for a robot without masses.
     """
     layout, states = checkpoint.layout, checkpoint.initial_states
     dof_pos = states.new_zeros(len(states), robot.num_joints)
@@ -85,14 +91,17 @@ def balance_offset(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
         if name in checkpoint.joint_names:
             dof_pos[:, column] = states[:, layout["dof_pos"]][:, checkpoint.joint_names.index(name)]
     position, rotation = ForwardKinematics(robot).matrices(dof_pos)  # (n, B, 3), (n, B, 3, 3)
-    share = (robot.body_mass / robot.body_mass.sum().clamp(min=1e-6)).to(position).unsqueeze(-1)  # (B, 1)
+    mass = robot.body_mass.to(position).unsqueeze(-1)  # (B, 1)
+    if float(mass.sum()) == 0.0:
+        return states.new_full((len(states),), 0.5)
     centres = position + (rotation @ robot.body_com.to(position).unsqueeze(-1)).squeeze(-1)
-    soles = FootKinematics(robot)(dof_pos).mean(dim=(1, 2))  # (n, 3)
-    offset = (share * (centres - soles.unsqueeze(1))).sum(dim=1)  # (n, 3)
-    down = offset.new_tensor([0.0, 0.0, -1.0])
+    left, right = FootKinematics(robot)(dof_pos).mean(dim=2).unbind(dim=1)  # (n, 3) each
+    across, offset = left - right, (mass * centres).sum(dim=1) / mass.sum() - right
+    down = across.new_tensor([0.0, 0.0, -1.0]).expand_as(across)
     if "projected_gravity" in layout:
         down = torch.nn.functional.normalize(states[:, layout["projected_gravity"]], dim=1)
-    return (offset - (offset * down).sum(dim=1, keepdim=True) * down).norm(dim=1)
+    across = across - (across * down).sum(dim=1, keepdim=True) * down
+    return (offset * across).sum(dim=1) / across.square().sum(dim=1).clamp(min=1e-6)
 
 
 class EnvironmentDraws:

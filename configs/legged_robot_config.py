@@ -289,7 +289,7 @@ class LeggedRobotCfg(BaseConfig):
             iterations = 10
             cone = "pyramidal"
             contact_time_constant = 0.0
-            impratio = 5.0  # at 1 the feet of a standing robot creep, by decimetres a minute
+            noslip_iterations = 3  # without, the feet of a standing robot creep, by a decimetre a minute
 
         class physx:
             """Read by PhysX; MuJoCo's stand-in takes the number of threads from here."""

@@ -113,15 +113,15 @@ class MujocoParams:
         cone: Friction cone, "pyramidal" or "elliptic".
         contact_time_constant: How fast a contact pushes penetrating bodies apart [s]; 0 for the larger of two
             substeps and 5 ms. Less makes contacts harder; less than two substeps is unstable.
-        impratio: How much stiffer contacts are against slipping than against penetration. At MuJoCo's own 1 a foot that
-            something pulls at creeps by millimetres a second.
+        noslip_iterations: Iterations in every substep against the slow slip of MuJoCo's soft contacts: without them
+            a foot that something pulls at creeps by millimetres a second.
     """
 
     solver: str = "PGS"
     iterations: int = 10
     cone: str = "pyramidal"
     contact_time_constant: float = 0.0
-    impratio: float = 1.0
+    noslip_iterations: int = 0
 
 
 @dataclass(slots=True)

@@ -121,12 +121,10 @@ def _set_options(option: mujoco.MjOption, params: SimParams) -> None:
     for name, chosen, known in (("solver", params.mujoco.solver, _SOLVERS), ("cone", params.mujoco.cone, _CONES)):
         if chosen not in known:
             raise ValueError(f"sim_params.mujoco.{name} is {chosen!r}; it has to be one of {', '.join(known)}")
-    if not params.mujoco.impratio > 0.0:
-        raise ValueError(f"sim_params.mujoco.impratio is {params.mujoco.impratio}; it has to be above 0")
     option.timestep = params.dt / params.substeps
     option.gravity = list(params.gravity)
     option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     option.solver = _SOLVERS[params.mujoco.solver]
     option.cone = _CONES[params.mujoco.cone]
     option.iterations = params.mujoco.iterations
-    option.impratio = params.mujoco.impratio
+    option.noslip_iterations = params.mujoco.noslip_iterations

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.initial_states import InitialStates, balance_offset
+from cmg_ref.initial_states import InitialStates, load_on_left_foot
 from cmg_ref.robot import load_g1
 from cmg_ref.rollout import Rollout
 
@@ -23,25 +23,29 @@ def states(checkpoint: Checkpoint) -> InitialStates:
     return InitialStates(checkpoint, Rollout(checkpoint.model), load_g1())
 
 
-def test_balance_of_known_poses(checkpoint: Checkpoint) -> None:
+def test_load_of_known_poses(checkpoint: Checkpoint) -> None:
     robot, layout = load_g1(), checkpoint.layout
-    upright = torch.zeros(3, layout.size)
-    upright[:, layout["projected_gravity"]] = torch.tensor([0.0, 0.0, -1.0])
-    roll = list(checkpoint.joint_names).index("left_hip_roll_joint")
-    upright[1, roll] = 0.8  # the left leg to the side takes the middle between the feet with it
-    upright[2, layout["projected_gravity"]] = torch.tensor([0.5, 0.0, -(0.75**0.5)])
-    still = torch.zeros(3, 3)
-    offset = balance_offset(replace(checkpoint, initial_states=upright, initial_commands=still), robot)
-    assert 0.0 < float(offset[0]) < 0.05
-    assert float(offset[1]) > 0.15
-    assert float(offset[2]) > 0.3  # tilted by 30 degrees, with the centre of mass 0.7 m above the feet
+    poses = torch.zeros(4, layout.size)
+    poses[:, layout["projected_gravity"]] = torch.tensor([0.0, 0.0, -1.0])
+    poses[1, list(checkpoint.joint_names).index("left_hip_roll_joint")] = 0.8  # the left leg to the side
+    poses[2, list(checkpoint.joint_names).index("right_hip_roll_joint")] = -0.8
+    poses[3, layout["projected_gravity"]] = torch.tensor([0.0, 0.1, -(0.99**0.5)])  # leans to the left
+    still = torch.zeros(4, 3)
+    load = load_on_left_foot(replace(checkpoint, initial_states=poses, initial_commands=still), robot)
+    assert float(load[0]) == pytest.approx(0.5, abs=0.01)
+    assert float(load[1]) < 0.3
+    assert float(load[1] + load[2]) == pytest.approx(1.0, abs=0.02)
+    # The centre of mass is some 0.7 m above feet that are 0.24 m apart.
+    assert float(load[3]) == pytest.approx(0.5 + 0.1 * 0.7 / 0.24, abs=0.1)
+    massless = replace(robot, body_mass=torch.zeros_like(robot.body_mass))
+    assert torch.equal(load_on_left_foot(checkpoint, massless), torch.full((len(checkpoint.initial_states),), 0.5))
 
 
-def test_who_stands_is_balanced(checkpoint: Checkpoint, states: InitialStates) -> None:
+def test_who_stands_loads_both_feet(checkpoint: Checkpoint, states: InitialStates) -> None:
     own = replace(checkpoint, initial_states=states.standing, initial_commands=torch.zeros(len(states.standing), 3))
-    assert len(states.standing) >= 16
-    assert float(balance_offset(own, load_g1()).max()) < 0.07
-    assert float(balance_offset(checkpoint, load_g1()).max()) > 0.2  # others are in the middle of a step
+    assert len(states.standing) >= 8
+    assert float((load_on_left_foot(own, load_g1()) - 0.5).abs().max()) <= 0.05
+    assert float((load_on_left_foot(checkpoint, load_g1()) - 0.5).abs().max()) > 0.3
 
 
 def test_the_command_to_stand_chooses_among_all_that_stand(checkpoint: Checkpoint, states: InitialStates) -> None:

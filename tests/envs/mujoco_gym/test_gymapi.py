@@ -129,15 +129,12 @@ def test_unknown_mujoco_settings_are_refused(make_world: Callable, name: str, va
         gym.prepare_sim(world.sim)
 
 
-def test_impratio_is_mujocos(make_world: Callable) -> None:
+def test_iterations_against_slip_are_mujocos(make_world: Callable) -> None:
+    assert make_world().sim.model.opt.noslip_iterations == 0
     world = make_world(prepare=False)
-    world.sim.params.mujoco.impratio = 5.0
+    world.sim.params.mujoco.noslip_iterations = 3
     gym.prepare_sim(world.sim)
-    assert world.sim.model.opt.impratio == 5.0
-    world = make_world(prepare=False)
-    world.sim.params.mujoco.impratio = 0.0
-    with pytest.raises(ValueError, match=r"mujoco.impratio is 0.0; it has to be above 0"):
-        gym.prepare_sim(world.sim)
+    assert world.sim.model.opt.noslip_iterations == 3
 
 
 def test_default_settings_are_those_of_the_fast_path(make_world: Callable) -> None:
