@@ -18,7 +18,7 @@ from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.model import CMG
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
-SMALLEST_SHARE = 64  # motions for a thread; with fewer, the threads work on each product together
+SMALLEST_SHARE = 16  # motions for a thread; fewer are not worth waking it
 SMALLEST_BLOCK = 128  # motions; smaller ones cost more than an uneven end
 
 # Makes a frame of a block: what its thread works in, the motions (a slice of all), and the number of the frame.
@@ -95,10 +95,8 @@ class FusedStep:
                 if number + 1 < count:
                     waiting.append((rows, number + 1))
 
-        if num_shares == 1:
-            work(self._rooms[0])
-            return
-        # This is a setting of the calling thread for some of torch's libraries and of the process for others.
+        # Torch's own threads go on looking for work for milliseconds after each operation, and would hold the cores that
+        # ours want. This is a setting of the calling thread for some of its libraries and of the process for others.
         torch.set_num_threads(1)
         try:
             others = [_workers(num_shares - 1).submit(work, room) for room in self._rooms[1:num_shares]]

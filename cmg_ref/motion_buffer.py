@@ -142,33 +142,42 @@ class MotionBuffer:
             return
         started = time.perf_counter()
         if self.rollout.fused is not None and self.store.fused and self._stance_root is None:
-            self._extend_in_blocks(self.rollout.fused, self._numbers[motions], count)
+            self._extend_in_blocks(self.rollout.fused, motions, count)
         else:
             self._extend_at_once(motions, count)
         self.written[motions] += count
         self.seconds += time.perf_counter() - started
 
-    def _extend_in_blocks(self, step: FusedStep, motions: torch.Tensor, count: int) -> None:
+    def _extend_in_blocks(self, step: FusedStep, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames block by block of motions (n,), in all threads."""
         # What is written is written by NumPy: other threads know nothing of torch's modes.
         tail_state, tail_pose, guarded = (held.numpy() for held in (self._tail_state, self._tail_pose, self.guarded))
-        num_guarded = guarded[motions.numpy()].sum()
+        written, numbers = self.written[motions], self._numbers[motions]
         blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
+        num_guarded: list[int] = []
 
         def frame(room: Room, rows: slice, number: int) -> None:
-            own = motions[rows]
+            frames = written[rows] + number
+            if isinstance(motions, slice):  # Slices are read without a copy.
+                first = motions.start or 0
+                own: slice | torch.Tensor = slice(first + rows.start, first + rows.stop)
+            else:
+                own = motions[rows]
             state, pose = blocks.get(rows.start) or (self._tail_state[own], self._tail_pose[own])
-            frames = self.written[own] + number
-            following, placed, changed = torch.empty_like(state), torch.empty_like(pose), np.empty(len(own), np.bool_)
+            following, placed = torch.empty_like(state), torch.empty_like(pose)
+            changed = np.empty(len(frames), np.bool_)
             step.step(room, state.numpy(), self.commands.value(frames, own).numpy(), following.numpy(), changed)
             self.store.place(frames, pose, state, following, own, placed)
             blocks[rows.start] = following, placed
-            guarded[own.numpy()] += changed
+            own_numbers = numbers[rows].numpy()
+            if changed.any():
+                guarded[own_numbers] += changed
+                num_guarded.append(int(changed.sum()))
             if number == count - 1:
-                tail_state[own.numpy()], tail_pose[own.numpy()] = following.numpy(), placed.numpy()
+                tail_state[own_numbers], tail_pose[own_numbers] = following.numpy(), placed.numpy()
 
-        step.share_out(len(motions), count, frame)
-        self.rollout.count(count * len(motions), guarded[motions.numpy()].sum() - num_guarded)
+        step.share_out(len(numbers), count, frame)
+        self.rollout.count(count * len(numbers), sum(num_guarded))
 
     def _extend_at_once(self, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames of all motions (n,) together."""
