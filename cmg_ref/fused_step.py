@@ -95,8 +95,8 @@ class FusedStep:
                 if number + 1 < count:
                     waiting.append((rows, number + 1))
 
-        # Torch's own threads go on looking for work for milliseconds after each operation, and would hold the cores that
-        # ours want. This is a setting of the calling thread for some of its libraries and of the process for others.
+        # Torch's own threads go on looking for work for milliseconds after each operation, and would hold the cores
+        # that ours want. This is a setting of the calling thread for some of its libraries, of the process for others.
         torch.set_num_threads(1)
         try:
             others = [_workers(num_shares - 1).submit(work, room) for room in self._rooms[1:num_shares]]
