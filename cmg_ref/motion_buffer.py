@@ -141,8 +141,9 @@ class MotionBuffer:
         if isinstance(motions, torch.Tensor) and len(motions) == 0:
             return
         started = time.perf_counter()
-        if self.rollout.fused is not None and self.store.fused and self._stance_root is None:
-            self._extend_in_blocks(self.rollout.fused, motions, count)
+        fused = self.rollout.fused
+        if self._recorded is None and fused is not None and self.store.fused and self._stance_root is None:
+            self._extend_in_blocks(fused, motions, count)
         else:
             self._extend_at_once(motions, count)
         self.written[motions] += count
