@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Callable
 
 import numpy as np
@@ -100,7 +100,10 @@ class FusedStep:
         torch.set_num_threads(1)
         try:
             others = [_workers(num_shares - 1).submit(work, room) for room in self._rooms[1:num_shares]]
-            work(self._rooms[0])
+            try:
+                work(self._rooms[0])
+            finally:
+                wait(others)  # Rooms are not theirs any more after this call, even if it fails.
             for other in others:
                 other.result()
         finally:
