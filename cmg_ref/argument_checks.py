@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -13,10 +14,12 @@ def checked_tensor(values: torch.Tensor, shape: tuple[int, ...], name: str, devi
     """
     if tuple(values.shape) != shape:
         raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
-    if values.device.type == "cpu" and not bool(torch.isfinite(values).all()):
-        row = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name} holds NaN or infinite values, first in row {row}")
-    return values.to(device).float()
+    values = values.detach().float()
+    if values.device.type == "cpu":
+        finite = np.isfinite(values.numpy())  # a third of the time that torch takes for few values
+        if not finite.all():
+            raise ValueError(f"{name} holds NaN or infinite values, first in row {int((~finite).any(axis=1).argmax())}")
+    return values.to(device)
 
 
 def checked_env_ids(env_ids: torch.Tensor | None, num_envs: int, device: torch.device) -> torch.Tensor:

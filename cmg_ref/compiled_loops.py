@@ -258,6 +258,7 @@ def place(
     poses: np.ndarray,
     before: np.ndarray,
     now: np.ndarray,
+    passed: np.float32,
     dt: np.float32,
     joints: int,
     table: np.ndarray,
@@ -273,7 +274,8 @@ def place(
         poses: x, y and heading a frame ago, (n, 3).
         before: states a frame ago, with the root channels, (n, state_dim).
         now: states to store, (n, state_dim).
-        dt: time of a frame [s].
+        passed: time in which the pose moves, from the states before to these [s]; 0 stores them where they are.
+        dt: time from the states before to these, for the rates; negative where those come later [s].
         joints: number of joint angles and velocities.
         table: written at ``rows``.
         placed: written, x, y and heading now, (n, 3).
@@ -282,7 +284,7 @@ def place(
     seen, spot = joints, joints + 12
     for i in range(len(rows)):
         row = rows[i]
-        heading = poses[i, 2] + _HALF * dt * (before[i, turn] + now[i, turn])
+        heading = poses[i, 2] + _HALF * passed * (before[i, turn] + now[i, turn])
         cos_before, sin_before = math.cos(poses[i, 2]), math.sin(poses[i, 2])
         cos_half, sin_half = math.cos(_HALF * heading), math.sin(_HALF * heading)
         cos, sin = cos_half * cos_half - sin_half * sin_half, _TWO * sin_half * cos_half
@@ -292,8 +294,8 @@ def place(
         )
         vx_before = cos_before * before[i, velocity] - sin_before * before[i, velocity + 1]
         vy_before = sin_before * before[i, velocity] + cos_before * before[i, velocity + 1]
-        placed[i, 0] = poses[i, 0] + _HALF * dt * (vx_before + vx)
-        placed[i, 1] = poses[i, 1] + _HALF * dt * (vy_before + vy)
+        placed[i, 0] = poses[i, 0] + _HALF * passed * (vx_before + vx)
+        placed[i, 1] = poses[i, 1] + _HALF * passed * (vy_before + vy)
         placed[i, 2] = heading
         # Half the angles of pitch and roll, from the direction that is up in the base frame.
         gx, gy, gz = now[i, gravity], now[i, gravity + 1], now[i, gravity + 2]
@@ -341,6 +343,63 @@ def place(
         table[row, spot + 3] = heading
         for axis in range(3):
             table[row, spot + 4 + axis] = now[i, gravity + axis]
+
+
+@njit(nogil=True, cache=True)
+def recall(rows: np.ndarray, joints: int, table: np.ndarray, states: np.ndarray, poses: np.ndarray) -> None:
+    """Read what :func:`place` stored, as generation goes on from it.
+
+    Args:
+        rows: of the table, (n,).
+        joints: number of joint angles and velocities.
+        table: of a :class:`cmg_ref.trajectory_store.TrajectoryStore`, (num_rows, table_columns).
+        states: written, (n, state_dim).
+        poses: written, x, y and heading, (n, 3).
+    """
+    seen, spot = joints, joints + 12
+    for i in range(len(rows)):
+        held = table[rows[i]]
+        for column in range(joints):
+            states[i, column] = held[column]
+        cos, sin = math.cos(held[spot + 3]), math.sin(held[spot + 3])
+        states[i, joints] = held[spot + 2]
+        for axis in range(3):
+            states[i, joints + 1 + axis] = held[spot + 4 + axis]
+        states[i, joints + 4] = cos * held[seen] + sin * held[seen + 1]
+        states[i, joints + 5] = cos * held[seen + 1] - sin * held[seen]
+        states[i, joints + 6] = held[seen + 3]
+        states[i, joints + 7] = held[seen + 7]
+        poses[i, 0], poses[i, 1], poses[i, 2] = held[spot], held[spot + 1], held[spot + 3]
+
+
+@njit(nogil=True, cache=True)
+def nearest(wanted: np.ndarray, known: np.ndarray, count: int, draw: np.ndarray, picks: np.ndarray) -> None:
+    """Choose among the nearest of known points.
+
+    Args:
+        wanted: (n, 3).
+        known: (num_known, 3).
+        count: how many of the nearest to choose among; ``num_known`` at most.
+        draw: integers that choose, (n,); not negative.
+        picks: written, numbers of known points, (n,).
+    """
+    distances, numbers = np.empty(count, np.float32), np.empty(count, np.int64)
+    for i in range(len(wanted)):
+        held = 0
+        for number in range(len(known)):
+            distance = _ZERO
+            for axis in range(3):
+                offset = wanted[i, axis] - known[number, axis]
+                distance += offset * offset
+            if held == count and distance >= distances[held - 1]:
+                continue
+            place = min(held, count - 1)  # The furthest makes room.
+            while place > 0 and distances[place - 1] > distance:
+                distances[place], numbers[place] = distances[place - 1], numbers[place - 1]
+                place -= 1
+            distances[place], numbers[place] = distance, number
+            held = min(held + 1, count)
+        picks[i] = numbers[draw[i] % count]
 
 
 @njit(nogil=True, cache=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.kinematics import FootKinematics, ForwardKinematics
+from cmg_ref.numba_available import numba_available
 from cmg_ref.robot import Robot
 from cmg_ref.rollout import Rollout
 
 NUM_NEAREST = 8  # a motion draws among this many initial states that did what its command asks for
+_Integers = TypeVar("_Integers", torch.Tensor, np.ndarray)  # of 64 bits
 _MASK = (1 << 32) - 1
 _EVEN_LOAD = 0.05  # of the weight may be on one foot rather than on the other, beyond a half
 _SAME_MOTION = 1e-3  # states that move by no more than that beyond the slowest are at rest [m/s, rad/s]
@@ -44,6 +49,7 @@ class InitialStates:
         self._commands = torch.minimum(torch.maximum(checkpoint.initial_commands[used].to(device), low), high)
         self._following = rollout.advance(self._states, self._commands)
         self._scale = 2.0 / (high - low)
+        self._scaled_commands = self._commands * self._scale
         self._at_rest = rests[used].nonzero().squeeze(1).to(device)
         self.standing = self._states[self._at_rest]
 
@@ -58,18 +64,28 @@ class InitialStates:
             States (n, state_dim), each one of the few that did nearly that; their own commands (n, 3); and the states
             a frame later, had they gone on, (n, state_dim).
         """
-        # Axis by axis, so that a motion's distances do not depend on how many motions are asked for, and so that few
-        # motions are too little work for torch's threads.
-        wanted, known = (commands * self._scale).unbind(dim=1), (self._commands * self._scale).unbind(dim=1)
-        distance = torch.zeros(len(commands), len(self._commands), device=commands.device)
-        for one, own in zip(wanted, known):
-            distance += (one.unsqueeze(1) - own).square()
-        nearest = distance.topk(min(NUM_NEAREST, distance.shape[1]), largest=False).indices
-        picks = nearest.gather(1, (draw % nearest.shape[1]).unsqueeze(1)).squeeze(1)
+        picks = self._nearest(commands, draw)
         # All that rest are equally near to the command to stand.
         rests = (commands == 0.0).all(dim=1)
         picks = torch.where(rests, self._at_rest[draw % len(self._at_rest)], picks)
         return self._states[picks], self._commands[picks], self._following[picks]
+
+    def _nearest(self, commands: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
+        """Number of one of the states that did nearly what commands (n, 3) ask for, chosen by ``draw`` (n,), (n,)."""
+        wanted, known = commands * self._scale, self._scaled_commands
+        count = min(NUM_NEAREST, len(known))
+        if commands.device.type == "cpu" and numba_available():
+            from cmg_ref import compiled_loops
+
+            picks = torch.empty_like(draw)
+            compiled_loops.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
+            return picks
+        # Axis by axis, so that a motion's distances do not depend on how many motions are asked for.
+        distance = torch.zeros(len(wanted), len(known), device=wanted.device)
+        for one, own in zip(wanted.unbind(dim=1), known.unbind(dim=1)):
+            distance += (one.unsqueeze(1) - own).square()
+        nearest = distance.topk(count, largest=False).indices
+        return nearest.gather(1, (draw % count).unsqueeze(1)).squeeze(1)
 
 
 def load_on_left_foot(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
@@ -118,16 +134,20 @@ class EnvironmentDraws:
 
     def __init__(self, num_envs: int, first_env: int, seed: int, device: torch.device) -> None:
         self._drawn = torch.zeros(num_envs, dtype=torch.long, device=device)
-        self._first, self._seed = first_env, seed & _MASK
+        self._first, self._mixed_seed = first_env, int(_mixed(torch.tensor(seed & _MASK)))
 
     def __call__(self, env_ids: torch.Tensor) -> torch.Tensor:
         """An integer from 0 to 2**32 - 1 for each of environments (n,), (n,)."""
-        self._drawn[env_ids] += 1
-        mixed = _mixed(self._first + env_ids + _mixed(torch.full_like(env_ids, self._seed)))
-        return _mixed(mixed + self._drawn[env_ids])
+        if env_ids.device.type == "cpu":  # For few numbers NumPy takes a tenth of torch's time.
+            return torch.from_numpy(self._draw(self._drawn.numpy(), env_ids.numpy()))
+        return self._draw(self._drawn, env_ids)
+
+    def _draw(self, drawn: _Integers, env_ids: _Integers) -> _Integers:
+        drawn[env_ids] += 1
+        return _mixed(_mixed(self._first + env_ids + self._mixed_seed) + drawn[env_ids])
 
 
-def _mixed(values: torch.Tensor) -> torch.Tensor:
+def _mixed(values: _Integers) -> _Integers:
     """Integers whose bits all depend on all lower 32 bits of ``values``: the finaliser of MurmurHash3 (A. Appleby)."""
     values = values & _MASK
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):

@@ -102,22 +102,30 @@ class MotionBuffer:
         """
         if poses is None:
             poses = states.new_zeros(len(states), NUM_POSE)
-        frames = torch.zeros_like(motions)
+        if self.store.fused and self._stance_root is None:
+            self.store.place_first(poses, states, following, motions)
+        else:
+            self._write_first(motions, states, following, poses)
+        self._tail_state[motions] = states
+        self._tail_pose[motions] = poses
+        self.written[motions] = 1
+        self.guarded[motions] = 0
+
+    def _write_first(
+        self, motions: torch.Tensor, states: torch.Tensor, following: torch.Tensor, poses: torch.Tensor
+    ) -> None:
+        """Store frame 0 of motions (n,), see :meth:`restart`."""
         if self._stance_root is None:
             full, seen = states, seen_columns(self.layout, states, following, 1.0 / self.store.fps, poses[:, 2])
         else:
             full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
             full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
             seen = seen_columns(self.layout, full, full, 1.0 / self.store.fps, poses[:, 2])
-        self.store.write(frames, full, seen, poses, motions)
-        self._tail_state[motions] = states
-        self._tail_pose[motions] = poses
-        self.written[motions] = 1
-        self.guarded[motions] = 0
+        self.store.write(torch.zeros_like(motions), full, seen, poses, motions)
 
     def truncate(self, motions: torch.Tensor, last: torch.Tensor) -> None:
         """Forget the frames after frame ``last`` (n,) of motions (n,)."""
-        states, _, poses = self.store.read_states(last, motions)
+        states, poses = self.store.read_last(last, motions)
         self._tail_state[motions] = states[:, : self.model_layout.size]
         self._tail_pose[motions] = poses
         self.written[motions] = last + 1

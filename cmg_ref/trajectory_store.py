@@ -34,7 +34,8 @@ class TrajectoryStore:
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
-        fused: whether :meth:`place` and :meth:`read_in_world` can be used: on a CPU, with Numba and in float32.
+        fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: on a CPU, with Numba
+            and in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
@@ -118,6 +119,35 @@ class TrajectoryStore:
             motions: motions concerned, (n,).
             placed: written, x, y and heading, (n, 3).
         """
+        seconds = np.float32(1.0 / self.fps)
+        self._place(frames, poses, before, now, seconds, seconds, motions, placed)
+
+    def place_first(
+        self, poses: torch.Tensor, states: torch.Tensor, following: torch.Tensor, motions: torch.Tensor
+    ) -> None:
+        """Store frame 0 of motions (n,) where it is; in one pass, where :attr:`fused`.
+
+        Args:
+            poses: x, y and heading, (n, 3).
+            states: states to store, (n, state_dim).
+            following: states a frame later, (n, state_dim).
+            motions: motions concerned, (n,).
+        """
+        poses, states, following = poses.contiguous(), states.contiguous(), following.contiguous()
+        frames, placed = torch.zeros_like(motions), torch.empty_like(poses)
+        self._place(frames, poses, following, states, np.float32(0.0), np.float32(-1.0 / self.fps), motions, placed)
+
+    def _place(
+        self,
+        frames: torch.Tensor,
+        poses: torch.Tensor,
+        before: torch.Tensor,
+        now: torch.Tensor,
+        passed: np.float32,
+        dt: np.float32,
+        motions: slice | torch.Tensor,
+        placed: torch.Tensor,
+    ) -> None:
         from cmg_ref import compiled_loops
 
         compiled_loops.place(
@@ -125,7 +155,8 @@ class TrajectoryStore:
             poses.numpy(),
             before.numpy(),
             now.numpy(),
-            np.float32(1.0 / self.fps),
+            passed,
+            dt,
             self._num_joints,
             self.table.numpy(),
             placed.numpy(),
@@ -152,6 +183,18 @@ class TrajectoryStore:
         parts = {"joints": joints, **root_channels(seen, places, columns[..., self._num_read :].float())}
         states = torch.cat([parts[name] for name in ("joints", *list(self.layout)[2:])], dim=-1)
         return states, seen, places[..., POSE_COLUMNS]
+
+    def read_last(self, frames: torch.Tensor, motions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (n, state_dim) and poses (n, 3) at frames (n,) of motions (n,)."""
+        if not self.fused:
+            states, _, poses = self.read_states(frames, motions)
+            return states, poses
+        from cmg_ref import compiled_loops
+
+        states, poses = torch.empty(len(frames), self.layout.size), torch.empty(len(frames), NUM_POSE)
+        rows = self.rows(frames, motions)
+        compiled_loops.recall(rows.numpy(), self._num_joints, self.table.numpy(), states.numpy(), poses.numpy())
+        return states, poses
 
     def _split(self, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Joints, seen columns and places (...) in float32 out of the columns that are read."""

@@ -15,10 +15,16 @@ forward pass of the same size. Figures only mean something on a machine that doe
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+
+# Threads of torch go on looking for work for milliseconds after each operation, and hold the cores meanwhile, unless
+# told to sleep before torch is imported. As in `scripts/train.py`; both ours and what it is held against run like that.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
 from tqdm import tqdm

@@ -21,7 +21,6 @@ ERROR_SECONDS = 10.0  # length of the roll-outs whose errors are told
 ERROR_MOTIONS = 64
 SPEEDUPS = {1: 8.0, 64: 60.0, 256: 100.0, 1024: 150.0}  # over the per-sample baseline, by number of environments
 BATCH_FRAMES = 100
-IDLE_SECONDS = 0.02  # after which idle threads sleep
 
 
 def sample_states(checkpoint: Checkpoint, num: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,11 +160,9 @@ def against_per_sample_weights(
         states, commands = sample_states(checkpoint, num, device)
         watch, count = Stopwatch(device), max(3, repeats // (1 + num // 64))
         actions = partial(baseline.predict, states, commands), partial(rollout.advance, states, commands)
-        if num <= FEW:  # One after the other, for each is used to finding its weights in the cache.
-            plain, ours = (watch.median(action, repeats=count, warm_up=WARM_UP + 2) for action in actions)
-        else:
-            # Torch's threads look for more work a while after the baseline, and would hold the cores that ours want.
-            plain, ours = watch.median(*actions, repeats=count, before=partial(time.sleep, IDLE_SECONDS))
+        # One after the other, for each is used to finding its weights in the cache.
+        warm_up = WARM_UP + 2 if num <= FEW else 1
+        plain, ours = (watch.median(action, repeats=count, warm_up=warm_up) for action in actions)
         yield Figure(
             "against per-sample weights",
             num,

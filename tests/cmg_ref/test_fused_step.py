@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmg_ref import planned_commands, trajectory_store
+from cmg_ref import initial_states, planned_commands, trajectory_store
 from cmg_ref import rollout as rollout_module
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.fused_step import FusedStep
@@ -26,7 +26,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rollout_module, trajectory_store, planned_commands):
+    for module in (rollout_module, trajectory_store, planned_commands, initial_states):
         monkeypatch.setattr(module, "numba_available", lambda: False)
 
 
@@ -158,12 +158,14 @@ def shown(checkpoint: Checkpoint) -> list[torch.Tensor]:
     for step in range(40):
         if step == 20:
             generator.update_commands(commands.flip(0)[:5], torch.arange(5))
-            generator.reset(torch.tensor([7, 9]), commands=commands[:2])
-        generator.advance()
+            # Poses that are no single block of memory, as callers may hand them over.
+            poses = torch.tensor([1.0, -2.0, 0.7]).expand(2, 3)
+            generator.reset(torch.tensor([7, 9]), commands=commands[:2], root_pose=poses)
         frames = generator.get_frames()
         seen.append(
             [frames.dof_pos, frames.root_pos_w, frames.root_quat_w, frames.root_lin_vel_w, frames.root_ang_vel_w]
         )
+        generator.advance()
     return [torch.stack(values) for values in zip(*seen)]
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cmg_ref import initial_states
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.initial_states import InitialStates, load_on_left_foot
+from cmg_ref.initial_states import EnvironmentDraws, InitialStates, load_on_left_foot
 from cmg_ref.robot import load_g1
 from cmg_ref.rollout import Rollout
 
@@ -60,3 +61,27 @@ def test_other_commands_choose_what_did_nearly_that(states: InitialStates) -> No
     chosen, commands, following = states.choose(wanted, torch.arange(32))
     assert float((commands - wanted).abs().max()) < 0.3
     assert not torch.equal(chosen, following)
+
+
+@pytest.mark.parametrize("num", [1, 300])
+def test_the_compiled_choice_is_that_of_torch(states: InitialStates, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(num)
+    wanted = 2.0 * torch.rand(num, 3, generator=random) - 1.0
+    draw = torch.randint(1 << 32, (num,), generator=random)
+    compiled = states.choose(wanted, draw)
+    monkeypatch.setattr(initial_states, "numba_available", lambda: False)
+    for here, there in zip(compiled, states.choose(wanted, draw)):
+        assert torch.equal(here, there)
+
+
+def test_draws_are_those_of_the_environment_alone() -> None:
+    env_ids = torch.arange(5)
+    draws = EnvironmentDraws(5, 0, 3, torch.device("cpu"))
+    first, second = draws(env_ids), draws(env_ids)
+    assert len(torch.cat((first, second)).unique()) == 10
+    assert bool(((first >= 0) & (first < 1 << 32)).all())
+    # The third and fourth environments, in a process of their own and one after the other.
+    others = EnvironmentDraws(2, 2, 3, torch.device("cpu"))
+    assert torch.equal(torch.cat([others(torch.tensor([i])) for i in (1, 0)]), first[[3, 2]])
+    assert torch.equal(others(torch.tensor([0, 1])), second[2:4])
+    assert not torch.equal(EnvironmentDraws(5, 0, 4, torch.device("cpu"))(env_ids), first)
