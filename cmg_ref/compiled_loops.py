@@ -34,8 +34,8 @@ def _load(x: np.generic) -> np.float32:
     raise NotImplementedError("only in compiled code")
 
 
-def _store(x: np.float32, out: np.ndarray, row: int, column: int) -> None:
-    """Write a number as the type of an array, rounded to the nearest."""
+def _rounded(x: np.float32, out: np.ndarray) -> np.generic:
+    """A number as an element of an array, rounded to the nearest."""
     raise NotImplementedError("only in compiled code")
 
 
@@ -54,21 +54,21 @@ def _load_as(x: Any) -> Callable[..., Any]:
     return load
 
 
-@overload(_store, inline="always")
-def _store_as(x: Any, out: Any, row: Any, column: Any) -> Callable[..., None]:
+@overload(_rounded, inline="always")
+def _rounded_to(x: Any, out: Any) -> Callable[..., Any]:
     if out.dtype == types.uint16:
 
-        def store(x: Any, out: Any, row: Any, column: Any) -> None:
+        def rounded(x: Any, out: Any) -> Any:
             bits = np.float32(x).view(np.uint32)
             odd = (bits >> np.uint32(16)) & np.uint32(1)
-            out[row, column] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+            return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
 
     else:
 
-        def store(x: Any, out: Any, row: Any, column: Any) -> None:
-            out[row, column] = x
+        def rounded(x: Any, out: Any) -> Any:
+            return x
 
-    return store
+    return rounded
 
 
 @njit(inline="always")
@@ -110,11 +110,11 @@ def prepare(
     num, width = state.shape
     for row in range(num):
         for column in range(width):
-            _store(state[row, column] * scale[column] + shift[column], inputs, row, column)
+            inputs[row, column] = _rounded(state[row, column] * scale[column] + shift[column], inputs)
         for axis in range(3):
             value = min(max(command[row, axis], command_range[0, axis]), command_range[1, axis])
             held[row, axis] = value
-            _store(value * scale[width + axis] + shift[width + axis], inputs, row, width + axis)
+            inputs[row, width + axis] = _rounded(value * scale[width + axis] + shift[width + axis], inputs)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -171,8 +171,8 @@ def spread(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndar
         for expert in range(experts):
             coefficient = coefficients[row, expert]
             for column in range(width):
-                _store(coefficient * activation[column], out, row, expert * width + column)
-            _store(coefficient, out, row, experts * width + expert)
+                out[row, expert * width + column] = _rounded(coefficient * activation[column], out)
+            out[row, experts * width + expert] = _rounded(coefficient, out)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -181,7 +181,7 @@ def activate(x: np.ndarray) -> None:
     num, width = x.shape
     for row in range(num):
         for column in range(width):
-            _store(_elu(_load(x[row, column])), x, row, column)
+            x[row, column] = _rounded(_elu(_load(x[row, column])), x)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

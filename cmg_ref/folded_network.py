@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from cmg_ref.model import CMG, MixtureLinear
+from cmg_ref.packed_product import PackedProduct
 
 _LOG2_E = 1.4426950408889634
 _LARGE = 1 << 15  # values from which on a CPU is faster with several cheap passes than with one of its ELU
@@ -77,11 +78,12 @@ class FoldedNetwork:
                     biases = biases + model.motion_mean.double()
                 room = -weights.shape[2] % _ALIGNMENT
                 weights, biases = functional.pad(weights, (0, room)), functional.pad(biases, (0, room))
-            stacked = self._held(torch.cat((weights.flatten(0, 1), biases)))
-            if self.device.type == "cpu" and self.dtype == torch.float32 and 0 < index < len(model.layers) - 1:
-                # By a few percent in a product as large as this, a transposed weight is the faster one.
-                stacked = stacked.t().contiguous().t()
-            self.layers.append(stacked)
+            self.layers.append(self._held(torch.cat((weights.flatten(0, 1), biases))))
+        self._packed: dict[int, PackedProduct] = {}
+        if self.device.type == "cpu":  # The large ones, between hidden layers.
+            for index in range(1, len(self.layers) - 1):
+                self._packed[index] = PackedProduct(self.layers[index])
+                self.layers[index] = self._packed[index].weight
         products = [self.gate_weight, self.blend_weight, *self.layers]
         self.num_operations = sum(2 * weight.numel() for weight in products)
 
@@ -119,7 +121,7 @@ class FoldedNetwork:
         blend = torch.softmax(functional.linear(gate, self.blend_weight, self.blend_bias), dim=1)
         activation = inputs
         for index, scaled in enumerate(mixed[:-1]):
-            activation = self._elu(self._multiply(index, self._spread(activation, blend, scaled), hidden))
+            activation = self._elu(self.multiply(index, self._spread(activation, blend, scaled), hidden))
         output = torch.mm(self._spread(activation, blend, mixed[-1]), self.layers[-1]).float()
         output = output[:, : self.layout.size - self._num_given]
         if self._next_state:
@@ -132,8 +134,16 @@ class FoldedNetwork:
         torch.add(state[:, :num_joints], velocity_sum, alpha=self._half_dt, out=following[:, :num_joints])
         return following
 
-    def _multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """The product of a mixture layer but the last: inputs (n, experts * (width + 1)), outputs (n, hidden)."""
+    def multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """The product of a mixture layer but the last.
+
+        Args:
+            index: of the layer.
+            scaled: inputs times each coefficient of the blend, and those, (n, experts * (width + 1)).
+            out: written and returned, (n, hidden).
+        """
+        if index in self._packed:
+            return self._packed[index](scaled, out)
         return torch.mm(scaled, self.layers[index], out=out)
 
     def _spread(self, x: torch.Tensor, blend: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

@@ -121,17 +121,17 @@ class FusedStep:
             following: written, the next state, (n, state_dim).
             guarded: written, whether the guard had to act, (n,) bool.
         """
-        loops, layers = self._loops, self._network.layers[:-1]
+        loops, network = self._loops, self._network
         room.fit(len(state))
         inputs, coefficients, hidden = room.inputs, room.coefficients, room.hidden
         loops.prepare(state, command, self._command_range, *self._norm, room.command.array, inputs.array)
-        torch.mm(inputs.tensor, self._network.gate_weight, out=room.gate.tensor)
+        torch.mm(inputs.tensor, network.gate_weight, out=room.gate.tensor)
         loops.blend(room.gate.array, *self._gate, coefficients.array)
         loops.spread(inputs.array, coefficients.array, False, room.mixed[0].array)
-        torch.mm(room.mixed[0].tensor, layers[0], out=hidden.tensor)
-        for mixed, weight in zip(room.mixed[1:], layers[1:]):
+        network.multiply(0, room.mixed[0].tensor, hidden.tensor)
+        for index, mixed in enumerate(room.mixed[1:], start=1):
             loops.spread(hidden.array, coefficients.array, True, mixed.array)
-            torch.mm(mixed.tensor, weight, out=hidden.tensor)
+            network.multiply(index, mixed.tensor, hidden.tensor)
         loops.activate(hidden.array)
         torch.mm(hidden.tensor, self._last_weight, out=room.outputs.tensor)
         loops.merge(room.outputs.array, coefficients.array, self._last_bias, room.changes.array)

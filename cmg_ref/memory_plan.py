@@ -86,12 +86,14 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
     weights = gate + sum(experts * (before + 1) * after for before, after in zip(widths, outputs))
     passed = inputs + config.hidden + 2 * config.gate_hidden + sum(experts * (width + 1) for width in set(widths))
     largest = max(number for number, _ in settings.sizes())
+    packed = 0
     if device.type != "cpu":
         batch = largest
     else:
+        packed = (config.num_layers - 2) * experts * (config.hidden + 1) * config.hidden
         batch = min(largest, torch.get_num_threads() * BLOCK if numba_available() else CPU_BLOCK)
     compute_size = torch.finfo(settings.compute_dtype).bits // 8
-    return weights * (4 + compute_size) + batch * passed * compute_size
+    return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
 
 
 def available_bytes(device: torch.device) -> int | None:

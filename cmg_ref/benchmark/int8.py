@@ -39,9 +39,10 @@ class Int8Network(FoldedNetwork):
             scheme = {nn.Linear: torch.quantization.per_channel_dynamic_qconfig}
             self.product = torch.quantization.quantize_dynamic(nn.Sequential(plain), scheme, dtype=torch.qint8)
 
-    def _multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """See :meth:`cmg_ref.folded_network.FoldedNetwork.multiply`; the largest product is in int8."""
         if index != LARGEST:
-            return super()._multiply(index, scaled, out)
+            return super().multiply(index, scaled, out)
         return out.copy_(self.product(scaled))
 
 

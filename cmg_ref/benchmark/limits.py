@@ -8,6 +8,7 @@ from typing import Iterator
 import torch
 
 from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
+from cmg_ref.packed_product import PackedProduct
 
 # (rows, inner, columns): two plain squares and the shape of the largest layer.
 GEMM_SHAPES = {
@@ -53,6 +54,25 @@ class MachineLimits:
             best, sustained = max(best, operations / min(taken)), max(sustained, operations * len(taken) / sum(taken))
         return best, sustained
 
+    def packed_gemm_rate(self, dtype: torch.dtype = torch.float32) -> float | None:
+        """Highest rate of products as large as the largest layer with a :class:`PackedProduct` [operations/s].
+
+        None where there is no such thing.
+        """
+        rows, inner, columns = GEMM_SHAPES["cpu"][-1]
+        product = PackedProduct(torch.randn(inner, columns).to(dtype)) if self.device.type == "cpu" else None
+        if product is None or not product.packed:
+            return None
+        x, out = torch.randn(rows, inner).to(dtype), torch.empty(rows, columns, dtype=dtype)
+        product(x, out)
+        return (
+            2.0
+            * rows
+            * inner
+            * columns
+            / min(self._watch.seconds(partial(product, x, out)) for _ in range(self._repeats))
+        )
+
     def copy_rate(self) -> float:
         """Highest rate of a copy, reading and writing [bytes/s]."""
         source = torch.ones(2 * CACHE_FLOATS, device=self.device)
@@ -71,6 +91,10 @@ class MachineLimits:
             best, sustained = (rate / 1e9 for rate in self.gemm_rates(dtype))
             yield Figure("machine: best matrix product", 0, dtype_name(dtype), best, "GFLOP/s")
             yield Figure("machine: matrix products for a second", 0, dtype_name(dtype), sustained, "GFLOP/s")
+            packed = self.packed_gemm_rate(dtype)
+            if packed is not None:
+                name = "machine: best product with a packed weight"
+                yield Figure(name, 0, dtype_name(dtype), packed / 1e9, "GFLOP/s")
         yield Figure("machine: copy, read and written", 0, "float32", self.copy_rate() / 1e9, "GB/s")
 
 

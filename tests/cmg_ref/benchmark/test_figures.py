@@ -13,6 +13,7 @@ import torch
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from
 from cmg_ref.benchmark.limits import MachineLimits, gather_like
 from cmg_ref.benchmark.report import machine_name, markdown, save, summary, write_into
+from cmg_ref.packed_product import PackedProduct
 
 GOOD = Figure("gather", 4096, "float32", 1.2, "ms", 1.0, at_most=1.25, note="11 MB")
 BAD = Figure("rate", 1024, "float32", 80.0, "GFLOP/s", 100.0, at_least=0.85)
@@ -84,7 +85,9 @@ def test_limits_are_of_this_machine() -> None:
     best, sustained = limits.gemm_rates()
     assert 1e9 < sustained <= best < 1e14
     assert 1e8 < limits.copy_rate() < 1e13
-    assert [figure.unit for figure in limits.figures()] == ["GFLOP/s"] * 4 + ["GB/s"]
+    packed, rate = PackedProduct(torch.eye(32)).packed, limits.packed_gemm_rate()
+    assert (rate is not None and 1e9 < rate < 1e14) if packed else rate is None
+    assert [figure.unit for figure in limits.figures()] == ["GFLOP/s"] * (4 + 2 * packed) + ["GB/s"]
     rows = torch.arange(50)
     table = gather_like(80, rows, 50 * 58 * 4, torch.float32)
     assert table.index_select(0, rows).numel() * 4 == 50 * 58 * 4

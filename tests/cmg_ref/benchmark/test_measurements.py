@@ -30,12 +30,13 @@ def limits() -> MachineLimits:
 
 
 def test_pregeneration_counts_the_operations_done(checkpoint: Checkpoint, limits: MachineLimits) -> None:
-    figure, sustained = of_network.pregeneration(checkpoint, limits, 32, 12)
+    figure, sustained, *packed = of_network.pregeneration(checkpoint, limits, 32, 12)
     seconds = float(figure.note.split(" s,")[0])
     operations = CMGMotionGenerator(checkpoint, 2, mode="realtime").rollout.network.num_operations
     assert figure.value * 1e9 * seconds == pytest.approx(32 * 12 * operations, rel=0.2)
     assert figure.ratio is not None and 0.0 < figure.ratio < 1.2
     assert figure.limit is not None and sustained.limit is not None and figure.limit >= sustained.limit
+    assert all(other.value == figure.value and other.meets is None for other in packed)
     assert figure.meets is None, "so small a batch is not held against the peak"
 
 
