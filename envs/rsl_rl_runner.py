@@ -23,7 +23,15 @@ from tqdm import tqdm
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.sharding import join_processes
 from envs.mirrored_ppo import MirroredPPO
-from envs.policy import Policy, PolicyDescription, PolicyError, read_checkpoint, save_policy
+from envs.policy import (
+    Policy,
+    PolicyDescription,
+    PolicyError,
+    average_policies,
+    policy_of_checkpoint,
+    read_checkpoint,
+    save_policy,
+)
 from envs.policy_evaluation import Evaluation
 from envs.rsl_rl_vec_env import RslRlVecEnv
 from envs.symmetric_network import SymmetricMLPModel, dense_state
@@ -169,6 +177,8 @@ class Runner(OnPolicyRunner):
                     observations = self._evaluate(observations, log, progress)
                 if self.is_main and self._due(self.cfg["save_interval"], num_learning_iterations):
                     self.save_checkpoint()
+            if self.is_main and self.evaluate is not None and self.evaluation_interval > 0:
+                self._evaluate_mean(self.evaluate, progress)
         finally:
             progress.close()
             log.close()
@@ -297,6 +307,23 @@ class Runner(OnPolicyRunner):
         if self.is_distributed:
             distributed.barrier()
         return self.env.get_observations().to(self.device)
+
+    def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: tqdm) -> None:
+        """Keep the mean of the last checkpoints if it is better than the best of them."""
+        paths = list(checkpoints(self.run_dir).values())
+        if len(paths) < 2:
+            return
+        policy = average_policies([policy_of_checkpoint(path) for path in paths])
+        evaluation = evaluate(policy)
+        better = evaluation.score > self.best_score
+        if better:
+            policy.description.notes.update(
+                averaged=[path.stem for path in paths], steps=self.total_steps, score=evaluation.score
+            )
+            save_policy(policy, self.run_dir / BEST_POLICY)
+        progress.write(
+            f"mean of {paths[0].stem} to {paths[-1].stem}: {evaluation.summary()}{' (the best)' if better else ''}"
+        )
 
     def _configure_multi_gpu(self) -> None:
         """Join the processes that torchrun started; unlike rsl_rl's own, on CPUs too."""

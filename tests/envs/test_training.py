@@ -18,7 +18,7 @@ pytest.importorskip("rsl_rl")
 pytest.importorskip("mujoco.batch")
 
 from configs.base_config import class_to_dict
-from envs.policy import PolicyError, describe_policy, load_policy, policy_of_checkpoint
+from envs.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
 from envs.rsl_rl_runner import Runner
 from envs.task_registry import task_registry
 from envs.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
@@ -302,9 +302,12 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     assert int(state["actor_state_dict"]["obs_normalizer.count"]) == 2 * state["total_steps"]
 
 
-def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mean_score", [0.3, 0.6])
+def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path, mean_score: float) -> None:
     runner = make_runner(tmp_path)
-    scores = iter((0.2, 0.5, 0.4))
+    runner.cfg["save_interval"] = 1
+    scores = iter((0.2, 0.5, 0.4, mean_score))
+    judged: list[Policy] = []
     results: list[float] = []
 
     class Scored:
@@ -318,10 +321,20 @@ def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path) -> None:
         def summary(self) -> str:
             return ""
 
-    runner.evaluate = lambda policy: Scored()  # type: ignore[assignment, return-value]
+    def evaluate(policy: Policy) -> Any:
+        judged.append(policy)
+        return Scored()
+
+    runner.evaluate = evaluate
     runner.evaluation_interval = 1
     runner.learn(3)
-    assert results == [0.2, 0.5, 0.4] and runner.best_score == 0.5
-    assert load_policy(tmp_path / "best_policy.safetensors").description.notes["iteration"] == 2
-    assert [row["score"] for row in json.loads((tmp_path / "evaluations.json").read_text())] == results
+    assert results == [0.2, 0.5, 0.4, mean_score] and runner.best_score == 0.5
+    assert [row["score"] for row in json.loads((tmp_path / "evaluations.json").read_text())] == results[:3]
     assert torch.load(tmp_path / "best.pt", weights_only=True)["iter"] == 2
+    # At the end the mean of the checkpoints is measured too.
+    states = [policy.state_dict() for policy in judged]
+    for name, value in states[3].items():
+        torch.testing.assert_close(value, sum(state[name] for state in states[:3]) / 3)
+    best, number = load_policy(tmp_path / "best_policy.safetensors"), 3 if mean_score > 0.5 else 1
+    assert best.description.notes["score"] == results[number]
+    assert all(torch.equal(value, states[number][name]) for name, value in best.state_dict().items())
