@@ -19,7 +19,6 @@ from cmg_ref.model import CMG
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
 SMALLEST_SHARE = 16  # motions for a thread; fewer are not worth waking it
-SMALLEST_BLOCK = 128  # motions; smaller ones cost more than an uneven end
 
 # Makes a frame of a block: what its thread works in, the motions (a slice of all), and the number of the frame.
 Frame = Callable[["Room", slice, int], None]
@@ -80,7 +79,7 @@ class FusedStep:
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
         while len(self._rooms) < num_shares:
             self._rooms.append(Room(self._network))
-        num_blocks = max(-(-num // BLOCK), min(2 * num_shares, num // SMALLEST_BLOCK), num_shares)
+        num_blocks = num_shares * -(-num // (BLOCK * num_shares))  # as many for each thread
         ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
         # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
         waiting = deque((slice(first, end), 0) for first, end in zip([0, *ends[:-1]], ends))
