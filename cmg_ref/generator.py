@@ -339,14 +339,16 @@ class CMGMotionGenerator:
         """
         rows = self._rows(env_ids)
         targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
-        changed = (targets != self.target_commands[rows]).any(dim=1)
-        rows, targets = rows[changed], targets[changed]
-        if len(rows) == 0:
+        changed = (targets != self.target_commands[rows]).any(dim=1).nonzero().squeeze(1)
+        if len(changed) == 0:
             return
+        if len(changed) < len(rows):
+            rows, targets = rows[changed], targets[changed]
         self._reader.stop_at_ends()
         self._planner.need(0 if self._frames_per_step == 1.0 else 1)
-        # Between two frames the later one is already on show.
-        base = self._reader.shown[rows] + (self._reader.share[rows] > 0).long()
+        base = self._reader.shown[rows]
+        if self._frames_per_step != 1.0:  # Between two frames the later one is already on show.
+            base += (self._reader.share[rows] > 0).long()
         self._reader.forget()
         motions = self._planner.take_over(rows, base)
         self._buffer.commands.set_target(motions, base, targets)
