@@ -143,6 +143,8 @@ class Plan:
         if self.device.type == "cpu":
             yield "int8", partial(int8_products, self.checkpoint, num_envs, repeats)
         yield "batch inference", self.batches
+        if self.device.type == "cpu":
+            yield "products alone", partial(of_network.products_alone, self.checkpoint, 40)
         yield "latency", partial(of_network.latency, self.checkpoint, self.device, 2000 if self.full else 300)
 
     def batches(self) -> Iterator[Figure]:

@@ -13,6 +13,7 @@ from cmg_ref.benchmark.baselines import PerSampleCMG
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.fused_step import BLOCK, Room
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.memory_plan import available_bytes
 from cmg_ref.rollout import Rollout
@@ -220,6 +221,41 @@ def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterat
             )
     finally:
         torch.set_num_threads(threads)
+
+
+def products_alone(checkpoint: Checkpoint, repeats: int) -> Iterator[Figure]:
+    """Time of the matrix products in the step of a block on one thread, against that of the whole step; with Numba."""
+    fused = Rollout(checkpoint.model).fused
+    if fused is None:
+        return
+    network, room, threads = fused._network, Room(fused._network), torch.get_num_threads()
+    states, commands = sample_states(checkpoint, BLOCK, torch.device("cpu"))
+    whole = (states.numpy(), commands.numpy(), torch.empty_like(states).numpy(), torch.empty(BLOCK, dtype=torch.bool).numpy())
+    room.fit(BLOCK)
+
+    def products() -> None:
+        torch.mm(room.inputs.tensor, network.gate_weight, out=room.gate.tensor)
+        for index, mixed in enumerate(room.mixed):
+            network.multiply(index, mixed.tensor, room.hidden.tensor)
+        torch.mm(room.hidden.tensor, fused._last_weight, out=room.outputs.tensor)
+
+    torch.set_num_threads(1)
+    try:
+        fused.step(room, *whole)  # Products of numbers that are none would take another time.
+        alone, together = Stopwatch(torch.device("cpu")).median(
+            products, partial(fused.step, room, *whole), repeats=repeats
+        )
+    finally:
+        torch.set_num_threads(threads)
+    yield Figure(
+        "products alone, of the next state on one thread",
+        BLOCK,
+        "float32",
+        1e3 * alone,
+        "ms",
+        1e3 * together,
+        note=f"{1e-9 * BLOCK * network.num_operations / alone:.0f} GFLOP/s",
+    )
 
 
 def batch_inference(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Figure:

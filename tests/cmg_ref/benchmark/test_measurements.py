@@ -40,6 +40,12 @@ def test_pregeneration_counts_the_operations_done(checkpoint: Checkpoint, limits
     assert figure.meets is None, "so small a batch is not held against the peak"
 
 
+def test_products_are_most_of_a_step(checkpoint: Checkpoint) -> None:
+    pytest.importorskip("numba", reason="without Numba there is no step of a block")
+    (figure,) = of_network.products_alone(checkpoint, repeats=5)
+    assert figure.ratio is not None and 0.6 < figure.ratio < 1.1
+
+
 def test_low_precision_states_its_errors(checkpoint: Checkpoint) -> None:
     (bfloat16,) = of_network.low_precision(checkpoint, CPU, 32, repeats=2)
     assert bfloat16.dtype == "bfloat16"
