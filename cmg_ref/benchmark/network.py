@@ -230,7 +230,8 @@ def products_alone(checkpoint: Checkpoint, repeats: int) -> Iterator[Figure]:
         return
     network, room, threads = fused._network, Room(fused._network), torch.get_num_threads()
     states, commands = sample_states(checkpoint, BLOCK, torch.device("cpu"))
-    whole = (states.numpy(), commands.numpy(), torch.empty_like(states).numpy(), torch.empty(BLOCK, dtype=torch.bool).numpy())
+    following, guarded = torch.empty_like(states), torch.empty(BLOCK, dtype=torch.bool)
+    whole = states.numpy(), commands.numpy(), following.numpy(), guarded.numpy()
     room.fit(BLOCK)
 
     def products() -> None:
