@@ -71,7 +71,7 @@ class RealtimePlanner:
 
     def refresh(self, env_ids: torch.Tensor) -> None:
         """Remember that environments (n,) hold no frame beyond the shown one (or the next, between two of them)."""
-        self._pending.append(env_ids)
+        self._pending.append(env_ids.clone())  # A caller may change its own before they are looked at.
 
     def need(self, frames: int) -> None:
         """Make sure that this many frames beyond the shown one are there, now and after every coming step."""
@@ -156,7 +156,7 @@ class PreloadPlanner:
         """Remember that environments (n,) hold nothing beyond the shown frame (or the next, between two of them)."""
         if len(env_ids) == len(self.shown):
             self._pending.clear()
-        self._pending.append(env_ids)
+        self._pending.append(env_ids.clone())  # A caller may change its own before they are looked at.
 
     def need(self, frames: int) -> None:
         """Make sure that this many frames beyond the shown one are there, now and after every coming step."""

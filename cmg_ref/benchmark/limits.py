@@ -65,13 +65,8 @@ class MachineLimits:
             return None
         x, out = torch.randn(rows, inner).to(dtype), torch.empty(rows, columns, dtype=dtype)
         product(x, out)
-        return (
-            2.0
-            * rows
-            * inner
-            * columns
-            / min(self._watch.seconds(partial(product, x, out)) for _ in range(self._repeats))
-        )
+        shortest = min(self._watch.seconds(partial(product, x, out)) for _ in range(self._repeats))
+        return 2.0 * rows * inner * columns / shortest
 
     def copy_rate(self) -> float:
         """Highest rate of a copy, reading and writing [bytes/s]."""

@@ -422,3 +422,20 @@ def test_what_began_in_inference_mode_goes_on_outside_of_it(checkpoint: Checkpoi
         generator.future(4)
         generator.advance()
     assert bool(torch.isfinite(generator.get_motion()[0]).all())
+
+
+@pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
+def test_what_callers_do_to_their_indices_later_does_not_matter(mode: str) -> None:
+    shown = []
+    for changed in (False, True):
+        generator = CMGMotionGenerator(num_envs=4, mode=mode, preload_duration=60, buffer_size=16)
+        generator.future(5)
+        env_ids, commands = torch.tensor([3]), torch.tensor([[0.9, 0.0, 0.0]])
+        generator.reset(env_ids, commands=commands)
+        generator.update_commands(-commands, env_ids)
+        if changed:
+            env_ids.zero_()
+        for _ in range(5):
+            generator.advance()
+        shown.append(generator.future(5).dof_pos)
+    assert torch.equal(*shown)
