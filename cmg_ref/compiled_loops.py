@@ -440,6 +440,15 @@ def commands_in_force(
                 values[i, axis] = target - (target - start) * (_ONE - share)
 
 
+@njit(inline="always")
+def _place_after(place: int, offset: int, capacity: int) -> int:
+    """Where a frame lies in a ring, so many frames after another; without a division, which takes long."""
+    place += offset
+    while place >= capacity:
+        place -= capacity
+    return place
+
+
 @njit(nogil=True, cache=True)
 def read(
     table: np.ndarray,
@@ -448,6 +457,7 @@ def read(
     motions: np.ndarray,
     frames: np.ndarray,
     offsets: np.ndarray,
+    joint_offsets: np.ndarray,
     origins: np.ndarray,
     columns: np.ndarray,
     dof_pos: np.ndarray,
@@ -456,6 +466,7 @@ def read(
     root_quat: np.ndarray,
     root_lin_vel: np.ndarray,
     root_ang_vel: np.ndarray,
+    future_dof_pos: np.ndarray,
 ) -> np.float32:
     """Frames of motions as they are seen in the world; the same as :func:`cmg_ref.root_motion.frames_in_world`.
 
@@ -469,6 +480,7 @@ def read(
         motions: (n,).
         frames: present frame of each, (n,).
         offsets: frames from there to those asked for, (num_steps,).
+        joint_offsets: frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
         origins: x, y and heading of each motion's own frame in the world, (n, 3).
         columns: stored number of each joint that is asked for, (num_joints,); none for all as they are stored.
         dof_pos: written, (n, num_steps, num_joints), and so are all that follow, (n, num_steps, ...).
@@ -477,6 +489,7 @@ def read(
         root_quat: xyzw, (..., 4).
         root_lin_vel: (..., 3).
         root_ang_vel: (..., 3).
+        future_dof_pos: (n, num_joint_steps, num_joints).
 
     Returns:
         A sum of what was looked at, of no use: without it a compiler would leave the looking out.
@@ -489,15 +502,23 @@ def read(
         if i % _TOGETHER == 0:
             for coming in range(i, min(i + _TOGETHER, len(motions))):
                 motion = motions[coming]
+                first_row, capacity = first_rows[motion], capacities[motion]
+                place = frames[coming] % capacity
                 for step in range(len(offsets)):
-                    row = first_rows[motion] + (frames[coming] + offsets[step]) % capacities[motion]
+                    row = first_row + _place_after(place, offsets[step], capacity)
                     for column in range(0, num_columns, _CACHE_LINE):
+                        looked_at += table[row, column]
+                for step in range(len(joint_offsets)):
+                    row = first_row + _place_after(place, joint_offsets[step], capacity)
+                    for column in range(0, joints, _CACHE_LINE):
                         looked_at += table[row, column]
         motion, x, y = motions[i], origins[i, 0], origins[i, 1]
         cos_half, sin_half = math.cos(_HALF * origins[i, 2]), math.sin(_HALF * origins[i, 2])
         cos, sin = cos_half * cos_half - sin_half * sin_half, _TWO * sin_half * cos_half
+        first_row, capacity = first_rows[motion], capacities[motion]
+        place = frames[i] % capacity
         for step in range(len(offsets)):
-            held = table[first_rows[motion] + (frames[i] + offsets[step]) % capacities[motion]]
+            held = table[first_row + _place_after(place, offsets[step], capacity)]
             if len(columns) == 0:
                 for joint in range(joints):
                     dof_pos[i, step, joint] = held[joint]
@@ -517,4 +538,12 @@ def read(
                 velocity[i, step, 0] = cos * held[start] - sin * held[start + 1]
                 velocity[i, step, 1] = sin * held[start] + cos * held[start + 1]
                 velocity[i, step, 2] = held[start + 2]
+        for step in range(len(joint_offsets)):
+            held = table[first_row + _place_after(place, joint_offsets[step], capacity)]
+            if len(columns) == 0:
+                for joint in range(joints):
+                    future_dof_pos[i, step, joint] = held[joint]
+            else:
+                for joint in range(len(columns)):
+                    future_dof_pos[i, step, joint] = held[columns[joint]]
     return looked_at

@@ -241,15 +241,22 @@ class CMGMotionGenerator:
         Raises:
             ValueError: a step is negative or beyond what the buffer holds.
         """
-        offsets = list(range(1, steps + 1)) if isinstance(steps, int) else [int(step) for step in steps]
-        furthest = self.max_future_steps
-        if not offsets or min(offsets) < 0 or max(offsets) > furthest:
-            longer = "preload_duration" if isinstance(self._planner, PreloadPlanner) else "buffer_size"
-            raise ValueError(
-                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and {longer}="
-                f"{getattr(self.settings, longer)}, got {steps}; a larger {longer} reaches further"
-            )
-        return self._reader.future(offsets)
+        return self._reader.future(self._checked_steps(steps))[0]
+
+    def window(self, steps: Sequence[int], joint_steps: Sequence[int]) -> tuple[MotionFrames, torch.Tensor]:
+        """Two kinds of :meth:`future` in one: of further steps the joint angles alone, a third of the bytes.
+
+        Args:
+            steps: steps of which everything is asked for, at least one.
+            joint_steps: steps of which the joint angles are asked for.
+
+        Returns:
+            Fields of (num_envs, len(steps), ...), and joint angles [rad], (num_envs, len(joint_steps), num_joints).
+
+        Raises:
+            ValueError: as of :meth:`future`.
+        """
+        return self._reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
 
     @property
     def standing_states(self) -> torch.Tensor:
@@ -478,6 +485,18 @@ class CMGMotionGenerator:
         clamped = self.rollout.model.clamp_command(commands)
         self.command_excess[rows] = (commands - clamped).abs()
         return clamped
+
+    def _checked_steps(self, steps: int | Sequence[int]) -> list[int]:
+        """Control steps ahead that are asked for, none beyond what is held."""
+        offsets = list(range(1, steps + 1)) if isinstance(steps, int) else [int(step) for step in steps]
+        furthest = self.max_future_steps
+        if not offsets or min(offsets) < 0 or max(offsets) > furthest:
+            longer = "preload_duration" if isinstance(self._planner, PreloadPlanner) else "buffer_size"
+            raise ValueError(
+                f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and {longer}="
+                f"{getattr(self.settings, longer)}, got {steps}; a larger {longer} reaches further"
+            )
+        return offsets
 
     def _checked(self, values: torch.Tensor, shape: tuple[int, ...], name: str) -> torch.Tensor:
         return checked_tensor(values, shape, name, self.device)

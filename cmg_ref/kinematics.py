@@ -132,6 +132,10 @@ class LimbKinematics:
     Attributes:
         body_names: Ends of limbs in the order of the results.
         num_joints: Number of joint positions expected.
+        joints: Joint that turns each body on the way from the root to an end, (num_limbs, num_steps).
+        turns: Matrices R0, R1, R2 of each body's rotation R0 + sin(q) R1 + cos(q) R2 in its parent's frame,
+            (num_limbs, num_steps, 3, 3, 3).
+        moves: Place of each body in its parent's frame in metres, (num_limbs, num_steps, 3).
     """
 
     def __init__(
@@ -145,22 +149,22 @@ class LimbKinematics:
         self.body_names: tuple[str, ...] = tuple(body_names)
         self.num_joints = robot.num_joints
         limbs = [_path(robot, body) for body in robot.body_index(self.body_names).tolist()]
-        self._num_steps = max((len(limb) for limb in limbs), default=0)
-        # Shorter limbs wait at the root, before they begin or after they have come to their end.
-        outward = [limb + [0] * (self._num_steps - len(limb)) for limb in limbs]
-        inward = [limb[::-1] for limb in outward]
-        bodies = [limb[step] for step in range(self._num_steps) for limb in (*outward, *inward)]
-        joint_slots, turns, translation = _placements(robot, bodies)
-        self._joint_slots = joint_slots.to(device=device)
-        # (num_steps, outward and inward, limbs, ...); outward it is the world that turns, the other way.
-        shape = (self._num_steps, 2, len(limbs))
-        terms = torch.stack(turns, dim=1).view(*shape, 3, 3, 3)
-        terms[:, 0] = terms[:, 0].transpose(-1, -2).clone()
-        moves = translation.view(*shape, 3, 1)
-        moves[:, 0] = 0.0
+        num_steps = max((len(limb) for limb in limbs), default=0)
+        # Shorter limbs end at bodies that sit at rest, as the root does.
+        bodies = [body for limb in limbs for body in limb + [0] * (num_steps - len(limb))]
+        joints, turns, moves = _placements(robot, bodies)
+        shape = (len(limbs), num_steps)
+        self.joints = joints.view(shape).to(device=device)
+        self.turns = torch.stack(turns, dim=1).view(*shape, 3, 3, 3).to(device=device, dtype=dtype)
+        self.moves = moves.view(*shape, 3).to(device=device, dtype=dtype)
+        # Steps first, (num_steps, outward and inward, limbs, ...); outward it is the world that turns, the other way.
+        back = self.turns.flip(1)
+        both_turns = torch.stack((self.turns.transpose(-1, -2), back)).permute(2, 0, 1, 4, 3, 5)
+        both_moves = torch.stack((torch.zeros_like(self.moves), self.moves.flip(1))).permute(2, 0, 1, 3)
+        self._joint_slots = torch.stack((self.joints, self.joints.flip(1))).permute(2, 0, 1).flatten()
         # The terms side by side, (..., 3, 9): one product turns a vector and its parts with the sine and the cosine.
-        self._turns = terms.transpose(-3, -2).reshape(self._num_steps, -1, 3, 9).to(device=device, dtype=dtype)
-        self._moves = moves.view(self._num_steps, -1, 3, 1).to(device=device, dtype=dtype)
+        self._turns = both_turns.reshape(num_steps, 2 * len(limbs), 3, 9)
+        self._moves = both_moves.reshape(num_steps, 2 * len(limbs), 3, 1)
 
     def __call__(self, dof_pos: Tensor, vertical_b: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the bodies, and the vertical seen from them.
@@ -177,7 +181,7 @@ class LimbKinematics:
         """
         _check_columns(dof_pos, self.num_joints)
         num, num_limbs = len(dof_pos), len(self.body_names)
-        angles = dof_pos.T.index_select(0, self._joint_slots).view(self._num_steps, -1, 1, num)
+        angles = dof_pos.T.index_select(0, self._joint_slots).view(len(self._turns), 2 * num_limbs, 1, num)
         shares = torch.stack((torch.ones_like(angles), torch.sin(angles), torch.cos(angles)), dim=2)
         vertical = vertical_b.T.expand(num_limbs, 3, num)
         vectors = torch.cat((vertical, torch.zeros_like(vertical)))  # (2 B, 3, N)

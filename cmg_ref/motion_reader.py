@@ -102,13 +102,7 @@ class MotionReader:
         if self._current is None:
             self._joints_are_read = True
             self._planner.need(0 if self._same_rate else 1)
-            rows, following, past = self._rows_now()
-            joints = self._store.read_joints(rows)
-            if following is not None:
-                joints = self._store.interpolate_joints(joints, self._store.read_joints(following), self.share)
-            if past is not None:
-                joints[:, self._store.layout["dof_vel"]] *= (~past).unsqueeze(1)
-            self._current = self._ordered(*joints.chunk(2, dim=1))
+            self._current = self._read_joints(self._rows_now(), self.share)
         return self._current
 
     def frames(self) -> MotionFrames:
@@ -116,21 +110,27 @@ class MotionReader:
         self._planner.need(0 if self._same_rate else 1)
         return self._read(self._rows_now(), self.share, self.origin)
 
-    def future(self, offsets: Sequence[int]) -> MotionFrames:
-        """What is shown so many control steps from now, fields of (num_envs, number of offsets, ...)."""
-        self._planner.need(math.ceil(max(offsets) * self._frames_per_step - 1e-6) + (0 if self._same_rate else 1))
-        key = tuple(offsets)
-        if key not in self._offsets:  # Kept, so that a window asked for at every step costs no copy.
-            self._offsets[key] = torch.tensor(key, device=self._device)
-        ahead = self._offsets[key]
-        if self._in_one_pass(len(self.shown) * len(key)):
-            return self._store.read_in_world(self.shown, ahead, self._planner.motions, self.origin, self._columns)
-        if self._same_rate:
-            frames, share = self.shown.unsqueeze(1) + ahead, self.share.unsqueeze(1)
-        else:
-            times = self.share.unsqueeze(1) + self._frames_per_step * ahead
-            frames, share = self.shown.unsqueeze(1) + times.floor().long(), times - times.floor()
-        return self._read(self._rows(frames), share, self.origin.unsqueeze(1))
+    def future(self, offsets: Sequence[int], joint_offsets: Sequence[int] = ()) -> tuple[MotionFrames, torch.Tensor]:
+        """What is shown so many control steps from now.
+
+        Args:
+            offsets: steps of which everything is asked for, at least one.
+            joint_offsets: steps of which the joint angles alone are asked for, a third of the bytes.
+
+        Returns:
+            Fields of (num_envs, number of offsets, ...), and joint angles (num_envs, number of joint_offsets,
+            num_joints).
+        """
+        furthest = max((*offsets, *joint_offsets))
+        self._planner.need(math.ceil(furthest * self._frames_per_step - 1e-6) + (0 if self._same_rate else 1))
+        ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
+        if self._in_one_pass(len(self.shown) * (len(ahead) + len(joints_ahead))):
+            motions = self._planner.motions
+            return self._store.read_in_world(self.shown, ahead, joints_ahead, motions, self.origin, self._columns)
+        frames = self._read(*self._rows_ahead(ahead), self.origin.unsqueeze(1))
+        if not joint_offsets:
+            return frames, frames.dof_pos[:, :0]
+        return frames, self._read_joints(*self._rows_ahead(joints_ahead))[0]
 
     def poses(self, env_ids: torch.Tensor) -> torch.Tensor:
         """x, y and heading shown now in each motion's own frame, (n, 3)."""
@@ -165,6 +165,20 @@ class MotionReader:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
+    def _kept(self, offsets: Sequence[int]) -> torch.Tensor:
+        """Offsets as a tensor, which is kept, so that a window asked for at every step costs no copy."""
+        key = tuple(offsets)
+        if key not in self._offsets:
+            self._offsets[key] = torch.tensor(key, dtype=torch.long, device=self._device)
+        return self._offsets[key]
+
+    def _rows_ahead(self, ahead: torch.Tensor) -> tuple[Rows, torch.Tensor]:
+        """Rows of frames so many control steps (num_steps,) ahead, and shares of the way to the next."""
+        if self._same_rate:
+            return self._rows(self.shown.unsqueeze(1) + ahead), self.share.unsqueeze(1)
+        times = self.share.unsqueeze(1) + self._frames_per_step * ahead
+        return self._rows(self.shown.unsqueeze(1) + times.floor().long()), times - times.floor()
+
     def _in_one_pass(self, num_frames: int) -> bool:
         """Whether frames are read by a compiled loop, which takes a single thread."""
         plain = self._same_rate and self._store.fused and self._planner.last_frames() is None
@@ -187,6 +201,16 @@ class MotionReader:
             return rows, None, past
         following = frames + 1 if last is None else torch.minimum(frames + 1, last)
         return rows, self._store.rows(following, motions), past
+
+    def _read_joints(self, rows: Rows, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Joint angles and velocities (num_envs, ..., num_joints) in rows and a share of the way to the next."""
+        present, following, past = rows
+        joints = self._store.read_joints(present)
+        if following is not None:
+            joints = self._store.interpolate_joints(joints, self._store.read_joints(following), share)
+        if past is not None:
+            joints[..., self._store.layout["dof_vel"]] *= (~past).unsqueeze(-1)
+        return self._ordered(*joints.chunk(2, dim=-1))
 
     def _read(self, rows: Rows, share: torch.Tensor, origin: torch.Tensor) -> MotionFrames:
         """What is seen in rows (num_envs, ...) and a share of the way to the next."""

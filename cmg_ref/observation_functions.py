@@ -25,6 +25,8 @@ ROOT_RESIDUAL_SIGNS = (*VECTOR_SIGNS, -1.0, *VECTOR_SIGNS)
 """Of :func:`root_residual`."""
 REFERENCE_ROOT_SIGNS = (*VECTOR_SIGNS, -1.0, 1.0, *VECTOR_SIGNS, *VECTOR_SIGNS, -1.0)
 """Of each step of :func:`reference_root`."""
+CONTACT_FORCE = 1.0
+"""Force on a foot that touches the ground [N]; what is less is taken for noise."""
 
 
 def vectors_in_base(root_quat_w: Tensor, vectors_w: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ def running_average(average: Tensor, value: Tensor, share: float) -> Tensor:
     return torch.lerp(average, value, share)
 
 
-def foot_contacts(contact_forces: Tensor, threshold: float = 1.0) -> Tensor:
+def foot_contacts(contact_forces: Tensor, threshold: float = CONTACT_FORCE) -> Tensor:
     """Whether feet touch the ground: forces (num_envs, num_feet, 3) longer than ``threshold`` [N], bool."""
     return contact_forces.square().sum(dim=-1) > threshold * threshold
 

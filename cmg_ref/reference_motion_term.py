@@ -41,6 +41,8 @@ class ReferenceMotionTermCfg:
             by a sixteenth of a frame per environment and step.
         future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
             together with the present frame, and :meth:`ReferenceMotionTerm.future` costs nothing for them.
+        future_joint_steps: control steps ahead of which the joint angles alone are read at every step, rising from 1
+            on, for a third of the cost: ``ReferenceMotionTerm.future_dof_pos``.
         key_bodies: bodies whose positions are given; the robot's own choice by default.
         drop_joints: joints of the checkpoint that the environment's robot does not have (the wrists of a G1 with 23).
         command_sampler: which commands environments are given, and when they change.
@@ -65,6 +67,7 @@ class ReferenceMotionTermCfg:
     mode: str = "pool"
     pool: TrajectoryPoolCfg = field(default_factory=TrajectoryPoolCfg)
     future_steps: tuple[int, ...] = (1,)
+    future_joint_steps: tuple[int, ...] = ()
     key_bodies: tuple[str, ...] | None = None
     drop_joints: tuple[str, ...] = ()
     command_sampler: CommandSamplerCfg = field(default_factory=lambda: CommandSamplerCfg(strata=BALANCED_STRATA))
@@ -84,9 +87,10 @@ class ReferenceMotionTermCfg:
         name = type(self).__name__
         if self.mode not in MODES:
             raise ValueError(f"{name}.mode must be one of {MODES}, got '{self.mode}'")
-        steps = list(self.future_steps)
-        if any(int(step) != step or step < 1 for step in steps) or steps != sorted(set(steps)):
-            raise ValueError(f"{name}.future_steps must be rising whole numbers from 1 on, got {self.future_steps}")
+        for field_name in ("future_steps", "future_joint_steps"):
+            steps = list(getattr(self, field_name))
+            if any(int(step) != step or step < 1 for step in steps) or steps != sorted(set(steps)):
+                raise ValueError(f"{name}.{field_name} must be rising whole numbers from 1 on, got {tuple(steps)}")
         if self.resampling_interval < 1:
             raise ValueError(f"{name}.resampling_interval must be at least 1, got {self.resampling_interval}")
         for field_name in ("ramp_time", "latest_start"):
@@ -155,7 +159,9 @@ class ReferenceMotionTerm:
         self._robot_columns = self._columns_for(robot)
         self._steps = (0, *(int(step) for step in cfg.future_steps))
         self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed)
-        needed = max(SMALLEST_BUFFER, math.ceil(self._steps[-1] * checkpoint.fps * control_dt) + 16)
+        self._joint_steps = tuple(int(step) for step in cfg.future_joint_steps)
+        furthest = max((*self._steps, *self._joint_steps))
+        needed = max(SMALLEST_BUFFER, math.ceil(furthest * checkpoint.fps * control_dt) + 16)
         self.generator = CMGMotionGenerator(
             checkpoint,
             num_envs,
@@ -175,9 +181,10 @@ class ReferenceMotionTerm:
             pool=self._pool_cfg() if cfg.mode == "pool" else None,
             command_sampler=self.sampler,
         )
-        if self._steps[-1] > self.generator.max_future_steps:
+        if furthest > self.generator.max_future_steps:
+            name = "future_steps" if furthest == self._steps[-1] else "future_joint_steps"
             raise ValueError(
-                f"ReferenceMotionTermCfg.future_steps reach {self._steps[-1]} steps ahead, the generator "
+                f"ReferenceMotionTermCfg.{name} reach {furthest} steps ahead, the generator "
                 f"{self.generator.max_future_steps}; raise buffer_size or preload_duration"
             )
         self._latest_start = min(round(cfg.latest_start * checkpoint.fps), self.generator.last_start_frame)
@@ -187,7 +194,7 @@ class ReferenceMotionTerm:
         self._resamples = cfg.resample_commands and cfg.mode != "pool"
         self._step_count = 0
         self._steps_per_second = round(1.0 / control_dt)
-        self._window: MotionFrames | None = None
+        self._window: tuple[MotionFrames, torch.Tensor] | None = None
         self._key_body_pos_b: torch.Tensor | None = None
         self._commands: torch.Tensor | None = None
 
@@ -239,6 +246,11 @@ class ReferenceMotionTerm:
     def key_body_pos_w(self) -> torch.Tensor:
         """Positions of the key bodies in the world [m], (num_envs, num_key_bodies, 3)."""
         return self.root_pos_w.unsqueeze(1) + quat_rotate(self.root_quat_w.unsqueeze(1), self.key_body_pos_b)
+
+    @property
+    def future_dof_pos(self) -> torch.Tensor:
+        """Joint angles at the configured ``future_joint_steps`` [rad], (num_envs, number of steps, num_joints)."""
+        return self._read()[1]
 
     @property
     def commands(self) -> torch.Tensor:
@@ -425,8 +437,12 @@ class ReferenceMotionTerm:
 
     def _frames(self) -> MotionFrames:
         """The present frame and the configured ones ahead, fields of (num_envs, 1 + num_future_steps, ...)."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[MotionFrames, torch.Tensor]:
+        """All that is read at every step: frames, and the joint angles of further ones."""
         if self._window is None:
-            self._window = self.generator.future(self._steps)
+            self._window = self.generator.window(self._steps, self._joint_steps)
         return self._window
 
     def _forget(self) -> None:

@@ -163,8 +163,8 @@ class TrajectoryStore:
         )
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
-        """Joint angles and velocities of rows (n,), (n, 2 * num_joints) in float32."""
-        return self._joints.index_select(0, rows).float()
+        """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
+        return self._joints.index_select(0, rows.flatten()).view(*rows.shape, -1).float()
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Joints (..., 2 * num_joints), seen columns (..., NUM_SEEN) and places (..., 4) of rows (...).
@@ -208,27 +208,30 @@ class TrajectoryStore:
         self,
         frames: torch.Tensor,
         offsets: torch.Tensor,
+        joint_offsets: torch.Tensor,
         motions: slice | torch.Tensor,
         origins: torch.Tensor,
         columns: torch.Tensor | None,
-    ) -> MotionFrames:
+    ) -> tuple[MotionFrames, torch.Tensor]:
         """Frames as they are seen in the world; in one pass, where :attr:`fused`.
 
         Args:
             frames: present frame of each motion, (n,).
             offsets: frames from there to those asked for, (num_steps,).
+            joint_offsets: frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
             motions: motions concerned, (n,).
             origins: x, y and heading of each motion's own frame in the world, (n, 3).
             columns: stored number of each joint asked for, (num_joints,); None for all as they are stored.
 
         Returns:
-            Fields of (n, num_steps, ...).
+            Fields of (n, num_steps, ...), and joint angles (n, num_joint_steps, num_joints).
         """
         from cmg_ref import compiled_loops
 
         num_joints = self.layout.num_joints if columns is None else len(columns)
         shape = (len(frames), len(offsets))
         fields = [torch.empty(*shape, width) for width in (num_joints, num_joints, 3, 4, 3, 3)]
+        dof_pos = torch.empty(len(frames), len(joint_offsets), num_joints)
         compiled_loops.read(
             self.table.numpy(),
             self._first_row.numpy(),
@@ -236,11 +239,12 @@ class TrajectoryStore:
             self._numbers[motions].numpy(),
             frames.numpy(),
             offsets.numpy(),
+            joint_offsets.numpy(),
             origins.numpy(),
             (self._numbers[:0] if columns is None else columns).numpy(),
-            *(field.numpy() for field in fields),
+            *(field.numpy() for field in (*fields, dof_pos)),
         )
-        return MotionFrames(*fields)
+        return MotionFrames(*fields), dof_pos
 
     def copy(self, frames: torch.Tensor, sources: torch.Tensor, motions: torch.Tensor) -> None:
         """Copy frames (n, num_frames) of motions ``sources`` (n,) into the same frames of motions (n,)."""

@@ -42,7 +42,7 @@ class G1CMG(LeggedRobot):
         cfg = self.cfg.reference
         if cfg.start not in STARTS:
             raise ConfigError(f"reference.start: there is no '{cfg.start}'{suggestion(cfg.start, STARTS)}")
-        self._future_steps = tuple(sorted({1, cfg.actor_future_step, *cfg.critic_future_steps}))
+        self._future_steps = tuple(sorted({cfg.actor_future_step, *cfg.critic_future_steps}))
         columns = [self._future_steps.index(step) for step in cfg.critic_future_steps]
         first, end = min(columns, default=0), max(columns, default=-1) + 1
         # Steps that lie side by side are read without a copy.
@@ -55,7 +55,7 @@ class G1CMG(LeggedRobot):
                 num_trajectories=cfg.num_trajectories,
                 regenerate_frames_per_step=math.ceil(cfg.renewed_frames * self.num_envs),
             ),
-            future_steps=self._future_steps,
+            future_joint_steps=self._future_steps,
             command_sampler=self.command_sampler_cfg(),
             ramp_time=self.cfg.commands.ramp_time,
             standing_starts=cfg.standing_starts,
@@ -115,9 +115,8 @@ class G1CMG(LeggedRobot):
         """Take over what the term shows now."""
         term = self.term
         self.commands = term.commands
-        future = term.future()  # fields of (num_envs, num_steps, ...), the next step first
-        self._future_dof_pos = future.dof_pos
-        self._next_dof_pos, self._next_dof_vel = future.dof_pos[:, 0], future.dof_vel[:, 0]
+        following = term.future()  # the next step, fields of (num_envs, 1, ...)
+        self._next_dof_pos, self._next_dof_vel = following.dof_pos[:, 0], following.dof_vel[:, 0]
         self.reference_lin_vel_h, self.reference_gravity = self._base_motion.velocity_and_gravity(
             term.root_quat_w, term.root_lin_vel_w
         )
@@ -174,10 +173,10 @@ class G1CMG(LeggedRobot):
 
     def _observe_reference_dof_change(self) -> Tensor:
         column = self._future_steps.index(self.cfg.reference.actor_future_step)
-        return self._future_dof_pos[:, column] - self._next_dof_pos
+        return self.term.future_dof_pos[:, column] - self._next_dof_pos
 
     def _observe_reference_window(self) -> Tensor:
-        return joint_changes(self._next_dof_pos, self._future_dof_pos[:, self._window])
+        return joint_changes(self._next_dof_pos, self.term.future_dof_pos[:, self._window])
 
     def _observe_reference_lin_vel(self) -> Tensor:
         return self.reference_lin_vel_h

@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cmg_ref.numba_available import numba_available
+
 
 class BaseMotion:
     """Turns root states into what observations and rewards are made of, in few operations on the device.
+
+    On a CPU with Numba it is one loop over the robots.
 
     Args:
         device: Device of the root states.
@@ -15,6 +19,11 @@ class BaseMotion:
 
     def __init__(self, device: str | torch.device) -> None:
         self._matrix_of_products = _matrix_of_products().to(device)
+        self._fused = self._matrix_of_products.device.type == "cpu" and numba_available()
+        if self._fused:
+            from envs.base import compiled_loops
+
+            self._loops = compiled_loops
 
     def __call__(self, root_states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Motion of bases.
@@ -26,6 +35,11 @@ class BaseMotion:
             Velocity in the heading frame in m/s and yaw rate in rad/s, (n, 4); angular velocity in the base frame in
             rad/s, (n, 3); direction of gravity in the base frame, (n, 3); rotation matrices, base to world, (n, 3, 3).
         """
+        if self._fused:
+            num = len(root_states)
+            results = torch.empty(num, 4), torch.empty(num, 3), torch.empty(num, 3), torch.empty(num, 3, 3)
+            self._loops.base_motion(root_states.numpy(), *(result.numpy() for result in results))
+            return results
         rows = root_states.T.contiguous()  # (13, n): operations on single numbers of all bases run over long rows
         rotation = self._rotation(rows[3:7])
         horizontal = _in_heading(rotation, rows[7], rows[8])
@@ -44,6 +58,10 @@ class BaseMotion:
         Returns:
             Velocity in the heading frame in m/s, (n, 3), and direction of gravity in the base frame, (n, 3).
         """
+        if self._fused:
+            results = torch.empty(len(quat_w), 3), torch.empty(len(quat_w), 3)
+            self._loops.velocity_and_gravity(quat_w.numpy(), lin_vel_w.numpy(), *(result.numpy() for result in results))
+            return results
         rotation = self._rotation(quat_w.T.contiguous())
         horizontal = _in_heading(rotation, lin_vel_w[:, 0], lin_vel_w[:, 1])
         return torch.cat((horizontal, lin_vel_w[:, 2:]), dim=1), -rotation[2].T

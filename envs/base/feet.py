@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cmg_ref.kinematics import LimbKinematics
-from cmg_ref.observation_functions import foot_contacts
+from cmg_ref.numba_available import numba_available
+from cmg_ref.observation_functions import CONTACT_FORCE, foot_contacts
 from cmg_ref.robot import Robot
 from cmg_ref.rotations import matrix_from_quat
 
@@ -15,10 +17,11 @@ class Feet:
     """Follows the feet of every robot from step to step.
 
     Their speeds are differences of positions by forward kinematics, averages over a control step: that costs less
-    than the states of all bodies from the simulator.
+    than the states of all bodies from the simulator. On a CPU with Numba they are compiled loops over the robots.
 
     Args:
         robot: Description of the robot.
+        bodies: Numbers of the feet among the simulator's bodies, (2,).
         num_envs: Number of environments.
         dt: Time of a control step in seconds.
         device: Device of the tensors.
@@ -40,17 +43,25 @@ class Feet:
     def __init__(
         self,
         robot: Robot,
+        bodies: Tensor,
         num_envs: int,
         dt: float,
         device: str | torch.device,
         with_kinematics: bool,
         with_air_time: bool,
     ) -> None:
-        self._dt = dt
+        self._bodies, self._dt = bodies, dt
         self.with_kinematics, self.with_air_time = with_kinematics, with_air_time
         self._kinematics = LimbKinematics(robot, robot.foot_bodies, device)
         self._points = robot.foot_points.float().to(device)
         self._radius = robot.foot_radius
+        self._fused = self._points.device.type == "cpu" and numba_available()
+        if self._fused:
+            from envs.base import compiled_loops
+
+            self._loops = compiled_loops
+            limbs = self._kinematics
+            self._limbs = (limbs.joints.numpy(), limbs.turns.numpy(), limbs.moves.numpy(), self._points.numpy())
         self.contact = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
         self.sliding_contact = torch.zeros_like(self.contact)
         self.first_contact = torch.zeros_like(self.contact)
@@ -70,23 +81,27 @@ class Feet:
         """Let a control step pass.
 
         Args:
-            contact_forces: Contact forces on the feet in the world in N, (num_envs, 2, 3).
+            contact_forces: Contact forces on all bodies in the world in N, (num_envs, num_bodies, 3).
             dof_pos: Joint positions in the order of the robot's description in rad, (num_envs, num_dof).
             root_pos_w: Positions of the root in the world in metres, (num_envs, 3).
             root_rotation: Rotation matrices of the root, base to world, (num_envs, 3, 3).
         """
-        before, self.contact = self.contact, foot_contacts(contact_forces)
-        self.sliding_contact = self.contact & before
+        before, last_pos_w = self.contact, self.pos_w
+        if self.with_kinematics:
+            self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)
+        if self._fused:
+            self._touch_and_move(contact_forces, last_pos_w)
+        else:
+            self.contact = foot_contacts(contact_forces.index_select(1, self._bodies))
+            self.sliding_contact = self.contact & before
+            if self.with_kinematics:
+                way = (self.pos_w[..., :2] - last_pos_w[..., :2]).square_().sum(dim=-1).sqrt_()
+                self.speed = way.div_(self._dt).masked_fill_(self._jumped.unsqueeze(1), 0.0)
+                self._jumped.zero_()
         if self.with_air_time:
             # A foot that landed in the last step begins a new time in the air.
             self.air_time = (self.air_time + self._dt).masked_fill_(before, 0.0)
             self.first_contact = self.contact & (self.air_time > self._dt)
-        if self.with_kinematics:
-            last_pos_w = self.pos_w
-            self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)
-            way = (self.pos_w[..., :2] - last_pos_w[..., :2]).square_().sum(dim=-1).sqrt_()
-            self.speed = way.div_(self._dt).masked_fill_(self._jumped.unsqueeze(1), 0.0)
-            self._jumped.zero_()
 
     def heights(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
         """Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2)."""
@@ -94,9 +109,46 @@ class Feet:
 
     def _places(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the feet in the world, (num_envs, 2, 3), and heights of their lowest points, (num_envs, 2)."""
+        if self._fused:
+            return self._places_in_one_pass(dof_pos, root_pos_w, root_rotation)
         # The last row of the root's rotation is the vertical in its frame.
         position_b, vertical = self._kinematics(dof_pos, root_rotation[:, 2])  # each (2, 3, num_envs)
         turned = (root_rotation.permute(1, 2, 0) * position_b.unsqueeze(1)).sum(dim=2)
         position_w = root_pos_w.T + turned  # (2, 3, num_envs)
         lowest = torch.bmm(self._points, vertical).amin(dim=1)  # (2, num_envs)
         return position_w.permute(2, 0, 1), (position_w[:, 2] + lowest - self._radius).T
+
+    def _places_in_one_pass(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
+        joints, turns, moves, points = self._limbs
+        pos_w, height_w = torch.empty(len(dof_pos), 2, 3), torch.empty(len(dof_pos), 2)
+        self._loops.foot_places(
+            dof_pos.numpy(),
+            root_pos_w.numpy(),
+            root_rotation.numpy(),
+            joints,
+            turns,
+            moves,
+            points,
+            np.float32(self._radius),
+            pos_w.numpy(),
+            height_w.numpy(),
+        )
+        return pos_w, height_w
+
+    def _touch_and_move(self, contact_forces: Tensor, last_pos_w: Tensor) -> None:
+        before = self.contact
+        self.contact, self.sliding_contact = torch.empty_like(before), torch.empty_like(before)
+        self.speed = torch.empty_like(self.speed)
+        self._loops.foot_motion(
+            contact_forces.numpy(),
+            self._bodies.numpy(),
+            np.float32(CONTACT_FORCE),
+            before.numpy(),
+            last_pos_w.numpy(),
+            self.pos_w.numpy(),
+            self._jumped.numpy(),
+            np.float32(self._dt),
+            self.contact.numpy(),
+            self.sliding_contact.numpy(),
+            self.speed.numpy(),
+        )

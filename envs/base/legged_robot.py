@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,20 +118,35 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     def check_termination(self) -> None:
         """Set `reset_buf`, `time_out_buf`, and `termination_causes` by name, (num_envs,) bool each."""
         cfg = self.cfg.termination
-        fastest = self.root_states[:, 7:10].abs().amax(dim=1)
-        # NaN compares false, hence the negation.
-        self.diverged = ~((self.dof_vel.abs().amax(dim=1) < cfg.max_dof_vel) & (fastest < cfg.max_base_vel))
+        self.diverged = self._find_diverged()
         self.termination_causes = {
             "base_height": self.base_height < cfg.base_height,
             "tilt": self.projected_gravity[:, 2] > -math.cos(cfg.tilt),
             "diverged": self.diverged,
             **self._further_causes(),
         }
-        self.fallen = functools.reduce(torch.logical_or, self.termination_causes.values())
+        self.fallen = functools.reduce(operator.or_, self.termination_causes.values())
         self.time_out_buf = (self.episode_length_buf >= self.max_episode_length) & ~self.fallen
         self.reset_buf = self.fallen | self.time_out_buf
         if self.cfg.env.send_timeouts:
             self.extras["time_outs"] = self.time_out_buf
+
+    def _find_diverged(self) -> Tensor:
+        """Robots that move faster than they ever should, or are not numbers any more, (num_envs,) bool."""
+        cfg = self.cfg.termination
+        if self._fused:
+            found = torch.empty_like(self.diverged)
+            self._loops.diverged(
+                self.dof_vel.numpy(),
+                self.root_states.numpy(),
+                np.float32(cfg.max_dof_vel),
+                np.float32(cfg.max_base_vel),
+                found.numpy(),
+            )
+            return found
+        fastest = self.root_states[:, 7:10].abs().amax(dim=1)
+        # NaN compares false, hence the negation.
+        return ~((self.dof_vel.abs().amax(dim=1) < cfg.max_dof_vel) & (fastest < cfg.max_base_vel))
 
     def _further_causes(self) -> dict[str, Tensor]:
         """Causes by name that a derived environment adds, (num_envs,) bool each."""
@@ -224,7 +241,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         scales = self.cfg.rewards.scales
         moving_feet = any(getattr(scales, name, 0.0) != 0.0 for name in REWARDS_OF_FEET)
         flying_feet = getattr(scales, "feet_air_time", 0.0) != 0.0
-        self.feet = Feet(self.robot, num_envs, self.dt, self.device, moving_feet, flying_feet)
+        self.feet = Feet(self.robot, self.feet_indices, num_envs, self.dt, self.device, moving_feet, flying_feet)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
         self._prepare_commands()
 
@@ -244,7 +261,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     def _update_feet(self) -> None:
         """Let a control step pass for the feet."""
         self.feet.update(
-            self.contact_forces.index_select(1, self.feet_indices),
+            self.contact_forces,
             self.in_description_order(self.dof_pos),
             self.root_states[:, :3],
             self._rotation,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import cmg_ref
+from cmg_ref.numba_available import numba_available
 from cmg_ref.robot import Robot, load_g1
 from configs.base_config import ConfigError, suggestion
 from envs.base.base_task import BaseTask
@@ -216,6 +217,11 @@ class SimulatedRobot(BaseTask):
             torch.from_numpy(properties[name].copy()).to(self.device) for name in ("lower", "upper", "effort")
         )
         self.torque_limits, self._lowest_torques = effort, -effort
+        self._fused = effort.device.type == "cpu" and numba_available()
+        if self._fused:
+            from envs.base import compiled_loops
+
+            self._loops = compiled_loops
         middle, half = 0.5 * (lower + upper), 0.5 * self.cfg.rewards.soft_dof_pos_limit * (upper - lower)
         self.dof_pos_limits = torch.stack((lower, upper), dim=1)
         self.soft_dof_pos_limits = torch.stack((middle - half, middle + half), dim=1)
@@ -305,6 +311,18 @@ class SimulatedRobot(BaseTask):
 
     def _pd_torques(self, dof_pos_target: Tensor) -> Tensor:
         """Torques of the PD control within their limits, (num_envs, num_dof)."""
+        if self._fused:
+            torques = torch.empty_like(self.torques)
+            self._loops.pd_torques(
+                dof_pos_target.numpy(),
+                self.dof_pos.numpy(),
+                self.dof_vel.numpy(),
+                self.p_gains.numpy(),
+                self.d_gains.numpy(),
+                self.torque_limits.numpy(),
+                torques.numpy(),
+            )
+            return torques
         torques = (dof_pos_target - self.dof_pos).mul_(self.p_gains).addcmul_(self.d_gains, self.dof_vel, value=-1.0)
         return torch.clamp_(torques, min=self._lowest_torques, max=self.torque_limits)
 

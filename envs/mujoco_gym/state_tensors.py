@@ -1,7 +1,7 @@
 """The simulation's state in Isaac Gym's tensors: float32, world frame, quaternions xyzw, one memory for good.
 
 MuJoCo's own rows are float64, with quaternions wxyz and the root's angular velocity in its own frame. Torch sees them
-through views, so a refresh is a handful of copies and a setter a handful of scatters.
+through views, so a refresh is a handful of copies (with Numba one loop) and a setter a handful of scatters.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from mujoco.batch import Batch
 from torch import Tensor
 
+from cmg_ref.numba_available import numba_available
 from cmg_ref.rotations import quat_rotate_inverse
 from envs.mujoco_gym.asset import Asset
 from envs.mujoco_gym.batch_views import field_view
@@ -47,13 +48,19 @@ class StateTensors:
         self._center = field_view(kinematics, "subtree_com")[:, 1:2]  # of the whole robot, which `cvel` refers to
         self._sensors = field_view(batch, "sensordata")
         touching = contact_bodies(asset)
+        self._touching = torch.tensor(touching, dtype=torch.int64)
         # Net forces of the bodies that can touch something, then the zero of those that cannot.
         self._measured_forces = torch.zeros(num_envs, 3 * len(touching) + 1)
         self._net_forces = self._measured_forces[:, :-1]
         columns = torch.full((num_bodies, 3), 3 * len(touching))
-        columns[touching] = torch.arange(3 * len(touching)).view(-1, 3)
+        columns[self._touching] = torch.arange(3 * len(touching)).view(-1, 3)
         self._force_columns = columns.flatten()
         self._bodies_are_stale = True
+        self._fused = numba_available()
+        if self._fused:
+            from envs.mujoco_gym import compiled_loops
+
+            self._loops = compiled_loops
         self.root = torch.zeros(num_envs, 13)
         self.dof = torch.zeros(num_envs * num_dof, 2)
         self.bodies = torch.zeros(num_envs * num_bodies, 13)
@@ -79,6 +86,8 @@ class StateTensors:
         if self._asset.fixed_base:
             self.refresh_bodies()
             self.root.copy_(self._body_rows[:, 0])
+        elif self._fused:
+            self._loops.copy_root(self._qpos.numpy(), self._qvel.numpy(), self.root.numpy())
         else:
             axis, angular = self._qpos[:, 4:7], self._qvel[:, 3:6]  # of the quaternion, and in the base's frame
             self.root[:, 0:3] = self._qpos[:, 0:3]
@@ -93,8 +102,13 @@ class StateTensors:
 
     def refresh_dof(self) -> None:
         """Copy positions and velocities of all degrees of freedom into `dof`."""
-        self._dof_rows[..., 0] = self._qpos[:, self._first_position :]
-        self._dof_rows[..., 1] = self._qvel[:, self._first_velocity :]
+        first_position, first_velocity = self._first_position, self._first_velocity
+        if self._fused:
+            qpos, qvel, dof = self._qpos.numpy(), self._qvel.numpy(), self._dof_rows.numpy()
+            self._loops.copy_dof(qpos, qvel, first_position, first_velocity, dof)
+        else:
+            self._dof_rows[..., 0] = self._qpos[:, first_position:]
+            self._dof_rows[..., 1] = self._qvel[:, first_velocity:]
         self._mark_diverged(self._dof_rows)
 
     def refresh_bodies(self) -> None:
@@ -110,6 +124,10 @@ class StateTensors:
 
     def refresh_contact_forces(self) -> None:
         """Copy the net contact force of every body in the last substep into `contact_forces`."""
+        if self._fused:
+            forces = self._contact_rows.view(len(self.diverged), -1, 3)
+            self._loops.copy_contact_forces(self._sensors.numpy(), self._touching.numpy(), forces.numpy())
+            return
         # MuJoCo's sensors have the forces that the bodies exert.
         self._net_forces.copy_(self._sensors).neg_()
         torch.index_select(self._measured_forces, 1, self._force_columns, out=self._contact_rows)

@@ -81,6 +81,25 @@ def test_future_comes_true(checkpoint: Checkpoint, mode: str) -> None:
             torch.testing.assert_close(getattr(term, name), getattr(frames, name)[:, column], atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.parametrize("control_dt", [0.02, 0.013])
+@pytest.mark.parametrize("mode", MODES)
+def test_joint_angles_are_read_further_ahead(
+    checkpoint: Checkpoint, mode: str, control_dt: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"control_dt": control_dt, "future_steps": (1,), "future_joint_steps": (1, 6, 24)}
+    term = make_term(checkpoint, mode, resample_commands=False, **settings)
+    ahead = term.future_dof_pos
+    assert ahead.shape == (NUM_ENVS, 3, 29)
+    torch.testing.assert_close(ahead, term.generator.future((1, 6, 24)).dof_pos)
+    monkeypatch.setattr(term.generator._buffer.store, "fused", False)
+    term.generator._reader.forget()
+    torch.testing.assert_close(ahead, term.generator.window((0,), (1, 6, 24))[1], atol=1e-6, rtol=0.0)
+    for _ in range(24):
+        term.step()
+    torch.testing.assert_close(term.dof_pos, ahead[:, 2], atol=1e-4, rtol=0.0)
+    assert not torch.allclose(term.future_dof_pos, ahead, atol=1e-3)
+
+
 def test_configured_future_steps_in_any_order(checkpoint: Checkpoint) -> None:
     term = make_term(checkpoint, future_steps=(1, 2, 4))
     for steps in ((1, 2, 4), (2, 4), (0, 1), (4, 1), (2, 2)):
@@ -346,6 +365,8 @@ def test_other_control_rate(checkpoint: Checkpoint) -> None:
         ({"future_steps": (0, 1)}, "future_steps must be rising"),
         ({"future_steps": (5, 1)}, "future_steps must be rising"),
         ({"future_steps": (1, 500), "buffer_size": 50}, "future_steps reach 500"),
+        ({"future_joint_steps": (0,)}, "future_joint_steps must be rising"),
+        ({"future_joint_steps": (1, 500), "buffer_size": 50}, "future_joint_steps reach 500"),
         ({"key_bodies": ("left_toe",)}, "left_toe"),
         ({"joint_names": ("left_hip_joint",)}, "left_hip_joint"),
         ({"joint_names": JOINTS[:-1]}, "right_wrist_yaw_joint"),

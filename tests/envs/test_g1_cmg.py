@@ -54,7 +54,7 @@ def test_the_action_zero_follows_the_reference(calm_g1_cmg: Any) -> None:
 def test_what_was_the_next_step_of_the_reference_is_shown_in_the_next_step(calm_g1_cmg: Any) -> None:
     env = calm_g1_cmg
     env.reset()
-    coming, further = env._next_dof_pos.clone(), env._future_dof_pos[:, -1].clone()
+    coming, further = env._next_dof_pos.clone(), env.term.future_dof_pos[:, -1].clone()
     env.step(no_actions(env))
     torch.testing.assert_close(env.term.dof_pos, coming, atol=1e-4, rtol=0.0)
     for _ in range(env._future_steps[-1] - 1):
@@ -113,13 +113,14 @@ def test_the_mirror_of_an_observation_is_the_observation_of_the_mirrored_motion(
     signs = {"root_pos_w": flip, "root_quat_w": torch.tensor([-1.0, 1.0, -1.0, 1.0])}
     signs.update({"root_lin_vel_w": flip, "root_ang_vel_w": -flip})
     # Environment 1 shows what environment 0 shows, seen in a mirror, and so do the robots.
-    window = env.term._frames()
+    window, ahead = env.term._read()
+    ahead = torch.stack((ahead[0], env.mirror_actions(ahead[0])))
     mirrored = {}
     for field in fields(MotionFrames):
         values = getattr(window, field.name).clone()
         values[1] = env.mirror_actions(values[0]) if field.name.startswith("dof") else values[0] * signs[field.name]
         mirrored[field.name] = values
-    env.term._window = MotionFrames(**mirrored)
+    env.term._window = MotionFrames(**mirrored), ahead
     env._read_reference()
     env.commands = torch.stack((env.commands[0], env.commands[0] * torch.tensor([1.0, -1.0, -1.0])))
     root = env.root_states[0]
