@@ -80,8 +80,8 @@ class FoldedNetwork:
                 weights, biases = functional.pad(weights, (0, room)), functional.pad(biases, (0, room))
             self.layers.append(self._held(torch.cat((weights.flatten(0, 1), biases))))
         self._packed: dict[int, PackedProduct] = {}
-        if self.device.type == "cpu":  # The large ones, between hidden layers.
-            for index in range(1, len(self.layers) - 1):
+        if self.device.type == "cpu":
+            for index in range(len(self.layers) - 1):
                 self._packed[index] = PackedProduct(self.layers[index])
                 self.layers[index] = self._packed[index].weight
         products = [self.gate_weight, self.blend_weight, *self.layers]

@@ -16,8 +16,10 @@ import torch
 
 from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.model import CMG
+from cmg_ref.packed_product import PackedProduct
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
+FEW = 3  # motions that one compiled loop is the fastest for
 SMALLEST_SHARE = 16  # motions for a thread; fewer are not worth waking it
 
 # Makes a frame of a block: what its thread works in, the motions (a slice of all), and the number of the frame.
@@ -40,9 +42,9 @@ class FusedStep:
 
     def __init__(self, model: CMG, network: FoldedNetwork, resting: torch.Tensor) -> None:
         # Loading Numba takes half a second, for which only those who generate motions should wait.
-        from cmg_ref import compiled_loops
+        from cmg_ref import compiled_network
 
-        self._loops, self._network = compiled_loops, network
+        self._loops, self._network = compiled_network, network
         self._command_range = torch.stack((model.command_min, model.command_max)).numpy()
         self._norm = network.scale.numpy(), network.shift.numpy()
         gate = network.gate_bias, network.blend_weight, network.blend_bias
@@ -50,7 +52,13 @@ class FusedStep:
         # The last layer's outputs are few: its experts' are blended, which costs less than spreading their inputs.
         last, experts = network.layers[-1], len(network.blend_bias)
         by_expert = last[:-experts].view(experts, -1, last.shape[1])  # (experts, hidden, outputs)
-        self._last_weight = by_expert.transpose(0, 1).flatten(1).contiguous()
+        self._first = PackedProduct(network.gate_weight)
+        self._last = PackedProduct(by_expert.transpose(0, 1).flatten(1).contiguous())
+        # Of one motion the products are nothing but reading weights, which a loop does as well as a library.
+        self._few: tuple[np.ndarray, ...] = ()
+        if network.dtype == torch.float32:
+            weights = (self._first.weight, *network.layers[:-1], self._last.weight)
+            self._few = tuple(weight.t().contiguous().numpy() for weight in weights)
         self._last_bias = last[-experts:].float().numpy()
         self._limits = torch.stack((model.state_min, model.state_max)).numpy()
         self._resting = resting.numpy()
@@ -121,10 +129,30 @@ class FusedStep:
             guarded: written, whether the guard had to act, (n,) bool.
         """
         loops, network = self._loops, self._network
+        if self._few and len(state) <= FEW:
+            gate_weight, *weights, last_weight = self._few
+            loops.step_few(
+                state,
+                command,
+                self._command_range,
+                *self._norm,
+                gate_weight,
+                *self._gate,
+                tuple(weights),
+                last_weight,
+                self._last_bias,
+                self._limits,
+                self._resting,
+                self._half_dt,
+                self._num_joints,
+                following,
+                guarded,
+            )
+            return
         room.fit(len(state))
         inputs, coefficients, hidden = room.inputs, room.coefficients, room.hidden
         loops.prepare(state, command, self._command_range, *self._norm, room.command.array, inputs.array)
-        torch.mm(inputs.tensor, network.gate_weight, out=room.gate.tensor)
+        self._first(inputs.tensor, room.gate.tensor)
         loops.blend(room.gate.array, *self._gate, coefficients.array)
         loops.spread(inputs.array, coefficients.array, False, room.mixed[0].array)
         network.multiply(0, room.mixed[0].tensor, hidden.tensor)
@@ -132,7 +160,7 @@ class FusedStep:
             loops.spread(hidden.array, coefficients.array, True, mixed.array)
             network.multiply(index, mixed.tensor, hidden.tensor)
         loops.activate(hidden.array)
-        torch.mm(hidden.tensor, self._last_weight, out=room.outputs.tensor)
+        self._last(hidden.tensor, room.outputs.tensor)
         loops.merge(room.outputs.array, coefficients.array, self._last_bias, room.changes.array)
         loops.finish(
             state,

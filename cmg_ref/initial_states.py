@@ -75,10 +75,10 @@ class InitialStates:
         wanted, known = commands * self._scale, self._scaled_commands
         count = min(NUM_NEAREST, len(known))
         if commands.device.type == "cpu" and numba_available():
-            from cmg_ref import compiled_loops
+            from cmg_ref import compiled_frames
 
             picks = torch.empty_like(draw)
-            compiled_loops.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
+            compiled_frames.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
             return picks
         # Axis by axis, so that a motion's distances do not depend on how many motions are asked for.
         distance = torch.zeros(len(wanted), len(known), device=wanted.device)

@@ -33,7 +33,8 @@ class PackedProduct:
 
     def __call__(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """The product of x (n, inputs), written to ``out`` (n, outputs) and returned."""
-        if self._laid_out is None or len(x) < self._fewest:
+        # A recording cannot hold what is laid out.
+        if self._laid_out is None or len(x) < self._fewest or torch.jit.is_tracing():
             return torch.mm(x, self.weight, out=out)
         return out.copy_(_product(x, self._laid_out))
 

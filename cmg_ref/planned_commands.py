@@ -59,10 +59,10 @@ class PlannedCommands:
         return torch.lerp(start, target, share)
 
     def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
-        from cmg_ref import compiled_loops
+        from cmg_ref import compiled_frames
 
         values = torch.empty(len(frames), 3)
-        compiled_loops.commands_in_force(
+        compiled_frames.commands_in_force(
             self.first_frames.numpy(),
             self.starts.numpy(),
             self.targets.numpy(),

@@ -15,7 +15,8 @@ SETTLING = 3  # calls in which torch optimises a recording
 class TracedWhereFew:
     """A function of tensors (n, ...) that is recorded by ``torch.jit.trace`` for each small n that keeps coming back.
 
-    Recordings run the same operations and give the same numbers, in a third less time for one motion.
+    Recordings run the same operations and give the same numbers, in a third less time for one motion; but where a
+    :class:`cmg_ref.packed_product.PackedProduct` would take over, they go on with the plain product.
 
     Args:
         function: takes and returns tensors; works on nothing but its arguments and memory that stays where it is.

@@ -235,10 +235,10 @@ def products_alone(checkpoint: Checkpoint, repeats: int) -> Iterator[Figure]:
     room.fit(BLOCK)
 
     def products() -> None:
-        torch.mm(room.inputs.tensor, network.gate_weight, out=room.gate.tensor)
+        fused._first(room.inputs.tensor, room.gate.tensor)
         for index, mixed in enumerate(room.mixed):
             network.multiply(index, mixed.tensor, room.hidden.tensor)
-        torch.mm(room.hidden.tensor, fused._last_weight, out=room.outputs.tensor)
+        fused._last(room.hidden.tensor, room.outputs.tensor)
 
     torch.set_num_threads(1)
     try:

@@ -49,3 +49,18 @@ def test_a_recorded_step_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) ->
         state = following
     assert isinstance(rollout._run, TracedWhereFew)
     assert set(rollout._run._recorded) == {2}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_of_every_small_number_are_recorded(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
+    checkpoint = load_checkpoint()
+    rollout = Rollout(checkpoint.model, dtype=dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    for num in range(1, FEW + 1):
+        states, commands = checkpoint.initial_states[:num], checkpoint.initial_commands[:num]
+        for _ in range(WARM_UP + 2):
+            following = rollout.advance(states, commands)
+        torch.testing.assert_close(following, rollout.step(states, commands)[0], atol=tolerance, rtol=tolerance)
+    assert isinstance(rollout._run, TracedWhereFew)
+    assert set(rollout._run._recorded) == set(range(1, FEW + 1))

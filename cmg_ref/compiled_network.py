@@ -1,0 +1,322 @@
+"""What lies between the matrix products of a CMG, as loops that Numba compiles.
+
+Each is one pass over rows that stay in the cache, where torch takes a pass for every operation. Every row is a motion.
+What products take and give may also be bfloat16, which NumPy does not know: its bits then come as uint16, and sums are
+float32 nevertheless. Importing this needs Numba.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+# Sums may be taken in any order, but what is not a number stays so: the guard tells it from a motion.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+_LOG2_E = np.float32(1.4426950408889634)
+_LOWEST = np.float32(-126.0)  # exponent of the smallest number with all its digits
+_BIAS, _DIGITS = np.int32(127), np.int32(23)  # of a float32
+# Taylor series of 2^f at 0, good to the last digit for |f| <= 1/2.
+_C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.2402265069591007), np.float32(0.05550410866482158)
+_C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.0013333558146428443), np.float32(0.00015403530393381608)
+
+
+def _load(x: np.generic) -> np.float32:
+    """The number that an element stands for."""
+    raise NotImplementedError("only in compiled code")
+
+
+def _rounded(x: np.float32, out: np.ndarray) -> np.generic:
+    """A number as an element of an array, rounded to the nearest."""
+    raise NotImplementedError("only in compiled code")
+
+
+@overload(_load, inline="always")
+def _load_as(x: Any) -> Callable[..., Any]:
+    if x == types.uint16:
+
+        def load(x: Any) -> Any:
+            return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+
+    else:
+
+        def load(x: Any) -> Any:
+            return x
+
+    return load
+
+
+@overload(_rounded, inline="always")
+def _rounded_to(x: Any, out: Any) -> Callable[..., Any]:
+    if out.dtype == types.uint16:
+
+        def rounded(x: Any, out: Any) -> Any:
+            bits = np.float32(x).view(np.uint32)
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    else:
+
+        def rounded(x: Any, out: Any) -> Any:
+            return x
+
+    return rounded
+
+
+@njit(inline="always")
+def _exp(x: np.float32) -> np.float32:
+    """The exponential of x <= 0, without a branch, so that a loop over it works on many numbers at once."""
+    y = max(x * _LOG2_E, _LOWEST)
+    whole = np.floor(y + _HALF)
+    f = y - whole
+    power = _ONE + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
+    return power * np.int32((np.int32(whole) + _BIAS) << _DIGITS).view(np.float32)
+
+
+@njit(inline="always")
+def _elu(x: np.float32) -> np.float32:
+    return max(x, _exp(min(x, _ZERO)) - _ONE)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def prepare(
+    state: np.ndarray,
+    command: np.ndarray,
+    command_range: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    held: np.ndarray,
+    inputs: np.ndarray,
+) -> None:
+    """Hold commands (n, 3) inside their range (``held``), and normalise them and the states (``inputs``).
+
+    Args:
+        state: (n, state_dim).
+        command: (n, 3).
+        command_range: lowest and highest commands, (2, 3).
+        scale: of the inputs, (state_dim + 3,).
+        shift: of the scaled inputs, (state_dim + 3,).
+        held: written, (n, 3).
+        inputs: written, (n, state_dim + 3).
+    """
+    num, width = state.shape
+    for row in range(num):
+        for column in range(width):
+            inputs[row, column] = _rounded(state[row, column] * scale[column] + shift[column], inputs)
+        for axis in range(3):
+            value = min(max(command[row, axis], command_range[0, axis]), command_range[1, axis])
+            held[row, axis] = value
+            inputs[row, width + axis] = _rounded(value * scale[width + axis] + shift[width + axis], inputs)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def blend(
+    gate: np.ndarray, bias: np.ndarray, weight: np.ndarray, weight_bias: np.ndarray, coefficients: np.ndarray
+) -> None:
+    """The gate after its first product: ELU, second layer, softmax.
+
+    Args:
+        gate: product of its first layer, without the bias, (n, width).
+        bias: (width,).
+        weight: of the second layer, (experts, width).
+        weight_bias: (experts,).
+        coefficients: written, (n, experts).
+    """
+    num, width = gate.shape
+    experts = len(weight)
+    activation = np.empty(width, np.float32)
+    for row in range(num):
+        for column in range(width):
+            activation[column] = _elu(_load(gate[row, column]) + bias[column])
+        largest = -np.float32(np.inf)
+        for expert in range(experts):
+            value = weight_bias[expert]
+            for column in range(width):
+                value += activation[column] * weight[expert, column]
+            coefficients[row, expert] = value
+            largest = max(largest, value)
+        total = _ZERO
+        for expert in range(experts):
+            coefficients[row, expert] = _exp(coefficients[row, expert] - largest)
+            total += coefficients[row, expert]
+        for expert in range(experts):
+            coefficients[row, expert] /= total
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def spread(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndarray) -> None:
+    """The input of a mixture layer: x times each coefficient, and the coefficients themselves.
+
+    Args:
+        x: (n, width).
+        coefficients: (n, experts).
+        activate: whether to take the ELU of x first.
+        out: written, (n, experts * (width + 1)).
+    """
+    num, width = x.shape
+    experts = coefficients.shape[1]
+    activation = np.empty(width, np.float32)
+    for row in range(num):
+        for column in range(width):
+            value = _load(x[row, column])
+            activation[column] = _elu(value) if activate else value
+        for expert in range(experts):
+            coefficient = coefficients[row, expert]
+            for column in range(width):
+                out[row, expert * width + column] = _rounded(coefficient * activation[column], out)
+            out[row, experts * width + expert] = _rounded(coefficient, out)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def activate(x: np.ndarray) -> None:
+    """The ELU of x (n, width), in place."""
+    num, width = x.shape
+    for row in range(num):
+        for column in range(width):
+            x[row, column] = _rounded(_elu(_load(x[row, column])), x)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def merge(outputs: np.ndarray, coefficients: np.ndarray, biases: np.ndarray, changes: np.ndarray) -> None:
+    """What the experts of the last layer say, weighted by the gate.
+
+    Args:
+        outputs: of each expert, one after the other, (n, experts * width).
+        coefficients: (n, experts).
+        biases: (experts, width).
+        changes: written, (n, width).
+    """
+    num, width = changes.shape
+    for row in range(num):
+        for column in range(width):
+            changes[row, column] = _ZERO
+        for expert in range(len(biases)):
+            coefficient = coefficients[row, expert]
+            for column in range(width):
+                value = _load(outputs[row, expert * width + column]) + biases[expert, column]
+                changes[row, column] += coefficient * value
+
+
+@njit(nogil=True, cache=True)
+def finish(
+    state: np.ndarray,
+    output: np.ndarray,
+    command: np.ndarray,
+    limits: np.ndarray,
+    resting: np.ndarray,
+    half_dt: np.float32,
+    given: int,
+    following: np.ndarray,
+    guarded: np.ndarray,
+) -> None:
+    """From what the network gives to the next state: integrate, hold inside the guard's range, rest.
+
+    Args:
+        state: (n, state_dim).
+        output: changes of all channels but the given ones, which integrate their velocities, (n, >= changes).
+        command: (n, 3).
+        limits: the guard's range, lowest and highest, (2, state_dim).
+        resting: velocities below which a motion without command rests (below 0 it never does), and 1 for channels
+            that resting keeps and 0 for those it stops, (2, state_dim).
+        half_dt: half the time of a frame [s].
+        given: number of joint angles.
+        following: written, (n, state_dim).
+        guarded: written, whether the guard acted, (n,) bool.
+    """
+    num, width = state.shape
+    for row in range(num):
+        for column in range(given, width):
+            following[row, column] = state[row, column] + output[row, column - given]
+        for column in range(given):
+            velocities = state[row, given + column] + following[row, given + column]
+            following[row, column] = state[row, column] + half_dt * velocities
+        changed = 0
+        moving = 0
+        for column in range(width):
+            value = following[row, column]
+            held = min(max(value, limits[0, column]), limits[1, column])
+            changed += held != value  # What is not a number differs from itself.
+            moving += not abs(held) < resting[0, column]
+            following[row, column] = held
+        guarded[row] = changed != 0
+        if moving == 0 and command[row, 0] == _ZERO and command[row, 1] == _ZERO and command[row, 2] == _ZERO:
+            for column in range(width):
+                following[row, column] = state[row, column] * resting[1, column]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """The product of x (n, inputs) with a weight (outputs, inputs), (n, outputs)."""
+    for row in range(len(x)):
+        for column in range(len(weight)):
+            total = _ZERO
+            for i in range(x.shape[1]):
+                total += x[row, i] * weight[column, i]
+            out[row, column] = total
+
+
+@njit(nogil=True, cache=True)
+def step_few(
+    state: np.ndarray,
+    command: np.ndarray,
+    command_range: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    gate_weight: np.ndarray,
+    gate_bias: np.ndarray,
+    blend_weight: np.ndarray,
+    blend_bias: np.ndarray,
+    weights: tuple[np.ndarray, ...],
+    last_weight: np.ndarray,
+    last_bias: np.ndarray,
+    limits: np.ndarray,
+    resting: np.ndarray,
+    half_dt: np.float32,
+    given: int,
+    following: np.ndarray,
+    guarded: np.ndarray,
+) -> None:
+    """A whole step of a motion or two, for which calling loops and products one by one takes as long as they do.
+
+    Args:
+        state: (n, state_dim).
+        command: (n, 3).
+        command_range: as of :func:`prepare`, and so are the two that follow.
+        scale: (state_dim + 3,).
+        shift: (state_dim + 3,).
+        gate_weight: of the gate's first layer, (width, state_dim + 3).
+        gate_bias: as of :func:`blend`, and so are the two that follow.
+        blend_weight: (experts, width).
+        blend_bias: (experts,).
+        weights: of all mixture layers but the last, (hidden, experts * (inputs + 1)).
+        last_weight: of the last layer's experts, one after the other, (experts * outputs, hidden).
+        last_bias: (experts, outputs).
+        limits: as of :func:`finish`, and so are all that follow.
+        resting: (2, state_dim).
+        half_dt: half the time of a frame [s].
+        given: number of joint angles.
+        following: written, (n, state_dim).
+        guarded: written, (n,) bool.
+    """
+    num, experts = len(state), len(blend_bias)
+    held, inputs = np.empty((num, 3), np.float32), np.empty((num, len(scale)), np.float32)
+    gate, coefficients = np.empty((num, len(gate_bias)), np.float32), np.empty((num, experts), np.float32)
+    prepare(state, command, command_range, scale, shift, held, inputs)
+    _multiply(inputs, gate_weight, gate)
+    blend(gate, gate_bias, blend_weight, blend_bias, coefficients)
+    hidden = inputs
+    for layer in range(len(weights)):
+        weight = weights[layer]
+        mixed, product = np.empty((num, weight.shape[1]), np.float32), np.empty((num, len(weight)), np.float32)
+        spread(hidden, coefficients, layer > 0, mixed)
+        _multiply(mixed, weight, product)
+        hidden = product
+    activate(hidden)
+    outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
+    _multiply(hidden, last_weight, outputs)
+    merge(outputs, coefficients, last_bias, changes)
+    finish(state, changes, held, limits, resting, half_dt, given, following, guarded)
