@@ -28,6 +28,7 @@ from envs.policy import (
     PolicyDescription,
     PolicyError,
     average_policies,
+    load_policy,
     policy_of_checkpoint,
     read_checkpoint,
     save_policy,
@@ -241,6 +242,9 @@ class Runner(OnPolicyRunner):
             self.current_learning_iteration = state["iter"]
             self.total_steps, self.total_time = state["total_steps"], state["total_time"]
             self.best_score, self.evaluations = state["best_score"], state["evaluations"]
+            best = self.run_dir / BEST_POLICY
+            if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
+                self.best_score = max(self.best_score, load_policy(best).description.notes["score"])
             self.env.env.load_state_dict(state["environment"])
             torch.set_rng_state(state["torch_rng"].cpu())
         return state["infos"] or {}

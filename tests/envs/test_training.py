@@ -338,3 +338,6 @@ def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path, mean_score: float
     best, number = load_policy(tmp_path / "best_policy.safetensors"), 3 if mean_score > 0.5 else 1
     assert best.description.notes["score"] == results[number]
     assert all(torch.equal(value, states[number][name]) for name, value in best.state_dict().items())
+    resumed = make_runner(tmp_path)
+    resumed.load(str(find_checkpoint(tmp_path)))
+    assert resumed.best_score == results[number], "a worse policy must not replace the mean"
