@@ -164,6 +164,8 @@ class TrajectoryStore:
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
         """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
+        if rows.ndim == 1:  # The common case, in which each operation counts.
+            return self._joints.index_select(0, rows).float()
         return self._joints.index_select(0, rows.flatten()).view(*rows.shape, -1).float()
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
