@@ -52,6 +52,11 @@ class InitialStates:
         self._scaled_commands = self._commands * self._scale
         self._at_rest = rests[used].nonzero().squeeze(1).to(device)
         self.standing = self._states[self._at_rest]
+        self._fused = device.type == "cpu" and numba_available()
+        if self._fused:
+            from cmg_ref import compiled_frames
+
+            self._loops = compiled_frames
 
     def choose(self, commands: torch.Tensor, draw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """States to begin from and what they were doing.
@@ -74,11 +79,9 @@ class InitialStates:
         """Number of one of the states that did nearly what commands (n, 3) ask for, chosen by ``draw`` (n,), (n,)."""
         wanted, known = commands * self._scale, self._scaled_commands
         count = min(NUM_NEAREST, len(known))
-        if commands.device.type == "cpu" and numba_available():
-            from cmg_ref import compiled_frames
-
+        if self._fused:
             picks = torch.empty_like(draw)
-            compiled_frames.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
+            self._loops.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
             return picks
         # Axis by axis, so that a motion's distances do not depend on how many motions are asked for.
         distance = torch.zeros(len(wanted), len(known), device=wanted.device)

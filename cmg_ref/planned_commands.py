@@ -42,6 +42,10 @@ class PlannedCommands:
         self.targets = torch.zeros(num_motions, num_segments, 3, device=device)
         self._numbers = torch.arange(num_motions, device=device)
         self._fused = self.targets.device.type == "cpu" and numba_available()
+        if self._fused:
+            from cmg_ref import compiled_frames
+
+            self._loops = compiled_frames
 
     @property
     def num_bytes(self) -> int:
@@ -59,10 +63,8 @@ class PlannedCommands:
         return torch.lerp(start, target, share)
 
     def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
-        from cmg_ref import compiled_frames
-
         values = torch.empty(len(frames), 3)
-        compiled_frames.commands_in_force(
+        self._loops.commands_in_force(
             self.first_frames.numpy(),
             self.starts.numpy(),
             self.targets.numpy(),

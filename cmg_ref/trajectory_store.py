@@ -62,6 +62,10 @@ class TrajectoryStore:
         self.table = _zeros(num_rows, self._num_read + NUM_GRAVITY, dtype, torch.device(device))
         self._joints = self.table[:, : self._num_joints]
         self.fused = self.table.device.type == "cpu" and dtype == torch.float32 and numba_available()
+        if self.fused:
+            from cmg_ref import compiled_frames
+
+            self._loops = compiled_frames
 
     @property
     def num_bytes(self) -> int:
@@ -148,9 +152,7 @@ class TrajectoryStore:
         motions: slice | torch.Tensor,
         placed: torch.Tensor,
     ) -> None:
-        from cmg_ref import compiled_frames
-
-        compiled_frames.place(
+        self._loops.place(
             self.rows(frames, motions).numpy(),
             poses.numpy(),
             before.numpy(),
@@ -191,11 +193,9 @@ class TrajectoryStore:
         if not self.fused:
             states, _, poses = self.read_states(frames, motions)
             return states, poses
-        from cmg_ref import compiled_frames
-
         states, poses = torch.empty(len(frames), self.layout.size), torch.empty(len(frames), NUM_POSE)
         rows = self.rows(frames, motions)
-        compiled_frames.recall(rows.numpy(), self._num_joints, self.table.numpy(), states.numpy(), poses.numpy())
+        self._loops.recall(rows.numpy(), self._num_joints, self.table.numpy(), states.numpy(), poses.numpy())
         return states, poses
 
     def _split(self, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -228,13 +228,11 @@ class TrajectoryStore:
         Returns:
             Fields of (n, num_steps, ...), and joint angles (n, num_joint_steps, num_joints).
         """
-        from cmg_ref import compiled_frames
-
         num_joints = self.layout.num_joints if columns is None else len(columns)
         shape = (len(frames), len(offsets))
         fields = [torch.empty(*shape, width) for width in (num_joints, num_joints, 3, 4, 3, 3)]
         dof_pos = torch.empty(len(frames), len(joint_offsets), num_joints)
-        compiled_frames.read(
+        self._loops.read(
             self.table.numpy(),
             self._first_row.numpy(),
             self.capacities.numpy(),
