@@ -54,7 +54,7 @@ class FusedStep:
         by_expert = last[:-experts].view(experts, -1, last.shape[1])  # (experts, hidden, outputs)
         self._first = PackedProduct(network.gate_weight)
         self._last = PackedProduct(by_expert.transpose(0, 1).flatten(1).contiguous())
-        # Of one motion the products are nothing but reading weights, which a loop does as well as a library.
+        # Of a motion or two the products are nothing but reading weights, which a loop does as well as a library.
         self._few: tuple[np.ndarray, ...] = ()
         if network.dtype == torch.float32:
             weights = (self._first.weight, *network.layers[:-1], self._last.weight)
