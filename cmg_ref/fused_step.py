@@ -60,9 +60,8 @@ class FusedStep:
             weights = (self._first.weight, *network.layers[:-1], self._last.weight)
             self._few = tuple(weight.t().contiguous().numpy() for weight in weights)
         self._last_bias = last[-experts:].float().numpy()
-        self._limits = torch.stack((model.state_min, model.state_max)).numpy()
-        self._resting = resting.numpy()
-        self._half_dt, self._num_joints = np.float32(0.5 / model.fps), model.layout.num_joints
+        limits = torch.stack((model.state_min, model.state_max)).numpy()
+        self._finish = limits, resting.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
         self._rooms: list[Room] = []
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,10 +140,7 @@ class FusedStep:
                 tuple(weights),
                 last_weight,
                 self._last_bias,
-                self._limits,
-                self._resting,
-                self._half_dt,
-                self._num_joints,
+                *self._finish,
                 following,
                 guarded,
             )
@@ -166,10 +162,7 @@ class FusedStep:
             state,
             room.changes.array,
             room.command.array,
-            self._limits,
-            self._resting,
-            self._half_dt,
-            self._num_joints,
+            *self._finish,
             following,
             guarded,
         )

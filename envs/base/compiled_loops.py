@@ -161,6 +161,16 @@ def diverged(
         found[i] = sound < dof_vel.shape[1] + 3
 
 
+@njit(inline="always")
+def _add_turned(turn: np.ndarray, sin: np.ndarray, cos: np.ndarray, vectors: np.ndarray, out: np.ndarray) -> None:
+    """Add vectors (3, n), turned by the matrices R0 + sin R1 + cos R2 of a joint (3, 3, 3), to ``out`` (3, n)."""
+    for row in range(3):
+        for column in range(3):
+            r0, r1, r2 = turn[0, row, column], turn[1, row, column], turn[2, row, column]
+            for lane in range(_TOGETHER):
+                out[row, lane] += (r0 + r1 * sin[lane] + r2 * cos[lane]) * vectors[column, lane]
+
+
 @njit(nogil=True, cache=True)
 def foot_places(
     dof_pos: np.ndarray,
@@ -211,32 +221,13 @@ def foot_places(
             for step in range(length):
                 for lane in range(_TOGETHER):
                     sin[step, lane], cos[step, lane] = _sin_cos(sin[step, lane])
-                for row in range(3):
-                    for lane in range(_TOGETHER):
-                        turned[row, lane] = _ZERO
-                    for column in range(3):
-                        r0, r1, r2 = (
-                            turns[foot, step, 0, column, row],
-                            turns[foot, step, 1, column, row],
-                            turns[foot, step, 2, column, row],
-                        )
-                        for lane in range(_TOGETHER):
-                            turned[row, lane] += (r0 + r1 * sin[step, lane] + r2 * cos[step, lane]) * up[column, lane]
+                turned[:] = _ZERO
+                _add_turned(turns[foot, step].transpose(0, 2, 1), sin[step], cos[step], up, turned)
                 up, turned = turned, up
             for step in range(length - 1, -1, -1):
-                for row in range(3):
-                    for lane in range(_TOGETHER):
-                        turned[row, lane] = moves[foot, step, row]
-                    for column in range(3):
-                        r0, r1, r2 = (
-                            turns[foot, step, 0, row, column],
-                            turns[foot, step, 1, row, column],
-                            turns[foot, step, 2, row, column],
-                        )
-                        for lane in range(_TOGETHER):
-                            turned[row, lane] += (r0 + r1 * sin[step, lane] + r2 * cos[step, lane]) * place[
-                                column, lane
-                            ]
+                for axis in range(3):
+                    turned[axis] = moves[foot, step, axis]
+                _add_turned(turns[foot, step], sin[step], cos[step], place, turned)
                 place, turned = turned, place
             for lane in range(count):
                 i = first + lane
