@@ -51,7 +51,6 @@ def test_one_matrix_product_equals_the_mixture_of_each_sample(checkpoint: Checkp
     assert (checkpoint.model.float().network(inputs).double() - reference).abs().max() < 1e-5
 
 
-@pytest.mark.skipif(int(torch.__version__.split(".")[0]) < 2, reason="products of torch 1 are three times slower")
 @torch.no_grad()
 def test_one_matrix_product_is_sixty_times_faster_at_256(checkpoint: Checkpoint) -> None:
     inputs = checkpoint.model.normalise(checkpoint.initial_states[:256], checkpoint.initial_commands[:256])
