@@ -1,0 +1,341 @@
+"""Every place of the project where something from outside comes in: files, overrides, command lines, keys."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from archive_mutators import mutated_npz, mutated_pickle, mutated_safetensors, mutated_torch
+from cmg_ref.checkpoint import CheckpointError, load_checkpoint
+from cmg_ref.clip_readers import find_clips, read_clip
+from cmg_ref.dataset import MotionDataset, build_dataset
+from cmg_ref.held_out import split_held_out
+from cmg_ref.kinematic_tree import RobotError
+from cmg_ref.legacy_checkpoint import import_legacy_checkpoint
+from cmg_ref.motion_clip import ClipError
+from cmg_ref.recorded_motion import read_motion
+from cmg_ref.robot import Robot, load_g1
+from cmg_ref.schedule import CommandSchedule, ScheduleError
+from cmg_ref.training import read_saved_config
+from cmg_ref.urdf import read_urdf
+from configs.base_config import ConfigError, apply_overrides, update_from_dict
+from configs.twist_cmg_config import G1CMGMimicCfg
+from corpus import ROOT, Corpus, module_of, walking_clip
+from envs import twist
+from envs.keyboard import Keyboard
+from envs.learning_curves import read_learning_curve
+from envs.mujoco_gym.asset import AssetError, load_asset
+from envs.policy import PolicyError, load_policy, policy_of_checkpoint
+from envs.task_registry import make_sim_params, task_registry
+from envs.training_run import CONFIG, RunError, find_checkpoint, find_run, read_json
+from mutators import Mutator, mutated_arguments, mutated_bytes, mutated_csv, mutated_json, mutated_xml, mutated_yaml
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way in.
+
+    Attributes:
+        name: What it is called in reports.
+        filename: Name of the input file; the reader may go by its ending.
+        seeds: Sound inputs.
+        mutator: What spoils them, by the rules of their format.
+        run: Reads an input, as users' commands do.
+        errors: The project's own errors that may come of it; anything else is a failure.
+        share: How many of the inputs go here, against the other targets.
+    """
+
+    name: str
+    filename: str
+    seeds: Sequence[bytes]
+    mutator: Mutator
+    run: Callable[[Path], object]
+    errors: tuple[type[BaseException], ...]
+    share: int = 1
+
+
+class _Steering(Keyboard):
+    """A keyboard without a terminal, whose keys are given."""
+
+    def __init__(self) -> None:
+        self.lowest, self.highest = torch.tensor([-1.0, -0.5, -1.0]), torch.tensor([2.0, 0.5, 1.0])
+        self.command, self.ended = torch.zeros(3), False
+
+
+def _press(path: Path) -> None:
+    keyboard, keys = _Steering(), path.read_bytes()
+    for start in range(0, len(keys), 8):  # as many as `poll` reads at a time
+        keyboard.press(keys[start : start + 8].decode(errors="ignore"))
+    if not ((keyboard.command >= keyboard.lowest) & (keyboard.command <= keyboard.highest)).all():
+        raise AssertionError(f"keys led to the command {keyboard.command.tolist()}, outside the range")
+
+
+def _sampled_schedule(path: Path) -> None:
+    schedule = CommandSchedule.from_file(path)
+    schedule.sample(50.0, min(schedule.last_change + 4.0, 600.0))
+
+
+def _prepared(path: Path) -> None:
+    prepare = module("prepare_data")
+    build_dataset(prepare.read_clips([path.parent], 30.0, skip_broken=False), load_g1())
+
+
+def _split(path: Path) -> None:
+    split_held_out([_CLIP], json.loads(path.read_bytes()))
+
+
+def _override(path: Path) -> None:
+    env_cfg, train_cfg = task_registry.get_cfgs("g1_cmg")
+    words = json.loads(path.read_bytes())
+    apply_overrides(env_cfg, words[::2])
+    apply_overrides(train_cfg, words[1::2])
+    make_sim_params(env_cfg, "cpu")
+
+
+def _override_twist(path: Path) -> None:
+    (path.parent / "arms.urdf").write_bytes(_ARMS)
+
+    class TwistCfg(G1CMGMimicCfg):
+        class asset:
+            file = str(path.parent / "arms.urdf")
+            dof_armature = [0.1] * 3
+
+        class env:
+            num_actions = 3
+            dof_err_w = [1.0] * 3
+
+    twist._apply(TwistCfg(), TwistCfg(), json.loads(path.read_bytes()))
+
+
+def _resumed_config(path: Path) -> None:
+    """What `train.py --resume` and `play.py` take from the settings of a run."""
+    saved = read_json(find_run(path.parent.parent, path.parent.name) / CONFIG)
+    env_cfg, train_cfg = task_registry.get_cfgs("g1_cmg")
+    update_from_dict(env_cfg, saved["environment"])
+    update_from_dict(train_cfg, saved["training"])
+
+
+def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
+    """Parses the words of a command line as a script does, then calls its functions that check them."""
+
+    def run(path: Path) -> None:
+        loaded = module(script)
+        words = [word.replace("\x00", "") for word in json.loads(path.read_bytes())]  # no system passes a NUL on
+        previous, sys.argv = sys.argv, [script, *words]
+        try:
+            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+                arguments = loaded.parse_arguments()
+                for check in checks:
+                    _CHECKS[check](loaded, arguments)
+        finally:
+            sys.argv = previous
+
+    return run
+
+
+def _check_generate(script: Any, arguments: Any) -> None:
+    schedule = script.read_schedule(arguments)
+    script.checked_duration(arguments, schedule)
+    script.choose_initial_states(arguments, _CHECKPOINT)
+
+
+def _check_play(script: Any, arguments: Any) -> None:
+    script.read_schedule(arguments)
+    apply_overrides(task_registry.get_cfgs(arguments.task)[0], arguments.overrides)
+
+
+def _check_train(script: Any, arguments: Any) -> None:
+    script.apply_options(*task_registry.get_cfgs(arguments.task), arguments)
+
+
+def _check_train_cmg(script: Any, arguments: Any) -> None:
+    script.build_config(arguments)
+
+
+_CHECKS = {
+    "generate": _check_generate,
+    "play": _check_play,
+    "train": _check_train,
+    "train_cmg": _check_train_cmg,
+}
+_MODULES: dict[str, Any] = {}
+_CLIP, _CHECKPOINT = walking_clip(), load_checkpoint()
+_ARMS = b""
+
+
+def module(script: str) -> Any:
+    """A script of the project, imported once."""
+    if script not in _MODULES:
+        _MODULES[script] = module_of(ROOT / "scripts" / f"{script}.py")
+    return _MODULES[script]
+
+
+OVERRIDES = [
+    b'["sim.dt=0.005", "runner.max_iterations=5", "rewards.scales.alive=2.0", "algorithm.gamma=0.97"]',
+    b'["control.stiffness.knee=150.0", "policy.actor_hidden_dims=(8, 8)", "env.num_envs=4", "seed=3"]',
+    b'["commands.ranges.lin_vel_x=(-0.5, 1.0)", "runner.save_interval=50", "terrain.mesh_type=plane", "seed=1"]',
+]
+TWIST_OVERRIDES = [b'["cmg.mode=live", "rewards.scales.tracking_lin_vel=2.0", "train.cmg.seed=3", "cmg.ramp_time=0.2"]']
+COMMAND_LINES = {
+    "generate": [b'["--vx", "0.6", "--wz", "0.5", "--duration", "5", "--fps", "30", "--initial-state", "1"]'],
+    "play": [b'["--command", "0.6", "0", "0.5", "--duration", "5", "--rollouts", "3", "sim.dt=0.005", "seed=3"]'],
+    "train": [
+        b'["--num_envs", "8", "--max_iterations", "4", "--seed", "3", "sim.dt=0.01", "train.algorithm.gamma=0.9"]'
+    ],
+    "train_cmg": [
+        b'["data.safetensors", "--run-dir", "nowhere", "--iterations", "10", "--hidden", "8", "--no-mixed-precision",'
+        b' "--learning-rate", "1e-3", "--weight-slip", "0.5"]'
+    ],
+    "prepare_data": [b'["clips", "--output", "x.safetensors", "--fps", "50", "--csv-fps", "30", "--licence", "a=b"]'],
+    "import_checkpoint": [b'["cmg.pt", "--fps", "30", "--stats", "stats.yaml"]'],
+    "evaluate_cmg": [b'["walk.npz", "--command", "0.5", "0", "0", "--fps", "30", "--quick"]'],
+}
+
+
+def all_targets(corpus: Corpus) -> list[Target]:
+    """Every target, with its sound inputs from the corpus."""
+    global _ARMS
+    _ARMS = corpus["arms.urdf"][0]
+    clip = (ClipError,)
+    run = (RunError, ConfigError, PolicyError)
+    found = [
+        Target("clip csv", "take.csv", corpus["clip csv"], mutated_csv, read_clip, clip, 5),
+        Target("clip amass", "take.npz", corpus["clip amass"], mutated_npz, read_clip, clip, 5),
+        Target("clip mjlab", "take.npz", corpus["clip mjlab"], mutated_npz, read_clip, clip, 5),
+        Target("clip cmg", "take.npz", corpus["clip cmg"], mutated_npz, read_clip, clip, 5),
+        Target("clip pickle", "take.pkl", corpus["clip twist"], mutated_pickle, read_clip, clip, 12),
+        Target(
+            "motion to measure",
+            "take.npz",
+            corpus["clip mjlab"] + corpus["clip cmg"],
+            mutated_npz,
+            lambda path: read_motion(path, load_g1()),
+            clip,
+            3,
+        ),
+        Target("prepare_data", "take.csv", corpus["clip csv"], mutated_csv, _prepared, clip, 2),
+        Target(
+            "find_clips", "take.pkl", corpus["clip twist"][:1], mutated_bytes, lambda path: find_clips([path]), clip
+        ),
+        Target("held out", "words.json", [b'["walk", "walk[0.1:0.4]"]'], mutated_arguments, _split, clip, 2),
+        Target(
+            "checkpoint",
+            "x.safetensors",
+            corpus["cmg.safetensors"],
+            mutated_safetensors,
+            load_checkpoint,
+            (CheckpointError,),
+            6,
+        ),
+        Target(
+            "earlier checkpoint",
+            "x.pt",
+            corpus["earlier.pt"],
+            mutated_torch,
+            import_legacy_checkpoint,
+            (CheckpointError,),
+            5,
+        ),
+        Target(
+            "earlier statistics",
+            "cmg_stats.yaml",
+            corpus["cmg_stats.yaml"],
+            mutated_yaml,
+            lambda path: import_legacy_checkpoint(_beside(path, "bare.pt", corpus["earlier bare.pt"][0]), path),
+            (CheckpointError,),
+            2,
+        ),
+        Target(
+            "policy", "x.safetensors", corpus["policy.safetensors"], mutated_safetensors, load_policy, (PolicyError,), 6
+        ),
+        Target("training checkpoint", "model_3.pt", corpus["model_3.pt"], mutated_torch, _last_policy, run, 4),
+        Target(
+            "dataset", "x.safetensors", corpus["dataset.safetensors"], mutated_safetensors, MotionDataset.load, (), 5
+        ),
+        Target(
+            "training state",
+            "training_state.pt",
+            corpus["training_state.pt"],
+            mutated_torch,
+            lambda path: read_saved_config(path.parent),
+            (),
+            4,
+        ),
+        Target("settings of a run", CONFIG, corpus["config.json"], mutated_json, _resumed_config, run, 4),
+        Target(
+            "evaluations of a run",
+            "evaluations.json",
+            corpus["evaluations.json"],
+            mutated_json,
+            lambda path: read_learning_curve("x", path.parent),
+            run,
+            3,
+        ),
+        Target("schedule csv", "x.csv", corpus["schedule.csv"], mutated_csv, _sampled_schedule, (ScheduleError,), 4),
+        Target(
+            "schedule json", "x.json", corpus["schedule.json"], mutated_json, _sampled_schedule, (ScheduleError,), 4
+        ),
+        Target("robot mjcf", "g1.xml", corpus["g1.xml"], mutated_xml, Robot.from_mjcf, (RobotError,), 6),
+        Target("robot urdf", "arms.urdf", corpus["arms.urdf"], mutated_xml, read_urdf, (RobotError,), 4),
+        Target(
+            "asset mjcf",
+            "x.xml",
+            corpus["branches.xml"],
+            mutated_xml,
+            lambda path: load_asset(str(path.parent), path.name).spec().compile(),
+            (AssetError,),
+            4,
+        ),
+        Target(
+            "asset urdf",
+            "x.urdf",
+            corpus["walker.urdf"],
+            mutated_xml,
+            lambda path: load_asset(str(path.parent), path.name).spec().compile(),
+            (AssetError,),
+            4,
+        ),
+        Target("overrides", "words.json", OVERRIDES, mutated_arguments, _override, (ConfigError,), 6),
+        Target(
+            "overrides of twist",
+            "words.json",
+            TWIST_OVERRIDES,
+            mutated_arguments,
+            _override_twist,
+            (twist.TwistError, RobotError),
+            2,
+        ),
+        Target("keys", "keys", [b"wwasdqe \x1b[A\x1b[B\x1b[C\x1b[D" * 3], mutated_bytes, _press, ()),
+    ]
+    for script, words in COMMAND_LINES.items():
+        checks = (script,) if script in _CHECKS else ()
+        errors = (SystemExit, ConfigError, ScheduleError)
+        found.append(
+            Target(
+                f"options of {script}",
+                "words.json",
+                words,
+                mutated_arguments,
+                _command_line(script, *checks),
+                errors,
+                2,
+            )
+        )
+    return found
+
+
+def _last_policy(path: Path) -> object:
+    return policy_of_checkpoint(find_checkpoint(path.parent))
+
+
+def _beside(path: Path, name: str, content: bytes) -> Path:
+    (path.parent / name).write_bytes(content)
+    return path.parent / name
