@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pickle
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,7 @@ def module_of(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 

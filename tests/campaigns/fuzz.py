@@ -11,6 +11,10 @@ Needs Linux and the packages of `make install`.
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive the fork; read when torch is imported
+
 import argparse
 import collections
 import json

@@ -73,11 +73,12 @@ def mutated(data: bytes, rng: random.Random, structured: Mutator) -> bytes:
         return rng.choice(FOREIGN_FILES)
     if choice < 0.2:
         return mutated_bytes(data, rng)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+    data = structured(data, rng)
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
         try:
             data = structured(data, rng)
-        except (ValueError, KeyError, IndexError, UnicodeError, RecursionError, ElementTree.ParseError):
-            break  # It is no longer of the format, so that is what is tried.
+        except Exception:  # It is no longer of the format, and that is what is tried.
+            break
     return mutated_bytes(data, rng) if choice > 0.95 else data
 
 
