@@ -1,0 +1,37 @@
+"""Values as messages show them: on one line, and short however long they are."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from typing import Any
+
+_PER_CONTAINER, _LEVELS = 12, 3
+
+
+def shortened(value: Any, limit: int = 80) -> str:
+    """The ``repr`` of a value on one line, with the middle of what is too long left out.
+
+    Little more than what is shown is ever built, whatever the size and depth of the value.
+
+    Args:
+        value: Anything; a path is shown without quotes.
+        limit: Characters at most, at least 8.
+    """
+    short = reprlib.Repr()
+    for kind in ("tuple", "list", "array", "dict", "set", "frozenset", "deque"):
+        setattr(short, f"max{kind}", _PER_CONTAINER)
+    short.maxlevel, short.maxstring, short.maxlong, short.maxother = _LEVELS, limit, limit, limit
+    if isinstance(value, os.PathLike):
+        short.maxstring += 2
+        text = short.repr(str(value))[1:-1]
+    else:
+        try:
+            text = short.repr(value[:limit] if isinstance(value, (bytes, bytearray)) else value)
+        except (RecursionError, ValueError):  # Python writes no integer of more than 4300 digits.
+            text = f"<{type(value).__name__}>"
+    text = " ".join(text.split())
+    if len(text) <= limit:
+        return text
+    end = (limit - 3) // 2
+    return f"{text[: limit - 3 - end]}...{text[-end:]}"
