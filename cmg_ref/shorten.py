@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import reprlib
-from typing import Any
+from typing import Any, Iterable
 
 _PER_CONTAINER, _LEVELS = 12, 3
 
@@ -35,3 +36,10 @@ def shortened(value: Any, limit: int = 80) -> str:
         return text
     end = (limit - 3) // 2
     return f"{text[: limit - 3 - end]}...{text[-end:]}"
+
+
+def listed(names: Iterable[Any], limit: int = 32) -> str:
+    """Names on one line, each short and no more of them than `limit`; empty if there are none."""
+    first = [shortened(name, 60) for name in itertools.islice(names, limit + 1)]
+    plain = [text[1:-1] if text[0] in "'\"" else text for text in first]
+    return ", ".join(plain[:limit] + ["..."] * (len(plain) > limit))
