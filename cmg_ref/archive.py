@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cmg_ref.input_file import MEBIBYTE, check_input_file
-from cmg_ref.shorten import shortened
+from cmg_ref.shorten import reason, shortened
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -40,7 +40,7 @@ class Archive:
         try:
             self._file = zipfile.ZipFile(path)
         except (*_DAMAGE, NotImplementedError) as problem:
-            raise error(f"{path}: truncated, damaged or not {kind} ({_reason(problem)})") from problem
+            raise error(f"{path}: truncated, damaged or not {kind} ({reason(problem)})") from problem
         try:
             self._check_members()
         except error:
@@ -83,11 +83,7 @@ class Archive:
         except KeyError:
             raise self.error(f"{self.path}: has no {shortened(name)}") from None
         except (*_DAMAGE, NotImplementedError) as problem:
-            raise self.error(f"{self.path}: {shortened(name)}: truncated or damaged ({_reason(problem)})") from problem
+            raise self.error(f"{self.path}: {shortened(name)}: truncated or damaged ({reason(problem)})") from problem
         if len(content) != member.file_size:
             raise self.error(f"{self.path}: {shortened(name)}: truncated")
         return content
-
-
-def _reason(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:120] or type(problem).__name__

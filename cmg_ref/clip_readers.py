@@ -27,7 +27,7 @@ from cmg_ref.npz_file import npz_fields, read_npz
 from cmg_ref.pickled_arrays import load_pickled_arrays
 from cmg_ref.plain_arrays import kind_of, names_of
 from cmg_ref.robot import Robot, load_g1
-from cmg_ref.shorten import listed, shortened
+from cmg_ref.shorten import listed, reason, shortened
 
 PathLike = Union[str, Path]
 
@@ -110,7 +110,7 @@ def read_lafan1_csv(path: PathLike, fps: float = LAFAN1_FPS, robot: Robot | None
             warnings.simplefilter("error", UserWarning)  # An empty file is but a warning to numpy.
             table = np.loadtxt(path, delimiter=",", comments=None, ndmin=2, dtype=np.float64)
     except (ValueError, OSError, UserWarning) as error:
-        raise ClipError(_first_csv_problem(path, names) or f"{path}: {_one_line(error)}") from error
+        raise ClipError(_first_csv_problem(path, names) or f"{path}: {reason(error)}") from error
     if table.shape[1] != len(names):
         raise ClipError(
             f"{path}: {table.shape[1]} columns, needs {len(names)}: root x y z, qx qy qz qw, then the joints"
@@ -355,7 +355,7 @@ def _first_csv_problem(path: Path, names: Sequence[str]) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        return f"{path}: not a text file ({_one_line(error)})"
+        return f"{path}: not a text file ({reason(error)})"
     for row, line in enumerate(lines):
         cells = line.split(",")
         if len(cells) != len(names):
@@ -366,7 +366,3 @@ def _first_csv_problem(path: Path, names: Sequence[str]) -> str:
             except ValueError:
                 return f"{path}: field '{name}', row {row}: {shortened(cell.strip(), 24)} is not a number"
     return ""
-
-
-def _one_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

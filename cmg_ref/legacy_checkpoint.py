@@ -26,18 +26,17 @@ from cmg_ref.archive import Archive
 from cmg_ref.checkpoint import Checkpoint, CheckpointError
 from cmg_ref.input_file import MEBIBYTE, check_input_file
 from cmg_ref.layout import StateLayout
-from cmg_ref.model import CMG, CMGConfig
+from cmg_ref.model import CMG, COMMAND_DIM, CMGConfig
 from cmg_ref.pickled_arrays import ARRAY_STAND_INS
 from cmg_ref.plain_arrays import kind_of
 from cmg_ref.plain_pickle import NamedStandIn, PickleError, PlainUnpickler, RefusedNameError, StandIn
 from cmg_ref.robot import load_g1
-from cmg_ref.shorten import shortened
+from cmg_ref.shorten import reason, shortened
 
 PathLike = Union[str, Path]
 
 LEGACY_FPS = 30.0
 """The earlier code never read a rate; the clips it was trained on run at this one."""
-COMMAND_DIM = 3
 STATISTICS = ("motion_mean", "motion_std", "command_min", "command_max")
 
 _STORAGE_DTYPES = {
@@ -293,7 +292,7 @@ def _read_flat_yaml(path: Path) -> dict[str, list[float]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as text ({shortened(str(error))})") from error
+        raise CheckpointError(f"{path}: cannot be read as text ({reason(error)})") from error
     entries: dict[str, list[float]] = {}
     key = ""
     for row, line in enumerate(lines, start=1):
@@ -309,5 +308,5 @@ def _read_flat_yaml(path: Path) -> dict[str, list[float]]:
                 raise ValueError("neither 'name: numbers' nor '- number'")
             entries[key] = [float(word) for word in rest.strip().strip("[]").split(",") if word.strip()]
         except ValueError as error:
-            raise CheckpointError(f"{path}: line {row}: {shortened(str(error), 120)[1:-1]}") from error
+            raise CheckpointError(f"{path}: line {row}: {reason(error)}") from error
     return entries

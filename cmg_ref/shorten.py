@@ -43,3 +43,9 @@ def listed(names: Iterable[Any], limit: int = 32) -> str:
     first = [shortened(name, 60) for name in itertools.islice(names, limit + 1)]
     plain = [text[1:-1] if text[0] in "'\"" else text for text in first]
     return ", ".join(plain[:limit] + ["..."] * (len(plain) > limit))
+
+
+def reason(error: BaseException, limit: int = 200) -> str:
+    """What an exception says, on one line of at most `limit` characters; its kind if it says nothing."""
+    text = " ".join(str(error)[: 4 * limit].split())
+    return (text if len(text) <= limit else text[: limit - 3] + "...") or type(error).__name__
