@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cmg_ref.atomic_file import atomic_file
+from cmg_ref.json_text import parse_json
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
+from cmg_ref.shorten import reason, shortened
+from cmg_ref.tensor_file import read_tensor_file
 
 FORMAT_VERSION = 1
 SHIPPED_CHECKPOINT = Path(__file__).parent / "assets" / "cmg_g1.safetensors"
@@ -97,8 +100,8 @@ class Checkpoint:
             raise CheckpointError("'motion_std' must be positive")
         if not bool((self.command_max > self.command_min).all()):
             raise CheckpointError("'command_max' must exceed 'command_min'")
-        if not self.fps > 0.0:
-            raise CheckpointError(f"fps must be positive, got {self.fps}")
+        if not 0.0 < self.fps < math.inf:
+            raise CheckpointError(f"fps must be positive and finite, got {self.fps}")
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -137,39 +140,47 @@ def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
     path = Path(path) if path is not None else SHIPPED_CHECKPOINT
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    notes, tensors = read_tensor_file(path, CheckpointError, "a safetensors checkpoint")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors checkpoint ({error})") from error
+        description = parse_json(notes.get(_METADATA_KEY, "null"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its description is no JSON ({reason(error)})") from error
     if not isinstance(description, dict):
         raise CheckpointError(
             f"{path}: has no '{_METADATA_KEY}' description; earlier .pt files need scripts/import_checkpoint.py"
         )
     try:
         return _assemble(description, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path}: has no {reason(error)}") from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {reason(error)}") from error
 
 
 def _assemble(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Checkpoint:
     """Build a checkpoint from the description and tensors of a file."""
     version = description.get("format_version")
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"format version {version}, this release reads version {FORMAT_VERSION}")
+        raise CheckpointError(f"format version {shortened(version)}, this release reads version {FORMAT_VERSION}")
     channels: list[dict[str, object]] = description["layout"]
-    model = CMG(CMGConfig(**description["architecture"]), StateLayout.from_json(channels), float(description["fps"]))
+    config, layout = CMGConfig(**description["architecture"]), StateLayout.from_json(channels)
     weights = {
         name[len(_MODEL_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(_MODEL_PREFIX)
     }
+    config.check_weights(layout, weights)
+    joint_names, metadata = description["joint_names"], description.get("metadata", {})
+    if not isinstance(joint_names, list) or not all(isinstance(name, str) for name in joint_names):
+        raise CheckpointError("'joint_names' is no list of names")
+    if not isinstance(metadata, dict):
+        raise CheckpointError("'metadata' is no dictionary")
+    model = CMG(config, layout, float(description["fps"]))
     model.load_state_dict(weights)
     checkpoint = Checkpoint(
         model=model.eval().requires_grad_(False),
-        joint_names=tuple(description["joint_names"]),
+        joint_names=tuple(joint_names),
         initial_states=tensors["initial_states"].float(),
         initial_commands=tensors["initial_commands"].float(),
-        metadata=description.get("metadata", {}),
+        metadata=metadata,
     )
     checkpoint.validate()
     return checkpoint

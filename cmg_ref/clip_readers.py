@@ -14,18 +14,20 @@ No reader runs code from a file. Whatever is wrong with a file is a one-line `Cl
 from __future__ import annotations
 
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any, Sequence, Union
+from typing import Any, Mapping, Sequence, Union
 
 import numpy as np
 import torch
 
+from cmg_ref.input_file import MEBIBYTE, check_input_file
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.motion_clip import ClipError, MotionClip
+from cmg_ref.npz_file import npz_fields, read_npz
 from cmg_ref.pickled_arrays import load_pickled_arrays
+from cmg_ref.plain_arrays import kind_of, names_of
 from cmg_ref.robot import Robot, load_g1
+from cmg_ref.shorten import listed, reason, shortened
 
 PathLike = Union[str, Path]
 
@@ -72,13 +74,11 @@ def read_clip(path: PathLike, fps: float | None = None, robot: Robot | None = No
         ClipError: The format is unknown, or something in the file is wrong.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
+    check_input_file(path, ClipError)
+    with path.open("rb") as file:
+        head = file.read(4)
     if head.startswith(b"PK") or path.suffix == ".npz":
-        fields = _open_npz(path).keys()
+        fields = npz_fields(path)
         if "joint_pos" in fields:
             return read_mjlab_npz(path, robot)
         if "dof_positions" in fields:
@@ -86,7 +86,7 @@ def read_clip(path: PathLike, fps: float | None = None, robot: Robot | None = No
         if "root_quat_xyzw" in fields:
             return read_cmg_npz(path, robot)
         raise ClipError(
-            f"{path}: unknown npz with the fields {', '.join(fields) or '(none)'}; needs 'joint_pos' (BeyondMimic and "
+            f"{path}: unknown npz with the fields {listed(fields) or '(none)'}; needs 'joint_pos' (BeyondMimic and "
             "mjlab), 'dof_positions' (AMASS for the G1) or 'root_quat_xyzw' (cmg_ref)"
         )
     if head.startswith(b"\x80") or path.suffix == ".pkl":
@@ -104,12 +104,13 @@ def read_lafan1_csv(path: PathLike, fps: float = LAFAN1_FPS, robot: Robot | None
     """
     path, robot = Path(path), robot or load_g1()
     names = ROOT_COLUMNS + robot.joint_names
+    check_input_file(path, ClipError, 1024 * MEBIBYTE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # An empty file is but a warning to numpy.
             table = np.loadtxt(path, delimiter=",", comments=None, ndmin=2, dtype=np.float64)
     except (ValueError, OSError, UserWarning) as error:
-        raise ClipError(_first_csv_problem(path, names) or f"{path}: {_one_line(error)}") from error
+        raise ClipError(_first_csv_problem(path, names) or f"{path}: {reason(error)}") from error
     if table.shape[1] != len(names):
         raise ClipError(
             f"{path}: {table.shape[1]} columns, needs {len(names)}: root x y z, qx qy qz qw, then the joints"
@@ -126,7 +127,7 @@ def read_amass_npz(path: PathLike, robot: Robot | None = None) -> MotionClip:
         ClipError: Names file, field and row of what is wrong.
     """
     path, robot = Path(path), robot or load_g1()
-    fields = _Fields(path, _open_npz(path))
+    fields = _Fields(path, read_npz(path))
     bodies = fields.names("body_names")
     root = robot.body_names[0]
     if root not in bodies:
@@ -185,7 +186,7 @@ def read_mjlab_npz(path: PathLike, robot: Robot | None = None) -> MotionClip:
         ClipError: Names file, field and row of what is wrong; also if neither order fits.
     """
     path, robot = Path(path), robot or load_g1()
-    fields = _Fields(path, _open_npz(path))
+    fields = _Fields(path, read_npz(path))
     joint_pos = fields.array("joint_pos", None, None)
     body_pos = fields.array("body_pos_w", len(joint_pos), None, 3)
     body_quat = fields.array("body_quat_w", len(joint_pos), body_pos.shape[1], 4)  # wxyz
@@ -213,7 +214,7 @@ def read_cmg_npz(path: PathLike, robot: Robot | None = None) -> MotionClip:
         ClipError: Names file, field and row of what is wrong.
     """
     path, robot = Path(path), robot or load_g1()
-    fields = _Fields(path, _open_npz(path))
+    fields = _Fields(path, read_npz(path))
     dof_pos = fields.array("dof_pos", None, None)
     return _checked_clip(
         path,
@@ -231,7 +232,7 @@ def read_cmg_npz(path: PathLike, robot: Robot | None = None) -> MotionClip:
 class _Fields:
     """The fields of one file, with errors that name file and field."""
 
-    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+    def __init__(self, path: Path, content: Mapping[Any, Any]) -> None:
         self.path = path
         self.content = content
 
@@ -242,59 +243,46 @@ class _Fields:
         """A field as float64 of the given shape, in which None stands for any length."""
         values = self._get(field)
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-            kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
-            raise ClipError(f"{self.path}: field '{field}': holds {kind}, needs an array of numbers")
+            raise ClipError(f"{self.path}: field '{field}': holds {kind_of(values)}, needs an array of numbers")
         wrong = len(shape) != values.ndim or any(
             want is not None and have != want for have, want in zip(values.shape, shape)
         )
         if wrong:
             want_text = ", ".join("any" if length is None else str(length) for length in shape)
             raise ClipError(f"{self.path}: field '{field}': shape {values.shape}, needs ({want_text})")
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            row, *columns = bad[0].tolist()
-            where = f"row {row}" + "".join(f", column {column}" for column in columns)
-            raise ClipError(f"{self.path}: field '{field}', {where}: {values[tuple(bad[0])]} is not a finite number")
+        finite = np.isfinite(values)
+        if not finite.all():
+            first = np.unravel_index(int(finite.argmin()), finite.shape)
+            where = f"row {first[0]}" + "".join(f", column {column}" for column in first[1:])
+            raise ClipError(f"{self.path}: field '{field}', {where}: {values[first]} is not a finite number")
         return values.astype(np.float64)
 
     def scalar(self, field: str) -> float:
-        """A number that may come as a Python number or as an array of one element."""
-        values = np.asarray(self._get(field))
-        if values.size != 1 or values.dtype.kind not in "fiu":
-            raise ClipError(f"{self.path}: field '{field}': needs one number")
-        return float(values.reshape(()))
+        """A number that may come as a Python number or as an array or list of one element."""
+        value = self._get(field)
+        while isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, np.ndarray) and value.size == 1:
+            value = value.item()
+        try:
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return float(value)
+        except OverflowError:  # An integer of hundreds of digits.
+            pass
+        raise ClipError(f"{self.path}: field '{field}': holds {kind_of(value)}, needs one number")
 
     def names(self, field: str) -> tuple[str, ...]:
         """A list of names."""
-        values = np.asarray(self._get(field))
-        if values.ndim != 1 or values.dtype.kind != "U":
-            raise ClipError(f"{self.path}: field '{field}': needs a list of names")
-        return tuple(str(name) for name in values)
+        values = self._get(field)
+        names = names_of(values)
+        if not names:
+            raise ClipError(f"{self.path}: field '{field}': holds {kind_of(values)}, needs a list of names")
+        return names
 
     def _get(self, field: str) -> Any:
         if field not in self.content:
-            raise ClipError(f"{self.path}: field '{field}' is missing; there are {', '.join(map(str, self.content))}")
+            raise ClipError(f"{self.path}: field '{field}' is missing; there are {listed(self.content)}")
         return self.content[field]
-
-
-def _open_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz; pickled objects in it are refused, never loaded."""
-    if not zipfile.is_zipfile(path):
-        raise ClipError(f"{path}: truncated, or not an npz")
-    content: dict[str, np.ndarray] = {}
-    field = ""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for field in archive.files:
-                content[field] = archive[field]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        where = f"field '{field}': " if field else ""
-        if "allow_pickle" in str(error):
-            reason = "holds pickled objects, which could run code and are not loaded"
-        else:
-            reason = f"truncated or damaged ({_one_line(error)})"
-        raise ClipError(f"{path}: {where}{reason}") from error
-    return content
 
 
 def _checked_clip(
@@ -367,7 +355,7 @@ def _first_csv_problem(path: Path, names: Sequence[str]) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        return f"{path}: not a text file ({_one_line(error)})"
+        return f"{path}: not a text file ({reason(error)})"
     for row, line in enumerate(lines):
         cells = line.split(",")
         if len(cells) != len(names):
@@ -376,9 +364,5 @@ def _first_csv_problem(path: Path, names: Sequence[str]) -> str:
             try:
                 float(cell)
             except ValueError:
-                return f"{path}: field '{name}', row {row}: '{cell.strip()[:20]}' is not a number"
+                return f"{path}: field '{name}', row {row}: {shortened(cell.strip(), 24)} is not a number"
     return ""
-
-
-def _one_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

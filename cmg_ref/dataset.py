@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.held_out import split_held_out
+from cmg_ref.json_text import parse_json
 from cmg_ref.layout import StateLayout
 from cmg_ref.motion_clip import ClipError, MotionClip, moving_average, time_derivative
+from cmg_ref.plain_arrays import MAX_NAMES
 from cmg_ref.quality import floor_offset, quality_report
 from cmg_ref.robot import Robot
+from cmg_ref.shorten import reason, shortened
+from cmg_ref.tensor_file import read_tensor_file
 
 FORMAT = "cmg_ref dataset 1"
 TENSORS = ("states", "commands", "valid", "clip_index")
@@ -160,29 +163,38 @@ class MotionDataset:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such dataset file; make one with scripts/prepare_data.py")
+        metadata, tensors = read_tensor_file(Path(path), ValueError, "a dataset")
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path}: format {shortened(metadata.get('format'))}, needs '{FORMAT}'")
         try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"{path}: format '{metadata.get('format')}', needs '{FORMAT}'")
-                tensors = {field: file.get_tensor(field) for field in TENSORS}
-            described = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+            described = {key: parse_json(value) for key, value in metadata.items() if key != "format"}
+            names = {key: _texts(key, described[key]) for key in ("clip_names", "licences", "joint_names")}
+            held_out = described["held_out"]
+            if not isinstance(held_out, list) or not all(isinstance(one, bool) for one in held_out):
+                raise ValueError("'held_out' is no list of true and false")
             dataset = cls(
-                **tensors,
-                clip_names=tuple(described["clip_names"]),
-                held_out=tuple(described["held_out"]),
-                licences=tuple(described["licences"]),
+                **{field: tensors[field] for field in TENSORS},
+                held_out=tuple(held_out),
                 fps=float(described["fps"]),
-                joint_names=tuple(described["joint_names"]),
+                **names,
             )
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: truncated, damaged or not a dataset ({error})") from error
-        dataset._check(str(path), described["layout"])
+            layout = described["layout"]
+        except KeyError as error:
+            raise ValueError(f"{path}: truncated, damaged or not a dataset (has no {reason(error)})") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{path}: truncated, damaged or not a dataset ({reason(error)})") from error
+        dataset._check(str(path), layout)
         return dataset
 
-    def _check(self, path: str, layout: list[dict[str, object]]) -> None:
+    def _check(self, path: str, layout: object) -> None:
+        if not 1.0 <= self.fps <= 1000.0:
+            raise ValueError(f"{path}: field 'fps': {self.fps} is not a frame rate between 1 and 1000")
+        if not 0 < len(self.joint_names) <= MAX_NAMES or len(set(self.joint_names)) != len(self.joint_names):
+            raise ValueError(f"{path}: field 'joint_names': needs names of joints, each once")
         if layout != self.layout.to_json():
             raise ValueError(f"{path}: field 'layout' is not that of joints and root")
+        if self.states.ndim != 2:
+            raise ValueError(f"{path}: field 'states': shape {tuple(self.states.shape)}, needs a table")
         shapes = {
             "states": (self.num_frames, self.layout.size),
             "commands": (self.num_frames, 3),
@@ -192,6 +204,10 @@ class MotionDataset:
         for field, shape in shapes.items():
             if getattr(self, field).shape != shape:
                 raise ValueError(f"{path}: field '{field}': shape {tuple(getattr(self, field).shape)}, needs {shape}")
+        dtypes = {"states": torch.float32, "commands": torch.float32, "valid": torch.bool, "clip_index": torch.long}
+        for field, dtype in dtypes.items():
+            if getattr(self, field).dtype != dtype:
+                raise ValueError(f"{path}: field '{field}': holds {getattr(self, field).dtype}, needs {dtype}")
         for field in ("states", "commands"):
             bad = (~torch.isfinite(getattr(self, field))).any(dim=-1)
             if bad.any():
@@ -200,6 +216,13 @@ class MotionDataset:
             raise ValueError(f"{path}: 'clip_names', 'held_out' and 'licences' differ in length")
         if self.num_frames and not 0 <= int(self.clip_index.min()) <= int(self.clip_index.max()) < len(self.clip_names):
             raise ValueError(f"{path}: field 'clip_index' names clips that are not there")
+
+
+def _texts(field: str, value: object) -> tuple[str, ...]:
+    """A list of texts from JSON."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"'{field}' is no list of texts")
+    return tuple(value)
 
 
 @dataclass

@@ -14,26 +14,29 @@ builds tensors, numpy arrays and plain containers, and refuses every other name.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections import OrderedDict
+import contextlib
+import math
 from pathlib import Path
 from typing import Any, Mapping, Sequence, Union
 
 import numpy as np
 import torch
 
+from cmg_ref.archive import Archive
 from cmg_ref.checkpoint import Checkpoint, CheckpointError
+from cmg_ref.input_file import MEBIBYTE, check_input_file
 from cmg_ref.layout import StateLayout
-from cmg_ref.model import CMG, CMGConfig
-from cmg_ref.pickled_arrays import ArrayUnpickler
+from cmg_ref.model import CMG, COMMAND_DIM, CMGConfig
+from cmg_ref.pickled_arrays import ARRAY_STAND_INS
+from cmg_ref.plain_arrays import kind_of
+from cmg_ref.plain_pickle import NamedStandIn, PickleError, PlainUnpickler, RefusedNameError, StandIn
 from cmg_ref.robot import load_g1
+from cmg_ref.shorten import reason, shortened
 
 PathLike = Union[str, Path]
 
 LEGACY_FPS = 30.0
 """The earlier code never read a rate; the clips it was trained on run at this one."""
-COMMAND_DIM = 3
 STATISTICS = ("motion_mean", "motion_std", "command_min", "command_max")
 
 _STORAGE_DTYPES = {
@@ -133,65 +136,72 @@ def load_torch_file(path: PathLike) -> dict[str, Any]:
         CheckpointError: The file is missing, damaged, in another format, or names something that is not data.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
-            if len(pickled) != 1:
-                raise CheckpointError(f"{path}: a zip archive, but not one that torch.save wrote (no data.pkl)")
-            with archive.open(pickled[0]) as file:
-                content = _TorchUnpickler(file, archive, pickled[0][: -len("data.pkl")]).load()
-    except CheckpointError:
-        raise
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path}: truncated, or not a file of torch.save of torch >= 1.6 ({error})") from error
-    except Exception as error:  # A damaged pickle can fail in any of the functions that rebuild its objects.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: refused or damaged: {reason}") from error
+    with Archive(path, CheckpointError, "a file of torch.save of torch >= 1.6") as archive:
+        pickled = [name for name in archive.names if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(pickled) != 1:
+            raise CheckpointError(f"{path}: a zip archive, but not one that torch.save wrote (no data.pkl)")
+        try:
+            content = _TorchUnpickler(archive, pickled[0]).load()
+        except RefusedNameError as error:
+            raise CheckpointError(f"{path}: refused to load '{error}': only tensors and plain data are") from error
+        except PickleError as error:
+            raise CheckpointError(f"{path}: truncated or damaged ({error})") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, needs a dictionary of weights or statistics")
+        raise CheckpointError(f"{path}: holds {kind_of(content)}, needs a dictionary of weights or statistics")
     return content
 
 
-class _TorchUnpickler(ArrayUnpickler):
-    """Rebuilds tensors from the archive's raw bytes, beside what the base class allows."""
+class _TorchUnpickler(PlainUnpickler):
+    """Rebuilds tensors from the archive's raw bytes, beside arrays and plain containers."""
 
-    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(file)
+    def __init__(self, archive: Archive, name: str) -> None:
+        stand_ins: dict[tuple[str, str], StandIn] = {
+            **ARRAY_STAND_INS,
+            **{("torch", storage): None for storage in _STORAGE_DTYPES},
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
+            ("torch._utils", "_rebuild_parameter"): _parameter,
+        }
+        super().__init__(archive.read(name), stand_ins)
         self.archive = archive
-        self.folder = folder
+        self.folder = name[: -len("data.pkl")]
         self.storages: dict[str, torch.Tensor] = {}
+        self.num_bytes = 0
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        if module_name == "torch" and global_name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[global_name]
-        if module_name == "torch._utils" and global_name == "_rebuild_tensor_v2":
-            return _rebuild_tensor
-        if module_name == "torch._utils" and global_name == "_rebuild_parameter":
-            return _rebuild_parameter
-        if module_name == "collections" and global_name == "OrderedDict":
-            return OrderedDict
-        return super().find_class(module_name, global_name)
-
-    def persistent_load(self, persistent_id: Any) -> torch.Tensor:
-        """The storage ("storage", dtype, key, device, number of elements) as a flat tensor."""
-        kind, dtype, key = persistent_id[:3]
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError(f"unknown kind of tensor storage '{kind}'")
+    def persistent(self, reference: Any) -> Any:
+        """The storage ("storage", type, key, device, number of elements) as a flat tensor."""
+        if not isinstance(reference, tuple) or len(reference) < 3 or reference[0] != "storage":
+            return super().persistent(reference)
+        kind, key = reference[1:3]
+        dtype = _STORAGE_DTYPES.get(kind.kind[len("torch.") :]) if isinstance(kind, NamedStandIn) else None
+        if dtype is None or not isinstance(key, str):
+            return super().persistent(reference)
         if key not in self.storages:
             data = bytearray(self.archive.read(f"{self.folder}data/{key}"))
+            if len(data) % torch.empty(0, dtype=dtype).element_size():
+                raise PickleError(f"{len(data)} bytes are no numbers of {dtype}")
             self.storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
         return self.storages[key]
 
+    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any) -> torch.Tensor:
+        """In place of `torch._utils._rebuild_tensor_v2`: a view of a storage, of no more than the file may hold."""
+        lengths = (*size, *stride, offset)
+        if not isinstance(storage, torch.Tensor) or len(size) != len(stride) or len(size) > 32:
+            raise ValueError(f"a tensor cannot be made of {kind_of(storage)}")
+        if not all(type(length) is int and 0 <= length < 1 << 40 for length in lengths):
+            raise ValueError(f"a tensor cannot have the shape {shortened(size)} and the strides {shortened(stride)}")
+        last = offset + sum((length - 1) * step for length, step in zip(size, stride))
+        num_elements = math.prod(size)
+        if num_elements and last >= storage.numel():
+            raise ValueError(f"a tensor of the shape {shortened(size)} in a storage of {storage.numel()} numbers")
+        # A stride of zero makes any number of elements of one.
+        self.num_bytes += num_elements * max(storage.element_size(), 4)
+        if self.num_bytes > self.archive.max_bytes:
+            raise ValueError("tensors are larger than a file of this size should hold")
+        return torch.as_strided(storage, size, stride, offset) if num_elements else storage.new_empty(size)
 
-def _rebuild_tensor(storage: torch.Tensor, offset: int, size: Any, stride: Any, *unused: Any) -> torch.Tensor:
-    """Stands in for `torch._utils._rebuild_tensor_v2`; `as_strided` checks that the view lies inside the storage."""
-    return torch.as_strided(storage, tuple(size), tuple(stride), int(offset))
 
-
-def _rebuild_parameter(data: torch.Tensor, *unused: Any) -> torch.Tensor:
-    """Stands in for `torch._utils._rebuild_parameter`; the import only wants the numbers."""
+def _parameter(data: Any, *unused: Any) -> Any:
+    """In place of `torch._utils._rebuild_parameter`; the import only wants the numbers."""
     return data
 
 
@@ -201,8 +211,10 @@ def _convert_weights(path: Path, weights: Mapping[str, Any]) -> tuple[int, CMGCo
 
     def take(name: str, *shape: int | None) -> torch.Tensor:
         value = remaining.pop(name, None)
-        if not isinstance(value, torch.Tensor):
+        if value is None:
             raise CheckpointError(f"{path}: weight '{name}' is missing")
+        if not isinstance(value, torch.Tensor) or not value.numel():
+            raise CheckpointError(f"{path}: weight '{name}' is {kind_of(value)}, needs a tensor of numbers")
         expected = tuple(have if want is None else want for have, want in zip(value.shape, shape))
         if value.ndim != len(shape) or tuple(value.shape) != expected:
             wanted = " x ".join("any" if size is None else str(size) for size in shape)
@@ -223,18 +235,19 @@ def _convert_weights(path: Path, weights: Mapping[str, Any]) -> tuple[int, CMGCo
     widths: list[int] = [inputs]
     while f"layers.{num_layers}.expert_weights.0" in remaining:
         prefix = f"layers.{num_layers}.expert_"
-        width_out = None if num_layers == 0 else remaining[prefix + "weights.0"].shape[-1]
-        matrices = [take(f"{prefix}weights.{expert}", widths[-1], width_out) for expert in range(num_experts)]
-        biases = [take(f"{prefix}biases.{expert}", matrices[0].shape[1]) for expert in range(num_experts)]
+        matrices = [take(f"{prefix}weights.0", widths[-1], None)]
+        width = matrices[0].shape[1]
+        matrices += [take(f"{prefix}weights.{expert}", widths[-1], width) for expert in range(1, num_experts)]
+        biases = [take(f"{prefix}biases.{expert}", width) for expert in range(num_experts)]
         parameters[f"layers.{num_layers}.weight"] = torch.stack(matrices)  # (num_experts, in, out), as ours
         parameters[f"layers.{num_layers}.bias"] = torch.stack(biases)
-        widths.append(matrices[0].shape[1])
+        widths.append(width)
         num_layers += 1
     if remaining:
-        raise CheckpointError(f"{path}: unknown weight '{next(iter(remaining))}'")
+        raise CheckpointError(f"{path}: unknown weight {shortened(next(iter(remaining)))}")
     if num_layers < 2 or len(set(widths[1:-1])) != 1 or widths[-1] != inputs - COMMAND_DIM:
         raise CheckpointError(
-            f"{path}: layers of {' -> '.join(map(str, widths))} numbers; needs at least two layers, equal hidden "
+            f"{path}: layers of {' -> '.join(map(str, widths[:20]))} numbers; needs at least two layers, equal hidden "
             f"widths and {inputs - COMMAND_DIM} outputs"
         )
     config = CMGConfig(num_experts, widths[1], num_layers, gate_hidden, prediction="next_state")
@@ -248,7 +261,7 @@ def _read_statistics(path: Path) -> Mapping[str, Any]:
     content = load_torch_file(path)
     statistics = content.get("stats", content)
     if not isinstance(statistics, dict):
-        raise CheckpointError(f"{path}: 'stats' is a {type(statistics).__name__}, needs a dictionary")
+        raise CheckpointError(f"{path}: 'stats' is {kind_of(statistics)}, needs a dictionary")
     return statistics
 
 
@@ -257,11 +270,14 @@ def _statistic(path: Path, statistics: Mapping[str, Any], name: str, size: int) 
     if name not in statistics:
         raise CheckpointError(f"{path}: statistic '{name}' is missing")
     value = statistics[name]
-    value = getattr(value, "array", value)  # The unpickler leaves an array inside the object that it set up for it.
-    try:
-        values = torch.as_tensor(np.array(value, dtype=np.float32))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: statistic '{name}' is not a list of numbers ({error})") from error
+    if isinstance(value, torch.Tensor):
+        value = value.detach().numpy()
+    if isinstance(value, (list, tuple)) and all(isinstance(number, (int, float)) for number in value):
+        with contextlib.suppress(OverflowError):  # An integer of hundreds of digits.
+            value = np.array(value, dtype=np.float64)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise CheckpointError(f"{path}: statistic '{name}' is {kind_of(value)}, needs a list of numbers")
+    values = torch.as_tensor(value.astype(np.float32))
     if values.shape != (size,):
         raise CheckpointError(f"{path}: statistic '{name}' has shape {tuple(values.shape)}, expected ({size},)")
     return values
@@ -272,10 +288,11 @@ def _read_flat_yaml(path: Path) -> dict[str, list[float]]:
 
     Both ways of writing a list are read: `key: [1, 2]` and one `- number` a line.
     """
+    check_input_file(path, CheckpointError, 16 * MEBIBYTE)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as text ({error})") from error
+        raise CheckpointError(f"{path}: cannot be read as text ({reason(error)})") from error
     entries: dict[str, list[float]] = {}
     key = ""
     for row, line in enumerate(lines, start=1):
@@ -291,5 +308,5 @@ def _read_flat_yaml(path: Path) -> dict[str, list[float]]:
                 raise ValueError("neither 'name: numbers' nor '- number'")
             entries[key] = [float(word) for word in rest.strip().strip("[]").split(",") if word.strip()]
         except ValueError as error:
-            raise CheckpointError(f"{path}: line {row}: {error}") from error
+            raise CheckpointError(f"{path}: line {row}: {reason(error)}") from error
     return entries

@@ -17,8 +17,11 @@ from torch import Tensor
 
 from cmg_ref import rotations
 from cmg_ref.kinematic_tree import RobotError
+from cmg_ref.shorten import listed, shortened
+from cmg_ref.xml_file import read_xml
 
 _ORIENTATIONS = {"quat": 4, "axisangle": 4, "euler": 3, "xyaxes": 6, "zaxis": 3}
+_TAGS_WITH_DEFAULTS = ("joint", "geom")
 _REFUSED_ELEMENTS = ("include", "frame", "replicate", "attach", "composite", "flexcomp")
 
 
@@ -84,17 +87,14 @@ class _MjcfReader:
         self.euler_sequence = "xyz"
         self.defaults: dict[str, dict[str, dict[str, str]]] = {}
         self.bodies: list[MjcfBody] = []
+        self.body_names: set[str] = set()
         self.joints: list[MjcfJoint] = []
+        self.joint_names: set[str] = set()
 
     def read(self) -> MjcfModel:
-        try:
-            root = ElementTree.parse(self.path).getroot()
-        except OSError as error:
-            raise RobotError(f"{self.path}: cannot be read ({error.strerror})") from error
-        except (ElementTree.ParseError, ValueError) as error:
-            raise RobotError(f"{self.path}: is not valid XML ({error})") from error
+        root = read_xml(self.path, RobotError)
         if root.tag != "mujoco":
-            raise RobotError(f"{self.path}: the outermost element is <{root.tag}>, expected <mujoco>")
+            raise RobotError(f"{self.path}: the outermost element is <{shortened(root.tag)[1:-1]}>, expected <mujoco>")
         for element in root.iter():
             if element.tag in _REFUSED_ELEMENTS:
                 raise self._error(element, "is not supported; save the compiled model as one plain file first")
@@ -114,21 +114,21 @@ class _MjcfReader:
 
     def _read_defaults(self, default: ElementTree.Element, inherited: dict[str, dict[str, str]]) -> None:
         name = default.get("class", "main")
-        settings = {tag: dict(attributes) for tag, attributes in self.defaults.get(name, inherited).items()}
+        settings = dict(self.defaults.get(name, inherited))
         for element in default:
-            if element.tag != "default":
+            if element.tag in _TAGS_WITH_DEFAULTS:
                 settings[element.tag] = {**settings.get(element.tag, {}), **element.attrib}
         self.defaults[name] = settings
         for element in default.findall("default"):
             if "class" not in element.attrib:
-                raise self._error(element, f"inside class '{name}' has no class name")
+                raise self._error(element, f"inside class {shortened(name)} has no class name")
             self._read_defaults(element, settings)
 
     def _attributes(self, element: ElementTree.Element, childclass: str) -> dict[str, str]:
         """Attributes of an element on top of those of its default class."""
         name = element.get("class", childclass)
         if name not in self.defaults and name != "main":
-            raise self._error(element, f"uses the default class '{name}', which the file does not define")
+            raise self._error(element, f"uses the default class {shortened(name)}, which the file does not define")
         return {**self.defaults.get(name, {}).get(element.tag, {}), **element.attrib}
 
     def _find_robot(self, root: ElementTree.Element) -> ElementTree.Element:
@@ -136,7 +136,7 @@ class _MjcfReader:
         floating = [body for body in bodies if self._free_joints(body)]
         candidates = floating or bodies
         if len(candidates) != 1:
-            names = ", ".join(f"'{body.get('name', '')}'" for body in candidates) or "none"
+            names = listed(body.get("name", "") for body in candidates) or "none"
             raise RobotError(f"{self.path}: <worldbody> must hold one robot, found {names}")
         return candidates[0]
 
@@ -148,8 +148,9 @@ class _MjcfReader:
         name = element.get("name")
         if not name:
             raise self._error(element, "has no name", self.bodies[parent].name if parent >= 0 else "")
-        if any(body.name == name for body in self.bodies):
+        if name in self.body_names:
             raise self._error(element, "occurs twice")
+        self.body_names.add(name)
         childclass = element.get("childclass", childclass)
         index = len(self.bodies)
         body = MjcfBody(
@@ -162,9 +163,9 @@ class _MjcfReader:
         self._read_inertial(element, body)
         free_joints = self._free_joints(element)
         if free_joints and parent >= 0:
-            raise self._error(free_joints[0], f"is a free joint inside the robot (body '{name}')")
-        hinges = [joint for joint in element.findall("joint") if joint not in free_joints]
-        if len(hinges) > 1 or (hinges and free_joints):
+            raise self._error(free_joints[0], f"is a free joint inside the robot (body {shortened(name)})")
+        hinges = [joint for joint in element.findall("joint") if joint.get("type") != "free"]
+        if len(hinges) + len(free_joints) > 1:
             raise self._error(element, f"has {len(hinges) + len(free_joints)} joints; at most one is supported")
         for joint in hinges:
             self._read_hinge(joint, index, childclass)
@@ -191,17 +192,18 @@ class _MjcfReader:
         elif "diaginertia" in attributes:
             body.inertia = self._numbers(inertial, attributes, "diaginertia", 3, owner=body.name)
         if body.mass < 0.0 or bool((body.inertia < 0.0).any()):
-            raise self._error(inertial, f"of body '{body.name}' has a negative mass or moment of inertia")
+            raise self._error(inertial, f"of body {shortened(body.name)} has a negative mass or moment of inertia")
 
     def _read_hinge(self, element: ElementTree.Element, body: int, childclass: str) -> None:
         attributes = self._attributes(element, childclass)
         name = attributes.get("name")
         if not name:
-            raise self._error(element, f"of body '{self.bodies[body].name}' has no name")
+            raise self._error(element, f"of body {shortened(self.bodies[body].name)} has no name")
         if attributes.get("type", "hinge") != "hinge":
-            raise self._error(element, f"is of type '{attributes['type']}'; only hinges are supported")
-        if any(joint.name == name for joint in self.joints):
+            raise self._error(element, f"is of type {shortened(attributes['type'])}; only hinges are supported")
+        if name in self.joint_names:
             raise self._error(element, "occurs twice")
+        self.joint_names.add(name)
         if bool(self._numbers(element, attributes, "pos", 3, "0 0 0").any()) or float(
             self._numbers(element, attributes, "ref", 1, "0")
         ):
@@ -213,7 +215,9 @@ class _MjcfReader:
         if "range" in attributes and attributes.get("limited", "auto") != "false":
             lower, upper = (self._numbers(element, attributes, "range", 2) * self.angle_unit).tolist()
             if lower >= upper:
-                raise self._error(element, f"has the range '{attributes['range']}': the first must be the smaller")
+                raise self._error(
+                    element, f"has the range {shortened(attributes['range'])}: the first must be the smaller"
+                )
         effort_limit = math.inf
         if "actuatorfrcrange" in attributes and attributes.get("actuatorfrclimited", "auto") != "false":
             effort_limit = float(self._numbers(element, attributes, "actuatorfrcrange", 2).abs().max())
@@ -237,7 +241,9 @@ class _MjcfReader:
             body.collision_spheres += [(ends[:3], float(size[0])), (ends[3:], float(size[0]))]
             return
         if len(size) < {"sphere": 1, "capsule": 2, "box": 3}[kind]:
-            raise self._error(element, f"of body '{body.name}' is a {kind} with the size '{attributes['size']}'")
+            raise self._error(
+                element, f"of body {shortened(body.name)} is a {kind} with the size {shortened(attributes['size'])}"
+            )
         signs = {
             "sphere": torch.zeros(1, 3, dtype=torch.float64),
             "capsule": torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]], dtype=torch.float64),
@@ -259,7 +265,9 @@ class _MjcfReader:
         if given[0] == "euler":
             return self._quat_from_euler(values * self.angle_unit)
         if not bool(values[:3].any() if given[0] != "quat" else values.any()):
-            raise self._error(element, f"has {given[0]}='{attributes[given[0]]}', which is no direction", owner)
+            raise self._error(
+                element, f"has {given[0]}={shortened(attributes[given[0]])}, which is no direction", owner
+            )
         if given[0] == "quat":  # MJCF writes w first.
             return values[[1, 2, 3, 0]] / torch.linalg.vector_norm(values)
         if given[0] == "axisangle":
@@ -306,9 +314,10 @@ class _MjcfReader:
             values = torch.tensor([math.nan], dtype=torch.float64)
         if len(values) != (count or max(len(values), 1)) or not bool(torch.isfinite(values).all()):
             expected = f"{count} finite numbers" if count else "finite numbers"
-            raise self._error(element, f"has {name}='{text}', expected {expected}", owner)
+            raise self._error(element, f"has {name}={shortened(text)}, expected {expected}", owner)
         return values[0] if count == 1 else values
 
     def _error(self, element: ElementTree.Element, problem: str, owner: str = "") -> RobotError:
-        name = f" name='{element.get('name')}'" if element.get("name") else ""
-        return RobotError(f"{self.path}: <{element.tag}{name}> {f'of body {owner!r} ' if owner else ''}{problem}")
+        name = f" name={shortened(element.get('name'))}" if element.get("name") else ""
+        owner = f"of body {shortened(owner)} " if owner else ""
+        return RobotError(f"{self.path}: <{shortened(element.tag)[1:-1]}{name}> {owner}{problem}")

@@ -9,15 +9,18 @@ gives the same numbers.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from cmg_ref.layout import StateLayout
+from cmg_ref.shorten import shortened
 
 PREDICTIONS = ("next_state", "change")
+COMMAND_DIM = 3
+"""vx, vy, yaw rate."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,41 @@ class CMGConfig:
     def validate(self) -> None:
         """Raise a ValueError that names the first field with an impossible value."""
         for name in ("num_experts", "hidden", "num_layers", "gate_hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"CMGConfig.{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"CMGConfig.{name} must be an integer of at least 1, got {shortened(value)}")
         if self.num_layers < 2:
             raise ValueError(f"CMGConfig.num_layers must be at least 2, got {self.num_layers}")
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"CMGConfig.prediction must be one of {PREDICTIONS}, got '{self.prediction}'")
+            raise ValueError(f"CMGConfig.prediction must be one of {PREDICTIONS}, got {shortened(self.prediction)}")
+
+    def layer_widths(self, layout: StateLayout) -> list[int]:
+        """Numbers that go into each mixture layer for states of this layout, and at last those that come out."""
+        outputs = layout.size if self.prediction == "next_state" else layout.size - layout.num_joints
+        return [layout.size + COMMAND_DIM] + [self.hidden] * (self.num_layers - 1) + [outputs]
+
+    def check_weights(self, layout: StateLayout, weights: Mapping[str, torch.Tensor]) -> None:
+        """Make sure that weights are those of such a network before one is made, which may take any amount of memory.
+
+        Args:
+            layout: channels of the state.
+            weights: parameters and buffers by name, as :class:`CMG` has them.
+
+        Raises:
+            ValueError: names a field that is impossible, or a weight that is missing or of another shape.
+        """
+        self.validate()
+        num_layers = sum(name.startswith("layers.") and name.endswith(".weight") for name in weights)
+        if num_layers != self.num_layers:
+            raise ValueError(f"CMGConfig.num_layers is {shortened(self.num_layers)}, there are {num_layers} layers")
+        widths = self.layer_widths(layout)
+        shapes = {"gate.0.weight": (self.gate_hidden, widths[0]), "gate.2.weight": (self.num_experts, self.gate_hidden)}
+        for number, (before, after) in enumerate(zip(widths[:-1], widths[1:])):
+            shapes[f"layers.{number}.weight"] = (self.num_experts, before, after)
+        for name, shape in shapes.items():
+            have = tuple(weights[name].shape) if name in weights else "missing"
+            if have != shape:
+                raise ValueError(f"weight '{name}' is {have}, the architecture needs {shortened(shape)}")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON-ready dictionary."""
@@ -142,20 +174,18 @@ class CMG(nn.Module):
         self.config = config
         self.layout = layout
         self.fps = float(fps)
-        state_dim, command_dim = layout.size, 3
-        inputs = state_dim + command_dim
+        state_dim = layout.size
+        widths = config.layer_widths(layout)
         self.gate = nn.Sequential(
-            nn.Linear(inputs, config.gate_hidden), nn.ELU(), nn.Linear(config.gate_hidden, config.num_experts)
+            nn.Linear(widths[0], config.gate_hidden), nn.ELU(), nn.Linear(config.gate_hidden, config.num_experts)
         )
-        outputs = state_dim if config.prediction == "next_state" else state_dim - layout.num_joints
-        widths = [inputs] + [config.hidden] * (config.num_layers - 1) + [outputs]
         self.layers = nn.ModuleList(
             MixtureLinear(config.num_experts, before, after) for before, after in zip(widths[:-1], widths[1:])
         )
         self.register_buffer("motion_mean", torch.zeros(state_dim))
         self.register_buffer("motion_std", torch.ones(state_dim))
-        self.register_buffer("command_min", -torch.ones(command_dim))
-        self.register_buffer("command_max", torch.ones(command_dim))
+        self.register_buffer("command_min", -torch.ones(COMMAND_DIM))
+        self.register_buffer("command_max", torch.ones(COMMAND_DIM))
         self.register_buffer("change_std", torch.ones(state_dim))
         self.register_buffer("state_min", torch.full((state_dim,), -float("inf")))
         self.register_buffer("state_max", torch.full((state_dim,), float("inf")))

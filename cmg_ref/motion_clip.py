@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Sequence
 import torch
 
 from cmg_ref.rotations import projected_gravity, quat_from_yaw, quat_rotate_inverse, unwrap_quat_signs, yaw_from_quat
+from cmg_ref.shorten import listed, shortened
 
 if TYPE_CHECKING:
     from cmg_ref.robot import Robot
@@ -91,7 +92,7 @@ class MotionClip:
             raise ClipError(f"{origin}: field 'fps': {self.fps} is not a frame rate between 1 and 1000")
         if len(set(self.joint_names)) != len(self.joint_names):
             twice = next(name for name in self.joint_names if self.joint_names.count(name) > 1)
-            raise ClipError(f"{origin}: field 'joint_names': '{twice}' is there twice")
+            raise ClipError(f"{origin}: field 'joint_names': {shortened(twice)} is there twice")
         if robot is not None:
             _check_same_joints(origin, self.joint_names, robot.joint_names)
         self._check_shapes(origin)
@@ -339,7 +340,5 @@ def _check_same_joints(origin: str, have: Sequence[str], want: Sequence[str]) ->
     missing: list[str] = [name for name in want if name not in have]
     unknown: list[str] = [name for name in have if name not in want]
     if missing or unknown:
-        problems = [
-            f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
-        ]
+        problems = [f"{what} {listed(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
         raise ClipError(f"{origin}: field 'joint_names': {'; '.join(problems)}")

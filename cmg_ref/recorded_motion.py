@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,10 @@ from cmg_ref.clip_readers import read_clip
 from cmg_ref.dataset import clip_states
 from cmg_ref.layout import StateLayout
 from cmg_ref.motion_clip import ClipError, MotionClip, time_derivative
+from cmg_ref.npz_file import read_npz
+from cmg_ref.plain_arrays import Unread, kind_of, names_of
 from cmg_ref.robot import Robot
+from cmg_ref.shorten import listed
 from cmg_ref.stance_root import StanceRoot
 
 ROOT_FIELDS = ("root_quat_xyzw", "body_quat_w", "body_rotations")
@@ -64,7 +65,7 @@ def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore
     """
     path = Path(path)
     if path.suffix == ".npz":
-        fields = _open_npz(path)
+        fields = read_npz(path)
         if ignore_root or not any(name in fields for name in ROOT_FIELDS):
             return _joint_angles(path, fields, robot, fps)
     clip = read_clip(path, fps, robot)
@@ -81,19 +82,9 @@ def _commands(clip: MotionClip) -> Tensor | None:
     return None if clip.command is None else clip.command.float()
 
 
-def _open_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an npz; pickled objects are refused, never loaded."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ClipError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ClipError(f"{path}: truncated, damaged or not an npz of plain arrays ({reason})") from error
-
-
-def _joint_angles(path: Path, fields: dict[str, np.ndarray], robot: Robot, fps: float | None) -> RecordedMotion:
+def _joint_angles(
+    path: Path, fields: dict[str, np.ndarray | Unread], robot: Robot, fps: float | None
+) -> RecordedMotion:
     """The motion in an npz without root, or whose root is not to be used."""
 
     def first(names: tuple[str, ...], shape: tuple[int, int] | None = None) -> Tensor | None:
@@ -101,20 +92,25 @@ def _joint_angles(path: Path, fields: dict[str, np.ndarray], robot: Robot, fps: 
         if name is None:
             return None
         values = fields[name]
-        if values.dtype.kind not in "fiu" or values.ndim != 2 or (shape is not None and values.shape != shape):
+        if isinstance(values, Unread) or values.dtype.kind not in "fiu":
+            raise ClipError(f"{path}: field '{name}': holds {kind_of(values)}, needs an array of numbers")
+        if values.ndim != 2 or (shape is not None and values.shape != shape):
             expected = "(frames, joints)" if shape is None else str(shape)
-            raise ClipError(f"{path}: field '{name}': {values.dtype} of shape {values.shape}, needs numbers {expected}")
+            raise ClipError(f"{path}: field '{name}': shape {values.shape}, needs {expected}")
         return torch.from_numpy(values.astype(np.float64))
 
     dof_pos = first(ANGLE_FIELDS)
     if dof_pos is None:
-        raise ClipError(f"{path}: no joint angles ('dof_pos') among the fields {', '.join(fields) or '(none)'}")
+        raise ClipError(f"{path}: no joint angles ('dof_pos') among the fields {listed(fields) or '(none)'}")
     if fps is None:
-        if "fps" not in fields or fields["fps"].size != 1 or fields["fps"].dtype.kind not in "fiu":
+        rate = fields.get("fps")
+        if not isinstance(rate, np.ndarray) or rate.size != 1 or rate.dtype.kind not in "fiu":
             raise ClipError(f"{path}: field 'fps' is missing or not one number; give the frame rate with --fps")
-        fps = float(fields["fps"].reshape(()))
+        fps = float(rate.reshape(()))
     num_frames, num_joints = dof_pos.shape
-    names = next((tuple(map(str, fields[name].ravel())) for name in NAME_FIELDS if name in fields), ())
+    names = next((names_of(fields[name]) for name in NAME_FIELDS if name in fields), ())
+    if names is None:
+        raise ClipError(f"{path}: field 'joint_names': is no list of names")
     if not names or all(re.fullmatch(r"joint_?\d+", name) for name in names):
         if num_joints != robot.num_joints:
             raise ClipError(f"{path}: {num_joints} joints without names, the robot has {robot.num_joints}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any, Sequence
 
 import torch
+
+from cmg_ref.input_file import MEBIBYTE, check_input_file
+from cmg_ref.json_text import parse_json
+from cmg_ref.shorten import listed, reason, shortened
 
 COLUMNS = ("time", "vx", "vy", "wz")
 
@@ -71,10 +74,11 @@ class CommandSchedule:
         readers = {".csv": _read_csv, ".json": _read_json}
         if path.suffix.lower() not in readers:
             raise ScheduleError(f"{path}: a command schedule is a .csv or .json file")
+        check_input_file(path, ScheduleError, 16 * MEBIBYTE)
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise ScheduleError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            raise ScheduleError(f"{path}: cannot be read ({reason(error)})") from error
         return cls(readers[path.suffix.lower()](str(path), text), source=str(path))
 
     @property
@@ -99,18 +103,21 @@ class CommandSchedule:
 
 
 def _read_csv(source: str, text: str) -> list[Any]:
-    lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ScheduleError(f"{source}: is not valid CSV: {reason(error)}") from error
     header = [cell.strip() for cell in lines[0]] if lines else []
     if header != list(COLUMNS):
-        raise ScheduleError(f"{source}: the first row must be {','.join(COLUMNS)}, not {','.join(header)[:60]!r}")
+        raise ScheduleError(f"{source}: the first row must be {','.join(COLUMNS)}, not {shortened(','.join(header))}")
     return lines[1:]
 
 
 def _read_json(source: str, text: str) -> list[Any]:
     try:
-        rows = json.loads(text)
+        rows = parse_json(text)
     except ValueError as error:
-        raise ScheduleError(f"{source}: is not valid JSON: {error}") from error
+        raise ScheduleError(f"{source}: is not valid JSON: {reason(error)}") from error
     if not isinstance(rows, list):
         raise ScheduleError(f"{source}: must hold a list of rows")
     return [_json_row(source, number, row) for number, row in enumerate(rows, start=1)]
@@ -119,9 +126,7 @@ def _read_json(source: str, text: str) -> list[Any]:
 def _json_row(source: str, number: int, row: Any) -> list[Any]:
     if isinstance(row, dict):
         if set(row) != set(COLUMNS):
-            raise ScheduleError(
-                f"{source}: row {number}: has {', '.join(row) or 'no names'}, needs {', '.join(COLUMNS)}"
-            )
+            raise ScheduleError(f"{source}: row {number}: has {listed(row) or 'no names'}, needs {', '.join(COLUMNS)}")
         return [row[name] for name in COLUMNS]
     if not isinstance(row, list):
         raise ScheduleError(f"{source}: row {number}: must be a list or an object")
@@ -131,8 +136,8 @@ def _json_row(source: str, number: int, row: Any) -> list[Any]:
 def _number(where: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise ScheduleError(f"{where} is {value!r}, not a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ScheduleError(f"{where} is {shortened(value)}, not a number") from None
     if not math.isfinite(number):
         raise ScheduleError(f"{where} is {number}, not a finite number")
     return number

@@ -13,14 +13,16 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from cmg_ref.atomic_file import atomic_file
-from cmg_ref.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from cmg_ref.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.evaluation import STEADY_COMMANDS
+from cmg_ref.json_text import parse_json
 from cmg_ref.legacy_checkpoint import load_torch_file
 from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.objective import SLIP_FRAMES, Batch, LossWeights, RollOutObjective
 from cmg_ref.robot import Robot
+from cmg_ref.shorten import reason
 from cmg_ref.statistics import channel_weights, set_statistics
 from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
@@ -380,7 +382,6 @@ def _read_state(path: Path) -> tuple[dict[str, Any], TrainConfig]:
     """A saved training state and its configuration."""
     try:
         state = load_torch_file(path)
-        return state, TrainConfig.from_json(json.loads(state["config"]))
-    except (CheckpointError, KeyError, TypeError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: not a training state of this release ({message})") from error
+        return state, TrainConfig.from_json(parse_json(state["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a training state of this release ({reason(error)})") from error

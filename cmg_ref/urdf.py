@@ -15,6 +15,8 @@ from torch import Tensor
 
 from cmg_ref import rotations
 from cmg_ref.kinematic_tree import KinematicTree, RobotError
+from cmg_ref.shorten import listed, shortened
+from cmg_ref.xml_file import read_xml
 
 _HINGES = ("revolute", "continuous")
 
@@ -33,14 +35,9 @@ def read_urdf(path: str | Path) -> KinematicTree:
             the file and the joint or link.
     """
     path = Path(path)
-    try:
-        robot = ElementTree.parse(str(path)).getroot()
-    except OSError as error:
-        raise RobotError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ElementTree.ParseError, ValueError) as error:
-        raise RobotError(f"{path}: is not valid XML ({error})") from error
+    robot = read_xml(path, RobotError)
     if robot.tag != "robot":
-        raise RobotError(f"{path}: the outermost element is <{robot.tag}>, expected <robot>")
+        raise RobotError(f"{path}: the outermost element is <{shortened(robot.tag)[1:-1]}>, expected <robot>")
     links = [link.get("name", "") for link in robot.findall("link")]
     children: dict[str, list[ElementTree.Element]] = {name: [] for name in links}
     loose = dict.fromkeys(links)
@@ -48,13 +45,15 @@ def read_urdf(path: str | Path) -> KinematicTree:
         ends = [_link(joint, tag, path) for tag in ("parent", "child")]
         for name in ends:
             if name not in children:
-                raise RobotError(f"{path}: <joint name='{joint.get('name')}'> names the unknown link '{name}'")
+                raise RobotError(
+                    f"{path}: <joint name={shortened(joint.get('name'))}> names the unknown link {shortened(name)}"
+                )
         if ends[1] not in loose:
-            raise RobotError(f"{path}: <link name='{ends[1]}'> hangs on two joints")
+            raise RobotError(f"{path}: <link name={shortened(ends[1])}> hangs on two joints")
         del loose[ends[1]]
         children[ends[0]].append(joint)
     if len(loose) != 1:
-        raise RobotError(f"{path}: must have one root link, found {', '.join(loose) or 'none'}")
+        raise RobotError(f"{path}: must have one root link, found {listed(loose) or 'none'}")
 
     body_names: list[str] = []
     body_parents: list[int] = []
@@ -89,7 +88,7 @@ def read_urdf(path: str | Path) -> KinematicTree:
 def _link(joint: ElementTree.Element, tag: str, path: Path) -> str:
     element = joint.find(tag)
     if element is None or not element.get("link"):
-        raise RobotError(f"{path}: <joint name='{joint.get('name')}'> has no <{tag} link='...'>")
+        raise RobotError(f"{path}: <joint name={shortened(joint.get('name'))}> has no <{tag} link='...'>")
     return element.get("link", "")
 
 
@@ -105,9 +104,11 @@ def _origin(joint: ElementTree.Element | None, path: Path) -> tuple[Tensor, Tens
 
 def _hinge(joint: ElementTree.Element, path: Path) -> tuple[Tensor, float, float]:
     """Unit axis (3,) and limits of a hinge."""
-    label = f"{path}: <joint name='{joint.get('name')}'>"
+    label = f"{path}: <joint name={shortened(joint.get('name'))}>"
     if joint.get("type") not in _HINGES:
-        raise RobotError(f"{label} is of type '{joint.get('type')}'; only {', '.join(_HINGES)} and fixed are supported")
+        raise RobotError(
+            f"{label} is of type {shortened(joint.get('type'))}; only {', '.join(_HINGES)} and fixed are supported"
+        )
     if joint.find("mimic") is not None:
         raise RobotError(f"{label} follows another joint (<mimic>), which is not supported")
     element = joint.find("axis")
@@ -130,6 +131,6 @@ def _numbers(joint: ElementTree.Element, element: ElementTree.Element, name: str
     except ValueError:
         values = torch.zeros(0, dtype=torch.float64)
     if len(values) != count or not bool(torch.isfinite(values).all()):
-        owner = f"{path}: <{element.tag}> of <joint name='{joint.get('name')}'>"
-        raise RobotError(f"{owner} has {name}='{text}', expected {count} finite numbers")
+        owner = f"{path}: <{element.tag}> of <joint name={shortened(joint.get('name'))}>"
+        raise RobotError(f"{owner} has {name}={shortened(text)}, expected {count} finite numbers")
     return values

@@ -15,6 +15,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from cmg_ref.input_file import check_input_file
+from cmg_ref.shorten import listed, reason, shortened
+from cmg_ref.xml_file import MAX_DEPTH, read_xml
 from envs.mujoco_gym.link_tree import AssetError, Joint, Link, Shape
 
 _JOINT_KINDS = {"revolute": "hinge", "continuous": "hinge", "prismatic": "slide"}
@@ -46,14 +49,9 @@ class _UrdfReader:
         self.skipped_meshes: list[AssetError] = []
 
     def read(self) -> Link:
-        try:
-            robot = ElementTree.parse(self.path).getroot()
-        except OSError as error:
-            raise AssetError(f"{self.path}: cannot be read ({error.strerror})") from error
-        except (ElementTree.ParseError, ValueError) as error:
-            raise AssetError(f"{self.path}: is not valid XML ({error})") from error
+        robot = read_xml(self.path, AssetError)
         if robot.tag != "robot":
-            raise AssetError(f"{self.path}: the outermost element is <{robot.tag}>, expected <robot>")
+            raise AssetError(f"{self.path}: the outermost element is <{shortened(robot.tag)[1:-1]}>, expected <robot>")
         links: dict[str, Link] = {}
         for element in robot.findall("link"):
             link = self._read_link(element)
@@ -68,7 +66,7 @@ class _UrdfReader:
         for element in robot.findall("joint"):
             parent, child = (self._linked(element, tag, links) for tag in ("parent", "child"))
             if child.name in parents:
-                raise self._error(element, f"gives link '{child.name}' a second parent")
+                raise self._error(element, f"gives link {shortened(child.name)} a second parent")
             parents[child.name] = parent.name
             self._read_joint(element, child)
             if element.get("type") == "floating":
@@ -79,26 +77,35 @@ class _UrdfReader:
     def _find_base(self, links: dict[str, Link], parents: dict[str, str], floating: list[str]) -> Link:
         tops = [name for name in links if name not in parents]
         if len(tops) != 1:
-            names = ", ".join(f"'{name}'" for name in tops) or "none"
+            names = listed(tops) or "none"
             raise AssetError(f"{self.path}: must hold one robot, found the root links {names}")
         base = links[tops[0]]
         if floating:
             # A free base may be written as a floating joint below an empty link: Isaac Gym's root is then that child.
             if base.mass is not None or base.shapes or [child.name for child in base.children] != floating:
-                raise AssetError(f"{self.path}: link '{floating[0]}' floats inside the robot, which is not supported")
+                raise AssetError(
+                    f"{self.path}: link {shortened(floating[0])} floats inside the robot, which is not supported"
+                )
             base = base.children[0]
             base.pos, base.rot = np.zeros(3), np.eye(3)
+        level = [base]
+        for _ in range(MAX_DEPTH):
+            level = [child for link in level for child in link.children]
+        if level:
+            raise AssetError(
+                f"{self.path}: link {shortened(level[0].name)} is more than {MAX_DEPTH} joints from the root"
+            )
         reached = {link.name for link in base.depth_first()}
         lost = [name for name in links if name not in reached and name != tops[0]]
         if lost:
-            raise AssetError(f"{self.path}: link '{lost[0]}' is part of a closed loop of joints")
+            raise AssetError(f"{self.path}: link {shortened(lost[0])} is part of a closed loop of joints")
         return base
 
     def _linked(self, joint: ElementTree.Element, tag: str, links: dict[str, Link]) -> Link:
         element = joint.find(tag)
         name = "" if element is None else element.get("link", "")
         if name not in links:
-            raise self._error(joint, f"has the {tag} '{name}', which is no link of the file")
+            raise self._error(joint, f"has the {tag} {shortened(name)}, which is no link of the file")
         return links[name]
 
     def _read_link(self, element: ElementTree.Element) -> Link:
@@ -156,9 +163,14 @@ class _UrdfReader:
             places += [folder / inside for folder in (self.root, self.path.parent, *self.path.parents[1:3])]
         place = next((place for place in places if place.is_file()), None)
         if place is None:
-            raise self._error(element, f"needs the file '{file}' for a collision shape, which is missing", owner)
+            raise self._error(
+                element, f"needs the file {shortened(file)} for a collision shape, which is missing", owner
+            )
         if place.suffix.lower() not in _MESH_FORMATS:
-            raise self._error(element, f"is '{file}'; MuJoCo reads {', '.join(_MESH_FORMATS)} meshes only", owner)
+            raise self._error(
+                element, f"is {shortened(file)}; MuJoCo reads {', '.join(_MESH_FORMATS)} meshes only", owner
+            )
+        check_input_file(place, AssetError)
         spec = mujoco.MjSpec()
         mesh = spec.add_mesh(name="mesh", file=str(place.resolve()))
         mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX
@@ -168,7 +180,9 @@ class _UrdfReader:
         try:
             model = spec.compile()
         except ValueError as error:
-            raise self._error(element, f"is '{file}', which MuJoCo cannot load: {error}", owner) from error
+            raise self._error(
+                element, f"is {shortened(file)}, which MuJoCo cannot load: {reason(error)}", owner
+            ) from error
         # MuJoCo moves a mesh to its centre of mass and principal axes; here it is moved back.
         axes = np.zeros(9)
         mujoco.mju_quat2Mat(axes, model.mesh_quat[0])
@@ -178,14 +192,14 @@ class _UrdfReader:
         """Attach a link by a joint: its place in the parent, and its degree of freedom unless it is fixed."""
         name, kind = element.get("name"), element.get("type")
         if not name:
-            raise self._error(element, f"above link '{child.name}' has no name")
+            raise self._error(element, f"above link {shortened(child.name)} has no name")
         child.joint_name = name
         child.pos, child.rot = self._origin(element, name)
         child.collapsible = element.get("dont_collapse", "false").lower() != "true"
         if kind in ("fixed", "floating"):
             return
         if kind not in _JOINT_KINDS:
-            raise self._error(element, f"is of type '{kind}', which is not supported")
+            raise self._error(element, f"is of type {shortened(kind)}, which is not supported")
         axis = element.find("axis")
         direction = np.array([1.0, 0.0, 0.0]) if axis is None else self._numbers(axis, "xyz", 3, name)
         if not direction.any():
@@ -236,9 +250,10 @@ class _UrdfReader:
         except ValueError:
             values = np.zeros(0)
         if len(values) != count or np.isnan(values).any():
-            raise self._error(element, f"has {attribute}='{text}', expected {count} number(s)", owner)
+            raise self._error(element, f"has {attribute}={shortened(text)}, expected {count} number(s)", owner)
         return values
 
     def _error(self, element: ElementTree.Element, problem: str, owner: str = "") -> AssetError:
-        name = f" name='{element.get('name')}'" if element.get("name") else ""
-        return AssetError(f"{self.path}: <{element.tag}{name}> {f'of {owner!r} ' if owner else ''}{problem}")
+        name = f" name={shortened(element.get('name'))}" if element.get("name") else ""
+        owner = f"of {shortened(owner)} " if owner else ""
+        return AssetError(f"{self.path}: <{shortened(element.tag)[1:-1]}{name}> {owner}{problem}")

@@ -212,7 +212,7 @@ def test_broken_files_are_named(dataset: MotionDataset, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     file.write_bytes(content)
     save_file(load_file(str(file)), str(file))
-    with pytest.raises(ValueError, match=r"set\.safetensors: format 'None'"):
+    with pytest.raises(ValueError, match=r"set\.safetensors: format None"):
         MotionDataset.load(file)
 
 

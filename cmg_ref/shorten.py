@@ -1,0 +1,51 @@
+"""Values as messages show them: on one line, and short however long they are."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import reprlib
+from typing import Any, Iterable
+
+_PER_CONTAINER, _LEVELS = 12, 3
+
+
+def shortened(value: Any, limit: int = 80) -> str:
+    """The ``repr`` of a value on one line, with the middle of what is too long left out.
+
+    Little more than what is shown is ever built, whatever the size and depth of the value.
+
+    Args:
+        value: Anything; a path is shown without quotes.
+        limit: Characters at most, at least 8.
+    """
+    short = reprlib.Repr()
+    for kind in ("tuple", "list", "array", "dict", "set", "frozenset", "deque"):
+        setattr(short, f"max{kind}", _PER_CONTAINER)
+    short.maxlevel, short.maxstring, short.maxlong, short.maxother = _LEVELS, limit, limit, limit
+    if isinstance(value, os.PathLike):
+        short.maxstring += 2
+        text = short.repr(str(value))[1:-1]
+    else:
+        try:
+            text = short.repr(value[:limit] if isinstance(value, (bytes, bytearray)) else value)
+        except (RecursionError, ValueError):  # Python writes no integer of more than 4300 digits.
+            text = f"<{type(value).__name__}>"
+    text = " ".join(text.split())
+    if len(text) <= limit:
+        return text
+    end = (limit - 3) // 2
+    return f"{text[: limit - 3 - end]}...{text[-end:]}"
+
+
+def listed(names: Iterable[Any], limit: int = 32) -> str:
+    """Names on one line, each short and no more of them than `limit`; empty if there are none."""
+    first = [shortened(name, 60) for name in itertools.islice(names, limit + 1)]
+    plain = [text[1:-1] if text[0] in "'\"" else text for text in first]
+    return ", ".join(plain[:limit] + ["..."] * (len(plain) > limit))
+
+
+def reason(error: BaseException, limit: int = 200) -> str:
+    """What an exception says, on one line of at most `limit` characters; its kind if it says nothing."""
+    text = " ".join(str(error)[: 4 * limit].split())
+    return (text if len(text) <= limit else text[: limit - 3] + "...") or type(error).__name__

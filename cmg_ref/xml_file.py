@@ -1,0 +1,70 @@
+"""Reads XML, as MJCF and URDF are, within bounds that every robot keeps."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from xml.parsers import expat
+
+from cmg_ref.input_file import MEBIBYTE, check_input_file
+from cmg_ref.shorten import reason, shortened
+
+MAX_BYTES = 8 * MEBIBYTE
+MAX_ELEMENTS = 20_000
+MAX_DEPTH = 200
+"""Elements inside one another: readers of robots go through them by recursion."""
+MAX_ATTRIBUTES = 64
+
+
+class _BoundsError(ValueError):
+    """Beyond what any robot has."""
+
+
+def read_xml(path: Path, error: type[Exception]) -> ElementTree.Element:
+    """The outermost element of an XML file.
+
+    Args:
+        path: The file.
+        error: The kind of error to raise for whatever is wrong with it.
+
+    Raises:
+        error: The file cannot be read, is not valid XML, or goes beyond the bounds of this module. Entities of its own
+            are refused: a few lines of them stand for gigabytes.
+    """
+    check_input_file(path, error, MAX_BYTES)
+    builder = ElementTree.TreeBuilder()
+    depth = num_elements = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, num_elements
+        depth += 1
+        num_elements += 1
+        if depth > MAX_DEPTH or num_elements > MAX_ELEMENTS or len(attributes) > MAX_ATTRIBUTES:
+            raise _BoundsError(
+                f"it has more than {MAX_ELEMENTS} elements, {MAX_DEPTH} of them inside one another, or "
+                f"{MAX_ATTRIBUTES} attributes in one"
+            )
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    def refuse_entity(name: str, *unused: object) -> None:
+        raise _BoundsError(f"it declares the entity {shortened(name)}")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    parser.EntityDeclHandler = refuse_entity
+    try:
+        parser.Parse(path.read_bytes(), True)
+        return builder.close()
+    except _BoundsError as problem:
+        raise error(f"{path}: is not read: {problem}") from None
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from problem
+    except (expat.ExpatError, LookupError, ValueError) as problem:  # LookupError: an encoding that there is not.
+        raise error(f"{path}: is not valid XML ({reason(problem)})") from problem
