@@ -10,7 +10,11 @@ from typing import Any, Sequence
 
 import torch
 
+from cmg_ref.shorten import one_line, shortened
+
 COLUMNS = ("time", "vx", "vy", "wz")
+MAX_TIME = 86_400.0  # [s] a day
+MAX_COMMAND = 100.0  # [m/s, rad/s]
 
 
 class ScheduleError(ValueError):
@@ -23,6 +27,7 @@ class CommandSchedule:
     Attributes:
         times: When each command begins, rising from 0 [s], (num_commands,).
         commands: Heading-frame vx, vy [m/s] and yaw rate wz [rad/s], (num_commands, 3).
+        source: Where they come from, for messages.
     """
 
     def __init__(self, rows: Sequence[Sequence[Any]], source: str = "command schedule") -> None:
@@ -33,7 +38,8 @@ class CommandSchedule:
             source: Where the rows come from, for messages.
 
         Raises:
-            ScheduleError: A row does not have four finite numbers, or the times do not rise from 0.
+            ScheduleError: A row does not have four finite numbers, the times do not rise from 0 to `MAX_TIME` at most,
+                or a command exceeds `MAX_COMMAND`.
         """
         if not rows:
             raise ScheduleError(f"{source}: holds no command, needs rows of {', '.join(COLUMNS)}")
@@ -47,6 +53,12 @@ class CommandSchedule:
                 raise ScheduleError(f"{source}: row 1: time is {time:g}, the first command must begin at 0")
             if number > 1 and time <= values[-2][0]:
                 raise ScheduleError(f"{source}: row {number}: time {time:g} does not come after {values[-2][0]:g}")
+            if time > MAX_TIME:
+                raise ScheduleError(f"{source}: row {number}: time is {time:g}, more than {MAX_TIME:g} seconds")
+            for name, value in zip(COLUMNS[1:], values[-1][1:]):
+                if abs(value) > MAX_COMMAND:
+                    raise ScheduleError(f"{source}: row {number}: {name} is {value:g}, beyond {MAX_COMMAND:g}")
+        self.source = source
         table = torch.tensor(values, dtype=torch.float64)
         self.times = table[:, 0]
         self.commands = table[:, 1:]
@@ -82,6 +94,23 @@ class CommandSchedule:
         """Time at which the last command begins [s]."""
         return float(self.times[-1])
 
+    def end(self, last: float, longest: float) -> float:
+        """When the last command has lasted a while [s].
+
+        Args:
+            last: How long it lasts [s].
+            longest: How long all may last [s].
+
+        Raises:
+            ScheduleError: It begins too late for that.
+        """
+        if self.last_change + last > longest:
+            raise ScheduleError(
+                f"{self.source}: the last command begins at {self.last_change:g} s and would end at "
+                f"{self.last_change + last:g} s; what is made lasts {longest:g} s at most (--duration cuts it off)"
+            )
+        return self.last_change + last
+
     def sample(self, fps: float, duration: float) -> torch.Tensor:
         """The command of every frame.
 
@@ -99,18 +128,21 @@ class CommandSchedule:
 
 
 def _read_csv(source: str, text: str) -> list[Any]:
-    lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ScheduleError(f"{source}: is not valid CSV: {error}") from error
     header = [cell.strip() for cell in lines[0]] if lines else []
     if header != list(COLUMNS):
-        raise ScheduleError(f"{source}: the first row must be {','.join(COLUMNS)}, not {','.join(header)[:60]!r}")
+        raise ScheduleError(f"{source}: the first row must be {','.join(COLUMNS)}, not {shortened(','.join(header))}")
     return lines[1:]
 
 
 def _read_json(source: str, text: str) -> list[Any]:
     try:
         rows = json.loads(text)
-    except ValueError as error:
-        raise ScheduleError(f"{source}: is not valid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ScheduleError(f"{source}: is not valid JSON: {one_line(str(error), 200)}") from error
     if not isinstance(rows, list):
         raise ScheduleError(f"{source}: must hold a list of rows")
     return [_json_row(source, number, row) for number, row in enumerate(rows, start=1)]
@@ -120,7 +152,7 @@ def _json_row(source: str, number: int, row: Any) -> list[Any]:
     if isinstance(row, dict):
         if set(row) != set(COLUMNS):
             raise ScheduleError(
-                f"{source}: row {number}: has {', '.join(row) or 'no names'}, needs {', '.join(COLUMNS)}"
+                f"{source}: row {number}: has {one_line(', '.join(row), 80) or 'no names'}, needs {', '.join(COLUMNS)}"
             )
         return [row[name] for name in COLUMNS]
     if not isinstance(row, list):
@@ -131,8 +163,33 @@ def _json_row(source: str, number: int, row: Any) -> list[Any]:
 def _number(where: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise ScheduleError(f"{where} is {value!r}, not a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ScheduleError(f"{where} is {shortened(value)}, not a number") from None
     if not math.isfinite(number):
         raise ScheduleError(f"{where} is {number}, not a finite number")
     return number
+
+
+def held_within(commands: torch.Tensor, lowest: torch.Tensor, highest: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+    """Commands inside a range.
+
+    Args:
+        commands: Of every frame, (num_frames, 3).
+        lowest: Lowest command, (3,).
+        highest: Highest command, (3,).
+
+    Returns:
+        The commands, each held at the nearest bound, (num_frames, 3), and a line for each axis that was.
+    """
+    inside = torch.minimum(torch.maximum(commands, lowest), highest)
+    lines = []
+    for column, name in enumerate(COLUMNS[1:]):
+        excess = (commands - inside)[:, column]
+        if bool((excess != 0.0).any()):
+            worst = int(excess.abs().argmax())
+            lines.append(
+                f"{name} {commands[worst, column]:+.2f} is outside the trained range {lowest[column]:+.2f} to "
+                f"{highest[column]:+.2f}: held at {inside[worst, column]:+.2f} "
+                f"({(excess != 0.0).float().mean():.0%} of the frames)"
+            )
+    return inside, lines
