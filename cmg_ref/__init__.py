@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from cmg_ref.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.clip_readers import read_clip
-from cmg_ref.clip_writers import write_npz, write_twist_pickle
-from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
-from cmg_ref.command_strata import BALANCED_STRATA
-from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
-from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.kinematics import ForwardKinematics
-from cmg_ref.model import CMG
-from cmg_ref.motion_clip import ClipError, MotionClip
-from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
-from cmg_ref.robot import Robot, RobotError, load_g1
-from cmg_ref.schedule import CommandSchedule, ScheduleError
-from cmg_ref.sharding import Shard
-from cmg_ref.urdf import read_urdf
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BALANCED_STRATA",
-    "CMG",
-    "CMGMotionGenerator",
-    "CMGMotionLib",
-    "CMGMotionLibCfg",
-    "Checkpoint",
-    "CheckpointError",
-    "ClipError",
-    "CommandSampler",
-    "CommandSamplerCfg",
-    "CommandSchedule",
-    "CommandSmoother",
-    "ForwardKinematics",
-    "MotionClip",
-    "ReferenceMotionTerm",
-    "ReferenceMotionTermCfg",
-    "Robot",
-    "RobotError",
-    "ScheduleError",
-    "Shard",
-    "generate_clips",
-    "load_checkpoint",
-    "load_g1",
-    "read_clip",
-    "read_urdf",
-    "save_checkpoint",
-    "write_npz",
-    "write_twist_pickle",
-]
+if TYPE_CHECKING:
+    from cmg_ref.interface import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """A module of the package, or a name of :mod:`cmg_ref.interface`.
+
+    It is loaded late because it loads torch, which Isaac Gym has to come before, and because a script must be able to
+    say what is wrong, or that it was interrupted, before the seconds that takes.
+    """
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'cmg_ref' has no attribute '{name}'")
+    if importlib.util.find_spec(f"cmg_ref.{name}") is not None:
+        return importlib.import_module(f"cmg_ref.{name}")
+    interface = importlib.import_module("cmg_ref.interface")
+    if not hasattr(interface, name):
+        raise AttributeError(f"module 'cmg_ref' has no attribute '{name}'")
+    return getattr(interface, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *importlib.import_module("cmg_ref.interface").__all__})

@@ -14,6 +14,8 @@ from cmg_ref.json_text import parse_json
 from cmg_ref.shorten import listed, reason, shortened
 
 COLUMNS = ("time", "vx", "vy", "wz")
+MAX_TIME = 86_400.0  # [s] a day
+MAX_COMMAND = 100.0  # [m/s, rad/s]
 
 
 class ScheduleError(ValueError):
@@ -26,6 +28,7 @@ class CommandSchedule:
     Attributes:
         times: When each command begins, rising from 0 [s], (num_commands,).
         commands: Heading-frame vx, vy [m/s] and yaw rate wz [rad/s], (num_commands, 3).
+        source: Where they come from, for messages.
     """
 
     def __init__(self, rows: Sequence[Sequence[Any]], source: str = "command schedule") -> None:
@@ -36,7 +39,8 @@ class CommandSchedule:
             source: Where the rows come from, for messages.
 
         Raises:
-            ScheduleError: A row does not have four finite numbers, or the times do not rise from 0.
+            ScheduleError: A row does not have four finite numbers, the times do not rise from 0 to `MAX_TIME` at most,
+                or a command exceeds `MAX_COMMAND`.
         """
         if not rows:
             raise ScheduleError(f"{source}: holds no command, needs rows of {', '.join(COLUMNS)}")
@@ -50,6 +54,12 @@ class CommandSchedule:
                 raise ScheduleError(f"{source}: row 1: time is {time:g}, the first command must begin at 0")
             if number > 1 and time <= values[-2][0]:
                 raise ScheduleError(f"{source}: row {number}: time {time:g} does not come after {values[-2][0]:g}")
+            if time > MAX_TIME:
+                raise ScheduleError(f"{source}: row {number}: time is {time:g}, more than {MAX_TIME:g} seconds")
+            for name, value in zip(COLUMNS[1:], values[-1][1:]):
+                if abs(value) > MAX_COMMAND:
+                    raise ScheduleError(f"{source}: row {number}: {name} is {value:g}, beyond {MAX_COMMAND:g}")
+        self.source = source
         table = torch.tensor(values, dtype=torch.float64)
         self.times = table[:, 0]
         self.commands = table[:, 1:]
@@ -85,6 +95,23 @@ class CommandSchedule:
     def last_change(self) -> float:
         """Time at which the last command begins [s]."""
         return float(self.times[-1])
+
+    def end(self, last: float, longest: float) -> float:
+        """When the last command has lasted a while [s].
+
+        Args:
+            last: How long it lasts [s].
+            longest: How long all may last [s].
+
+        Raises:
+            ScheduleError: It begins too late for that.
+        """
+        if self.last_change + last > longest:
+            raise ScheduleError(
+                f"{self.source}: the last command begins at {self.last_change:g} s and would end at "
+                f"{self.last_change + last:g} s; what is made lasts {longest:g} s at most (--duration cuts it off)"
+            )
+        return self.last_change + last
 
     def sample(self, fps: float, duration: float) -> torch.Tensor:
         """The command of every frame.
@@ -141,3 +168,28 @@ def _number(where: str, value: Any) -> float:
     if not math.isfinite(number):
         raise ScheduleError(f"{where} is {number}, not a finite number")
     return number
+
+
+def held_within(commands: torch.Tensor, lowest: torch.Tensor, highest: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+    """Commands inside a range.
+
+    Args:
+        commands: Of every frame, (num_frames, 3).
+        lowest: Lowest command, (3,).
+        highest: Highest command, (3,).
+
+    Returns:
+        The commands, each held at the nearest bound, (num_frames, 3), and a line for each axis that was.
+    """
+    inside = torch.minimum(torch.maximum(commands, lowest), highest)
+    lines = []
+    for column, name in enumerate(COLUMNS[1:]):
+        excess = (commands - inside)[:, column]
+        if bool((excess != 0.0).any()):
+            worst = int(excess.abs().argmax())
+            lines.append(
+                f"{name} {commands[worst, column]:+.2f} is outside the trained range {lowest[column]:+.2f} to "
+                f"{highest[column]:+.2f}: held at {inside[worst, column]:+.2f} "
+                f"({(excess != 0.0).float().mean():.0%} of the frames)"
+            )
+    return inside, lines

@@ -1,4 +1,4 @@
-"""Values as messages show them: on one line, and short however long they are."""
+"""Values and messages as users see them: on one line, and short however long they are."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def shortened(value: Any, limit: int = 80) -> str:
             text = short.repr(value[:limit] if isinstance(value, (bytes, bytearray)) else value)
         except (RecursionError, ValueError):  # Python writes no integer of more than 4300 digits.
             text = f"<{type(value).__name__}>"
+    return one_line(text, limit)
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """A text without line breaks, and with the middle left out where it has more than ``limit`` characters."""
     text = " ".join(text.split())
     if len(text) <= limit:
         return text

@@ -22,7 +22,7 @@ from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.objective import SLIP_FRAMES, Batch, LossWeights, RollOutObjective
 from cmg_ref.robot import Robot
-from cmg_ref.shorten import reason
+from cmg_ref.shorten import reason, shortened
 from cmg_ref.statistics import channel_weights, set_statistics
 from cmg_ref.validation import Validation
 from cmg_ref.window_sampler import WindowSampler
@@ -31,6 +31,30 @@ RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a rec
 STANDING_SHARE = 0.08  # matched rows that restart from standing, with a slow command along one axis, in a step
 LOST_DISTANCE = 2.5  # matched rows further than this from recorded state and wanted command (or not finite) restart too
 SKIP_FACTOR = 5.0  # steps whose gradient is this many times the usual norm are left out
+
+
+# Lowest and highest value of the settings.
+_BOUNDS = {
+    "iterations": (1, 10**8),
+    "batch_size": (1, 2**20),
+    "horizon_start": (1, 10**4),
+    "horizon_end": (1, 10**4),
+    "horizon_growth": (0.0, 1.0),
+    "still_share": (0.0, 1.0),
+    "matched_share": (0.0, 1.0),
+    "matched_after": (0.0, 1.0),
+    "learning_rate": (0.0, 10.0),
+    "final_learning_rate": (0.0, 10.0),
+    "warm_up": (1, 10**8),
+    "gradient_clip": (1e-9, 1e9),
+    "input_noise": (0.0, 100.0),
+    "average_decay": (0.0, 1.0),
+    "balance": (0.0, 10.0),
+    "validate_every": (1, 10**8),
+    "save_every": (1, 10**8),
+    "seed": (0, 2**32 - 1),
+}
+_MAX_WEIGHT = 1e9
 
 
 @dataclass(frozen=True)
@@ -87,9 +111,14 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise a ValueError that names the first field with an impossible value."""
-        for name in ("iterations", "batch_size", "horizon_start", "validate_every", "save_every", "warm_up"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"TrainConfig.{name} must be at least 1, got {getattr(self, name)}")
+        for name, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(
+                    f"TrainConfig.{name} must be from {low:g} to {high:g}, got {shortened(getattr(self, name))}"
+                )
+        for name, weight in vars(self.weights).items():
+            if not 0.0 <= weight <= _MAX_WEIGHT:
+                raise ValueError(f"LossWeights.{name} must be from 0 to {_MAX_WEIGHT:g}, got {shortened(weight)}")
         if self.horizon_start <= SLIP_FRAMES:
             raise ValueError(f"TrainConfig.horizon_start must exceed {SLIP_FRAMES}, got {self.horizon_start}")
         if self.horizon_end < self.horizon_start:

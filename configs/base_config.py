@@ -15,12 +15,18 @@ but ``cfg``. A field that the class does not declare is an error that suggests t
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import difflib
+import math
 from typing import Any, Iterable, Mapping
 
+from cmg_ref.shorten import one_line, shortened
+
 __all__ = ["BaseConfig", "ConfigError", "apply_overrides", "check_fields", "class_to_dict", "suggestion"]
-__all__ += ["update_from_dict"]
+__all__ += ["fitted", "literal", "update_from_dict"]
+
+MAX_OVERRIDE_LENGTH = 4096  # characters
 
 
 class ConfigError(ValueError):
@@ -100,8 +106,8 @@ def apply_overrides(config: BaseConfig, overrides: Iterable[str]) -> None:
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
-            raise ConfigError(f"'{override}' is not of the form section.field=value")
-        _set(trial, path.strip().split("."), _literal(text.strip()), type(config).__qualname__)
+            raise ConfigError(f"{shortened(override)} is not of the form section.field=value")
+        _set(trial, path.strip().split("."), literal(text.strip()), type(config).__qualname__)
     config.__dict__.update(trial.__dict__)
 
 
@@ -124,12 +130,12 @@ def check_fields(config: BaseConfig, declared: BaseConfig, free: Iterable[str] =
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where a known name is similar, else the known names."""
     choices = sorted(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(choices)}"
+    close = difflib.get_close_matches(name[:100], choices, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are {one_line(', '.join(choices))}"
 
 
 def _unknown(owner: str, name: str, known: Iterable[str]) -> str:
-    return f"{owner} has no field '{name}'{suggestion(name, known)}"
+    return f"{one_line(owner, 200)} has no field {shortened(name)}{suggestion(name, known)}"
 
 
 def _check(config: BaseConfig, declared: BaseConfig, owner: str, path: str, free: set[str]) -> None:
@@ -164,32 +170,51 @@ def _set(config: BaseConfig, path: list[str], value: Any, owner: str) -> None:
         key = rest[0]
         if present and key not in present:
             raise ConfigError(_unknown(owner, key, map(str, present)))
-        present[key] = _fitted(value, present.get(key), f"{owner}.{key}")
+        present[key] = fitted(value, present.get(key), f"{owner}.{key}")
     elif rest:
-        raise ConfigError(f"{owner} is a {type(present).__name__} and has no fields such as '{rest[0]}'")
+        raise ConfigError(f"{owner} is a {type(present).__name__} and has no fields such as {shortened(rest[0])}")
     else:
-        setattr(config, name, _fitted(value, present, owner))
+        setattr(config, name, fitted(value, present, owner))
 
 
-def _fitted(value: Any, present: Any, path: str) -> Any:
-    """Value as the kind of the present one: whole numbers become floats, lists become tuples."""
-    if present is None or value is None or type(value) is type(present):
+def fitted(value: Any, present: Any, path: str) -> Any:
+    """Value as the kind of the present one, entries as that of its first: whole numbers become floats, lists tuples.
+
+    Raises:
+        ConfigError: It is of another kind; the message begins with ``path``.
+    """
+    if present is None or value is None:
         return value
-    if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(present, int) and not isinstance(present, bool) and isinstance(value, float) and value.is_integer():
+    if isinstance(present, float) and type(value) in (int, float):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(float(value)):
+                return float(value)
+        raise ConfigError(f"{path} must be a finite number, got {shortened(value)}")
+    if type(present) is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(present, (list, tuple)) and isinstance(value, (list, tuple)):
-        return type(present)(value)
-    raise ConfigError(f"{path} is a {type(present).__name__} ({present!r}), not {value!r}")
+        entries = [fitted(entry, present[0], path) for entry in value] if present else value
+        return type(present)(entries)
+    if isinstance(present, dict) and isinstance(value, dict):
+        some = next(iter(present.values()), None)
+        return {key: fitted(entry, some, f"{path}.{shortened(key)}") for key, entry in value.items()}
+    if type(value) is type(present):
+        return value
+    raise ConfigError(f"{path} is a {type(present).__name__} ({shortened(present)}), not {shortened(value)}")
 
 
-def _literal(text: str) -> Any:
-    """A Python literal, also as true, false, null are written elsewhere; else the text itself."""
+def literal(text: str) -> Any:
+    """A Python literal, also as true, false, null are written elsewhere; else the text itself.
+
+    Raises:
+        ConfigError: The text has more than `MAX_OVERRIDE_LENGTH` characters, which no value needs.
+    """
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
+    if len(text) > MAX_OVERRIDE_LENGTH:
+        raise ConfigError(f"{shortened(text)} has {len(text):,} characters: at most {MAX_OVERRIDE_LENGTH:,} are read")
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # Deep nesting runs out of either.
         return text

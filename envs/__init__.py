@@ -1,1 +1,9 @@
 """Environments, simulators and videos: what needs more than the library itself."""
+
+from __future__ import annotations
+
+from cmg_ref.own_packages import check_own_packages
+
+OWNER = "cmg_ref"  # by which `cmg_ref.own_packages` knows it
+
+check_own_packages()

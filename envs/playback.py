@@ -70,6 +70,17 @@ def playback_config(env_cfg: Any, duration: float) -> Any:
     return cfg
 
 
+def command_range(env: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lowest and highest command, (3,) each, that both the policy and its reference have been trained on."""
+    ranges = env.cfg.commands.ranges
+    lowest, highest = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw]).unbind(dim=1)
+    term = getattr(env, "term", None)
+    if term is None:
+        return lowest, highest
+    checkpoint = term.generator.checkpoint
+    return torch.maximum(lowest, checkpoint.command_min), torch.minimum(highest, checkpoint.command_max)
+
+
 @torch.no_grad()
 def play(
     env: Any, policy: Callable[[torch.Tensor], torch.Tensor], commands: Iterator[torch.Tensor], name: str = "playback"

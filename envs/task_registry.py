@@ -12,6 +12,7 @@ from envs.simulator import BACKEND, gymapi, gymutil  # isort: split
 import torch
 
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, suggestion
+from configs.bounds import check_bounds
 from configs.g1_cmg_config import G1Cfg, G1CfgPPO, G1CMGCfg, G1CMGCfgPPO
 from envs.base.legged_robot import LeggedRobot
 from envs.g1_cmg import G1CMG
@@ -86,6 +87,7 @@ class TaskRegistry:
             cfg.seed = int(chosen["seed"])
         if env_cfg is None:
             apply_overrides(cfg, chosen.get("overrides", ()))
+        check_bounds(cfg)
         sim_device = chosen.get("sim_device", "cpu" if BACKEND == "mujoco" else "cuda:0")
         sim_params = make_sim_params(cfg, sim_device)
         env = task_class(cfg, sim_params, gymapi.SIM_PHYSX, sim_device, bool(chosen.get("headless", True)))

@@ -6,11 +6,12 @@ registry. Where Isaac Gym is installed everything runs on it, elsewhere on the s
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, real_number, whole_number  # isort: skip
+
 # Isaac Gym has to be imported before torch.
 from envs.simulator import BACKEND, register_as_isaacgym  # isort: skip
 
 import argparse
-import ast
 import copy
 import importlib
 import importlib.util
@@ -23,7 +24,12 @@ from typing import Any, Iterator, Sequence
 
 import torch
 
+from cmg_ref.devices import checked_device
+from cmg_ref.schedule import MAX_COMMAND, held_within
+from cmg_ref.shorten import shortened
 from cmg_ref.urdf import read_urdf
+from configs.base_config import fitted, literal
+from configs.bounds import ENVIRONMENT, MAX_ITERATIONS, MAX_NUM_ENVS, check_field
 from configs.twist_cmg_config import G1CMGMimicCfg, G1CMGPrivCfgPPO, G1CMGStuRLCfgDAgger
 from envs.twist_mimic import CMGMimic, robot_file
 
@@ -141,13 +147,8 @@ def is_asked_for(arguments: Sequence[str]) -> bool:
 
 
 def main(name: str, arguments: Sequence[str]) -> None:
-    """Run :func:`train` or :func:`play` for a script; what cannot be used ends it in one line."""
-    try:
-        {"train": train, "play": play}[name](arguments)
-    except (TwistError, ValueError, OSError) as error:
-        sys.exit(f"{name}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted")
+    """Run :func:`train` or :func:`play`, whichever is named."""
+    {"train": train, "play": play}[name](arguments)
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -208,7 +209,12 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     if options.export:
         print(f"play: exported {export_jit(runner, env.num_obs, file)}")
     policy, normalizer = runner.get_inference_policy(env.device), runner.get_normalizer(env.device)
-    commands = torch.tensor([options.command], device=env.device).repeat(env.num_envs, 1)
+    ranges = env.cfg.commands.ranges
+    lowest, highest = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw]).unbind(dim=1)
+    command, held = held_within(torch.tensor([options.command]), lowest, highest)
+    for line in held:
+        print(f"play: {line}")
+    commands = command.to(env.device).repeat(env.num_envs, 1)
     if env.cfg.cmg.mode == "live":
         env.set_commands(commands)
     totals = torch.zeros(6, device=env.device)
@@ -277,11 +283,11 @@ def trusted_checkpoints() -> Iterator[None]:
 
 def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Namespace, Any]:
     """Our options, TWIST's, and its registry with our tasks."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = Parser(None, add_help=False, allow_abbrev=False)
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--twist_root")
-    parser.add_argument("--command", nargs=3, type=float, default=[0.6, 0.0, 0.0])
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--command", nargs=3, type=real_number(-MAX_COMMAND, MAX_COMMAND), default=[0.6, 0.0, 0.0])
+    parser.add_argument("--steps", type=whole_number(1, 10**7), default=1000)
     parser.add_argument("--export", action="store_true")
     options, rest = parser.parse_known_args(list(arguments))
     options.overrides = [text for text in rest if "=" in text and not text.startswith("-")]
@@ -298,8 +304,13 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
         args = importlib.import_module("legged_gym.gym_utils").get_args()
     finally:
         sys.argv = previous
-    if options.steps < 1:
-        raise TwistError(f"--steps must be positive, got {options.steps}")
+    for option, most in (("num_envs", MAX_NUM_ENVS), ("max_iterations", MAX_ITERATIONS)):
+        number = getattr(args, option, None)
+        if number is not None and not 1 <= number <= most:
+            raise TwistError(f"--{option}: {shortened(number)} is not a whole number from 1 to {most}")
+    for option in ("sim_device", "rl_device"):
+        if getattr(args, option, None) is not None:
+            checked_device(getattr(args, option), f"--{option}")
     if not args.exptid:
         raise TwistError("--exptid is missing: the name of the run")
     args.headless = args.headless or BACKEND == "mujoco"  # the stand-in has no viewer
@@ -350,11 +361,9 @@ def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
             target = getattr(target, section, None)
         is_reward = sections == ["rewards", "scales"]  # any reward that TWIST has may be switched on
         if target is None or not (is_reward or hasattr(target, field)):
-            raise TwistError(f"{text}: the configuration has no field '{path}'")
-        try:
-            value = ast.literal_eval(written)
-        except (ValueError, SyntaxError):
-            value = written
+            raise TwistError(f"{shortened(text)}: the configuration has no field {shortened(path)}")
+        value = fitted(literal(written), getattr(target, field, 0.0), path)
+        check_field(path, value, () if path.startswith(TRAINING_PREFIX) else ENVIRONMENT)
         setattr(target, field, value)
     _check_robot(env_cfg)
 
@@ -376,7 +385,12 @@ def _check_robot(env_cfg: Any) -> None:
             raise TwistError(f"{file} has {num_joints} joints, but {field} is for {count}")
 
 
-if __name__ == "__main__":
+@command("envs.twist", TwistError, ValueError, OSError)
+def _main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in ("train", "play"):
         sys.exit("usage: python -m envs.twist train|play --task g1_cmg_priv_mimic|g1_cmg_stu_rl --exptid NAME ...")
     main(sys.argv[1], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    _main()

@@ -6,8 +6,9 @@ python scripts/play.py --task g1_cmg --policy mean.safetensors --evaluate
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command  # isort: split
+
 import argparse
-import sys
 from pathlib import Path
 
 from envs.policy import average_policies, policy_of_checkpoint, save_policy
@@ -15,21 +16,22 @@ from envs.policy import average_policies, policy_of_checkpoint, save_policy
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="model_<iteration>.pt of a run")
     parser.add_argument("--output", type=Path, required=True, help="policy file to write (.safetensors)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.output.suffix != ".safetensors":
+        parser.error(f"--output {arguments.output}: the name must end in .safetensors")
+    return arguments
 
 
+@command("average_checkpoints")
 def main() -> None:
     """Read, average, write."""
     arguments = parse_arguments()
-    try:
-        policy = average_policies([policy_of_checkpoint(path) for path in arguments.checkpoints])
-        policy.description.notes["averaged"] = [path.stem for path in arguments.checkpoints]
-        save_policy(policy, arguments.output)
-    except (ValueError, OSError) as error:
-        sys.exit(f"average_checkpoints: {error}")
+    policy = average_policies([policy_of_checkpoint(path) for path in arguments.checkpoints])
+    policy.description.notes["averaged"] = [path.stem for path in arguments.checkpoints]
+    save_policy(policy, arguments.output)
     print(f"wrote {arguments.output}, the mean of {len(arguments.checkpoints)} policies")
 
 

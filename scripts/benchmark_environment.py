@@ -6,6 +6,8 @@ else. The generator has a benchmark of its own: scripts/benchmark_performance.py
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+
 import argparse
 import json
 import sys
@@ -15,6 +17,7 @@ import torch
 
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.benchmark.report import machine_name
+from configs.bounds import MAX_NUM_ENVS
 from envs.environment_speed import EnvironmentSpeed, measure_speed
 from envs.policy import load_policy
 from envs.task_registry import task_registry
@@ -24,10 +27,12 @@ PHYSICS = ((0.005, 4), (0.01, 2))  # time step [s] and steps in a control step
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
-    parser.add_argument("--num_envs", type=int, default=512, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=400, help="control steps measured (default: %(default)s)")
+    parser.add_argument("--num_envs", type=whole_number(1, MAX_NUM_ENVS), default=512, help="default: %(default)s")
+    parser.add_argument(
+        "--steps", type=whole_number(1, 10**6), default=400, help="control steps measured (default: %(default)s)"
+    )
     parser.add_argument("--policy", type=Path, help="policy file (default: that of the package)")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the table as Markdown, and JSON beside it")
     return parser.parse_args()
@@ -61,15 +66,11 @@ def markdown(results: list[EnvironmentSpeed]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@command("benchmark_environment")
 def main() -> None:
     """Measure, print, write."""
     arguments = parse_arguments()
-    if arguments.num_envs < 1 or arguments.steps < 1:
-        sys.exit("benchmark_environment: --num_envs and --steps must be at least 1")
-    try:
-        results = measure(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"benchmark_environment: {error}")
+    results = measure(arguments)
     title = (
         f"{machine_name(torch.device('cpu'))}; `python {' '.join(['scripts/benchmark_environment.py', *sys.argv[1:]])}`"
     )

@@ -14,6 +14,8 @@ forward pass of the same size. Figures only mean something on a machine that doe
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+
 import argparse
 import os
 import sys
@@ -37,6 +39,8 @@ from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.devices import checked_device
+from configs.bounds import MAX_NUM_ENVS
 
 MODES = ("quick", "full", "scaling", "preload", "buffer", "profile", "diagnose")
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
@@ -48,10 +52,15 @@ Measurement = tuple[str, Callable[[], Iterable[Figure]]]
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--mode", choices=MODES, default="quick", help="what to measure (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
-    parser.add_argument("--num-envs", type=int, nargs="+", help="numbers of environments instead of the usual ones")
+    parser.add_argument(
+        "--num-envs",
+        type=whole_number(1, MAX_NUM_ENVS),
+        nargs="+",
+        help="numbers of environments instead of the usual ones",
+    )
     parser.add_argument("--checkpoint", type=Path, help="a .safetensors file (default: the one that is shipped)")
     parser.add_argument("--compare", action="store_true", help="with the per-sample and the deque baseline")
     parser.add_argument(
@@ -70,10 +79,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="write the tables into these documents too, between their marks <!-- benchmark: table --> or summary",
     )
-    arguments = parser.parse_args()
-    if arguments.num_envs and min(arguments.num_envs) < 1:
-        parser.error("--num-envs must be at least 1")
-    return arguments
+    return parser.parse_args()
 
 
 class Plan:
@@ -193,16 +199,12 @@ def run(plan: Plan) -> list[Figure]:
     return figures
 
 
+@command("benchmark_performance")
 def main() -> None:
     """Parse, measure, print, write."""
     arguments = parse_arguments()
-    try:
-        device = torch.device(arguments.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            sys.exit("benchmark_performance: torch finds no GPU here; take --device cpu")
-        checkpoint = load_checkpoint(arguments.checkpoint)
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"benchmark_performance: {error}")
+    device = checked_device(arguments.device, "--device")
+    checkpoint = load_checkpoint(arguments.checkpoint)
     title = f"{machine_name(device)}; `python {' '.join(['scripts/benchmark_performance.py', *sys.argv[1:]])}`"
     print(title, flush=True)
     limits = MachineLimits(device)
@@ -220,14 +222,11 @@ def main() -> None:
                 print(f"  {finding.advice}")
         return
     figures = run(Plan(arguments, checkpoint, limits))
-    try:
-        if arguments.save is not None:
-            print("wrote " + ", ".join(str(path) for path in save(figures, arguments.save, title)))
-        for document in arguments.document:
-            write_into(document, figures, title)
-            print(f"wrote the tables of {document}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"benchmark_performance: {error}")
+    if arguments.save is not None:
+        print("wrote " + ", ".join(str(path) for path in save(figures, arguments.save, title)))
+    for document in arguments.document:
+        write_into(document, figures, title)
+        print(f"wrote the tables of {document}")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ Isaac Gym the same checks run on the stand-in, which says nothing about Isaac Gy
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command  # isort: skip
+
 # Isaac Gym has to be imported before torch.
 from envs.simulator import BACKEND, gymapi, gymtorch  # isort: skip
 
-import argparse
 import platform
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
+from cmg_ref.devices import checked_device
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.robot import load_g1
 from cmg_ref.urdf import read_urdf
@@ -52,7 +54,7 @@ class Rig:
         params.gravity = gymapi.Vec3(0.0, 0.0, -9.81)
         on_gpu = device != "cpu"
         params.use_gpu_pipeline = params.physx.use_gpu = on_gpu
-        self.sim = self.gym.create_sim(int(device.split(":")[1]) if on_gpu else 0, -1, gymapi.SIM_PHYSX, params)
+        self.sim = self.gym.create_sim((torch.device(device).index or 0) if on_gpu else 0, -1, gymapi.SIM_PHYSX, params)
         plane = gymapi.PlaneParams()
         plane.normal = gymapi.Vec3(0.0, 0.0, 1.0)
         self.gym.add_ground(self.sim, plane)
@@ -230,21 +232,20 @@ CHECKS: list[Callable[[Rig], Result]] = [
 ]
 
 
+@command("check_isaacgym", twist.TwistError, ValueError, OSError)
 def main() -> None:
     """Run all checks; the exit status is 1 if any fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--twist_root", help="checkout of TWIST (default: $TWIST_ROOT, or TWIST as installed)")
     parser.add_argument("--device", help="default: cuda:0 with Isaac Gym and a GPU, else cpu")
     arguments = parser.parse_args()
-    try:
-        registry = twist.register_tasks(arguments.twist_root)
-        root = twist.import_twist(arguments.twist_root)
-        file = Path(robot_file(registry.get_cfgs(twist.TEACHER)[0])).resolve()
-        read_urdf(file)
-    except (twist.TwistError, ValueError) as error:
-        sys.exit(f"check_isaacgym: {error}")
     on_gpu = BACKEND == "isaacgym" and torch.cuda.is_available()
-    rig = Rig(root, file, arguments.device or ("cuda:0" if on_gpu else "cpu"))
+    device = str(checked_device(arguments.device or ("cuda:0" if on_gpu else "cpu"), "--device"))
+    registry = twist.register_tasks(arguments.twist_root)
+    root = twist.import_twist(arguments.twist_root)
+    file = Path(robot_file(registry.get_cfgs(twist.TEACHER)[0])).resolve()
+    read_urdf(file)
+    rig = Rig(root, file, device)
     where = "Isaac Gym" if BACKEND == "isaacgym" else "the stand-in: this says nothing about Isaac Gym"
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {rig.device}, {where}")
     failed = 0

@@ -9,12 +9,13 @@ random times. Without --motion_file, TWIST's library gets clips that `generate.p
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, whole_number  # isort: skip
+
 # Isaac Gym has to be imported before torch.
 from envs import twist  # isort: skip
 
 import argparse
 import importlib
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,8 +27,10 @@ from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.clip_generation import generate_clips
 from cmg_ref.clip_writers import write_twist_pickle
 from cmg_ref.cmg_motion_lib import CMGMotionLib
+from cmg_ref.devices import checked_device
 from cmg_ref.robot import load_g1
 from cmg_ref.urdf import read_urdf
+from configs.bounds import MAX_NUM_ENVS, MAX_THREADS
 from envs.twist_mimic import motion_lib_cfg, robot_file
 
 CLIP_COMMANDS = ((0.0, 0.0, 0.0), (0.6, 0.0, 0.0), (1.2, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.8), (-0.4, 0.0, 0.0))
@@ -36,14 +39,20 @@ CLIP_LENGTH = 12.0  # [s]
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--twist_root", help="checkout of TWIST (default: $TWIST_ROOT, or TWIST as installed)")
     parser.add_argument("--motion_file", type=Path, help="TWIST's clips: a .pkl, or a .yaml that lists them")
-    parser.add_argument("--num_envs", type=int, default=4096, help="default: %(default)s")
-    parser.add_argument("--num_motions", type=int, help="motions of our library (default: as in training)")
+    parser.add_argument("--num_envs", type=whole_number(1, MAX_NUM_ENVS), default=4096, help="default: %(default)s")
+    parser.add_argument(
+        "--num_motions", type=whole_number(1, 10**7), help="motions of our library (default: as in training)"
+    )
     parser.add_argument("--all_bodies", action="store_true", help="all bodies of the robot, not only key bodies")
-    parser.add_argument("--repeats", type=int, default=7, help="of which the fastest counts (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=whole_number(1, 10**6), default=7, help="of which the fastest counts (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=whole_number(1, MAX_THREADS), default=1, help="of torch (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     return parser.parse_args()
 
@@ -122,13 +131,12 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"ours / TWIST = {ours_took / theirs_took:.3f}")
 
 
+@command("compare_motion_libs", twist.TwistError, ValueError, OSError)
 def main() -> None:
     """Compare, or say in one line why not."""
     arguments = parse_arguments()
-    try:
-        compare(arguments)
-    except (twist.TwistError, ValueError, OSError) as error:
-        sys.exit(f"compare_motion_libs: {error}")
+    checked_device(arguments.device, "--device")
+    compare(arguments)
 
 
 if __name__ == "__main__":

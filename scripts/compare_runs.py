@@ -5,34 +5,35 @@ python scripts/compare_runs.py "with reference=logs/g1_cmg/<run>" "without=logs/
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command  # isort: split
+
 import argparse
-import sys
 from pathlib import Path
 
 from cmg_ref.atomic_file import atomic_file
+from cmg_ref.extras import check_installed
 from envs.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
-from envs.training_run import RunError, writable
+from envs.training_run import writable
 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="[NAME=]FOLDER", help="runs, with the names to show for them")
     parser.add_argument("--output", type=Path, default=Path("outputs/comparison"), help="folder (default: %(default)s)")
     return parser.parse_args()
 
 
+@command("compare_runs")
 def main() -> None:
     """Read, draw, write."""
     arguments = parse_arguments()
-    try:
-        curves = []
-        for run in arguments.runs:
-            name, _, folder = run.rpartition("=")
-            curves.append(read_learning_curve(name or Path(folder).name, Path(folder)))
-        folder = writable(arguments.output)
-    except RunError as error:
-        sys.exit(f"compare_runs: {error}")
+    check_installed("matplotlib")
+    curves = []
+    for run in arguments.runs:
+        name, _, folder = run.rpartition("=")
+        curves.append(read_learning_curve(name or Path(folder).name, Path(folder)))
+    folder = writable(arguments.output)
     table = comparison_table(curves)
     print(table, end="")
     with atomic_file(folder / "learning_curves.md") as temporary:

@@ -6,16 +6,17 @@ Example:
 
 from __future__ import annotations
 
-import argparse
-import sys
+from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+
 from pathlib import Path
 
 import numpy as np
 
-from cmg_ref import CheckpointError, CommandSchedule, generate_clips, load_checkpoint, load_g1
+from cmg_ref import CommandSchedule, generate_clips, load_checkpoint, load_g1
 from cmg_ref.appearance import figures
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.drawing import Camera, SoftwareRenderer
+from cmg_ref.extras import check_installed
 
 # time [s], vx, vy [m/s], wz [rad/s]: stand, walk, run, slow down.
 SCHEDULE = [(0.0, 0.0, 0.0, 0.0), (0.8, 1.0, 0.0, 0.0), (3.0, 2.5, 0.0, 0.0), (5.0, 0.5, 0.0, 0.0)]
@@ -27,27 +28,27 @@ MARGIN = 0.55  # [m] left and right of the first and the last figure
 FIELD_OF_VIEW = 8.0  # [degrees] from far away, so that all figures are seen from the side
 
 
+@command("draw_strip")
 def main() -> None:
     """Generate, choose moments a step apart, draw them all at once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="picture to write (.png)")
     parser.add_argument("--checkpoint", type=Path, help="trained CMG (default: the one of the package)")
-    parser.add_argument("--width", type=int, default=1600, help="pixels (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=420, help="pixels (default: %(default)s)")
+    pixels = whole_number(16, 16384)
+    parser.add_argument("--width", type=pixels, default=1600, help="pixels (default: %(default)s)")
+    parser.add_argument("--height", type=pixels, default=420, help="pixels (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
-        from PIL import Image
-    except ImportError:
-        sys.exit("draw_strip: needs pillow: pip install 'cmg_ref[viz]'")
-    try:
-        checkpoint = load_checkpoint(arguments.checkpoint)
-    except CheckpointError as error:
-        sys.exit(f"draw_strip: {error}")
+    if arguments.output.suffix != ".png":
+        parser.error(f"--output {arguments.output}: the name must end in .png")
+    check_installed("PIL")
+    from PIL import Image
+
+    checkpoint = load_checkpoint(arguments.checkpoint)
     commands = CommandSchedule(SCHEDULE).sample(checkpoint.fps, DURATION)
     clip = generate_clips(checkpoint, commands.unsqueeze(0))[0]
     way = clip.root_pos[:, 0].cummax(dim=0).values.numpy()
     if way[-1] - way[0] < NUM_MOMENTS * CLOSEST:
-        sys.exit(f"draw_strip: the robot went only {way[-1] - way[0]:.1f} m forward: its {NUM_MOMENTS} figures overlap")
+        raise ValueError(f"the robot went only {way[-1] - way[0]:.1f} m forward: its {NUM_MOMENTS} figures overlap")
     marks = np.linspace(way[0], way[-1], NUM_MOMENTS)
     frames = np.searchsorted(way, marks)
     # As far away as it takes for the whole way, and the whole robot, to fit in.

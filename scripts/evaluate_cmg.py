@@ -11,6 +11,8 @@ clip format of this project, or an npz with `dof_pos` and `fps` (and, if they ar
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, real_number  # isort: split
+
 import argparse
 import sys
 from pathlib import Path
@@ -21,17 +23,19 @@ import torch
 from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.clip_readers import find_clips, read_clip
 from cmg_ref.dataset import MotionDataset, build_dataset
+from cmg_ref.devices import checked_device
 from cmg_ref.evaluation import STEADY_COMMANDS, CheckpointEvaluation
 from cmg_ref.evaluation_report import save_report, screen_text
 from cmg_ref.mocap_figures import mocap_figures
 from cmg_ref.motion_evaluation import evaluate_motion
 from cmg_ref.recorded_motion import read_motion
 from cmg_ref.robot import load_g1
+from cmg_ref.schedule import MAX_COMMAND
 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument(
         "subject",
         type=Path,
@@ -49,8 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     mocap.add_argument("--dataset", type=Path, help="dataset whose held-out clips stand beside (from prepare_data.py)")
     mocap.add_argument("--motion", type=Path, help="folder of clips to stand beside instead")
     motion = parser.add_argument_group("for a motion")
-    motion.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="what it was told to do")
-    motion.add_argument("--fps", type=float, help="frame rate to play it at (default: its own)")
+    speed = real_number(-MAX_COMMAND, MAX_COMMAND)
+    motion.add_argument("--command", type=speed, nargs=3, metavar=("VX", "VY", "WZ"), help="what it was told to do")
+    motion.add_argument("--fps", type=real_number(1, 1000), help="frame rate to play it at (default: its own)")
     motion.add_argument(
         "--ignore-root", action="store_true", help="let the stance foot tell the root even if it has one"
     )
@@ -67,24 +72,19 @@ def recorded_figures(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
+@command("evaluate_cmg")
 def main() -> None:
     """Parse, measure, print, save."""
     arguments = parse_arguments()
-    subject, robot = arguments.subject, load_g1()
-    try:
-        if arguments.fps is not None and not arguments.fps > 0.0:
-            raise ValueError(f"--fps must be positive, got {arguments.fps}")
-        if subject.suffix == ".safetensors":
-            checkpoint = load_checkpoint(subject)
-            mocap = recorded_figures(arguments) or checkpoint.metadata.get("mocap")
-            evaluator = CheckpointEvaluation(checkpoint, robot, mocap, arguments.quick, arguments.device)
-            evaluation = evaluator.run(subject.name)
-        else:
-            motion = read_motion(subject, robot, arguments.fps, arguments.ignore_root)
-            evaluation = evaluate_motion(motion, robot, recorded_figures(arguments), arguments.command)
-        files = save_report(evaluation, arguments.output)
-    except (ValueError, OSError) as error:
-        sys.exit(f"evaluate_cmg: {error}")
+    subject, robot, device = arguments.subject, load_g1(), checked_device(arguments.device, "--device")
+    if subject.suffix == ".safetensors":
+        checkpoint = load_checkpoint(subject)
+        mocap = recorded_figures(arguments) or checkpoint.metadata.get("mocap")
+        evaluation = CheckpointEvaluation(checkpoint, robot, mocap, arguments.quick, device).run(subject.name)
+    else:
+        motion = read_motion(subject, robot, arguments.fps, arguments.ignore_root)
+        evaluation = evaluate_motion(motion, robot, recorded_figures(arguments), arguments.command)
+    files = save_report(evaluation, arguments.output)
     print(screen_text(evaluation))
     print("written: " + ", ".join(map(str, files)))
     if evaluation.commanded and len(files) < 3:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command  # isort: split
+
 import argparse
-import sys
 from pathlib import Path
 
 from cmg_ref.checkpoint import load_checkpoint
@@ -12,23 +13,22 @@ from cmg_ref.export import ExportError, export_onnx, export_torchscript
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("output", type=Path, help="file to write; its suffix, .onnx or .pt, chooses the kind")
     parser.add_argument("--checkpoint", type=Path, help="a .safetensors file (default: the one that is shipped)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.output.suffix not in (".onnx", ".pt"):
+        parser.error(f"{arguments.output}: the name must end in .onnx or .pt")
+    return arguments
 
 
+@command("export_cmg", ExportError, ValueError, OSError)
 def main() -> None:
     """Parse, load, write."""
     arguments = parse_arguments()
-    if arguments.output.suffix not in (".onnx", ".pt"):
-        sys.exit(f"export_cmg: the output must end in .onnx or .pt, got '{arguments.output}'")
-    try:
-        checkpoint = load_checkpoint(arguments.checkpoint)
-        export = export_onnx if arguments.output.suffix == ".onnx" else export_torchscript
-        difference = export(checkpoint, arguments.output)
-    except (ExportError, ValueError, OSError) as error:
-        sys.exit(f"export_cmg: {error}")
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    export = export_onnx if arguments.output.suffix == ".onnx" else export_torchscript
+    difference = export(checkpoint, arguments.output)
     size = arguments.output.stat().st_size / 1e6
     print(f"{arguments.output}: {size:.1f} MB, differs by {difference:.1e} standard deviations at most")
 

@@ -10,30 +10,31 @@ A schedule is a CSV file with the header time,vx,vy,wz, or a JSON list of such r
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, real_number, whole_number  # isort: split
+
 import argparse
 import importlib.util
-import math
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from cmg_ref.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.clip_generation import generate_clips
 from cmg_ref.clip_writers import write_npz, write_twist_pickle
 from cmg_ref.motion_clip import MotionClip
 from cmg_ref.plots import save_clip_plot
 from cmg_ref.robot import load_g1
-from cmg_ref.schedule import CommandSchedule, ScheduleError
+from cmg_ref.schedule import MAX_COMMAND, CommandSchedule, held_within
+from configs.bounds import MAX_SEED
 from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
 
 SUFFIXES = {"npz": ".npz", "twist": ".pkl", "gmr": ".pkl"}
 DEFAULT_DURATION = 10.0  # [s]
 LAST_COMMAND_TIME = 5.0  # [s] how long the last command of a schedule lasts if no duration is given
-MAX_DURATION = 600.0  # [s]
+MIN_DURATION, MAX_DURATION = 0.2, 600.0  # [s]
 SETTLING_TIME = 1.5  # [s] after a change of command, left out of the mean speeds
 AXES = ("vx", "vy", "wz")
 
@@ -54,20 +55,26 @@ class Outputs:
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command = parser.add_argument_group("command")
-    command.add_argument("--vx", type=float, help="forward speed [m/s] (default: 0)")
-    command.add_argument("--vy", type=float, help="speed to the left [m/s] (default: 0)")
-    command.add_argument("--wz", type=float, help="yaw rate, to the left [rad/s] (default: 0)")
-    command.add_argument("--schedule", type=Path, metavar="FILE", help="commands over time instead (.csv or .json)")
-    command.add_argument(
+    parser = Parser(__doc__)
+    motion_command = parser.add_argument_group("command")
+    speed = real_number(-MAX_COMMAND, MAX_COMMAND)
+    motion_command.add_argument("--vx", type=speed, help="forward speed [m/s] (default: 0)")
+    motion_command.add_argument("--vy", type=speed, help="speed to the left [m/s] (default: 0)")
+    motion_command.add_argument("--wz", type=speed, help="yaw rate, to the left [rad/s] (default: 0)")
+    motion_command.add_argument(
+        "--schedule", type=Path, metavar="FILE", help="commands over time instead (.csv or .json)"
+    )
+    motion_command.add_argument(
         "--duration",
-        type=float,
+        type=real_number(MIN_DURATION, MAX_DURATION),
         help=f"length of the motion [s] (default: {DEFAULT_DURATION:g}, "
         f"or {LAST_COMMAND_TIME:g} after the last change of a schedule)",
     )
-    command.add_argument(
-        "--ramp", type=float, default=0.5, help="time that a change of command takes [s] (default: %(default)s)"
+    motion_command.add_argument(
+        "--ramp",
+        type=real_number(0, 10),
+        default=0.5,
+        help="time that a change of command takes [s] (default: %(default)s)",
     )
     motion = parser.add_argument_group("motion")
     motion.add_argument("--checkpoint", type=Path, help="trained CMG (.safetensors; default: the one of the package)")
@@ -78,8 +85,12 @@ def parse_arguments() -> argparse.Namespace:
         help="pose to start from: standing, random (see --seed) or the number of an initial state of the checkpoint "
         "(default: %(default)s)",
     )
-    motion.add_argument("--seed", type=int, default=0, help="of a random initial state (default: %(default)s)")
-    motion.add_argument("--fps", type=float, help="frame rate of what is written (default: the checkpoint's)")
+    motion.add_argument(
+        "--seed", type=whole_number(0, MAX_SEED), default=0, help="of a random initial state (default: %(default)s)"
+    )
+    motion.add_argument(
+        "--fps", type=real_number(1, 1000), help="frame rate of what is written (default: the checkpoint's)"
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
@@ -105,19 +116,20 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@command("generate", ValueError, OSError, VideoError)
 def main() -> None:
     """Check everything, generate, write, report."""
     arguments = parse_arguments()
-    try:
-        schedule = read_schedule(arguments)
-        duration = checked_duration(arguments, schedule)
-        checkpoint = load_checkpoint(arguments.checkpoint)
-        initial_states = choose_initial_states(arguments, checkpoint)
-        outputs = prepare_outputs(arguments)
-    except (OptionError, ScheduleError, CheckpointError) as error:
-        sys.exit(f"generate: {error}")
-
-    commands = clamped(schedule.sample(checkpoint.fps, duration), checkpoint)
+    schedule = read_schedule(arguments)
+    duration = chosen_duration(arguments, schedule)
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    initial_states = choose_initial_states(arguments, checkpoint)
+    outputs = prepare_outputs(arguments)
+    commands, held = held_within(
+        schedule.sample(checkpoint.fps, duration), checkpoint.command_min, checkpoint.command_max
+    )
+    for line in held:
+        print(line)
     clip = generate_clips(
         checkpoint,
         commands.unsqueeze(0),
@@ -129,10 +141,7 @@ def main() -> None:
     if arguments.fps is not None:
         clip = clip.resample(arguments.fps)
     print_speeds(clip, schedule)
-    try:
-        write_outputs(clip, outputs, arguments.renderer)
-    except (OSError, VideoError) as error:
-        sys.exit(f"generate: {error}")
+    write_outputs(clip, outputs, arguments.renderer)
 
 
 def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
@@ -142,24 +151,16 @@ def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
         if given:
             raise OptionError(f"--{next(iter(given))} and --schedule cannot go together: the file holds the commands")
         return CommandSchedule.from_file(arguments.schedule)
-    for name, value in given.items():
-        if not math.isfinite(value):
-            raise OptionError(f"--{name} {value}: must be a finite number")
     return CommandSchedule.constant(**given)
 
 
-def checked_duration(arguments: argparse.Namespace, schedule: CommandSchedule) -> float:
-    """Length of the motion [s]; checks the other numbers too."""
-    duration = arguments.duration
-    if duration is None:
-        duration = schedule.last_change + LAST_COMMAND_TIME if schedule.last_change > 0.0 else DEFAULT_DURATION
-    if not 0.2 <= duration <= MAX_DURATION:
-        raise OptionError(f"--duration {duration:g}: must be between 0.2 and {MAX_DURATION:g} seconds")
-    if arguments.fps is not None and not 1.0 <= arguments.fps <= 1000.0:
-        raise OptionError(f"--fps {arguments.fps:g}: must be between 1 and 1000")
-    if not 0.0 <= arguments.ramp <= 10.0:
-        raise OptionError(f"--ramp {arguments.ramp:g}: must be between 0 and 10 seconds")
-    return float(duration)
+def chosen_duration(arguments: argparse.Namespace, schedule: CommandSchedule) -> float:
+    """Length of the motion [s]."""
+    if arguments.duration is not None:
+        return float(arguments.duration)
+    if schedule.last_change == 0.0:
+        return DEFAULT_DURATION
+    return schedule.end(LAST_COMMAND_TIME, MAX_DURATION)
 
 
 def choose_initial_states(arguments: argparse.Namespace, checkpoint: Checkpoint) -> torch.Tensor:
@@ -207,21 +208,6 @@ def installed(module: str, what: str, option: str) -> bool:
         return True
     print(f"without {what}: it needs more packages, pip install 'cmg_ref[viz]' ({option} does without)")
     return False
-
-
-def clamped(commands: torch.Tensor, checkpoint: Checkpoint) -> torch.Tensor:
-    """Commands (num_frames, 3) inside the trained range; says what had to be changed."""
-    inside = torch.minimum(torch.maximum(commands, checkpoint.command_min), checkpoint.command_max)
-    for column, name in enumerate(AXES):
-        excess = (commands - inside)[:, column]
-        if bool((excess != 0.0).any()):
-            worst = int(excess.abs().argmax())
-            low, high = float(checkpoint.command_min[column]), float(checkpoint.command_max[column])
-            print(
-                f"{name} {commands[worst, column]:+.2f} is outside the trained range {low:+.2f} to {high:+.2f}: "
-                f"held at {inside[worst, column]:+.2f} ({(excess != 0.0).float().mean():.0%} of the frames)"
-            )
-    return inside
 
 
 def print_speeds(clip: MotionClip, schedule: CommandSchedule) -> None:

@@ -6,8 +6,9 @@ The earlier files hold no frame rate: 30 frames a second, the rate of the clips 
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, real_number  # isort: split
+
 import argparse
-import sys
 from pathlib import Path
 
 from cmg_ref.checkpoint import save_checkpoint
@@ -16,30 +17,31 @@ from cmg_ref.legacy_checkpoint import LEGACY_FPS, import_legacy_checkpoint
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument(
         "checkpoint", type=Path, help="torch file with 'model_state_dict', or the bare state dictionary"
     )
     parser.add_argument(
         "--stats", type=Path, help="file with the statistics, .pt or .yaml (default: those inside the checkpoint)"
     )
-    parser.add_argument("--fps", type=float, default=LEGACY_FPS, help="rate it was trained at (default: %(default)s)")
+    parser.add_argument(
+        "--fps", type=real_number(1, 1000), default=LEGACY_FPS, help="rate it was trained at (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="file to write (default: beside the checkpoint, as .safetensors)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.output is not None and arguments.output.suffix != ".safetensors":
+        parser.error(f"--output {arguments.output}: the name must end in .safetensors")
+    return arguments
 
 
+@command("import_checkpoint")
 def main() -> None:
     """Parse, import, save."""
     arguments = parse_arguments()
     output = arguments.output or arguments.checkpoint.with_suffix(".safetensors")
-    if not arguments.fps > 0.0:
-        sys.exit(f"import_checkpoint: --fps must be positive, got {arguments.fps}")
-    try:
-        checkpoint = import_legacy_checkpoint(arguments.checkpoint, arguments.stats, arguments.fps)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(checkpoint, output)
-    except (ValueError, OSError) as error:
-        sys.exit(f"import_checkpoint: {error}")
+    checkpoint = import_legacy_checkpoint(arguments.checkpoint, arguments.stats, arguments.fps)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(checkpoint, output)
     low, high = checkpoint.command_min.tolist(), checkpoint.command_max.tolist()
     print(f"{output}: {checkpoint.model.config.num_experts} experts, {checkpoint.fps:g} fps, {checkpoint.layout}")
     for name, least, most in zip(("vx", "vy", "yaw rate"), low, high, strict=True):

@@ -13,12 +13,14 @@ evaluation tries every command of a grid and leaves evaluation.json and evaluati
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, real_number, whole_number  # isort: split
+
 import argparse
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 # Threads of torch that wait for work must not take the cores from the physics; read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,11 +31,14 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
-from cmg_ref.schedule import CommandSchedule
+from cmg_ref.devices import checked_device
+from cmg_ref.extras import check_installed
+from cmg_ref.schedule import MAX_COMMAND, CommandSchedule, held_within
 from configs.base_config import apply_overrides, update_from_dict
+from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs import twist
 from envs.keyboard import HELP, Keyboard, KeyboardError, steered_commands
-from envs.playback import Playback, play, playback_config, playback_table, save_playback_plot
+from envs.playback import Playback, command_range, play, playback_config, playback_table, save_playback_plot
 from envs.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
 from envs.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
 from envs.policy_evaluation_report import save_evaluation, screen_text
@@ -56,6 +61,8 @@ DEMONSTRATION = (
 LAST_COMMAND_TIME = 4.0  # [s] how long the last command of a schedule lasts if no duration is given
 COMMAND_TIME = 10.0  # [s] of a single command
 MAX_PARALLEL = 512
+MIN_DURATION, MAX_DURATION = 0.5, 3600.0  # [s]
+KEYBOARD_TIME = 600.0  # [s]
 QUICK_ROLLOUTS, QUICK_DURATION = 8, 10.0
 
 
@@ -65,7 +72,7 @@ class OptionError(ValueError):
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
     policy = parser.add_argument_group("policy")
     policy.add_argument("--policy", type=Path, metavar="FILE", help="policy file (.safetensors)")
@@ -74,14 +81,17 @@ def parse_arguments() -> argparse.Namespace:
     policy.add_argument("--load_run", metavar="RUN", help="run to load (default: the newest)")
     policy.add_argument("--checkpoint", metavar="WHICH", help="iteration or file name (default: the best)")
     policy.add_argument("--zero_residual", action="store_true", help="no policy: every action is zero")
-    command = parser.add_argument_group("command")
-    command.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
-    command.add_argument("--schedule", type=Path, metavar="FILE", help="commands over time (.csv or .json)")
-    command.add_argument("--keyboard", action="store_true", help=HELP)
-    command.add_argument("--duration", type=float, help="length of the roll-out [s]")
+    given = parser.add_argument_group("command")
+    speed = real_number(-MAX_COMMAND, MAX_COMMAND)
+    given.add_argument("--command", type=speed, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
+    given.add_argument("--schedule", type=Path, metavar="FILE", help="commands over time (.csv or .json)")
+    given.add_argument("--keyboard", action="store_true", help=HELP)
+    given.add_argument("--duration", type=real_number(MIN_DURATION, MAX_DURATION), help="length of the roll-out [s]")
     evaluation = parser.add_argument_group("evaluation")
     evaluation.add_argument("--evaluate", action="store_true", help="measure every command of the grid instead")
-    evaluation.add_argument("--rollouts", type=int, default=200, help="of each command (default: %(default)s)")
+    evaluation.add_argument(
+        "--rollouts", type=whole_number(1, 10**6), default=200, help="of each command (default: %(default)s)"
+    )
     evaluation.add_argument(
         "--quick", action="store_true", help=f"after the roll-out, {QUICK_ROLLOUTS} short ones of each command"
     )
@@ -91,29 +101,37 @@ def parse_arguments() -> argparse.Namespace:
     output.add_argument("--output", type=Path, help="folder (default: outputs/play or outputs/evaluation)")
     output.add_argument("--no_video", action="store_true", help="do not draw the video")
     output.add_argument("--renderer", choices=RENDERERS, default="auto", help="of the video (default: %(default)s)")
-    parser.add_argument("--num_envs", type=int, default=MAX_PARALLEL, help="of an evaluation (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--num_envs",
+        type=whole_number(1, MAX_NUM_ENVS),
+        default=MAX_PARALLEL,
+        help="of an evaluation (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=whole_number(0, MAX_SEED), default=1, help="default: %(default)s")
+    parser.add_argument("--headless", action="store_true", help="taken as by train.py: there is never a viewer")
     parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="fields of the environment's configuration")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.export is not None and arguments.export.suffix != ".onnx":
+        parser.error(f"--export {arguments.export}: a policy is written as ONNX, the name must end in .onnx")
+    return arguments
 
 
+@command("play", ValueError, KeyboardError, VideoError, twist.TwistError, OSError)
 def main() -> None:
     """Do what was asked for, or say in one line why not."""
     if twist.is_asked_for(sys.argv[1:]):
         twist.main("play", sys.argv[1:])
         return
-    arguments = parse_arguments()
-    try:
-        run(arguments)
-    except (ValueError, KeyboardError, VideoError, OSError) as error:
-        sys.exit(f"play: {error}")
-    except KeyboardInterrupt:
-        sys.exit("play: interrupted")
+    run(parse_arguments())
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Load a policy and its environment, then export, evaluate or play."""
+    if arguments.sim_device is not None:
+        checked_device(arguments.sim_device, "--sim_device")
+    if arguments.export is not None:
+        check_installed("onnx", "onnxruntime", "onnxscript")
     schedule = read_schedule(arguments)
     policy, origin = choose_policy(arguments)
     env_cfg, _ = task_registry.get_cfgs(arguments.task)
@@ -121,6 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
         update_from_dict(env_cfg, policy.description.config)
     apply_overrides(env_cfg, arguments.overrides)
     env_cfg.seed = arguments.seed
+    check_bounds(env_cfg)
     if arguments.export is not None:
         export(policy, arguments.export)
         return
@@ -142,10 +161,6 @@ def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
     """The commands of a roll-out."""
     if sum(bool(given) for given in (arguments.command, arguments.schedule, arguments.keyboard)) > 1:
         raise OptionError("--command, --schedule and --keyboard exclude each other")
-    if arguments.duration is not None and not 0.5 <= arguments.duration <= 3600.0:
-        raise OptionError(f"--duration {arguments.duration:g}: must be between 0.5 and 3600 seconds")
-    if arguments.rollouts < 1 or arguments.num_envs < 1:
-        raise OptionError("--rollouts and --num_envs must be at least 1")
     if arguments.schedule is not None:
         return CommandSchedule.from_file(arguments.schedule)
     if arguments.command is not None:
@@ -230,18 +245,19 @@ def show(
 ) -> None:
     """Roll one robot out; table, plot and video."""
     last = LAST_COMMAND_TIME if schedule.last_change > 0.0 else COMMAND_TIME
-    duration = arguments.duration or (600.0 if arguments.keyboard else schedule.last_change + last)
+    duration = arguments.duration or (KEYBOARD_TIME if arguments.keyboard else schedule.end(last, MAX_DURATION))
     env = make_env(arguments, playback_config(env_cfg, duration), policy)
     act = actions_of(policy, env)
+    lowest, highest = command_range(env)
     if arguments.keyboard:
-        ranges = env_cfg.commands.ranges
-        limits = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw])
         print(HELP)
-        with Keyboard(limits[:, 0], limits[:, 1]) as keyboard:
+        with Keyboard(lowest, highest) as keyboard:
             playback = play(env, act, steered_commands(keyboard, env.dt, duration))
     else:
-        commands: Iterator[torch.Tensor] = iter(schedule.sample(1.0 / env.dt, duration))
-        playback = play(env, act, commands)
+        commands, held = held_within(schedule.sample(1.0 / env.dt, duration), lowest, highest)
+        for line in held:
+            print(line)
+        playback = play(env, act, iter(commands))
         print(playback_table(playback, schedule))
     write_outputs(playback, folder, arguments)
 

@@ -10,11 +10,12 @@ Example:
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, real_number  # isort: split
+
 import argparse
 import collections
 import dataclasses
 import importlib.util
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,15 +30,17 @@ from cmg_ref.robot import load_g1
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="clip file, or folder searched to any depth"
     )
     parser.add_argument("--output", type=Path, required=True, help="dataset file to write (.safetensors)")
-    parser.add_argument("--fps", type=float, default=50.0, help="frame rate of the dataset (default: %(default)s)")
+    parser.add_argument(
+        "--fps", type=real_number(1, 1000), default=50.0, help="frame rate of the dataset (default: %(default)s)"
+    )
     parser.add_argument(
         "--csv-fps",
-        type=float,
+        type=real_number(1, 1000),
         default=LAFAN1_FPS,
         help="frame rate of CSV clips, which do not tell (default: %(default)s)",
     )
@@ -61,28 +64,21 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.output.suffix != ".safetensors":
         parser.error(f"--output {arguments.output}: the name must end in .safetensors")
-    for option in ("fps", "csv_fps"):
-        if not 1.0 <= getattr(arguments, option) <= 1000.0:
-            parser.error(f"--{option.replace('_', '-')} {getattr(arguments, option):g}: must be between 1 and 1000")
     for entry in arguments.licence:
         if "=" not in entry:
             parser.error(f"--licence {entry}: must be NAME=TEXT")
     return arguments
 
 
+@command("prepare_data", ClipError, OSError)
 def main() -> None:
     """Read, build, save, report."""
     arguments = parse_arguments()
-    try:
-        clips = read_clips(arguments.paths, arguments.csv_fps, arguments.skip_broken)
-        held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
-        licences = dict(entry.split("=", 1) for entry in arguments.licence)
-        dataset, summaries = build_dataset_with_summary(
-            clips, load_g1(), arguments.fps, held_out, licences, progress=True
-        )
-        dataset.save(arguments.output)
-    except (ClipError, OSError) as error:
-        sys.exit(f"prepare_data: {error}")
+    clips = read_clips(arguments.paths, arguments.csv_fps, arguments.skip_broken)
+    held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
+    licences = dict(entry.split("=", 1) for entry in arguments.licence)
+    dataset, summaries = build_dataset_with_summary(clips, load_g1(), arguments.fps, held_out, licences, progress=True)
+    dataset.save(arguments.output)
     print_summary(dataset, summaries)
     print(f"\nwrote {arguments.output}")
     if importlib.util.find_spec("matplotlib") is None:

@@ -13,6 +13,8 @@ TWIST's teacher and student:     python scripts/train.py --task g1_cmg_priv_mimi
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+
 import argparse
 import os
 import sys
@@ -28,7 +30,10 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
+from cmg_ref.devices import checked_device
+from cmg_ref.extras import check_installed
 from configs.base_config import apply_overrides, class_to_dict, update_from_dict
+from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs import twist
 from envs.older_rsl_rl import installed_version, train_with_older_rsl_rl
 from envs.policy import describe_policy
@@ -52,11 +57,11 @@ TRAINING_PREFIX = "train."
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script, with legged_gym's names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
-    parser.add_argument("--num_envs", type=int, help="number of environments of each process")
-    parser.add_argument("--max_iterations", type=int, help="iterations altogether")
-    parser.add_argument("--seed", type=int, help="seed of everything that is drawn")
+    parser.add_argument("--num_envs", type=whole_number(1, MAX_NUM_ENVS), help="number of environments of each process")
+    parser.add_argument("--max_iterations", type=whole_number(1, MAX_ITERATIONS), help="iterations altogether")
+    parser.add_argument("--seed", type=whole_number(0, MAX_SEED), help="seed of everything that is drawn")
     parser.add_argument("--run_name", default="", help="name of the run, after its date")
     parser.add_argument("--log_dir", type=Path, help="folder of the runs (default: logs/<experiment name>)")
     parser.add_argument("--resume", action="store_true", help="go on with a run and its configuration")
@@ -139,7 +144,7 @@ def start(
 
 
 def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -> None:
-    """Take the options into the configurations; raises ConfigError for a field that does not exist."""
+    """Take the options into the configurations; raises ConfigError for a field that does not exist or a bad value."""
     if arguments.num_envs is not None:
         env_cfg.env.num_envs = arguments.num_envs
     if arguments.max_iterations is not None:
@@ -149,20 +154,22 @@ def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -
     prefix = TRAINING_PREFIX
     apply_overrides(env_cfg, [text for text in arguments.overrides if not text.startswith(prefix)])
     apply_overrides(train_cfg, [text[len(prefix) :] for text in arguments.overrides if text.startswith(prefix)])
+    check_bounds(env_cfg)
+    check_bounds(train_cfg)
 
 
+@command("train", ValueError, TrainingDivergedError, twist.TwistError, OSError, interrupted="go on with --resume")
 def main() -> None:
     """Train, or say in one line why not."""
     if twist.is_asked_for(sys.argv[1:]):
         twist.main("train", sys.argv[1:])
         return
     arguments = parse_arguments()
-    try:
-        train(arguments)
-    except (ValueError, TrainingDivergedError, OSError) as error:
-        sys.exit(f"train: {error}")
-    except KeyboardInterrupt:
-        sys.exit("train: interrupted; go on with --resume")
+    for option in ("sim_device", "rl_device"):
+        if getattr(arguments, option) is not None:
+            checked_device(getattr(arguments, option), f"--{option}")
+    check_installed("rsl_rl", "tensorboard")
+    train(arguments)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ Several GPUs or processes: ``torchrun --nproc_per_node N scripts/train_cmg.py ..
 
 from __future__ import annotations
 
+from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+
 import argparse
 import dataclasses
-import importlib.util
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,19 @@ from tqdm import tqdm
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.dataset import MotionDataset
+from cmg_ref.devices import checked_device
+from cmg_ref.extras import check_installed
 from cmg_ref.model import CMGConfig
 from cmg_ref.objective import LossWeights
 from cmg_ref.robot import load_g1
 from cmg_ref.sharding import join_processes
 from cmg_ref.training import TrainConfig, Trainer, read_saved_config
+from configs.bounds import MAX_THREADS
 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script; every field of TrainConfig that is a number is an option."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("dataset", type=Path, help="dataset file written by prepare_data.py")
     parser.add_argument(
         "--run-dir", type=Path, default=Path("runs/cmg"), help="folder of the run (default: %(default)s)"
@@ -41,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         "--initial", type=Path, help="checkpoint to start from, such as the shipped one, to adapt it to other clips"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=whole_number(1, MAX_THREADS), help="CPU threads (default: all)")
     group = parser.add_argument_group("training")
     for field in dataclasses.fields(TrainConfig):
         if isinstance(field.default, bool):
@@ -68,7 +71,7 @@ def build_config(arguments: argparse.Namespace) -> TrainConfig:
     """Settings of the run: saved ones when resuming, else the defaults, both with the options given."""
     saved = read_saved_config(arguments.run_dir)
     if saved is not None and not arguments.resume:
-        raise SystemExit(
+        raise ValueError(
             f"{arguments.run_dir} already holds a run: give --resume to go on with it, or another --run-dir"
         )
     if saved is None and arguments.resume:
@@ -124,28 +127,25 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
     progress.close()
 
 
+@command("train_cmg", ValueError, OSError, interrupted="go on with --resume")
 def main() -> None:
     """Parse, set up the processes, train."""
     arguments = parse_arguments()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    device = torch.device(arguments.device)
-    if importlib.util.find_spec("tensorboard") is None:
-        sys.exit("train_cmg: needs TensorBoard: pip install 'cmg_ref[train]'")
-    try:
-        config = build_config(arguments)
-        dataset = MotionDataset.load(arguments.dataset)
-        arguments.run_dir.mkdir(parents=True, exist_ok=True)
-        if arguments.device == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(device)
-        if world_size > 1:
-            join_processes(device)
-        initial = load_checkpoint(arguments.initial) if arguments.initial else None
-        trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
-    except (ValueError, OSError) as error:
-        sys.exit(f"train_cmg: {error}")
+    device = checked_device(arguments.device, "--device")
+    check_installed("tensorboard")
+    config = build_config(arguments)
+    dataset = MotionDataset.load(arguments.dataset)
+    initial = load_checkpoint(arguments.initial) if arguments.initial else None
+    if arguments.device == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        join_processes(device)
+    arguments.run_dir.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
     if rank == 0:
         with atomic_file(arguments.run_dir / "config.json") as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")

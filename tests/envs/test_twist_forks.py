@@ -108,7 +108,7 @@ def test_what_is_missing_is_said_in_one_line(run_code: Callable[..., Any], twist
         ("train", [*teacher, "--proj_name", "barred"], "barred"),
         ("train", [*student, "--teacher_exptid", "nobody"], "g1_cmg_priv_mimic/nobody holds no model_*.pt"),
         ("play", [*teacher, "--checkpoint", "3"], "g1_cmg_priv_mimic/x holds no model_3.pt"),
-        ("play", [*teacher, "--steps", "0"], "--steps must be positive, got 0"),
+        ("play", [*teacher, "--steps", "0"], "--steps: '0' is not a whole number"),
         ("play", teacher[:2], "--exptid is missing"),
     ]
     given = [(name, arguments) for name, arguments, _ in cases]
