@@ -153,6 +153,8 @@ def zip_bomb(name: str, prefix: bytes, megabytes: int = 1500) -> bytes:
 
 def _members(data: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > 1 << 26:
+            raise ValueError("made to be too large, and not to be unpacked here")
         return {name: archive.read(name) for name in archive.namelist()}
 
 
@@ -331,5 +333,5 @@ def mutated_safetensors(data: bytes, rng: random.Random) -> bytes:
     else:
         length = rng.choice((0, 1, size - 1, size + 1, 2**31, 2**63 - 1, 2**64 - 1))
         return struct.pack("<Q", length) + data[8:]
-    text = json.dumps(header).encode()
+    text = json_text(header).encode()
     return struct.pack("<Q", len(text)) + text + content

@@ -72,6 +72,16 @@ class _Steering(Keyboard):
         self.command, self.ended = torch.zeros(3), False
 
 
+def _words(path: Path) -> list[str]:
+    """The words of a command line: a JSON list, or what a text that is none comes to; no system passes a NUL on."""
+    text = path.read_bytes().decode(errors="replace").replace("\x00", "").replace("\\u0000", "")
+    try:
+        words = json.loads(text)
+    except (ValueError, RecursionError):
+        return text.split()
+    return [str(word) for word in words] if isinstance(words, list) else [str(words)]
+
+
 def _press(path: Path) -> None:
     keyboard, keys = _Steering(), path.read_bytes()
     for start in range(0, len(keys), 8):  # as many as `poll` reads at a time
@@ -91,12 +101,12 @@ def _prepared(path: Path) -> None:
 
 
 def _split(path: Path) -> None:
-    split_held_out([_CLIP], json.loads(path.read_bytes()))
+    split_held_out([_CLIP], _words(path))
 
 
 def _override(path: Path) -> None:
     env_cfg, train_cfg = task_registry.get_cfgs("g1_cmg")
-    words = json.loads(path.read_bytes())
+    words = _words(path)
     apply_overrides(env_cfg, words[::2])
     apply_overrides(train_cfg, words[1::2])
     make_sim_params(env_cfg, "cpu")
@@ -114,7 +124,7 @@ def _override_twist(path: Path) -> None:
             num_actions = 3
             dof_err_w = [1.0] * 3
 
-    twist._apply(TwistCfg(), TwistCfg(), json.loads(path.read_bytes()))
+    twist._apply(TwistCfg(), TwistCfg(), _words(path))
 
 
 def _resumed_config(path: Path) -> None:
@@ -131,8 +141,7 @@ def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
     loaded = module(script)
 
     def run(path: Path) -> None:
-        words = [word.replace("\x00", "") for word in json.loads(path.read_bytes())]  # no system passes a NUL on
-        previous, sys.argv = sys.argv, [script, *words]
+        previous, sys.argv = sys.argv, [script, *_words(path)]
         try:
             with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
                 arguments = loaded.parse_arguments()
@@ -146,7 +155,7 @@ def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
 
 def _check_generate(script: Any, arguments: Any) -> None:
     schedule = script.read_schedule(arguments)
-    script.checked_duration(arguments, schedule)
+    script.chosen_duration(arguments, schedule)
     script.choose_initial_states(arguments, _CHECKPOINT)
 
 
@@ -197,6 +206,9 @@ COMMAND_LINES = {
     ],
     "prepare_data": [b'["clips", "--output", "x.safetensors", "--fps", "50", "--csv-fps", "30", "--licence", "a=b"]'],
     "import_checkpoint": [b'["cmg.pt", "--fps", "30", "--stats", "stats.yaml"]'],
+    "export_cmg": [b'["cmg.onnx", "--checkpoint", "cmg.safetensors"]'],
+    "average_checkpoints": [b'["model_1.pt", "model_2.pt", "--output", "mean.safetensors"]'],
+    "compare_runs": [b'["with=logs/a", "without=logs/b", "--output", "curves"]'],
     "evaluate_cmg": [b'["walk.npz", "--command", "0.5", "0", "0", "--fps", "30", "--quick"]'],
 }
 
@@ -311,7 +323,7 @@ def all_targets(corpus: Corpus) -> list[Target]:
             TWIST_OVERRIDES,
             mutated_arguments,
             _override_twist,
-            (twist.TwistError, RobotError),
+            (twist.TwistError, RobotError, ConfigError),
             2,
         ),
         Target("keys", "keys", [b"wwasdqe \x1b[A\x1b[B\x1b[C\x1b[D" * 3], mutated_bytes, _press, ()),

@@ -122,6 +122,7 @@ def work(connection: Connection, targets: Sequence[Target], bounds: Bounds) -> N
         with contextlib.suppress(ImportError):  # of other systems
             importlib.import_module(codec.name)
     folder = Path(tempfile.mkdtemp(prefix="cmg_ref_fuzz_"))
+    os.chdir(folder)  # MuJoCo writes its log into the present folder
     sentinel = Sentinel(folder)
     warnings.simplefilter("ignore")
     with contextlib.suppress(EOFError), open(os.devnull, "w") as nowhere:
@@ -186,4 +187,4 @@ def _is_own(target: Target, path: Path, error: BaseException) -> bool:
         return SystemExit in target.errors and (error.code in (0, 2) or isinstance(error.code, str))
     if isinstance(error, target.errors):
         return True
-    return type(error) in (ValueError, FileNotFoundError) and str(error).startswith(str(path))
+    return type(error) in (ValueError, FileNotFoundError) and str(error).startswith((str(path), "--"))
