@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from xml.parsers import expat
@@ -14,6 +15,7 @@ MAX_ELEMENTS = 20_000
 MAX_DEPTH = 200
 """Elements inside one another: readers of robots go through them by recursion."""
 MAX_ATTRIBUTES = 64
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 
 
 class _BoundsError(ValueError):
@@ -60,7 +62,9 @@ def read_xml(path: Path, error: type[Exception]) -> ElementTree.Element:
     parser.CharacterDataHandler = builder.data
     parser.EntityDeclHandler = refuse_entity
     try:
-        parser.Parse(path.read_bytes(), True)
+        # MuJoCo takes comments with two dashes in them, which XML does not.
+        content = _COMMENT.sub(lambda comment: b"\n" * comment.group().count(b"\n"), path.read_bytes())
+        parser.Parse(content, True)
         return builder.close()
     except _BoundsError as problem:
         raise error(f"{path}: is not read: {problem}") from None

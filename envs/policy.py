@@ -9,19 +9,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from cmg_ref.atomic_file import atomic_file
-from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
+from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, CheckpointError
+from cmg_ref.json_text import parse_json
+from cmg_ref.legacy_checkpoint import load_torch_file
+from cmg_ref.plain_arrays import kind_of
+from cmg_ref.shorten import reason, shortened
+from cmg_ref.tensor_file import read_tensor_file
 from configs.base_config import class_to_dict
 
 FORMAT_VERSION = 1
@@ -77,14 +80,18 @@ class PolicyDescription:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> PolicyDescription:
         """The description that :func:`dataclasses.asdict` gave; raises PolicyError if its fields are others."""
-        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in fields.items():
+            check = _FIELD_CHECKS.get(known.get(name, ""))
+            if check is None or not check(value):
+                raise PolicyError(f"the policy's description is of another release ('{name}' is {shortened(value)})")
+            values[name] = tuple(value) if isinstance(value, (list, tuple)) else value
         try:
-            description = cls(**{**fields, **lists})
+            description = cls(**values)
         except TypeError as error:
-            raise PolicyError(f"the policy's description is of another release ({error})") from error
-        return dataclasses.replace(
-            description, observations=tuple((name, size, scale) for name, size, scale in description.observations)
-        )
+            raise PolicyError(f"the policy's description is of another release ({reason(error)})") from error
+        return dataclasses.replace(description, observations=tuple(map(tuple, description.observations)))
 
     def mismatch(self, other: PolicyDescription) -> str:
         """Why a policy described by `self` cannot run where `other` is needed, empty if it can."""
@@ -107,6 +114,32 @@ class PolicyDescription:
                 if abs(own - wanted) > 1e-5:
                     return f"{name} of {joint} is {own:g} {unit}, the task's {wanted:g}"
         return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _is_list(value: Any, is_kind: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(is_kind, value))
+
+
+def _is_part(value: Any) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return False
+    name, size, scale = value
+    return isinstance(name, str) and type(size) is int and 0 < size < 1_000_000 and _is_number(scale)
+
+
+# By the type that a field of PolicyDescription is declared with: whether a value from JSON is of it.
+_FIELD_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "float": _is_number,
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "tuple[str, ...]": lambda value: _is_list(value, lambda name: isinstance(name, str)),
+    "tuple[float, ...]": lambda value: _is_list(value, _is_number),
+    "tuple[tuple[str, int, float], ...]": lambda value: _is_list(value, _is_part),
+}
 
 
 def _part(part: tuple[str, int, float]) -> str:
@@ -162,8 +195,8 @@ class Policy(nn.Module):
 
     def __init__(self, description: PolicyDescription, hidden_dims: tuple[int, ...], activation: str = "elu") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise PolicyError(f"activation '{activation}' is unknown, there are {', '.join(ACTIVATIONS)}")
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
+            raise PolicyError(f"activation {shortened(activation)} is unknown, there are {', '.join(ACTIVATIONS)}")
         self.description = description
         self.hidden_dims = hidden_dims
         self.activation = activation
@@ -194,7 +227,9 @@ class Policy(nn.Module):
             PolicyError: The sizes are not those of the description.
         """
         weights = {name[len("mlp.") :]: value for name, value in state.items() if name.startswith("mlp.")}
-        sizes = [value.shape for name, value in weights.items() if name.endswith(".weight")]
+        sizes = [tuple(value.shape) for name, value in weights.items() if name.endswith(".weight")]
+        if not sizes or any(len(shape) != 2 for shape in sizes):
+            raise PolicyError("the state holds no network ('mlp.0.weight', ...)")
         wanted = (description.num_observations, len(description.joint_names))
         if (sizes[0][1], sizes[-1][0]) != wanted:
             raise PolicyError(
@@ -235,24 +270,41 @@ def load_policy(path: str | Path | None = None) -> Policy:
     path = SHIPPED_POLICY if path is None else Path(path)
     if not path.is_file():
         raise PolicyError(f"{path}: no such policy file")
+    notes, tensors = read_tensor_file(path, PolicyError, "a policy")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise PolicyError(f"{path}: not a readable safetensors file ({error})") from error
+        description = parse_json(notes.get(_METADATA_KEY, "null"))
+    except ValueError as error:
+        raise PolicyError(f"{path}: its description is no JSON ({reason(error)})") from error
     if not isinstance(description, dict):
         raise PolicyError(f"{path}: holds no policy (it has no '{_METADATA_KEY}' description)")
     try:
         version = description.pop("format_version")
         if version != FORMAT_VERSION:
-            raise PolicyError(f"format version {version}, this release reads version {FORMAT_VERSION}")
-        hidden_dims, activation = tuple(description.pop("hidden_dims")), description.pop("activation")
-        policy = Policy(PolicyDescription.from_json(description), hidden_dims, activation)
+            raise PolicyError(f"format version {shortened(version)}, this release reads version {FORMAT_VERSION}")
+        hidden_dims, activation = description.pop("hidden_dims"), description.pop("activation")
+        what = PolicyDescription.from_json(description)
+        _check_sizes(what, hidden_dims, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        policy = Policy(what, tuple(hidden_dims), activation)
         policy.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise PolicyError(f"{path}: {' '.join(str(error).split())}") from error
+    except KeyError as error:
+        raise PolicyError(f"{path}: has no {reason(error)}") from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise PolicyError(f"{path}: {reason(error)}") from error
     return policy.eval().requires_grad_(False)
+
+
+def _check_sizes(description: PolicyDescription, hidden_dims: Any, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse a description that the weights do not bear out, before a network is made of any size it may name."""
+    num_layers = sum(name.endswith(".weight") for name in shapes)
+    if not isinstance(hidden_dims, list) or len(hidden_dims) != num_layers - 1:
+        raise PolicyError(f"hidden_dims is {shortened(hidden_dims)}, there are {num_layers} layers")
+    sizes = [description.num_observations, *hidden_dims, len(description.joint_names)]
+    for number, (before, after) in enumerate(zip(sizes[:-1], sizes[1:])):
+        name = f"mlp.{2 * number}.weight"  # An activation lies between two layers.
+        if shapes.get(name) != (after, before):
+            raise PolicyError(
+                f"weight '{name}' is {shapes.get(name)}, its description has {shortened((after, before))}"
+            )
 
 
 def average_policies(policies: Sequence[Policy]) -> Policy:
@@ -283,20 +335,26 @@ def policy_of_checkpoint(path: str | Path) -> Policy:
         PolicyError: The file is missing or damaged, or made by something else.
     """
     state = read_checkpoint(Path(path))
-    description = PolicyDescription.from_json(state["description"])
-    return Policy.from_actor_state(state["policy"], description, state["activation"])
+    try:
+        description = PolicyDescription.from_json(state["description"])
+        return Policy.from_actor_state(state["policy"], description, state["activation"])
+    except (TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise PolicyError(f"{path}: {reason(error)}") from error
 
 
-def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """A training checkpoint; raises PolicyError if it is missing, damaged or of another kind."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training checkpoint, on the CPU; raises PolicyError if it is missing, damaged or of another kind."""
     if not path.is_file():
         raise PolicyError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(str(path), map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise PolicyError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(state, dict) or not set(state) >= _CHECKPOINT_KEYS:
+        state = load_torch_file(path)
+    except CheckpointError as error:
+        raise PolicyError(str(error)) from error
+    if not set(state) >= _CHECKPOINT_KEYS:
         raise PolicyError(f"{path}: not a training checkpoint of this release")
+    for name in ("description", "policy"):
+        if not isinstance(state[name], dict):
+            raise PolicyError(f"{path}: '{name}' is {kind_of(state[name])}, needs a dictionary")
     return state
 
 

@@ -222,7 +222,7 @@ class Runner(OnPolicyRunner):
             load_cfg: Which parts of the algorithm to take over; all by default. Without "iteration" only those are
                 taken over, and the training begins at iteration 0.
             strict: Whether all weights must be there.
-            map_location: Device to read to; the runner's by default.
+            map_location: Without effect: checkpoints are read to the CPU, and copied from there to where they belong.
 
         Returns:
             The `infos` that were saved.
@@ -230,7 +230,7 @@ class Runner(OnPolicyRunner):
         Raises:
             PolicyError: The file is missing or damaged, or the checkpoint is of another robot or layout.
         """
-        state = read_checkpoint(Path(path), map_location or self.device)
+        state = read_checkpoint(Path(path))
         reason = PolicyDescription.from_json(state["description"]).mismatch(self.description)
         if reason:
             raise PolicyError(f"{path}: cannot be used here: {reason}")

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cmg_ref.atomic_file import atomic_file
+from cmg_ref.input_file import MEBIBYTE, check_input_file
+from cmg_ref.json_text import parse_json
+from cmg_ref.shorten import reason
 
 BEST_CHECKPOINT = "best.pt"
 BEST_POLICY = "best_policy.safetensors"
@@ -108,10 +111,11 @@ def save_json(content: Any, path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """Content of a JSON file; raises RunError if it cannot be read."""
+    check_input_file(path, RunError, 64 * MEBIBYTE)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise RunError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def git_state(folder: Path) -> dict[str, str]:

@@ -5,13 +5,22 @@ The reader in `cmg_ref.mjcf` needs no MuJoCo and covers less; here MuJoCo is at 
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
+from cmg_ref.input_file import check_input_file
+from cmg_ref.shorten import listed, reason, shortened
+from cmg_ref.xml_file import read_xml
 from envs.mujoco_gym.link_tree import AssetError, Joint, Link, Shape
 
+_FOLDERS = ("assetdir", "meshdir", "texturedir")
+_MAX_ELEMENTS = 1e7
+"""Points of a height field, a texture or a grid."""
+_MAX_COPIES = 1e4
 _KINDS = {
     mujoco.mjtGeom.mjGEOM_SPHERE: ("sphere", 1),
     mujoco.mjtGeom.mjGEOM_CAPSULE: ("capsule", 2),
@@ -34,13 +43,14 @@ def read_mjcf_links(path: Path) -> tuple[Link, bool, list[tuple[str, str]]]:
     Raises:
         AssetError: If the file cannot be compiled or holds something that Isaac Gym's tensors have no place for.
     """
+    _check_document(path, path.parent, set())
     try:
         spec = mujoco.MjSpec.from_file(str(path))
         # Welded bodies have to stay: whether they are merged is for the asset options to say.
         spec.compiler.fusestatic = False
         model = spec.compile()
     except (ValueError, OSError) as error:
-        raise AssetError(f"{path}: MuJoCo cannot load it: {error}") from error
+        raise AssetError(f"{path}: MuJoCo cannot load it: {reason(error)}") from error
     root, floating = _find_root(model, path)
     links: dict[int, Link] = {}
     for index in range(root, model.nbody):
@@ -53,7 +63,7 @@ def read_mjcf_links(path: Path) -> tuple[Link, bool, list[tuple[str, str]]]:
     base = links[root]
     if base.joints:
         raise AssetError(
-            f"{path}: the outermost body '{base.name}' has joints; put it into a body that is fixed to the world"
+            f"{path}: the outermost body {shortened(base.name)} has joints; put it into one that is fixed to the world"
         )
     # Where the robot stands is for the actor to say.
     base.pos, base.rot = np.zeros(3), np.eye(3)
@@ -63,6 +73,38 @@ def read_mjcf_links(path: Path) -> tuple[Link, bool, list[tuple[str, str]]]:
     return base, floating, pairs
 
 
+def _check_document(path: Path, folder: Path, seen: set[str]) -> None:
+    """Refuse what MuJoCo would allocate or follow without a limit, in a file and those that it includes."""
+    seen.add(os.path.realpath(path))
+    root = read_xml(path, AssetError)
+    copies = 1.0
+    for element in root.iter():
+        sizes = [_count(element.get(name, "1")) for name in ("count", "nrow", "ncol", "width", "height")]
+        if element.tag == "size":
+            sizes = [max(map(_count, element.attrib.values()), default=1.0)]
+        product = math.prod(sizes)
+        if element.tag == "replicate":  # They may lie inside one another.
+            copies *= product
+        if product > _MAX_ELEMENTS or copies > _MAX_COPIES:
+            raise AssetError(f"{path}: <{shortened(element.tag)[1:-1]}> asks for more than any robot needs")
+        if "file" not in element.attrib:
+            continue
+        folders = {compiler.get(name, "") for compiler in root.iter("compiler") for name in _FOLDERS}
+        for inner in {"", *folders}:
+            place = folder / inner / element.attrib["file"]
+            if os.path.realpath(place) in seen or not os.path.exists(place):
+                continue
+            check_input_file(place, AssetError)
+            if element.tag == "include":
+                _check_document(place, folder, seen)
+
+
+def _count(text: str) -> float:
+    """The product of the whole numbers in an attribute; 1 for anything else."""
+    words = text.split()
+    return math.prod(float(word) for word in words) if words and all(word.isdigit() for word in words) else 1.0
+
+
 def _find_root(model: mujoco.MjModel, path: Path) -> tuple[int, bool]:
     tops = [
         index for index in range(1, model.nbody) if model.body_parentid[index] == 0 and model.body_mocapid[index] < 0
@@ -70,7 +112,7 @@ def _find_root(model: mujoco.MjModel, path: Path) -> tuple[int, bool]:
     floating = [index for index in tops if _has_free_joint(model, index)]
     candidates = floating or tops
     if len(candidates) != 1:
-        names = ", ".join(f"'{model.body(index).name}'" for index in candidates) or "none"
+        names = listed(model.body(index).name for index in candidates) or "none"
         raise AssetError(f"{path}: <worldbody> must hold one robot, found {names}")
     return candidates[0], bool(floating)
 
@@ -83,7 +125,8 @@ def _has_free_joint(model: mujoco.MjModel, body: int) -> bool:
 def _read_link(model: mujoco.MjModel, index: int, path: Path) -> Link:
     name = model.body(index).name
     if not name:
-        raise AssetError(f"{path}: a <body> inside '{model.body(model.body_parentid[index]).name}' has no name")
+        parent = shortened(model.body(model.body_parentid[index]).name)
+        raise AssetError(f"{path}: a <body> inside {parent} has no name")
     principal_axes = _matrix(model.body_iquat[index])
     link = Link(
         name,
@@ -111,9 +154,8 @@ def _read_joint(model: mujoco.MjModel, index: int, path: Path) -> Joint:
     kind = kinds.get(mujoco.mjtJoint(model.jnt_type[index]))
     if not name or kind is None:
         problem = "has no name" if not name else "is neither a hinge nor a slide"
-        raise AssetError(
-            f"{path}: <joint name='{name}'> of body '{model.body(model.jnt_bodyid[index]).name}' {problem}"
-        )
+        body = shortened(model.body(model.jnt_bodyid[index]).name)
+        raise AssetError(f"{path}: <joint name={shortened(name)}> of body {body} {problem}")
     dof = model.jnt_dofadr[index]
     limited = bool(model.jnt_limited[index])
     lower, upper = model.jnt_range[index].tolist() if limited else (-np.inf, np.inf)
@@ -139,7 +181,9 @@ def _read_joint(model: mujoco.MjModel, index: int, path: Path) -> Joint:
 def _read_shape(model: mujoco.MjModel, index: int, body: str, path: Path) -> Shape:
     known = _KINDS.get(mujoco.mjtGeom(model.geom_type[index]))
     if known is None:
-        raise AssetError(f"{path}: a colliding <geom> of body '{body}' is of a type that cannot be part of a robot")
+        raise AssetError(
+            f"{path}: a colliding <geom> of body {shortened(body)} is of a type that no robot has"
+        )
     kind, num_sizes = known
     vertices = None
     if kind == "mesh":

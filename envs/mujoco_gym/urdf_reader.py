@@ -8,6 +8,7 @@ transmissions, mimicking joints and the extensions of other simulators are passe
 from __future__ import annotations
 
 import math
+import os
 import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -161,7 +162,7 @@ class _UrdfReader:
             # The package is a folder that ROS would find; here it is one of those around the URDF.
             inside = name.split("/", 1)[-1]
             places += [folder / inside for folder in (self.root, self.path.parent, *self.path.parents[1:3])]
-        place = next((place for place in places if place.is_file()), None)
+        place = next((place for place in places if os.path.isfile(place)), None)
         if place is None:
             raise self._error(
                 element, f"needs the file {shortened(file)} for a collision shape, which is missing", owner
