@@ -99,9 +99,10 @@ def command(
                     _end(name, "terminated", TERMINATED)
                 except KeyboardInterrupt:
                     _end(name, f"interrupted{interrupted and '; '}{interrupted}", INTERRUPTED)
+                except BrokenPipeError:
+                    _write_nowhere()
+                    sys.exit(BROKEN_PIPE)
                 except expected as error:
-                    if isinstance(error, BrokenPipeError) and _nobody_reads():
-                        sys.exit(BROKEN_PIPE)
                     sys.exit(f"{name}: {one_line(str(error))}")
                 except ImportError as error:
                     reason = what_to_install(error)
@@ -142,14 +143,10 @@ def _end(name: str, reason: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _nobody_reads() -> bool:
-    """Whether standard output is a closed pipe; what Python would still write to it on leaving goes nowhere then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+def _write_nowhere() -> None:
+    """Let what Python still writes to standard output on leaving go nowhere: its reader has gone away."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _while_importing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

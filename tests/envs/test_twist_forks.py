@@ -82,11 +82,13 @@ def test_a_fork_with_wrists_trains_plays_and_exports(run_code: Callable[..., Any
 
 REFUSED = """
 import json
-from envs.twist import main
+from cmg_ref.command_line import command
+from envs.twist import TwistError, main
 said = []
 for name, arguments in CASES:
+    given = ["--twist_root", ROOT, "--num_envs", "2", "--no_wandb", *arguments]
     try:
-        main(name, ["--twist_root", ROOT, "--num_envs", "2", "--no_wandb", *arguments])
+        command(name, TwistError, ValueError, OSError)(lambda: main(name, given))()
     except SystemExit as error:
         said.append(str(error))
 print(json.dumps(said))
@@ -108,7 +110,8 @@ def test_what_is_missing_is_said_in_one_line(run_code: Callable[..., Any], twist
         ("train", [*teacher, "--proj_name", "barred"], "barred"),
         ("train", [*student, "--teacher_exptid", "nobody"], "g1_cmg_priv_mimic/nobody holds no model_*.pt"),
         ("play", [*teacher, "--checkpoint", "3"], "g1_cmg_priv_mimic/x holds no model_3.pt"),
-        ("play", [*teacher, "--steps", "0"], "--steps: '0' is not a whole number"),
+        ("play", [*teacher, "sim.dt=0"], "sim.dt: must be from 1e-05 to 0.1, got 0.0"),
+        ("play", [*teacher, "sim.dt={[]:1}"], "sim.dt is a float (0.002), not '{[]:1}'"),
         ("play", teacher[:2], "--exptid is missing"),
     ]
     given = [(name, arguments) for name, arguments, _ in cases]

@@ -98,7 +98,7 @@ def test_full_mode_measures_every_requirement(monkeypatch: pytest.MonkeyPatch) -
     ("arguments", "message"),
     [
         (["--mode", "fast"], "invalid choice"),
-        (["--num-envs", "0"], "at least 1"),
+        (["--num-envs", "0"], "is not a whole number from 1 to"),
         (["--checkpoint", "nowhere.safetensors"], "nowhere"),
         (["--device", "nonsense"], "benchmark_performance"),
     ],
@@ -106,7 +106,7 @@ def test_full_mode_measures_every_requirement(monkeypatch: pytest.MonkeyPatch) -
 def test_impossible_arguments_are_one_line(run_script: Callable[..., Any], arguments: list[str], message: str) -> None:
     result = run_script(SCRIPT, *arguments)
     assert result.returncode != 0
-    assert message in result.stderr.splitlines()[-1]
+    assert message in result.stderr and result.stderr.count("\n") == 1
     assert "Traceback" not in result.stderr
 
 
@@ -114,7 +114,7 @@ def test_impossible_arguments_are_one_line(run_script: Callable[..., Any], argum
 def test_a_missing_gpu_is_told(run_script: Callable[..., Any]) -> None:
     result = run_script(SCRIPT, "--device", "cuda")
     assert result.returncode != 0
-    assert "no GPU" in result.stderr
+    assert result.stderr == "benchmark_performance: --device 'cuda': torch finds no CUDA GPU here; use 'cpu'\n"
 
 
 def test_help_explains_the_modes(run_script: Callable[..., Any]) -> None:

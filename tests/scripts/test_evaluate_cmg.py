@@ -91,7 +91,7 @@ def test_a_bad_file_is_one_line_and_writes_nothing(tmp_path: Path, suffix: str, 
 
 def test_a_missing_file_and_a_wrong_rate_are_said(standing_npz: Path, tmp_path: Path, run: Runner) -> None:
     assert "absent.npz" in run(tmp_path / "absent.npz").stderr
-    assert "--fps must be positive" in run(standing_npz, "--fps", -3).stderr
+    assert "--fps: '-3' is not a number from 1 to 1000" in run(standing_npz, "--fps", -3).stderr
 
 
 def test_help_explains(run: Runner) -> None:

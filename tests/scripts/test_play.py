@@ -86,6 +86,16 @@ def test_a_schedule_is_played(policy_file: Path, tmp_path: Path, run: Runner) ->
     assert "every action is zero" in result.stdout
 
 
+def test_a_command_out_of_range_is_held_and_said(tmp_path: Path, run: Runner) -> None:
+    """The policy's range of vx is narrower than its reference's, whose range of the yaw rate is told here."""
+    options = ("--zero_residual", "--duration", 0.6, "--no_video", "--headless", "--output", tmp_path)
+    result = run("--command", 99, 0.1, -99, "commands.ranges.ang_vel_yaw=(-9,9)", *options)
+    assert result.returncode == 0, result.stderr
+    assert "vx +99.00 is outside the trained range -0.60 to +2.50: held at +2.50 (100% of the frames)" in result.stdout
+    assert "wz -99.00 is outside the trained range -1.30 to +1.30: held at -1.30" in result.stdout
+    assert "+2.50 +0.10 -1.30" in result.stdout and "99.00 +" not in result.stdout
+
+
 def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) -> None:
     pytest.importorskip("onnxruntime")
     result = run("--policy", policy_file, "--export", tmp_path / "policy.onnx")
@@ -98,7 +108,17 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
     [
         (("--policy", "absent.safetensors"), "absent.safetensors: no such policy file"),
         (("--command", 1, 0, 0, "--keyboard"), "exclude each other"),
-        (("--duration", -1), "--duration -1"),
+        (("--duration", -1), "--duration: '-1' is not a number from 0.5 to 3600"),
+        (("--command", "nan", 0, 0), "--command: 'nan' is not a number from -100 to 100"),
+        (("--num_envs", 0), "--num_envs: '0' is not a whole number from 1 to"),
+        (("--rollouts", -3), "--rollouts: '-3' is not a whole number from 1 to"),
+        (("--seed", "1e400"), "--seed: '1e400' is not a whole number from 0 to"),
+        (("--policy", "POLICY", "--export", "policy.pt"), "--export policy.pt: a policy is written as ONNX, the name must"),
+        (("--sim_device", "cuda:77"), "--sim_device 'cuda:77': "),
+        (("--schedule", "LATE"), "late.csv: the last command begins at 80000 s and would end at 80004 s"),
+        (("control.decimation=0",), "control.decimation: must be from 1 to 1000, got 0"),
+        (("sim.dt={[]:1}",), "sim.dt is a float (0.005), not '{[]:1}'"),
+        (("terrain.mesh_type=" + 5000 * "x",), "has 5,000 characters"),
         (("--schedule", "absent.csv"), "absent.csv"),
         (("--log_dir", "/nowhere"), "/nowhere: holds no run"),
         (("--task", "g1", "--policy", "POLICY"), "is a policy of the task g1_cmg, not of g1"),
@@ -110,8 +130,12 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
 def test_bad_input_is_one_line(
     policy_file: Path, tmp_path: Path, run: Runner, arguments: tuple[object, ...], message: str
 ) -> None:
-    given = [policy_file if argument == "POLICY" else argument for argument in arguments]
+    late = tmp_path / "late.csv"
+    late.write_text("time,vx,vy,wz\n0,0,0,0\n8e4,0.3,0,0\n")
+    files = {"POLICY": policy_file, "LATE": late}
+    given = [files.get(str(argument), argument) for argument in arguments]
     result = run(*given, *(() if "--output" in given else ("--output", tmp_path)))
-    assert result.returncode == 1
+    assert result.returncode in (1, 2)
     assert result.stderr.startswith("play: ") and message in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.count("\n") == 1 and len(result.stderr) < 600
+    assert list(tmp_path.iterdir()) == [late]

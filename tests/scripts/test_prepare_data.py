@@ -115,7 +115,7 @@ def test_broken_clip_stops_before_anything_is_written(run: Run, folder: Path, tm
     ("options", "message"),
     [
         (["--output", "set.npz"], "must end in .safetensors"),
-        (["--output", "set.safetensors", "--fps", "0"], "--fps 0: must be between 1 and 1000"),
+        (["--output", "set.safetensors", "--fps", "0"], "--fps: '0' is not a number from 1 to 1000"),
         (["--output", "set.safetensors", "--licence", "MIT"], "--licence MIT: must be NAME=TEXT"),
         (["--output", "set.safetensors", "--held-out", "wlak"], "held-out 'wlak': none of the 3 clips is called so"),
         ([], "--output"),

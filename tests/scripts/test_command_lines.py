@@ -1,0 +1,238 @@
+"""What every script does with numbers that make no sense, devices that are not there, missing packages and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+
+pytest.importorskip("mujoco.batch")
+
+# Lets Python find no module of some names, as where they are not installed; read by Python itself when it starts.
+WITHOUT = """
+import os, sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        hidden = name.split(".")[0] in os.environ["WITHOUT"].split(",")
+        return None if hidden else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+"""
+
+
+def run(
+    script: str, *arguments: object, folder: Path, without: str = "", path: tuple[Path, ...] = (ROOT,)
+) -> subprocess.CompletedProcess[str]:
+    """Run a script as a user would, where some packages are missing."""
+    (folder / "sitecustomize.py").write_text(WITHOUT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (folder, *path))), "WITHOUT": without}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def one_line(script: str, text: str) -> bool:
+    return text.startswith(f"{Path(script).stem}: ") and text.count("\n") == 1 and len(text) < 600
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ("--num_envs", "0"), "--num_envs: '0' is not a whole number from 1 to"),
+        ("train.py", ("--num_envs", "1" + 400 * "0"), "0' is not a whole number from 1 to"),
+        ("train.py", ("--max_iterations", "-5"), "--max_iterations: '-5' is not a whole number from 1 to"),
+        ("train.py", ("--seed", "nan"), "--seed: 'nan' is not a whole number from 0 to"),
+        ("train.py", ("control.decimation=0",), "control.decimation: must be from 1 to 1000, got 0"),
+        ("train.py", ("sim.dt=0",), "sim.dt: must be from 1e-05 to 0.1, got 0.0"),
+        ("train.py", ("env.episode_length_s=0",), "env.episode_length_s: must be from 0.1"),
+        ("train.py", ("train.runner.num_steps_per_env=0",), "runner.num_steps_per_env: must be from 1"),
+        ("train.py", ("sim.dt={[]:1}",), "sim.dt is a float (0.005), not '{[]:1}'"),
+        ("train.py", ("--sim_device", "cuda:99"), "--sim_device 'cuda:99': "),
+        ("train.py", ("--rl_device", "cuda:99"), "--rl_device 'cuda:99': "),
+        ("train.py", ("--rl_device", "nonsense"), "--rl_device 'nonsense': no such device"),
+        ("train.py", ("--task", 100_000 * "x"), "there is no task 'xxx"),
+        ("play.py", ("--task", "g1_cmg_stu_rl", "--steps", "0"), "--steps: '0' is not a whole number from 1 to"),
+        ("play.py", ("--task", "g1_cmg_stu_rl", "--command", "nan", "0", "0"), "--command: 'nan' is not a number"),
+        ("train_cmg.py", ("data", "--device", "cuda:99"), "--device 'cuda:99': "),
+        ("train_cmg.py", ("data", "--threads", "0"), "--threads: '0' is not a whole number from 1 to"),
+        ("train_cmg.py", ("data", "--iterations", "-5"), "TrainConfig.iterations must be from 1 to"),
+        ("train_cmg.py", ("data", "--iterations", "1" + 400 * "0"), "TrainConfig.iterations must be from 1 to"),
+        ("train_cmg.py", ("data", "--learning-rate", "nan"), "TrainConfig.learning_rate must be from 0 to 10, got nan"),
+        ("train_cmg.py", ("data", "--average-decay", "inf"), "TrainConfig.average_decay must be from 0 to 1, got inf"),
+        ("train_cmg.py", ("data", "--weight-slip", "-1"), "LossWeights.slip must be from 0 to"),
+        ("evaluate_cmg.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
+        ("evaluate_cmg.py", ("--fps", "inf"), "--fps: 'inf' is not a number from 1 to 1000"),
+        ("evaluate_cmg.py", ("--command", "nan", "0", "0"), "--command: 'nan' is not a number"),
+        ("prepare_data.py", (".", "--output", "a.safetensors", "--csv-fps", "nan"), "--csv-fps: 'nan' is not a number"),
+        ("import_checkpoint.py", ("a.pt", "--fps", "0"), "--fps: '0' is not a number from 1 to 1000"),
+        ("import_checkpoint.py", ("a.pt", "--output", "b.pt"), "--output b.pt: the name must end in .safetensors"),
+        ("average_checkpoints.py", ("a.pt", "--output", "b.pt"), "--output b.pt: the name must end in .safetensors"),
+        ("export_cmg.py", ("a.txt",), "a.txt: the name must end in .onnx or .pt"),
+        ("draw_strip.py", ("--output", "a.jpg"), "--output a.jpg: the name must end in .png"),
+        ("draw_strip.py", ("--output", "a.png", "--width", "0"), "--width: '0' is not a whole number from 16 to"),
+        ("benchmark_environment.py", ("--steps", "0"), "--steps: '0' is not a whole number from 1 to"),
+        ("benchmark_performance.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
+        ("compare_motion_libs.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
+        ("compare_motion_libs.py", ("--repeats", "-1"), "--repeats: '-1' is not a whole number from 1 to"),
+        ("check_isaacgym.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
+        ("compare_runs.py", (100_000 * "x",), "File name too long"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_leaves_nothing(
+    run_script: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = ("--log_dir", "logs") if script == "train.py" else ()
+    result = run_script(script, *arguments, *folders)
+    assert result.returncode in (1, 2)
+    assert message in result.stderr
+    assert one_line(script, result.stderr), result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    for script, *arguments in (
+        ("train.py", "--log_dir", tmp_path, "--rl_device"),
+        ("train.py", "--log_dir", tmp_path, "--sim_device"),
+        ("play.py", "--output", tmp_path, "--sim_device"),
+        ("train_cmg.py", "data", "--run-dir", tmp_path / "run", "--device"),
+        ("evaluate_cmg.py", "--output", tmp_path, "--device"),
+        ("check_isaacgym.py", "--device"),
+        ("compare_motion_libs.py", "--device"),
+    ):
+        result = run_script(script, *arguments, "cuda")
+        option = arguments[-1]
+        expected = f"{Path(script).stem}: {option} 'cuda': torch finds no CUDA GPU here; use 'cpu'\n"
+        assert (result.returncode, result.stderr) == (1, expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "without", "extra"),
+    [
+        ("train.py", ("--log_dir", "logs"), "mujoco", "mujoco"),
+        ("train.py", ("--log_dir", "logs"), "rsl_rl", "train"),
+        ("train.py", ("--log_dir", "logs"), "tensorboard", "train"),
+        ("play.py", ("--output", "out"), "mujoco", "mujoco"),
+        ("play.py", ("--shipped", "--export", "a.onnx"), "onnx", "export"),
+        ("play.py", ("--shipped", "--export", "a.onnx"), "onnxruntime", "export"),
+        ("train_cmg.py", ("data",), "tensorboard", "train"),
+        ("export_cmg.py", ("a.onnx",), "onnxruntime", "export"),
+        ("compare_runs.py", ("run",), "matplotlib", "viz"),
+        ("draw_strip.py", ("--output", "a.png"), "PIL", "viz"),
+        ("benchmark_environment.py", ("--save", "a.md"), "mujoco", "mujoco"),
+    ],
+)
+def test_a_missing_package_is_one_line_before_anything_is_made(
+    tmp_path: Path, script: str, arguments: tuple[str, ...], without: str, extra: str
+) -> None:
+    result = run(script, *arguments, folder=tmp_path, without=without)
+    assert result.returncode == 1, result.stderr
+    assert one_line(script, result.stderr), result.stderr
+    assert f"pip install 'cmg_ref[{extra}]'" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]
+
+
+def test_without_what_only_draws_or_hastens_a_motion_is_generated(tmp_path: Path) -> None:
+    missing = "matplotlib,imageio_ffmpeg,PIL,numba,mujoco,rsl_rl,tensorboard,onnx"
+    result = run("generate.py", "--duration", "0.5", folder=tmp_path, without=missing)
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in (tmp_path / "outputs" / "motion").iterdir()] == ["motion.npz"]
+    assert "without a plot" in result.stdout and "without a video" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["envs", "configs"])
+def test_another_package_of_the_same_name_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / "theirs" / name).mkdir(parents=True)
+    (tmp_path / "theirs" / name / "__init__.py").write_text("raise RuntimeError('never imported')")
+    result = run("train.py", folder=tmp_path, path=(tmp_path / "theirs", ROOT))
+    assert result.returncode == 1
+    theirs, ours = tmp_path / "theirs" / name, ROOT / name
+    assert result.stderr == (
+        f"train: another package '{name}' hides that of cmg_ref: {theirs} comes before {ours} in sys.path\n"
+    )
+
+
+def arguments_of(script: str, folder: Path) -> list[str]:
+    """Arguments with which a script works for long; one that needs what is not here is given a pipe to wait for."""
+    return {
+        "average_checkpoints.py": ["PIPE", "--output", "mean.safetensors"],
+        "benchmark_environment.py": ["--num_envs", "8", "--save", "table.md"],
+        "benchmark_performance.py": ["--mode", "scaling", "--save", "tables"],
+        "compare_runs.py": ["."],
+        "draw_strip.py": ["--output", "strip.png", "--width", "16384", "--height", "16384"],
+        "evaluate_cmg.py": ["--output", "report"],
+        "export_cmg.py": ["step.onnx"],
+        "generate.py": ["--duration", "600", "--output", "motion"],
+        "import_checkpoint.py": ["PIPE", "--output", "out.safetensors"],
+        "play.py": ["--shipped", "--duration", "3600", "--output", "play"],
+        "prepare_data.py": ["clips", "--output", "data.safetensors"],
+        "train.py": ["--log_dir", "logs", "--num_envs", "8"],
+        "train_cmg.py": ["data.safetensors", "--run-dir", "run"],
+    }[script]
+
+
+# Sends Ctrl-C to its own process as soon as the script's main function is at work: when it opens a file to read or
+# write, or after the n-th line of the project that is run.
+INTERRUPTS = """
+import os, signal, sys
+
+left = [int(os.environ["AFTER"])]
+
+def count(frame, event, argument):
+    if event == "call" and os.environ["MAIN"] in frame.f_code.co_filename and frame.f_code.co_name == "parse_arguments":
+        sys.setprofile(strike)
+
+def strike(frame, event, argument):
+    if event == "call" and ("/cmg_ref/" in frame.f_code.co_filename or "/envs/" in frame.f_code.co_filename):
+        left[0] -= 1
+        if left[0] == 0:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+sys.setprofile(count)
+"""
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in ("check_isaacgym.py", "compare_motion_libs.py")])
+def test_ctrl_c_is_one_line(tmp_path: Path, script: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)
+    given = [argument.replace("PIPE", "absent.pt") for argument in arguments_of(script, tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    environment.update(AFTER="30", MAIN=f"/scripts/{script}")
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / script), *given],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 128 + signal.SIGINT, result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"{Path(script).stem}: interrupted")
+    assert "Traceback" not in result.stderr
