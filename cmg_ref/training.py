@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import buffered_file
 from cmg_ref.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.evaluation import STEADY_COMMANDS
@@ -331,8 +331,8 @@ class Trainer:
             "wanted": self._all_ranks(self.wanted),
         }
         if self.rank == 0:
-            with atomic_file(self.run_dir / "training_state.pt") as temporary:
-                torch.save(state, str(temporary))
+            with buffered_file(self.run_dir / "training_state.pt") as buffer:
+                torch.save(state, buffer)
 
     def _all_ranks(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The tensors of every process, in order of rank."""

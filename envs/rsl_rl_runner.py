@@ -20,7 +20,7 @@ from tensordict import TensorDict
 from torch import distributed
 from tqdm import tqdm
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import buffered_file
 from cmg_ref.sharding import join_processes
 from envs.mirrored_ppo import MirroredPPO
 from envs.policy import (
@@ -209,8 +209,8 @@ class Runner(OnPolicyRunner):
             "environment": env.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        with atomic_file(path) as temporary:
-            torch.save(state, temporary)
+        with buffered_file(path) as buffer:
+            torch.save(state, buffer)
 
     def load(
         self, path: str, load_cfg: dict[str, bool] | None = None, strict: bool = True, map_location: str | None = None

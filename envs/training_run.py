@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 
 BEST_CHECKPOINT = "best.pt"
 BEST_POLICY = "best_policy.safetensors"
@@ -102,8 +102,7 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
 
 def save_json(content: Any, path: Path) -> None:
     """Write a JSON file in one step."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from envs.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
 from envs.training_run import RunError, writable
 
@@ -31,13 +31,12 @@ def main() -> None:
             name, _, folder = run.rpartition("=")
             curves.append(read_learning_curve(name or Path(folder).name, Path(folder)))
         folder = writable(arguments.output)
-    except RunError as error:
+        table = comparison_table(curves)
+        print(table, end="")
+        write_file(folder / "learning_curves.md", table)
+        save_comparison_plot(curves, folder / "learning_curves.png")
+    except (RunError, OSError) as error:
         sys.exit(f"compare_runs: {error}")
-    table = comparison_table(curves)
-    print(table, end="")
-    with atomic_file(folder / "learning_curves.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
-    save_comparison_plot(curves, folder / "learning_curves.png")
     print(f"wrote {folder / 'learning_curves.md'} and {folder / 'learning_curves.png'}")
 
 

@@ -59,8 +59,11 @@ def main() -> None:
     picture = SoftwareRenderer(arguments.width, arguments.height, camera).draw(
         (0.5 * float(way[0] + way[-1]), 0.0), [shown[frame] for frame in frames]
     )
-    with atomic_file(arguments.output) as temporary:
-        Image.fromarray(picture).save(temporary, optimize=True)
+    try:
+        with atomic_file(arguments.output) as temporary:
+            Image.fromarray(picture).save(temporary, optimize=True)
+    except OSError as error:
+        sys.exit(f"draw_strip: {error}")
     print(f"wrote {arguments.output} ({len(frames)} moments of {DURATION:g} s)")
 
 

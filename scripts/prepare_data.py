@@ -89,7 +89,10 @@ def main() -> None:
         print("no picture of the coverage: it needs matplotlib, pip install 'cmg_ref[viz]'")
         return
     picture = arguments.output.with_suffix(".png")
-    plot_velocity_coverage(dataset, picture)
+    try:
+        plot_velocity_coverage(dataset, picture)
+    except OSError as error:
+        sys.exit(f"prepare_data: {error}")
     print(f"wrote {picture}")
 
 
