@@ -7,16 +7,17 @@ folder is locked as long as its writer lives; the next writer to the same place 
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import fcntl
 import io
 import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
+
+from cmg_ref.folder_lock import lock_folder, unlock
 
 _MARK = ".unfinished-"
 _NAME_LENGTH = 50  # characters of the file's name in the folder's, which must not get too long
@@ -31,7 +32,7 @@ class WriteError(OSError):
         return f"{self.strerror}: {self.filename}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Gives another name to write to; what is written there takes the place of `path` at the end, with its permissions.
 
@@ -68,7 +69,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        unlock(lock)
 
 
 def write_file(path: str | Path, content: str | bytes) -> None:
@@ -77,7 +78,7 @@ def write_file(path: str | Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-@contextmanager
+@contextlib.contextmanager
 def buffered_file(path: str | Path) -> Iterator[io.BytesIO]:
     """Gives a buffer that becomes the file at the end, for torch, which ends the process where it cannot write.
 
@@ -93,13 +94,14 @@ def buffered_file(path: str | Path) -> Iterator[io.BytesIO]:
 def remove_unfinished(folder: str | Path) -> None:
     """Remove what killed writers left in a folder; what is still being written stays."""
     for entry in Path(folder).glob(f".*{_MARK}*"):
-        lock = _lock(entry, wait=False)
-        if lock is not None:
-            shutil.rmtree(entry, ignore_errors=True)
-            os.close(lock)
+        with contextlib.suppress(BlockingIOError):
+            lock = lock_folder(entry, wait=False)
+            if lock is not None:
+                shutil.rmtree(entry, ignore_errors=True)
+            unlock(lock)
 
 
-@contextmanager
+@contextlib.contextmanager
 def naming_errors(path: str | Path) -> Iterator[None]:
     """Turns a failure to write, however a library words it, into an error that names the file.
 
@@ -118,33 +120,15 @@ def naming_errors(path: str | Path) -> Iterator[None]:
         raise WriteError(number, os.strerror(number), str(path)) from error
 
 
-def _locked_folder(target: Path) -> tuple[Path, int]:
+def _locked_folder(target: Path) -> tuple[Path, int | None]:
     """A new folder for an unfinished file, and its lock."""
     while True:
         prefix = f".{target.name[:_NAME_LENGTH]}{_MARK}"
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=str(target.parent)))
-        lock = _lock(folder, wait=True)
-        # Before it was locked another writer may have taken it for a dead one's.
-        if lock is not None and folder.exists():
+        lock = lock_folder(folder, wait=True)
+        if folder.exists():  # Before it was locked another writer may have taken it for a dead one's.
             return folder, lock
-        if lock is not None:
-            os.close(lock)
-
-
-def _lock(folder: Path, wait: bool) -> int | None:
-    """Lock a folder until the process ends or closes what is returned; None if it is locked, or no folder any more."""
-    try:
-        descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        if wait:  # A file system without locks; there, nothing is taken for a dead writer's either.
-            return descriptor
-        os.close(descriptor)
-        return None
-    return descriptor
+        unlock(lock)
 
 
 def _error_number(error: Exception, folder: str) -> int | None:

@@ -23,13 +23,15 @@ from torch import nn
 from cmg_ref.atomic_file import atomic_file
 from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
 from configs.base_config import class_to_dict
+from envs.training_run import checkpoints
 
 FORMAT_VERSION = 1
 SHIPPED_POLICY = Path(__file__).parent / "assets" / "g1_cmg_policy.safetensors"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 _METADATA_KEY = "cmg_ref_policy"
 _CHECKPOINT_KEYS = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description"}
-_CHECKPOINT_KEYS |= {"activation", "environment", "policy"}
+_CHECKPOINT_KEYS |= {"activation", "environment", "policy", "warm_up_left", "infos", "torch_rng"}
+_CHECKPOINT_KEYS |= {"total_steps", "total_time", "best_score", "evaluations"}
 
 
 class PolicyError(ValueError):
@@ -283,8 +285,11 @@ def policy_of_checkpoint(path: str | Path) -> Policy:
         PolicyError: The file is missing or damaged, or made by something else.
     """
     state = read_checkpoint(Path(path))
-    description = PolicyDescription.from_json(state["description"])
-    return Policy.from_actor_state(state["policy"], description, state["activation"])
+    try:
+        description = PolicyDescription.from_json(state["description"])
+        return Policy.from_actor_state(state["policy"], description, state["activation"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise PolicyError(f"{path}: holds no usable policy ({' '.join(str(error).split())[:200]})") from error
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
@@ -294,10 +299,22 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     try:
         state = torch.load(str(path), map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise PolicyError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(state, dict) or not set(state) >= _CHECKPOINT_KEYS:
-        raise PolicyError(f"{path}: not a training checkpoint of this release")
+        reason = " ".join(str(error).split())[:200]
+        raise PolicyError(f"{path}: not a readable checkpoint ({reason}){_others(path)}") from error
+    if not isinstance(state, dict):
+        raise PolicyError(f"{path}: not a training checkpoint of this release{_others(path)}")
+    lacking = sorted(_CHECKPOINT_KEYS - set(state))
+    if lacking:
+        raise PolicyError(
+            f"{path}: not a training checkpoint of this release: lacks {', '.join(lacking)}{_others(path)}"
+        )
     return state
+
+
+def _others(path: Path) -> str:
+    """What could be taken in place of a checkpoint that cannot be used, for a message."""
+    names = [other.name for other in checkpoints(path.parent).values() if other != path]
+    return f"; choose another: {', '.join(names[-5:])}" if names else ""
 
 
 def file_hash(path: str | Path) -> str:

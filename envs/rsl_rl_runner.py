@@ -77,7 +77,7 @@ class Runner(OnPolicyRunner):
     Args:
         env: The environment.
         train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
-        run_dir: Folder for checkpoints and TensorBoard events.
+        run_dir: Folder for checkpoints and TensorBoard events; it need not be there before :meth:`learn`.
         description: What the policy's numbers mean.
         evaluate: Rolls a policy out and measures it; its score chooses the best checkpoint. None to go without.
         device: Of networks and storage.
@@ -231,23 +231,40 @@ class Runner(OnPolicyRunner):
             PolicyError: The file is missing or damaged, or the checkpoint is of another robot or layout.
         """
         state = read_checkpoint(Path(path), map_location or self.device)
+        try:
+            self._check_fit(state)
+            if self.alg.load(state, load_cfg, strict):
+                self._restore(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise PolicyError(f"{path}: cannot be used here: {' '.join(str(error).split())[:300]}") from error
+        return state["infos"] or {}
+
+    def _check_fit(self, state: Mapping[str, Any]) -> None:
+        """Raise a PolicyError that says in what a checkpoint is of another robot, layout or network."""
         reason = PolicyDescription.from_json(state["description"]).mismatch(self.description)
         if reason:
-            raise PolicyError(f"{path}: cannot be used here: {reason}")
-        try:
-            whole = self.alg.load(state, load_cfg, strict)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise PolicyError(f"{path}: the networks are others: {' '.join(str(error).split())[:300]}") from error
-        if whole:
-            self.current_learning_iteration = state["iter"]
-            self.total_steps, self.total_time = state["total_steps"], state["total_time"]
-            self.best_score, self.evaluations = state["best_score"], state["evaluations"]
-            best = self.run_dir / BEST_POLICY
-            if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
-                self.best_score = max(self.best_score, load_policy(best).description.notes["score"])
-            self.env.env.load_state_dict(state["environment"])
-            torch.set_rng_state(state["torch_rng"].cpu())
-        return state["infos"] or {}
+            raise PolicyError(reason)
+        if state["activation"] != self.cfg["actor"]["activation"]:
+            raise PolicyError(f"its activation is {state['activation']}, here it is {self.cfg['actor']['activation']}")
+        for name in ("actor", "critic"):
+            saved, own = state[f"{name}_state_dict"], getattr(self.alg, name).state_dict()
+            for field, value in own.items():
+                if field not in saved:
+                    raise PolicyError(f"the networks are others: its {name} lacks {field}")
+                if saved[field].shape != value.shape:
+                    sizes = f"{tuple(saved[field].shape)}, here {tuple(value.shape)}"
+                    raise PolicyError(f"the networks are others: {field} of its {name} is {sizes}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where the training of a checkpoint was."""
+        self.current_learning_iteration = int(state["iter"])
+        self.total_steps, self.total_time = int(state["total_steps"]), float(state["total_time"])
+        self.best_score, self.evaluations = float(state["best_score"]), list(state["evaluations"])
+        best = self.run_dir / BEST_POLICY
+        if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
+            self.best_score = max(self.best_score, load_policy(best).description.notes.get("score", -math.inf))
+        self.env.env.load_state_dict(state["environment"])
+        torch.set_rng_state(state["torch_rng"].cpu())
 
     def policy(self) -> Policy:
         """The policy as it is now, on the CPU."""
