@@ -361,15 +361,12 @@ class Trainer:
                 value.copy_(state["average"][name])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.rank])
-            self.own_states = state["own_states"][self.rank]
-            self.wanted = state["wanted"][self.rank]
+            own_states, wanted = state["own_states"][self.rank], state["wanted"][self.rank]
+            if len(own_states) > 0:  # Another batch size has another number of them.
+                rows = torch.arange(self.num_matched) % len(own_states)
+                self.own_states, self.wanted = own_states[rows], wanted[rows]
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise _unusable(path, error) from error
-        if self.own_states.shape != (self.num_matched, self.dataset.layout.size):
-            raise ValueError(
-                f"{path}: saved with {len(self.own_states)} matched rows, now there are {self.num_matched}: resume with "
-                f"batch size {saved.batch_size} and matched share {saved.matched_share:g}, or begin a new run"
-            )
 
 
 def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> None:
@@ -383,7 +380,11 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
 
 
 def read_saved_config(run_dir: Path) -> tuple[TrainConfig, int] | None:
-    """Configuration and iteration of a run that was begun in ``run_dir``, or None; raises ValueError if it is broken."""
+    """Configuration and iteration of a run that was begun in ``run_dir``, or None.
+
+    Raises:
+        ValueError: its training state is broken or of another release.
+    """
     path = Path(run_dir) / TRAINING_STATE
     if not path.is_file():
         return None

@@ -308,6 +308,8 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
         raise PolicyError(
             f"{path}: not a training checkpoint of this release: lacks {', '.join(lacking)}{_others(path)}"
         )
+    if not isinstance(state["iter"], int):
+        raise PolicyError(f"{path}: its iteration is no number but {str(state['iter'])[:30]!r}{_others(path)}")
     return state
 
 

@@ -21,6 +21,7 @@ from torch import distributed
 from tqdm import tqdm
 
 from cmg_ref.atomic_file import buffered_file
+from cmg_ref.event_log import EventLog
 from cmg_ref.sharding import join_processes
 from envs.mirrored_ppo import MirroredPPO
 from envs.policy import (
@@ -380,11 +381,7 @@ class TrainingLog:
     """
 
     def __init__(self, run_dir: Path, num_envs: int, device: str, iteration: int, enabled: bool) -> None:
-        self.writer = None
-        if enabled:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(run_dir), purge_step=iteration + 1, flush_secs=15)
+        self.events = EventLog(run_dir, iteration + 1) if enabled else None
         self.rewards: deque[float] = deque(maxlen=100)
         self.lengths: deque[float] = deque(maxlen=100)
         self._reward_sum = torch.zeros(num_envs, device=device)
@@ -403,7 +400,7 @@ class TrainingLog:
 
     def add_step(self, rewards: torch.Tensor, dones: torch.Tensor, extras: Mapping[str, Any]) -> None:
         """Take note of a step of all environments."""
-        if self.writer is None:
+        if self.events is None:
             return
         self._reward_sum += rewards
         self._length += 1.0
@@ -418,29 +415,27 @@ class TrainingLog:
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
         """Write what happened in an iteration."""
-        if self.writer is None:
+        if self.events is None:
             return
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, iteration)
-        for name, collected in self._episodes.items():
-            mean = sum(float(value) for value in collected) / len(collected)
-            self.writer.add_scalar(f"Episode/{name}", mean, iteration)
+        self.events.add(values, iteration)
+        means = {name: sum(map(float, collected)) / len(collected) for name, collected in self._episodes.items()}
+        self.events.add({f"Episode/{name}": mean for name, mean in means.items()}, iteration)
         self._episodes = {}
         if self.rewards:
-            self.writer.add_scalar("Train/mean_reward", self.mean_reward, iteration)
-            self.writer.add_scalar("Train/mean_episode_length", self.mean_length, iteration)
+            means = {"Train/mean_reward": self.mean_reward, "Train/mean_episode_length": self.mean_length}
+            self.events.add(means, iteration)
 
     def write_evaluation(self, iteration: int, evaluation: Evaluation) -> None:
         """Write the figures of every command."""
-        if self.writer is None:
+        if self.events is None:
             return
-        self.writer.add_scalar("Evaluation/score", evaluation.score, iteration)
+        self.events.add({"Evaluation/score": evaluation.score}, iteration)
         for row in evaluation.to_json():
             for name in ("survival", "lin_vel_error", "yaw_rate_error"):
                 if row[name] is not None:
-                    self.writer.add_scalar(f"Evaluation_{name}/{row['name']}", row[name], iteration)
+                    self.events.add({f"Evaluation_{name}/{row['name']}": row[name]}, iteration)
 
     def close(self) -> None:
         """Write what is left."""
-        if self.writer is not None:
-            self.writer.close()
+        if self.events is not None:
+            self.events.close()
