@@ -22,7 +22,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test lint types unit test-py38 clean
+.PHONY: help install generate play train picture test lint types unit kill-test test-py38 clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ types: $(STAMP) ## Check types
 
 unit: $(STAMP) ## Run the tests
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
+kill-test: $(STAMP) ## Kill the scripts that write a hundred times, start them again: nothing may be lost (minutes)
+	$(TEST_ENV) $(BIN)/python tests/campaigns/kills.py --kills 100
 
 # How much faster one matrix product is than many, which one test measures, depends on the version of torch.
 test-py38: $(VENV38)/.installed ## Run the tests of the library and the TWIST mixin under Python 3.8 (PYTHON38, VENV38, TORCH38)

@@ -48,7 +48,12 @@ def find_clips(paths: Sequence[PathLike]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix in CLIP_SUFFIXES and file.is_file())
+            inside = sorted(
+                file
+                for file in path.rglob("*")
+                # What is hidden is no clip: a file that a killed program did not finish, another system's notes on one.
+                if file.suffix in CLIP_SUFFIXES and file.is_file() and not _is_hidden(file.relative_to(path))
+            )
             if not inside:
                 raise ClipError(f"{path}: no clip ({', '.join(CLIP_SUFFIXES)}) in this folder")
             found.extend(inside)
@@ -57,6 +62,11 @@ def find_clips(paths: Sequence[PathLike]) -> list[Path]:
         else:
             raise ClipError(f"{path}: no such file or folder")
     return found
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a file, or a folder on the way to it, has a name that listings leave out."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def read_clip(path: PathLike, fps: float | None = None, robot: Robot | None = None) -> MotionClip:

@@ -286,9 +286,10 @@ class CommandSampler:
         return state if self.strata is None else {**state, "strata": self.strata.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Take over what :meth:`state_dict` gave; another number of environments keeps its own timers."""
         self.level = float(state["level"])
-        self.steps_left.copy_(state["steps_left"])
+        if len(state["steps_left"]) == len(self.steps_left):
+            self.steps_left.copy_(state["steps_left"])
         self.generator.set_state(state["generator"].cpu())
         if self.strata is not None and "strata" in state:
             self.strata.load_state_dict(state["strata"])

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Callable
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import atomic_file, write_file
 from cmg_ref.measures import Evaluation
 
 HEADINGS = ("measure", "command", "value", "unit", "must", "passed", "mocap")
@@ -26,12 +26,10 @@ def save_report(evaluation: Evaluation, folder: str | Path) -> list[Path]:
         The files written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     texts: dict[str, Callable[[Evaluation], str]] = {"evaluation.json": json_text, "evaluation.md": markdown_text}
     written = []
     for name, text in texts.items():
-        with atomic_file(folder / name) as temporary:
-            temporary.write_text(text(evaluation), encoding="utf-8")
+        write_file(folder / name, text(evaluation))
         written.append(folder / name)
     if evaluation.commanded:
         with contextlib.suppress(ImportError):  # The plot is an extra; the caller sees that it is not among the files.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import buffered_file, write_file
 from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.rollout import REST_SPEED
 
@@ -102,12 +102,12 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> float:
     except ImportError as error:
         raise ExportError(f"exporting needs the package {error.name}: pip install 'cmg_ref[export]'") from error
     step = CMGStep(checkpoint).cpu().eval()
-    with atomic_file(path) as temporary:
-        _write_onnx(step, temporary)
-        model = onnx.load(str(temporary))
-        onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in describe(checkpoint).items()})
-        onnx.save(model, str(temporary))
-        return _checked(step, _onnx_step(temporary), checkpoint, path)
+    model = _onnx_model(step)
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in describe(checkpoint).items()})
+    content = model.SerializeToString()
+    difference = _checked(step, _onnx_step(content), checkpoint, path)
+    write_file(path, content)
+    return difference
 
 
 def export_torchscript(checkpoint: Checkpoint, path: str | Path) -> float:
@@ -123,12 +123,13 @@ def export_torchscript(checkpoint: Checkpoint, path: str | Path) -> float:
         ExportError: the file differs by more than ``TOLERANCE``.
     """
     step = CMGStep(checkpoint).cpu().eval()
-    with atomic_file(path) as temporary, warnings.catch_warnings():
+    with buffered_file(path) as buffer, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(step, _example(step))
         extra = {_TORCHSCRIPT_METADATA: json.dumps(describe(checkpoint))}
-        torch.jit.save(traced, str(temporary), _extra_files=extra)
-        return _checked(step, torch.jit.load(str(temporary), map_location="cpu"), checkpoint, path)
+        torch.jit.save(traced, buffer, _extra_files=extra)
+        buffer.seek(0)
+        return _checked(step, torch.jit.load(buffer, map_location="cpu"), checkpoint, path)
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
@@ -151,8 +152,10 @@ def read_description(path: str | Path) -> dict[str, Any]:
     return description
 
 
-def _write_onnx(step: CMGStep, path: Path, legacy: bool = False) -> None:
-    """Write with the exporter that torch has; the one of torch 2.0 and older is the ``legacy`` one."""
+def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:
+    """The step as an ``onnx.ModelProto``, by the exporter that torch has; that of torch 2.0 and older is ``legacy``."""
+    import onnx
+
     parameters = inspect.signature(torch.onnx.export).parameters
     settings: dict[str, Any] = {"input_names": list(INPUTS), "output_names": [OUTPUT]}
     if "dynamic_shapes" in parameters and not legacy:
@@ -168,7 +171,11 @@ def _write_onnx(step: CMGStep, path: Path, legacy: bool = False) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(step, _example(step), str(path), **settings)
+            if settings.get("dynamo"):
+                return torch.onnx.export(step, _example(step), **settings).model_proto
+            buffer = io.BytesIO()
+            torch.onnx.export(step, _example(step), buffer, **settings)
+            return onnx.load_from_string(buffer.getvalue())
     finally:
         logger.setLevel(level)
 
@@ -177,11 +184,11 @@ def _example(step: CMGStep) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(2, step.model.layout.size), torch.zeros(2, 3)
 
 
-def _onnx_step(path: Path) -> Any:
-    """The file as a function of tensors."""
+def _onnx_step(content: bytes) -> Any:
+    """The content of an ONNX file as a function of tensors."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         outputs = session.run([OUTPUT], {INPUTS[0]: state.numpy(), INPUTS[1]: command.numpy()})

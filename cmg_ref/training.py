@@ -12,8 +12,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from cmg_ref.atomic_file import atomic_file
-from cmg_ref.checkpoint import Checkpoint, save_checkpoint
+from cmg_ref.atomic_file import buffered_file
+from cmg_ref.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.evaluation import STEADY_COMMANDS
 from cmg_ref.json_text import parse_json
@@ -30,6 +30,9 @@ from cmg_ref.window_sampler import WindowSampler
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
 STANDING_SHARE = 0.08  # matched rows that restart from standing, with a slow command along one axis, in a step
 LOST_DISTANCE = 2.5  # matched rows further than this from recorded state and wanted command (or not finite) restart too
+TRAINING_STATE = "training_state.pt"
+_STATE_KEYS = {"config", "iteration", "best_score", "typical_norm", "history", "model", "average", "optimizer"}
+_STATE_KEYS |= {"generators", "own_states", "wanted"}
 SKIP_FACTOR = 5.0  # steps whose gradient is this many times the usual norm are left out
 
 
@@ -216,7 +219,7 @@ class Trainer:
         self.mocap = mocap_figures(dataset, robot, STEADY_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
         self.history: list[dict[str, float]] = []
-        if (self.run_dir / "training_state.pt").is_file():
+        if (self.run_dir / TRAINING_STATE).is_file():
             self._restore()
         self.parallel: torch.nn.Module = self.objective
         if world_size > 1:
@@ -362,8 +365,8 @@ class Trainer:
             "wanted": self._all_ranks(self.wanted),
         }
         if self.rank == 0:
-            with atomic_file(self.run_dir / "training_state.pt") as temporary:
-                torch.save(state, str(temporary))
+            with buffered_file(self.run_dir / TRAINING_STATE) as buffer:
+                torch.save(state, buffer)
 
     def _all_ranks(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The tensors of every process, in order of rank."""
@@ -375,20 +378,26 @@ class Trainer:
         return [value.cpu() for value in gathered]
 
     def _restore(self) -> None:
-        path = self.run_dir / "training_state.pt"
+        path = self.run_dir / TRAINING_STATE
         state, saved = _read_state(path)
         if saved.model != self.config.model:
             raise ValueError(f"{path}: trained with {saved.model}, not with {self.config.model}")
         if len(state["generators"]) != self.world_size:
             raise ValueError(f"{path}: saved by {len(state['generators'])} processes, resumed by {self.world_size}")
-        self.iteration, self.best_score, self.history = state["iteration"], state["best_score"], state["history"]
-        self.typical_norm = state["typical_norm"]
-        self.model.load_state_dict(state["model"])
-        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generators"][self.rank])
-        self.own_states = state["own_states"][self.rank]
-        self.wanted = state["wanted"][self.rank]
+        try:
+            self.iteration, self.best_score = int(state["iteration"]), float(state["best_score"])
+            self.history, self.typical_norm = list(state["history"]), float(state["typical_norm"])
+            self.model.load_state_dict(state["model"])
+            for name, value in self.average.items():
+                value.copy_(state["average"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.generator.set_state(state["generators"][self.rank])
+            own_states, wanted = state["own_states"][self.rank], state["wanted"][self.rank]
+            if len(own_states) > 0:  # Another batch size has another number of them.
+                rows = torch.arange(self.num_matched) % len(own_states)
+                self.own_states, self.wanted = own_states[rows], wanted[rows]
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise _unusable(path, error) from error
 
 
 def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> None:
@@ -401,16 +410,34 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
         raise ValueError(f"the initial checkpoint runs at {initial.fps} fps, the dataset at {dataset.fps}")
 
 
-def read_saved_config(run_dir: Path) -> TrainConfig | None:
-    """The configuration of a run that was begun in ``run_dir``, or None; raises ValueError if it cannot be read."""
-    path = Path(run_dir) / "training_state.pt"
-    return _read_state(path)[1] if path.is_file() else None
+def read_saved_config(run_dir: Path) -> tuple[TrainConfig, int] | None:
+    """Configuration and iteration of a run that was begun in ``run_dir``, or None.
+
+    Raises:
+        ValueError: its training state is broken or of another release.
+    """
+    path = Path(run_dir) / TRAINING_STATE
+    if not path.is_file():
+        return None
+    state, config = _read_state(path)
+    return config, state["iteration"]
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], TrainConfig]:
     """A saved training state and its configuration."""
     try:
         state = load_torch_file(path)
+        lacking = sorted(_STATE_KEYS - set(state))
+        if lacking:
+            raise CheckpointError(f"lacks {', '.join(lacking)}")
+        state["iteration"] = int(state["iteration"])
         return state, TrainConfig.from_json(parse_json(state["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a training state of this release ({reason(error)})") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> ValueError:
+    """What to say of a training state that cannot be used, and what to do."""
+    best = path.with_name("best.safetensors")
+    advice = f"; a new run can begin with its weights: --initial {best}" if best.is_file() else ""
+    return ValueError(f"{path}: not a training state of this release ({reason(error)}){advice}")

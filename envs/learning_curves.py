@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cmg_ref.atomic_file import atomic_file
 from envs.training_run import EVALUATIONS, RunError, read_json
@@ -45,11 +46,22 @@ def read_learning_curve(name: str, run: Path) -> LearningCurve:
     """The curve of a run.
 
     Raises:
-        RunError: The folder holds no evaluations.
+        RunError: The folder holds no evaluations, or they are not what a training writes.
     """
-    evaluations = read_json(run / EVALUATIONS)
+    path = run / EVALUATIONS
+    if run.is_dir() and not path.exists():
+        raise RunError(f"{path}: not there: the run was not evaluated yet (train.runner.evaluation_interval)")
+    evaluations = read_json(path)
     if not evaluations:
-        raise RunError(f"{run / EVALUATIONS}: holds no evaluation yet")
+        raise RunError(f"{path}: holds no evaluation yet")
+    try:
+        return _curve(name, evaluations)
+    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise RunError(f"{path}: not the evaluations that a training writes ({error!r})") from error
+
+
+def _curve(name: str, evaluations: Sequence[Mapping[str, Any]]) -> LearningCurve:
+    """The curve that evaluations make."""
     survival, errors = [], []
     for evaluation in evaluations:
         rows = [row for row in evaluation["rows"] if abs(row["command"][0]) <= FASTEST]
@@ -59,8 +71,8 @@ def read_learning_curve(name: str, run: Path) -> LearningCurve:
         )
     return LearningCurve(
         name,
-        [evaluation["steps"] for evaluation in evaluations],
-        [evaluation["time"] / 60.0 for evaluation in evaluations],
+        [int(evaluation["steps"]) for evaluation in evaluations],
+        [float(evaluation["time"]) / 60.0 for evaluation in evaluations],
         survival,
         errors,
     )

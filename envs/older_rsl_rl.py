@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 import torch
 
 from envs.policy import Policy, PolicyError, describe_policy, save_policy
-from envs.training_run import BEST_POLICY
+from envs.training_run import BEST_POLICY, nothing_left
 
 
 def installed_version() -> int:
@@ -79,7 +79,12 @@ def older_config(train_cfg: Mapping[str, Any], version: int, algorithm: type) ->
 
 
 def train_with_older_rsl_rl(
-    env: Any, task: str, train_cfg: Mapping[str, Any], run_dir: Path, checkpoint: Path | None, device: str
+    env: Any,
+    task: str,
+    train_cfg: Mapping[str, Any],
+    begin: Callable[[], Path],
+    checkpoint: Path | None,
+    device: str,
 ) -> None:
     """Train as long as the configuration says, and save the policy that comes of it.
 
@@ -89,7 +94,7 @@ def train_with_older_rsl_rl(
         env: The environment.
         task: Name of its task.
         train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
-        run_dir: Folder of the run.
+        begin: Gives the folder of the run; called once there is nothing left that could be refused.
         checkpoint: Checkpoint of that rsl_rl to go on from; None to begin anew.
         device: Of the networks.
 
@@ -104,14 +109,19 @@ def train_with_older_rsl_rl(
     from rsl_rl.runners import OnPolicyRunner
 
     vec_env = env if version == 1 else OlderVecEnv(env)
-    runner = OnPolicyRunner(vec_env, older_config(train_cfg, version, PPO), log_dir=str(run_dir), device=device)
+    runner = OnPolicyRunner(vec_env, older_config(train_cfg, version, PPO), log_dir=None, device=device)
     if checkpoint is not None:
         try:
             runner.load(str(checkpoint))
         except (OSError, RuntimeError, KeyError, EOFError) as error:
             raise PolicyError(f"{checkpoint}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     left = train_cfg["runner"]["max_iterations"] - runner.current_learning_iteration
-    runner.learn(max(0, left), init_at_random_ep_len=True)
+    if left <= 0:
+        print(nothing_left(runner.current_learning_iteration, train_cfg["runner"]["max_iterations"]))
+        return
+    run_dir = begin()
+    runner.log_dir = str(run_dir)
+    runner.learn(left, init_at_random_ep_len=True)
     save_policy(older_policy(runner, env, task, train_cfg), run_dir / BEST_POLICY)
 
 

@@ -26,13 +26,15 @@ from cmg_ref.plain_arrays import kind_of
 from cmg_ref.shorten import reason, shortened
 from cmg_ref.tensor_file import read_tensor_file
 from configs.base_config import class_to_dict
+from envs.training_run import checkpoints
 
 FORMAT_VERSION = 1
 SHIPPED_POLICY = Path(__file__).parent / "assets" / "g1_cmg_policy.safetensors"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 _METADATA_KEY = "cmg_ref_policy"
 _CHECKPOINT_KEYS = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description"}
-_CHECKPOINT_KEYS |= {"activation", "environment", "policy"}
+_CHECKPOINT_KEYS |= {"activation", "environment", "policy", "warm_up_left", "infos", "torch_rng"}
+_CHECKPOINT_KEYS |= {"total_steps", "total_time", "best_score", "evaluations"}
 
 
 class PolicyError(ValueError):
@@ -338,8 +340,8 @@ def policy_of_checkpoint(path: str | Path) -> Policy:
     try:
         description = PolicyDescription.from_json(state["description"])
         return Policy.from_actor_state(state["policy"], description, state["activation"])
-    except (TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise PolicyError(f"{path}: {reason(error)}") from error
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise PolicyError(f"{path}: holds no usable policy ({reason(error)})") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -349,13 +351,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = load_torch_file(path)
     except CheckpointError as error:
-        raise PolicyError(str(error)) from error
-    if not set(state) >= _CHECKPOINT_KEYS:
-        raise PolicyError(f"{path}: not a training checkpoint of this release")
+        raise PolicyError(f"{error}{_others(path)}") from error
+    lacking = sorted(_CHECKPOINT_KEYS - set(state))
+    if lacking:
+        raise PolicyError(
+            f"{path}: not a training checkpoint of this release: lacks {', '.join(lacking)}{_others(path)}"
+        )
     for name in ("description", "policy"):
         if not isinstance(state[name], dict):
-            raise PolicyError(f"{path}: '{name}' is {kind_of(state[name])}, needs a dictionary")
+            raise PolicyError(f"{path}: '{name}' is {kind_of(state[name])}, needs a dictionary{_others(path)}")
+    if not isinstance(state["iter"], int):
+        raise PolicyError(f"{path}: its iteration is no number but {shortened(state['iter'])}{_others(path)}")
     return state
+
+
+def _others(path: Path) -> str:
+    """What could be taken in place of a checkpoint that cannot be used, for a message."""
+    names = [other.name for other in checkpoints(path.parent).values() if other != path]
+    return f"; choose another: {', '.join(names[-5:])}" if names else ""
 
 
 def file_hash(path: str | Path) -> str:

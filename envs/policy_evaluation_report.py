@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Mapping
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from envs.policy_evaluation import CaseResult, Evaluation
 
 COLUMNS = {
@@ -34,8 +34,7 @@ def save_evaluation(evaluation: Evaluation, folder: str | Path, settings: Mappin
         "evaluation.md": markdown_text(evaluation, settings),
     }
     for name, text in texts.items():
-        with atomic_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_file(folder / name, text)
     return [folder / name for name in texts]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from envs.policy import Policy, PolicyError
 
 INPUT, OUTPUT = "observations", "actions"
@@ -46,27 +46,26 @@ def export_policy(policy: Policy, path: str | Path) -> float:
         raise PolicyError(f"exporting needs the package {error.name}: pip install 'cmg_ref[export]'") from error
     policy = policy.cpu().eval()
     example = torch.zeros(2, policy.description.num_observations)
-    with atomic_file(path) as temporary:
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                policy,
-                (example,),
-                str(temporary),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-                opset_version=OPSET,
-                external_data=False,
-                dynamo=True,
-            )
-        model = onnx.load(str(temporary))
-        onnx.helper.set_model_props(model, _metadata(policy))
-        onnx.save(model, str(temporary))
-        difference = _difference(policy, temporary)
-        if not difference <= TOLERANCE:
-            raise PolicyError(f"{path}: the exported policy differs by {difference:.1e}, allowed is {TOLERANCE:g}")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            policy,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            opset_version=OPSET,
+            dynamo=True,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, _metadata(policy))
+    content = model.SerializeToString()
+    difference = _difference(policy, content)
+    if not difference <= TOLERANCE:
+        raise PolicyError(f"{path}: the exported policy differs by {difference:.1e}, allowed is {TOLERANCE:g}")
+    write_file(path, content)
     return difference
 
 
@@ -77,11 +76,11 @@ def _metadata(policy: Policy) -> dict[str, str]:
     return {METADATA_KEY: json.dumps(description), **plain}
 
 
-def _difference(policy: Policy, path: Path) -> float:
-    """Largest difference between the actions of a file and those of the policy, for one robot and for many."""
+def _difference(policy: Policy, content: bytes) -> float:
+    """Largest difference between the actions of a file's content and the policy's, for one robot and for many."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for count in (1, 256):

@@ -20,7 +20,8 @@ from tensordict import TensorDict
 from torch import distributed
 from tqdm import tqdm
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import buffered_file
+from cmg_ref.event_log import EventLog
 from cmg_ref.sharding import join_processes
 from envs.mirrored_ppo import MirroredPPO
 from envs.policy import (
@@ -77,7 +78,7 @@ class Runner(OnPolicyRunner):
     Args:
         env: The environment.
         train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
-        run_dir: Folder for checkpoints and TensorBoard events.
+        run_dir: Folder for checkpoints and TensorBoard events; it need not be there before :meth:`learn`.
         description: What the policy's numbers mean.
         evaluate: Rolls a policy out and measures it; its score chooses the best checkpoint. None to go without.
         device: Of networks and storage.
@@ -209,8 +210,8 @@ class Runner(OnPolicyRunner):
             "environment": env.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        with atomic_file(path) as temporary:
-            torch.save(state, temporary)
+        with buffered_file(path) as buffer:
+            torch.save(state, buffer)
 
     def load(
         self, path: str, load_cfg: dict[str, bool] | None = None, strict: bool = True, map_location: str | None = None
@@ -231,23 +232,40 @@ class Runner(OnPolicyRunner):
             PolicyError: The file is missing or damaged, or the checkpoint is of another robot or layout.
         """
         state = read_checkpoint(Path(path))
+        try:
+            self._check_fit(state)
+            if self.alg.load(state, load_cfg, strict):
+                self._restore(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise PolicyError(f"{path}: cannot be used here: {' '.join(str(error).split())[:300]}") from error
+        return state["infos"] or {}
+
+    def _check_fit(self, state: Mapping[str, Any]) -> None:
+        """Raise a PolicyError that says in what a checkpoint is of another robot, layout or network."""
         reason = PolicyDescription.from_json(state["description"]).mismatch(self.description)
         if reason:
-            raise PolicyError(f"{path}: cannot be used here: {reason}")
-        try:
-            whole = self.alg.load(state, load_cfg, strict)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise PolicyError(f"{path}: the networks are others: {' '.join(str(error).split())[:300]}") from error
-        if whole:
-            self.current_learning_iteration = state["iter"]
-            self.total_steps, self.total_time = state["total_steps"], state["total_time"]
-            self.best_score, self.evaluations = state["best_score"], state["evaluations"]
-            best = self.run_dir / BEST_POLICY
-            if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
-                self.best_score = max(self.best_score, load_policy(best).description.notes["score"])
-            self.env.env.load_state_dict(state["environment"])
-            torch.set_rng_state(state["torch_rng"].cpu())
-        return state["infos"] or {}
+            raise PolicyError(reason)
+        if state["activation"] != self.cfg["actor"]["activation"]:
+            raise PolicyError(f"its activation is {state['activation']}, here it is {self.cfg['actor']['activation']}")
+        for name in ("actor", "critic"):
+            saved, own = state[f"{name}_state_dict"], getattr(self.alg, name).state_dict()
+            for field, value in own.items():
+                if field not in saved:
+                    raise PolicyError(f"the networks are others: its {name} lacks {field}")
+                if saved[field].shape != value.shape:
+                    sizes = f"{tuple(saved[field].shape)}, here {tuple(value.shape)}"
+                    raise PolicyError(f"the networks are others: {field} of its {name} is {sizes}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where the training of a checkpoint was."""
+        self.current_learning_iteration = int(state["iter"])
+        self.total_steps, self.total_time = int(state["total_steps"]), float(state["total_time"])
+        self.best_score, self.evaluations = float(state["best_score"]), list(state["evaluations"])
+        best = self.run_dir / BEST_POLICY
+        if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
+            self.best_score = max(self.best_score, load_policy(best).description.notes.get("score", -math.inf))
+        self.env.env.load_state_dict(state["environment"])
+        torch.set_rng_state(state["torch_rng"].cpu())
 
     def policy(self) -> Policy:
         """The policy as it is now, on the CPU."""
@@ -363,11 +381,7 @@ class TrainingLog:
     """
 
     def __init__(self, run_dir: Path, num_envs: int, device: str, iteration: int, enabled: bool) -> None:
-        self.writer = None
-        if enabled:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(run_dir), purge_step=iteration + 1, flush_secs=15)
+        self.events = EventLog(run_dir, iteration + 1) if enabled else None
         self.rewards: deque[float] = deque(maxlen=100)
         self.lengths: deque[float] = deque(maxlen=100)
         self._reward_sum = torch.zeros(num_envs, device=device)
@@ -386,7 +400,7 @@ class TrainingLog:
 
     def add_step(self, rewards: torch.Tensor, dones: torch.Tensor, extras: Mapping[str, Any]) -> None:
         """Take note of a step of all environments."""
-        if self.writer is None:
+        if self.events is None:
             return
         self._reward_sum += rewards
         self._length += 1.0
@@ -401,29 +415,27 @@ class TrainingLog:
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
         """Write what happened in an iteration."""
-        if self.writer is None:
+        if self.events is None:
             return
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, iteration)
-        for name, collected in self._episodes.items():
-            mean = sum(float(value) for value in collected) / len(collected)
-            self.writer.add_scalar(f"Episode/{name}", mean, iteration)
+        self.events.add(values, iteration)
+        means = {name: sum(map(float, collected)) / len(collected) for name, collected in self._episodes.items()}
+        self.events.add({f"Episode/{name}": mean for name, mean in means.items()}, iteration)
         self._episodes = {}
         if self.rewards:
-            self.writer.add_scalar("Train/mean_reward", self.mean_reward, iteration)
-            self.writer.add_scalar("Train/mean_episode_length", self.mean_length, iteration)
+            means = {"Train/mean_reward": self.mean_reward, "Train/mean_episode_length": self.mean_length}
+            self.events.add(means, iteration)
 
     def write_evaluation(self, iteration: int, evaluation: Evaluation) -> None:
         """Write the figures of every command."""
-        if self.writer is None:
+        if self.events is None:
             return
-        self.writer.add_scalar("Evaluation/score", evaluation.score, iteration)
+        self.events.add({"Evaluation/score": evaluation.score}, iteration)
         for row in evaluation.to_json():
             for name in ("survival", "lin_vel_error", "yaw_rate_error"):
                 if row[name] is not None:
-                    self.writer.add_scalar(f"Evaluation_{name}/{row['name']}", row[name], iteration)
+                    self.events.add({f"Evaluation_{name}/{row['name']}": row[name]}, iteration)
 
     def close(self) -> None:
         """Write what is left."""
-        if self.writer is not None:
-            self.writer.close()
+        if self.events is not None:
+            self.events.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from cmg_ref.input_file import MEBIBYTE, check_input_file
 from cmg_ref.json_text import parse_json
 from cmg_ref.shorten import reason
@@ -30,24 +31,42 @@ class TrainingDivergedError(RuntimeError):
 
 
 def new_run(log_dir: Path, run_name: str) -> Path:
-    """Make the folder of a new run, named by date and `run_name`.
+    """Make the folder of a new run, named by date and `run_name`; runs of the same second are numbered.
 
     Raises:
-        RunError: It cannot be written to.
+        RunError: It cannot be made.
     """
-    name = time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{run_name}" if run_name else "")
-    return writable(log_dir / name)
+    date = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for number in itertools.count(1):
+        folder = log_dir / ((date if number == 1 else f"{date}-{number}") + (f"_{run_name}" if run_name else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"{folder}: cannot write there: {error.strerror}") from error
+        return folder
+    raise AssertionError
 
 
 def writable(folder: Path) -> Path:
     """The folder, made if need be; raises RunError if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write there: {error.strerror}") from error
+    check_writable(folder)
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Raise RunError if nothing could be written to a folder, or if it could not be made; makes nothing."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise RunError(f"{folder}: cannot write there: {error.strerror}") from error
-    return folder
 
 
 def find_run(log_dir: Path, name: str | None = None) -> Path:
@@ -90,7 +109,7 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
     found = checkpoints(run)
     if which is None or which == "-1":
         if not found:
-            raise RunError(f"{run}: holds no checkpoint")
+            raise RunError(f"{run}: holds no checkpoint (model_*.pt): the run ended before its first; choose another")
         return list(found.values())[-1]
     if which.isdecimal():
         if int(which) not in found:
@@ -105,8 +124,7 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
 
 def save_json(content: Any, path: Path) -> None:
     """Write a JSON file in one step."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -116,6 +134,41 @@ def read_json(path: Path) -> Any:
         return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({reason(error)})") from error
+
+
+def read_config(run: Path, task: str) -> dict[str, dict[str, Any]]:
+    """The configuration that a run was trained with.
+
+    Args:
+        run: Folder of the run.
+        task: Task that it must be of.
+
+    Returns:
+        Fields of the environment under "environment", and of the training under "training".
+
+    Raises:
+        RunError: The file is missing, damaged or not whole, or the run is of another task.
+    """
+    path = run / CONFIG
+    last = list(checkpoints(run).values())[-1:]
+    advice = "restore it" + "".join(f", or begin a new run with its networks: --initial {file}" for file in last)
+    try:
+        content = read_json(path)
+    except RunError as error:
+        raise RunError(f"{error}; {advice}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: holds no configuration; {advice}")
+    lacking = [name for name in ("environment", "training") if not isinstance(content.get(name), dict)]
+    if lacking:
+        raise RunError(f"{path}: lacks {' and '.join(map(repr, lacking))}; {advice}")
+    if content.get("task", task) != task:
+        raise RunError(f"{path}: the run is of the task {content['task']!r}, not of {task!r}; give its --task")
+    return content
+
+
+def nothing_left(reached: int, wanted: int) -> str:
+    """What to tell of a run that is to end at an iteration, or before one, that it has reached."""
+    return f"nothing to do: iteration {reached} is reached, and {wanted} were asked for; --max_iterations takes more"
 
 
 def git_state(folder: Path) -> dict[str, str]:
@@ -134,7 +187,9 @@ def git_state(folder: Path) -> dict[str, str]:
 
 
 def _runs(log_dir: Path) -> list[Path]:
-    return sorted(path for path in log_dir.iterdir() if path.is_dir()) if log_dir.is_dir() else []
+    if not log_dir.is_dir():
+        return []
+    return sorted(path for path in log_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _list_of_runs(log_dir: Path) -> str:

@@ -24,6 +24,7 @@ from typing import Any, Iterator, Sequence
 
 import torch
 
+from cmg_ref.atomic_file import buffered_file
 from cmg_ref.devices import checked_device
 from cmg_ref.schedule import MAX_COMMAND, held_within
 from cmg_ref.shorten import shortened
@@ -261,9 +262,8 @@ def export_jit(runner: Any, num_observations: int, checkpoint: Path) -> Path:
     """
     policy = _Exported(runner).to("cpu").eval()
     file = checkpoint.parent / "traced" / f"{checkpoint.parent.name}-{checkpoint.stem.split('_')[-1]}-jit.pt"
-    file.parent.mkdir(exist_ok=True)
-    with torch.no_grad():
-        torch.jit.trace(policy, torch.ones(2, num_observations)).save(str(file))
+    with torch.no_grad(), buffered_file(file) as buffer:
+        torch.jit.save(torch.jit.trace(policy, torch.ones(2, num_observations)), buffer)
     return file
 
 

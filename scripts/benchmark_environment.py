@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from cmg_ref.benchmark.report import machine_name
 from configs.bounds import MAX_NUM_ENVS
 from envs.environment_speed import EnvironmentSpeed, measure_speed
@@ -76,11 +76,12 @@ def main() -> None:
     )
     print(f"{title}\n\n{markdown(results)}", end="")
     if arguments.save is not None:
-        arguments.save.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(arguments.save) as temporary:
-            temporary.write_text(f"{title}\n\n{markdown(results)}", encoding="utf-8")
-        with atomic_file(arguments.save.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps([result.to_json() for result in results], indent=2) + "\n")
+        try:
+            write_file(arguments.save, f"{title}\n\n{markdown(results)}")
+            content = json.dumps([result.to_json() for result in results], indent=2) + "\n"
+            write_file(arguments.save.with_suffix(".json"), content)
+        except OSError as error:
+            sys.exit(f"benchmark_environment: {error}")
         print(f"wrote {arguments.save} and {arguments.save.with_suffix('.json')}")
 
 

@@ -10,7 +10,7 @@ from cmg_ref.command_line import Parser, command  # isort: split
 import argparse
 from pathlib import Path
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from cmg_ref.extras import check_installed
 from envs.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
 from envs.training_run import writable
@@ -36,8 +36,7 @@ def main() -> None:
     folder = writable(arguments.output)
     table = comparison_table(curves)
     print(table, end="")
-    with atomic_file(folder / "learning_curves.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
+    write_file(folder / "learning_curves.md", table)
     save_comparison_plot(curves, folder / "learning_curves.png")
     print(f"wrote {folder / 'learning_curves.md'} and {folder / 'learning_curves.png'}")
 

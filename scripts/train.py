@@ -16,6 +16,7 @@ from __future__ import annotations
 from cmg_ref.command_line import Parser, command, whole_number  # isort: split
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -32,23 +33,26 @@ import torch
 
 from cmg_ref.devices import checked_device
 from cmg_ref.extras import check_installed
-from configs.base_config import apply_overrides, class_to_dict, update_from_dict
+from cmg_ref.folder_lock import sole_writer
+from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs import twist
 from envs.older_rsl_rl import installed_version, train_with_older_rsl_rl
-from envs.policy import describe_policy
+from envs.policy import describe_policy, read_checkpoint
 from envs.policy_evaluation import make_evaluator
 from envs.task_registry import task_registry
 from envs.training_run import (
     CONFIG,
+    RunError,
     TrainingDivergedError,
+    check_writable,
     find_checkpoint,
     find_run,
     git_state,
     new_run,
-    read_json,
+    nothing_left,
+    read_config,
     save_json,
-    writable,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,33 +81,32 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Build environment and runner, and train."""
+    """Build environment and runner, and train; nothing is written before all of it has been accepted."""
     rank = int(os.environ.get("RANK", "0"))
     env_cfg, train_cfg = task_registry.get_cfgs(arguments.task)
     log_dir = arguments.log_dir or ROOT / "logs" / train_cfg.runner.experiment_name
-    checkpoint, run_dir = arguments.initial, log_dir
+    run_dir, checkpoint = None, arguments.initial
     if arguments.resume:
-        run_dir = writable(find_run(log_dir, arguments.load_run))
+        run_dir = find_run(log_dir, arguments.load_run)
         checkpoint = find_checkpoint(run_dir, arguments.checkpoint)
-        saved = read_json(run_dir / CONFIG)
-        update_from_dict(env_cfg, saved["environment"])
-        update_from_dict(train_cfg, saved["training"])
+        take_configuration(env_cfg, train_cfg, run_dir, arguments.task)
     apply_options(env_cfg, train_cfg, arguments)
-    if not arguments.resume and rank == 0:
-        run_dir = new_run(log_dir, arguments.run_name)
-    if rank == 0:
-        save_json(
-            {
-                "task": arguments.task,
-                "environment": class_to_dict(env_cfg),
-                "training": class_to_dict(train_cfg),
-                "arguments": sys.argv[1:],
-                "torch": torch.__version__,
-                "simulator": BACKEND,
-                "git": git_state(ROOT),
-            },
-            run_dir / CONFIG,
-        )
+    check_writable(run_dir or log_dir)
+    config = {
+        "task": arguments.task,
+        "environment": class_to_dict(env_cfg),
+        "training": class_to_dict(train_cfg),
+        "arguments": sys.argv[1:],
+        "torch": torch.__version__,
+        "simulator": BACKEND,
+        "git": git_state(ROOT),
+    }
+    version = installed_version()
+    if version >= 5 and checkpoint is not None:
+        reached, wanted = read_checkpoint(checkpoint)["iter"], train_cfg.runner.max_iterations
+        if arguments.resume and reached >= wanted:
+            print(f"train: {run_dir}: {nothing_left(reached, wanted)}")
+            return
 
     env_cfg.seed += rank
     torch.manual_seed(env_cfg.seed)
@@ -113,34 +116,53 @@ def train(arguments: argparse.Namespace) -> None:
         # The cores belong to the physics between updates; the algorithm takes them all during an update.
         torch.set_num_threads(1)
     options = argparse.Namespace(**{**vars(arguments), "sim_device": sim_device, "rl_device": device})
-    env, env_cfg = task_registry.make_env(arguments.task, args=options, env_cfg=env_cfg)
-    evaluate = make_evaluator(arguments.task, env_cfg) if rank == 0 else None
-    start(env, class_to_dict(train_cfg), run_dir, arguments, checkpoint, evaluate, device)
+    with contextlib.ExitStack() as stack:
+        if run_dir is not None and rank == 0:
+            stack.enter_context(sole_writer(run_dir))
+
+        def begin() -> Path:
+            """Folder of the run, made if it is a new one, with its configuration."""
+            if rank != 0:
+                return run_dir or log_dir
+            folder = run_dir or new_run(log_dir, arguments.run_name)
+            if run_dir is None:
+                stack.enter_context(sole_writer(folder))
+            try:
+                save_json(config, folder / CONFIG)
+            except OSError:
+                if run_dir is None:
+                    folder.rmdir()
+                raise
+            print(f"train: {folder}")
+            return folder
+
+        env, env_cfg = task_registry.make_env(arguments.task, args=options, env_cfg=env_cfg)
+        training = class_to_dict(train_cfg)
+        if version < 5:
+            train_with_older_rsl_rl(env, arguments.task, training, begin, checkpoint, device)
+            return
+        from envs.rsl_rl_runner import Runner
+
+        evaluate = make_evaluator(arguments.task, env_cfg) if rank == 0 else None
+        runner = Runner(env, training, run_dir or log_dir, describe_policy(env, arguments.task), evaluate, device)
+        if checkpoint is not None:
+            # The optimiser comes along also into a new run: with its first steps at full length it would spoil the
+            # policy.
+            parts = None if arguments.resume else {"actor": True, "critic": True, "optimizer": True}
+            runner.load(str(checkpoint), parts)
+            print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
+        runner.run_dir = begin()
+        runner.learn(training["runner"]["max_iterations"], init_at_random_ep_len=True)
 
 
-def start(
-    env: Any,
-    train_cfg: dict[str, Any],
-    run_dir: Path,
-    arguments: argparse.Namespace,
-    checkpoint: Path | None,
-    evaluate: Any,
-    device: str,
-) -> None:
-    """Train with the rsl_rl that is installed."""
-    if installed_version() < 5:
-        train_with_older_rsl_rl(env, arguments.task, train_cfg, run_dir, checkpoint, device)
-        return
-    from envs.rsl_rl_runner import Runner
-
-    runner = Runner(env, train_cfg, run_dir, describe_policy(env, arguments.task), evaluate, device)
-    if checkpoint is not None:
-        # The optimiser comes along also into a new run: with its first steps at full length it would spoil the policy.
-        parts = None if arguments.resume else {"actor": True, "critic": True, "optimizer": True}
-        runner.load(str(checkpoint), parts)
-        print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
-    print(f"train: {run_dir}")
-    runner.learn(train_cfg["runner"]["max_iterations"], init_at_random_ep_len=True)
+def take_configuration(env_cfg: Any, train_cfg: Any, run_dir: Path, task: str) -> None:
+    """Take over the configuration of a run; raises RunError if it is not whole or not of this release."""
+    saved = read_config(run_dir, task)
+    try:
+        update_from_dict(env_cfg, saved["environment"])
+        update_from_dict(train_cfg, saved["training"])
+    except ConfigError as error:
+        raise RunError(f"{run_dir / CONFIG}: {error}") from error
 
 
 def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -> None:

@@ -19,11 +19,13 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import write_file
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.dataset import MotionDataset
 from cmg_ref.devices import checked_device
+from cmg_ref.event_log import EventLog
 from cmg_ref.extras import check_installed
+from cmg_ref.folder_lock import sole_writer
 from cmg_ref.model import CMGConfig
 from cmg_ref.objective import LossWeights
 from cmg_ref.robot import load_g1
@@ -67,8 +69,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build_config(arguments: argparse.Namespace) -> TrainConfig:
-    """Settings of the run: saved ones when resuming, else the defaults, both with the options given."""
+def build_config(arguments: argparse.Namespace) -> tuple[TrainConfig, int]:
+    """Settings of the run, saved ones when resuming, else the defaults, with the options given; iterations done."""
     saved = read_saved_config(arguments.run_dir)
     if saved is not None and not arguments.resume:
         raise ValueError(
@@ -76,12 +78,12 @@ def build_config(arguments: argparse.Namespace) -> TrainConfig:
         )
     if saved is None and arguments.resume:
         print(f"{arguments.run_dir} holds no run yet: starting one")
-    config = saved or TrainConfig()
+    config, reached = saved or (TrainConfig(), 0)
     model = dataclasses.replace(config.model, **given_options(arguments, CMGConfig))
     weights = dataclasses.replace(config.weights, **given_options(arguments, LossWeights, "weight_"))
     config = dataclasses.replace(config, model=model, weights=weights, **given_options(arguments, TrainConfig))
     config.validate()
-    return config
+    return config, reached
 
 
 def given_options(arguments: argparse.Namespace, settings: type, prefix: str = "") -> dict[str, Any]:
@@ -90,16 +92,9 @@ def given_options(arguments: argparse.Namespace, settings: type, prefix: str = "
     return {name: value for name, value in values.items() if value is not None}
 
 
-def open_writer(run_dir: Path, iteration: int) -> Any:
-    """A TensorBoard writer; what a killed run wrote after its last saved state is hidden."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(run_dir), purge_step=iteration)
-
-
 def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
     """Run to the last iteration with a progress bar, TensorBoard, validation and saved states."""
-    writer = open_writer(run_dir, trainer.iteration) if show else None
+    log = EventLog(run_dir, trainer.iteration) if show else None
     config = trainer.config
     progress = tqdm(total=config.iterations, initial=trainer.iteration, unit="it", disable=not show, mininterval=2.0)
     while trainer.iteration < config.iterations:
@@ -109,15 +104,13 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
         progress.set_postfix(
             loss=f"{report['loss']:.3f}", horizon=int(report["horizon"]), best=f"{trainer.best_score:.3f}"
         )
-        if writer is not None and iteration % 10 == 0:
-            for name, value in report.items():
-                writer.add_scalar(f"train/{name}", value, iteration)
+        if log is not None and iteration % 10 == 0:
+            log.add({f"train/{name}": value for name, value in report.items()}, iteration)
         if iteration % config.validate_every == 0 or iteration == config.iterations:
-            if writer is not None:
+            if log is not None:
                 started = time.perf_counter()
                 scores = trainer.validate()
-                for name, value in scores.items():
-                    writer.add_scalar(f"validation/{name}", value, iteration)
+                log.add({f"validation/{name}": value for name, value in scores.items()}, iteration)
                 summary = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
                 progress.write(f"{iteration}: {summary} ({time.perf_counter() - started:.0f} s)")
             if trainer.world_size > 1:
@@ -125,6 +118,8 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
         if iteration % config.save_every == 0 or iteration == config.iterations:
             trainer.save()
     progress.close()
+    if log is not None:
+        log.close()
 
 
 @command("train_cmg", ValueError, OSError, interrupted="go on with --resume")
@@ -136,7 +131,11 @@ def main() -> None:
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = checked_device(arguments.device, "--device")
     check_installed("tensorboard")
-    config = build_config(arguments)
+    config, reached = build_config(arguments)
+    if reached >= config.iterations:
+        asked = f"iteration {reached} is reached, and {config.iterations} were asked for; --iterations takes more"
+        print(f"{arguments.run_dir}: nothing to do: {asked}")
+        return
     dataset = MotionDataset.load(arguments.dataset)
     initial = load_checkpoint(arguments.initial) if arguments.initial else None
     if arguments.device == "cuda":
@@ -144,14 +143,15 @@ def main() -> None:
         torch.cuda.set_device(device)
     if world_size > 1:
         join_processes(device)
-    arguments.run_dir.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
-    if rank == 0:
-        with atomic_file(arguments.run_dir / "config.json") as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    train(trainer, arguments.run_dir, show=rank == 0)
-    if rank == 0:
-        print(f"best score {trainer.best_score:.3f}: {arguments.run_dir / 'best.safetensors'}")
+    if rank != 0:
+        train(trainer, arguments.run_dir, show=False)
+        return
+    arguments.run_dir.mkdir(parents=True, exist_ok=True)
+    with sole_writer(arguments.run_dir):
+        write_file(arguments.run_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        train(trainer, arguments.run_dir, show=True)
+    print(f"best score {trainer.best_score:.3f}: {arguments.run_dir / 'best.safetensors'}")
 
 
 if __name__ == "__main__":

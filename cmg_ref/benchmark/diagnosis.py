@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from cmg_ref.atomic_file import atomic_file
 from cmg_ref.benchmark.generator import make_generator, memory_growth, training_step
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.network import setup_seconds
@@ -38,8 +39,8 @@ def profile_steps(checkpoint: Checkpoint, device: torch.device, num_envs: int, m
     with profile(activities=activities) as recorded:
         for _ in range(PROFILED_STEPS):
             training_step(generator, mode)
-    folder.mkdir(parents=True, exist_ok=True)
-    recorded.export_chrome_trace(str(folder / "trace.json"))
+    with atomic_file(folder / "trace.json") as temporary:
+        recorded.export_chrome_trace(str(temporary))
     key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
     return str(recorded.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=40))
 

@@ -11,7 +11,7 @@ from typing import Sequence
 
 import torch
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.atomic_file import atomic_file, write_file
 from cmg_ref.benchmark.figures import Figure
 
 
@@ -60,10 +60,8 @@ def save(figures: Sequence[Figure], folder: Path, title: str) -> list[Path]:
         OSError: the folder cannot be written.
     """
     files = [folder / "benchmark.json", folder / "benchmark.md"]
-    with atomic_file(files[0]) as temporary:
-        temporary.write_text(json.dumps([figure.to_json() for figure in figures], indent=2) + "\n", encoding="utf-8")
-    with atomic_file(files[1]) as temporary:
-        temporary.write_text(markdown(figures, title), encoding="utf-8")
+    write_file(files[0], json.dumps([figure.to_json() for figure in figures], indent=2) + "\n")
+    write_file(files[1], markdown(figures, title))
     try:
         import matplotlib
 
@@ -107,8 +105,7 @@ def write_into(path: Path, figures: Sequence[Figure], title: str) -> None:
     if not names or not set(names) <= set(tables):
         raise ValueError(f"{path} has no marks <!-- benchmark: table --> or <!-- benchmark: summary -->")
     text = marks.sub(lambda found: f"{found.group(1)}{tables[found.group(2)](figures, title)}{found.group(3)}", text)
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_file(path, text)
 
 
 def _plot(figures: Sequence[Figure], path: Path) -> None:

@@ -114,8 +114,8 @@ class Terrain:
         return {"levels": self.levels, "random": self._random.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.levels.copy_(state["levels"])
+        """Take over what `state_dict` gave; more robots than there were repeat the levels."""
+        self.levels.copy_(state["levels"][torch.arange(len(self.levels)) % len(state["levels"])])
         self._random.bit_generator.state = state["random"]
         self.env_origins.copy_(self._centres[self.levels, self._columns])
 

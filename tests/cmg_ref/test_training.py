@@ -71,7 +71,7 @@ def test_resumed_run_is_the_uninterrupted_one(dataset: MotionDataset, tmp_path: 
     first.save()
     resumed = make(dataset, tmp_path)
     assert resumed.iteration == 18
-    assert read_saved_config(tmp_path) == SMALL
+    assert read_saved_config(tmp_path) == (SMALL, 18)
     for _ in range(12):
         report = resumed.train_step()
     assert report == last
@@ -154,7 +154,9 @@ def test_two_processes_train_one_model(dataset: MotionDataset, tmp_path: Path) -
     first, second = state["generators"]
     assert not torch.equal(first, second), "each process must draw its own windows"
     resumed = subprocess.run(
-        [sys.executable, str(SCRIPT), str(data), *options, "--resume"], capture_output=True, text=True
+        [sys.executable, str(SCRIPT), str(data), *options, "--resume", "--iterations", "9"],
+        capture_output=True,
+        text=True,
     )
     assert resumed.returncode != 0
     assert "saved by 2 processes, resumed by 1" in resumed.stderr

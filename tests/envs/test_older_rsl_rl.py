@@ -71,4 +71,4 @@ def test_other_versions_are_refused(train_cfg: dict[str, Any], tmp_path: Path, m
     for version, message in ((0, "none is installed"), (3, "version 3 is installed")):
         monkeypatch.setattr(older_rsl_rl, "installed_version", lambda version=version: version)
         with pytest.raises(PolicyError, match=message):
-            train_with_older_rsl_rl(None, "g1_cmg", train_cfg, tmp_path, None, "cpu")
+            train_with_older_rsl_rl(None, "g1_cmg", train_cfg, lambda: tmp_path, None, "cpu")
