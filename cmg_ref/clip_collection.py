@@ -1,20 +1,23 @@
-"""Reading many clips: what one of them leaves open, the others of its folder may tell, and users are told things once."""
+"""Reading many clips: what one leaves open, the others of its folder may tell, and users are told things once."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Callable, Iterable, Sequence, Union
+from typing import Callable, Iterable, Sequence, TypeVar
 
 from cmg_ref.clip_files import clip_names, find_clips, listed
 from cmg_ref.clip_readers import OpenClipError, Unsaid, read_unsaid_clip
 from cmg_ref.motion_clip import ClipError, ClipWarning, MotionClip
 from cmg_ref.robot import Robot
 
+_Answer = TypeVar("_Answer")
+
 
 def read_clips(
-    paths: Sequence[Union[str, Path]],
+    paths: Sequence[str | Path],
     csv_fps: float | None = None,
     robot: Robot | None = None,
     quat_order: str | None = None,
@@ -60,19 +63,19 @@ def read_clips(
             if not (skip_broken or isinstance(error, OpenClipError)):
                 raise
             unread[file] = error
-    for file, error in unread.items():
-        if isinstance(error, OpenClipError):
+    for file, problem in unread.items():
+        if isinstance(problem, OpenClipError):
             others = [told[other] for other in clips if _same_kind(file, other)]
-            told[file] = Unsaid(csv_fps, quat_order or _agreed(others, "quat_order"), _agreed(others, "joint_names"))
-            try:
+            orders = {other.quat_order for other in others} - {None}
+            joints = {other.joint_names for other in others} - {None}
+            told[file] = Unsaid(csv_fps, quat_order or _only(orders), _only(joints))
+            with contextlib.suppress(ClipError):
                 clips[file] = read_unsaid_clip(file, robot, told[file])
-                told[file].notices.append("what it leaves open is taken from the other clips of its folder")
+                told[file].notices.append("what is left open here is taken from the other clips of the folder")
                 continue
-            except ClipError as still:
-                error = still
         if not skip_broken:
-            raise error
-        say(f"left out {error}")
+            raise problem
+        say(f"left out {problem}")
 
     read = [file for file in files if file in clips]
     names = dict(zip(read, clip_names(read)))
@@ -89,10 +92,9 @@ def _same_kind(file: Path, other: Path) -> bool:
     return file.parent == other.parent and file.suffix.lower() == other.suffix.lower()
 
 
-def _agreed(others: Sequence[Unsaid], what: str) -> object:
-    """What the other clips' motions told, if they agree."""
-    answers = {getattr(other, what) for other in others} - {None}
-    return answers.pop() if len(answers) == 1 else None
+def _only(answers: set[_Answer | None]) -> _Answer | None:
+    """What others told, if they agree."""
+    return next(iter(answers)) if len(answers) == 1 else None
 
 
 def _warn(line: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import warnings
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Sequence
 
 from cmg_ref.motion_clip import ClipError, ClipWarning
 
@@ -14,7 +14,7 @@ NUM_LISTED = 5
 """Names that a message lists before it says how many more there are."""
 
 
-def find_clips(paths: Sequence[Union[str, Path]]) -> list[Path]:
+def find_clips(paths: Sequence[str | Path]) -> list[Path]:
     """All clip files among files and, searched to any depth, folders; sorted within each folder, none twice.
 
     Endings count in any case. Files and folders whose names begin with a dot are left alone: they are an editor's, an

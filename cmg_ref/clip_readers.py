@@ -9,8 +9,8 @@
 | this project: npz with `dof_pos`, `root_quat_xyzw`, ... | `read_cmg_npz` |
 
 No reader runs code from a file. Whatever is wrong with a file is a one-line `ClipError` that names file, field and row.
-What a file leaves unsaid (joint names, order of quaternions, frame rate) is told from the motion where that is possible,
-and never assumed without a `ClipWarning`: see `Unsaid`.
+What a file leaves unsaid (joint names, order of quaternions, frame rate) is told from the motion where that can be, and
+never assumed without a `ClipWarning`: see `Unsaid`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from cmg_ref.clip_files import CLIP_SUFFIXES, find_clips
 from cmg_ref.joint_order import check_number, known_numbers, order_of_bodies
 from cmg_ref.motion_clip import ClipError, ClipWarning, MotionClip
 from cmg_ref.pickled_arrays import load_pickled_arrays
+from cmg_ref.quaternion_order import ORDERS
 from cmg_ref.recorded_bodies import RecordedBodies
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.unsaid import LAFAN1_FPS, ClipNumbers, OpenClipError, Unsaid, checked_clip
@@ -184,7 +185,8 @@ def read_amass_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | 
 def read_twist_pickle(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | None = None) -> MotionClip:
     """Reads a GMR or TWIST pickle of all joints, or of the 21 to 27 of a smaller G1, whose others are set to zero.
 
-    Joints are told by a field `joint_names` or `dof_names`, by `local_body_pos` and `link_body_list`, or by the angles.
+    Joints are told by a field `joint_names` or `dof_names`, by `local_body_pos` and `link_body_list`, or by the angles;
+    the order of quaternions by a field `quat_order` or by the motion.
 
     Raises:
         ClipError: Names file, field and row of what is wrong, or what a pickle wanted to load that is not data.
@@ -192,6 +194,9 @@ def read_twist_pickle(path: PathLike, robot: Robot | None = None, unsaid: Unsaid
     path, robot = Path(path), robot or load_g1()
     fields = _Fields(path, load_pickled_arrays(path))
     dof_pos = fields.array("dof_pos", None, None)
+    unsaid = Unsaid() if unsaid is None else unsaid
+    if "quat_order" in fields:
+        unsaid.quat_order = fields.choice("quat_order", ORDERS)
     numbers = ClipNumbers(
         path,
         dof_pos=dof_pos,
@@ -202,7 +207,7 @@ def read_twist_pickle(path: PathLike, robot: Robot | None = None, unsaid: Unsaid
         quat_order_by="custom",
         quat_field="root_rot",
     )
-    return checked_clip(numbers, robot, unsaid or Unsaid())
+    return checked_clip(numbers, robot, unsaid)
 
 
 def read_mjlab_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | None = None) -> MotionClip:
@@ -307,6 +312,13 @@ class _Fields:
         if values.ndim != 1 or values.dtype.kind != "U":
             raise ClipError(f"{self.path}: field '{field}': needs a list of names")
         return tuple(str(name) for name in values)
+
+    def choice(self, field: str, choices: Sequence[str]) -> str:
+        """One of some words."""
+        value = np.asarray(self._get(field))
+        if value.shape != () or value.dtype.kind != "U" or str(value) not in choices:
+            raise ClipError(f"{self.path}: field '{field}': needs {' or '.join(choices)}")
+        return str(value)
 
     def _get(self, field: str) -> Any:
         if field not in self.content:

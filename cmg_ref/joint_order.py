@@ -142,7 +142,8 @@ def order_of_angles(robot: Robot, dof_pos: np.ndarray) -> tuple[str, ...] | None
         return orders[0] if orders else None
     some = dof_pos[spread_rows(len(dof_pos), MAX_ROWS)]
     tables = [all_joints(robot, names, some) for names in orders]
-    if all(np.array_equal(table, tables[0]) for table in tables):  # All angles are zero: the orders make no difference.
+    # Angles of zero mean the same in every order; what is no number is left to the checks of a clip.
+    if not np.isfinite(dof_pos).all() or all(np.array_equal(table, tables[0]) for table in tables):
         return orders[0]
     costs = [_implausibility(robot, torch.from_numpy(table)) for table in tables]
     best, second = sorted(range(len(orders)), key=costs.__getitem__)[:2]

@@ -89,10 +89,10 @@ def quat_order_evidence(robot: Robot, dof_pos: Tensor, root_pos: Tensor, quats: 
         floors.append(float(((height > FLOOR_HEIGHT[0]) & (height < FLOOR_HEIGHT[1])).double().mean()))
         uprights.append(float(-projected_gravity(quat[:, 0])[:, 2].mean()))
 
-    by_floor = _larger(*floors, MIN_FLOOR_DIFFERENCE)
-    votes = {_by_contacts(*speeds), by_floor} - {None}
+    by_floor = _larger(floors, MIN_FLOOR_DIFFERENCE)
+    votes = {_by_contacts(speeds[0], speeds[1]), by_floor} - {None}
     if not votes:
-        votes = {_larger(*uprights, MIN_UPRIGHT_DIFFERENCE)} - {None}
+        votes = {_larger(uprights, MIN_UPRIGHT_DIFFERENCE)} - {None}
     velocity = (place[:, 1] - place[:, 0]) * fps
     by_order = [quat_rotate_inverse(quat[:, 0], velocity) for quat in readings]
     tilts = [projected_gravity(quat[:, 0]) for quat in readings]
@@ -101,7 +101,7 @@ def quat_order_evidence(robot: Robot, dof_pos: Tensor, root_pos: Tensor, quats: 
         or (tilts[0] - tilts[1]).norm(dim=-1).mean() > SAME_TILT
     )
     order = votes.pop() if len(votes) == 1 else None
-    return OrderEvidence(order, by_floor or _larger(*uprights, LYING_DIFFERENCE), matters)
+    return OrderEvidence(order, by_floor or _larger(uprights, LYING_DIFFERENCE), matters)
 
 
 def _by_contacts(first: Tensor, second: Tensor) -> str | None:
@@ -113,8 +113,9 @@ def _by_contacts(first: Tensor, second: Tensor) -> str | None:
     return ORDERS[0] if share > CLEAR_MAJORITY else ORDERS[1] if share < 1.0 - CLEAR_MAJORITY else None
 
 
-def _larger(first: float, second: float, margin: float) -> str | None:
+def _larger(of_orders: list[float], margin: float) -> str | None:
     """The order with the clearly larger number."""
+    first, second = of_orders
     if abs(first - second) < margin:
         return None
     return ORDERS[0] if first > second else ORDERS[1]

@@ -87,10 +87,9 @@ class RecordedBodies:
         joint_orders = list(known_orders(self.robot, num_joints).values())
         if joint_names is not None:
             if len(joint_names) != num_joints:
-                root = ": leave out the 7 of the root" if num_joints == len(joint_names) + 7 else ""
-                raise ClipError(
-                    f"{self.path}: field '{self.dof_field}': {num_joints} columns for {len(joint_names)} joint_names{root}"
-                )
+                columns = f"{num_joints} columns for {len(joint_names)} joint_names"
+                hint = ": leave out the 7 of the root" if num_joints == len(joint_names) + 7 else ""
+                raise ClipError(f"{self.path}: field '{self.dof_field}': {columns}{hint}")
             joint_orders = [tuple(name.rsplit("/", 1)[-1] for name in joint_names)]
         root, body_orders = self._bodies(body_names, bool(joint_names))
         if joint_names is not None and not is_known_set(self.robot, joint_orders[0]):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cmg_ref.frame_rate import frame_rate_bounds
-from cmg_ref.joint_order import all_joints, check_number, is_known_set, order_of_angles
+from cmg_ref.joint_order import all_joints, check_number, is_known_set, known_orders, order_of_angles
 from cmg_ref.motion_clip import MAX_QUAT_NORM_ERROR, ClipError, MotionClip
 from cmg_ref.quaternion_order import ORDERS, as_xyzw, quat_order_evidence
 from cmg_ref.robot import Robot
@@ -97,11 +97,13 @@ def checked_clip(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> MotionCl
     path = numbers.path
     names = numbers.joint_names
     if names is None:
-        names = _names_of_columns(numbers, robot, unsaid)
+        names = names_of_columns(f"{path}: field '{numbers.dof_field}'", numbers.dof_pos, robot, unsaid)
+    unsaid.joint_names = tuple(names)
     dof_pos, dof_vel = numbers.dof_pos, numbers.dof_vel
-    if len(names) == dof_pos.shape[1] < robot.num_joints and is_known_set(robot, names):
+    if len(names) == dof_pos.shape[1] and is_known_set(robot, names):
         missing = [name for name in robot.joint_names if name not in names]
-        unsaid.notices.append(f"{len(names)} joints; straight are {', '.join(missing)}")
+        if missing:
+            unsaid.notices.append(f"{len(names)} joints; zero are {', '.join(missing)}")
         dof_pos = all_joints(robot, names, dof_pos)
         dof_vel = None if dof_vel is None else all_joints(robot, names, dof_vel)
         names = robot.joint_names
@@ -124,22 +126,34 @@ def checked_clip(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> MotionCl
     return clip
 
 
-def _names_of_columns(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> Sequence[str]:
-    """Names of joint columns that the file does not name."""
-    origin, num_joints = f"{numbers.path}: field '{numbers.dof_field}'", numbers.dof_pos.shape[1]
+def names_of_columns(origin: str, dof_pos: np.ndarray, robot: Robot, unsaid: Unsaid) -> tuple[str, ...]:
+    """Names of joint columns that a file does not name.
+
+    Args:
+        origin: File and field, for messages.
+        dof_pos: Joint angles [rad], (num_frames, num_joints).
+        robot: Robot whose joints they are.
+        unsaid: May hold the names; takes a notice if they are in no usual order.
+
+    Raises:
+        OpenClipError: The angles do not tell which of the orders in use they have.
+        ClipError: There is no order for this number of joints.
+    """
+    num_joints = dof_pos.shape[1]
     if unsaid.joint_names is not None:
         if len(unsaid.joint_names) != num_joints:
             raise ClipError(f"{origin}: {num_joints} columns for the {len(unsaid.joint_names)} joint_names given")
         return unsaid.joint_names
     check_number(robot, origin, num_joints)
-    names = order_of_angles(robot, numbers.dof_pos)
+    names = order_of_angles(robot, dof_pos)
     if names is None:
         raise OpenClipError(
             f"{origin}: {num_joints} joints without names, and the motion does not tell which of the orders in use "
             "they have; put their names into a field 'joint_names', or give joint_names to read_clip"
         )
     if names != robot.joint_names:
-        unsaid.joint_names = tuple(names)
+        order = next(order for order, joints in known_orders(robot, num_joints).items() if joints == names)
+        unsaid.notices.append(f"joints have no names; their angles are those of the order {order}")
     return names
 
 
@@ -186,7 +200,7 @@ def _quat_order(numbers: ClipNumbers, clip: MotionClip, robot: Robot, unsaid: Un
     if evidence.matters:
         raise OpenClipError(
             f"{origin}: the motion does not tell whether the quaternions are xyzw or wxyz; say it with quat_order "
-            "(--quat-order of prepare_data.py)"
+            "(a field of a pickle, an argument of read_clip, --quat-order of prepare_data.py)"
         )
     return usual
 

@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--csv-fps",
         type=float,
-        help=f"frame rate of CSV clips, which do not tell (default: {LAFAN1_FPS:g}, if the steps fall as gravity has it)",
+        help=f"frame rate of CSV clips, which do not tell (default: {LAFAN1_FPS:g} unless gravity speaks against it)",
     )
     parser.add_argument(
         "--quat-order",
