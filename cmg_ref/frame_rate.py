@@ -24,7 +24,7 @@ STANCE_HEIGHT = 0.03
 REACH = 2
 """Accelerations are second differences over this many frames on either side."""
 MIN_STANCE_FRAMES = 100
-MIN_STANCE_SHARE = 0.1
+MIN_STANCE_SHARE = 0.03
 MIN_CORRELATION = 0.25
 """Fewer frames on one foot, or accelerations that follow the pendulum less than this, tell nothing."""
 MAX_FRAMES = 6000

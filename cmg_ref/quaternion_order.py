@@ -30,6 +30,8 @@ FLOOR_HEIGHT = (-0.15, 0.15)
 """Where the lowest point of a robot on the floor may be [m]; wider than any error of a retargeting."""
 MIN_FLOOR_DIFFERENCE = 0.3
 """Shares of frames on the floor that differ by this much decide."""
+MIN_FLAT_DIFFERENCE = 0.007
+"""Heights along the flatter sole that differ by this much more [m] are those of a robot that is not tilted so."""
 MIN_UPRIGHT_DIFFERENCE = 0.05
 """Mean cosines of the tilt that differ by this much decide where nothing else does; 18 degrees against none."""
 LYING_DIFFERENCE = 0.3
@@ -62,7 +64,7 @@ def quat_order_evidence(robot: Robot, dof_pos: Tensor, root_pos: Tensor, quats: 
     """Tells the order of a root's quaternions.
 
     In turn decide: which order keeps what touches the floor where it is and puts the lowest point of the robot on the
-    floor, if the two agree or only one of them tells; then which order has the robot upright.
+    floor, if the two agree or only one of them tells; which has a sole lie flat; which has the robot upright.
 
     Args:
         robot: Robot of the joints.
@@ -80,19 +82,21 @@ def quat_order_evidence(robot: Robot, dof_pos: Tensor, root_pos: Tensor, quats: 
     points_b = torch.cat((bodies, soles), dim=-2)
     readings = [as_xyzw(quats[pairs], order) for order in ORDERS]
 
-    speeds, floors, uprights = [], [], []
+    speeds, floors, flats, uprights = [], [], [], []
     for quat in readings:
         points = place.unsqueeze(-2) + quat_rotate(quat.unsqueeze(-2), points_b)  # (N, 2, num_points, 3)
         height, lowest = points[..., 2].amax(dim=1).min(dim=-1)  # Lowest of the points that stay low.
         step = (points[:, 1] - points[:, 0])[torch.arange(len(points)), lowest]
         speeds.append(step.norm(dim=-1) * fps)
         floors.append(float(((height > FLOOR_HEIGHT[0]) & (height < FLOOR_HEIGHT[1])).double().mean()))
+        sole_heights = points[:, 0, -8:, 2].unflatten(-1, (2, 4))
+        flats.append(-float((sole_heights.amax(dim=-1) - sole_heights.amin(dim=-1)).amin(dim=-1).mean()))
         uprights.append(float(-projected_gravity(quat[:, 0])[:, 2].mean()))
 
     by_floor = _larger(floors, MIN_FLOOR_DIFFERENCE)
     votes = {_by_contacts(speeds[0], speeds[1]), by_floor} - {None}
     if not votes:
-        votes = {_larger(uprights, MIN_UPRIGHT_DIFFERENCE)} - {None}
+        votes = {_larger(flats, MIN_FLAT_DIFFERENCE) or _larger(uprights, MIN_UPRIGHT_DIFFERENCE)} - {None}
     velocity = (place[:, 1] - place[:, 0]) * fps
     by_order = [quat_rotate_inverse(quat[:, 0], velocity) for quat in readings]
     tilts = [projected_gravity(quat[:, 0]) for quat in readings]
