@@ -63,7 +63,8 @@ def write_twist_pickle(clip: MotionClip, path: str | Path, robot: Robot, wrists:
     """Writes the pickle of GMR and TWIST, with body positions by exact kinematics.
 
     Fields: `fps`; `root_pos` (T, 3); `root_rot` (T, 4) xyzw; `dof_pos` (T, num_joints) in the robot's order;
-    `local_body_pos` (T, B, 3) in the root's frame; `link_body_list`, the B names of robot bodies and TWIST_FRAMES.
+    `local_body_pos` (T, B, 3) in the root's frame; `link_body_list`, the B names of robot bodies and TWIST_FRAMES. Two
+    more, which TWIST passes over, keep readers from guessing: `joint_names` of `dof_pos` and `quat_order`, "xyzw".
 
     Args:
         clip: What to write.
@@ -94,5 +95,7 @@ def write_twist_pickle(clip: MotionClip, path: str | Path, robot: Robot, wrists:
             "dof_pos": dof_pos[:, kept].numpy(),
             "local_body_pos": torch.stack([positions[name] for name in names], dim=1).float().numpy(),
             "link_body_list": names,
+            "joint_names": [robot.joint_names[joint] for joint in kept],
+            "quat_order": "xyzw",
         },
     )

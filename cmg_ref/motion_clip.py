@@ -34,6 +34,10 @@ class ClipError(ValueError):
     """A clip that cannot be used: the message is one line that names file, field and row."""
 
 
+class ClipWarning(UserWarning):
+    """Something that was assumed about a clip, or left out: the message is one line that names the file."""
+
+
 @dataclass
 class MotionClip:
     """Root and joint trajectory of one take.
@@ -105,7 +109,6 @@ class MotionClip:
         )
         too_far = self.root_pos[:, 2:].abs() > MAX_ROOT_HEIGHT
         self._check_rows(origin, "root_pos", too_far, "not a place of a robot in metres, z up")
-        self._check_quat_order(origin)
 
     def _check_shapes(self, origin: str) -> None:
         if self.dof_pos.ndim != 2 or self.num_frames < 2:
@@ -136,18 +139,6 @@ class MotionClip:
             where += f" ({self.joint_names[column]})" if field.startswith("dof_") else f", column {column}"
             value = value[column]
         raise ClipError(f"{origin}: field '{field}', {where}: {value.tolist()} is {problem}")
-
-    def _check_quat_order(self, origin: str) -> None:
-        """A quaternion read in the wrong order is still of unit length, but lays the robot down or on its head."""
-
-        def upright(root_quat: torch.Tensor) -> torch.Tensor:
-            return -projected_gravity(root_quat)[:, 2] > 0.8
-
-        fallen = ~upright(self.root_quat)
-        for shift, mistake in ((-1, "wxyz, not xyzw"), (1, "xyzw, not wxyz")):
-            if fallen.double().mean() > 0.2 and upright(self.root_quat.roll(shift, dims=-1)).double().mean() > 0.95:
-                row = int(fallen.nonzero()[0])
-                raise ClipError(f"{origin}: field 'root_quat', row {row}: not upright; are the quaternions {mistake}?")
 
     # --- Motion in the heading frame ---------------------------------------------------------------------------------
 

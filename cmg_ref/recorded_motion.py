@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from torch import Tensor
 
 from cmg_ref.clip_readers import read_clip
 from cmg_ref.dataset import clip_states
+from cmg_ref.joint_order import all_joints, is_known_set
 from cmg_ref.layout import StateLayout
-from cmg_ref.motion_clip import ClipError, MotionClip, time_derivative
+from cmg_ref.motion_clip import ClipError, ClipWarning, MotionClip, time_derivative
 from cmg_ref.npz_file import read_npz
 from cmg_ref.plain_arrays import Unread, kind_of, names_of
 from cmg_ref.robot import Robot
 from cmg_ref.shorten import listed
 from cmg_ref.stance_root import StanceRoot
+from cmg_ref.unsaid import Unsaid, names_of_columns
 
 ROOT_FIELDS = ("root_quat_xyzw", "body_quat_w", "body_rotations")
 """An npz with one of these is a clip; without, it holds joint angles alone."""
@@ -52,7 +55,7 @@ def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore
 
     An npz of joint angles holds `dof_pos` (num_frames, num_joints) and `fps`, and may hold `joint_names`, `dof_vel` and
     `command`; the names that AMASS and mjlab files use are understood as well. Joints without names, or with
-    placeholders such as `joint_0`, are taken to be in the robot's order.
+    placeholders such as `joint_0`, are in the order that their angles tell.
 
     Args:
         path: The file.
@@ -64,7 +67,7 @@ def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore
         ClipError: One line that names file, field and row of what is wrong.
     """
     path = Path(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         fields = read_npz(path)
         if ignore_root or not any(name in fields for name in ROOT_FIELDS):
             return _joint_angles(path, fields, robot, fps)
@@ -112,12 +115,18 @@ def _joint_angles(
     if names is None:
         raise ClipError(f"{path}: field 'joint_names': is no list of names")
     if not names or all(re.fullmatch(r"joint_?\d+", name) for name in names):
-        if num_joints != robot.num_joints:
-            raise ClipError(f"{path}: {num_joints} joints without names, the robot has {robot.num_joints}")
-        names = robot.joint_names
+        unsaid = Unsaid()
+        names = names_of_columns(f"{path}: joint angles", dof_pos.numpy(), robot, unsaid)
+        for notice in unsaid.notices:
+            warnings.warn(f"{path}: {notice}", ClipWarning, stacklevel=3)
     elif len(names) != num_joints:
         raise ClipError(f"{path}: {len(names)} joint names for {num_joints} columns of joint angles")
     upright = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).repeat(num_frames, 1)
+    dof_vel = first(VELOCITY_FIELDS, (num_frames, num_joints))
+    if is_known_set(robot, names):
+        dof_pos = torch.from_numpy(all_joints(robot, names, dof_pos.numpy()))
+        dof_vel = None if dof_vel is None else torch.from_numpy(all_joints(robot, names, dof_vel.numpy()))
+        names = robot.joint_names
     clip = MotionClip(
         name=path.stem,
         fps=fps,
@@ -125,7 +134,7 @@ def _joint_angles(
         dof_pos=dof_pos,
         root_pos=torch.zeros(num_frames, 3, dtype=torch.float64),
         root_quat=upright,
-        dof_vel=first(VELOCITY_FIELDS, (num_frames, num_joints)),
+        dof_vel=dof_vel,
         command=first(("command",), (num_frames, 3)),
         source=str(path),
     )

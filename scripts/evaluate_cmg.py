@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from cmg_ref.clip_readers import find_clips, read_clip
+from cmg_ref.clip_collection import read_clips
 from cmg_ref.dataset import MotionDataset, build_dataset
 from cmg_ref.devices import checked_device
 from cmg_ref.evaluation import STEADY_COMMANDS, CheckpointEvaluation
@@ -67,7 +67,7 @@ def recorded_figures(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.dataset is not None:
         return mocap_figures(MotionDataset.load(arguments.dataset), load_g1(), STEADY_COMMANDS)
     if arguments.motion is not None:
-        clips = [read_clip(path) for path in find_clips([arguments.motion])]
+        clips = read_clips([arguments.motion], say=print)
         return mocap_figures(build_dataset(clips, load_g1(), progress=True), load_g1(), STEADY_COMMANDS)
     return None
 

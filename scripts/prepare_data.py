@@ -13,18 +13,18 @@ from __future__ import annotations
 from cmg_ref.command_line import Parser, command, real_number  # isort: split
 
 import argparse
-import collections
-import dataclasses
 import importlib.util
 from pathlib import Path
 
 from tqdm import tqdm
 
-from cmg_ref.clip_readers import LAFAN1_FPS, find_clips, read_clip
+from cmg_ref.clip_collection import read_clips
+from cmg_ref.clip_readers import LAFAN1_FPS
 from cmg_ref.coverage_plot import plot_velocity_coverage
 from cmg_ref.dataset import ClipSummary, MotionDataset, build_dataset_with_summary
 from cmg_ref.held_out import default_held_out
-from cmg_ref.motion_clip import ClipError, MotionClip
+from cmg_ref.motion_clip import ClipError
+from cmg_ref.quaternion_order import ORDERS
 from cmg_ref.robot import load_g1
 
 
@@ -41,8 +41,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--csv-fps",
         type=real_number(1, 1000),
-        default=LAFAN1_FPS,
-        help="frame rate of CSV clips, which do not tell (default: %(default)s)",
+        help=f"frame rate of CSV clips, which do not tell (default: {LAFAN1_FPS:g} unless gravity speaks against it)",
+    )
+    parser.add_argument(
+        "--quat-order",
+        choices=ORDERS,
+        help="order of quaternions in CSV clips and pickles (default: what the motion tells)",
     )
     parser.add_argument(
         "--held-out",
@@ -74,7 +78,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read, build, save, report."""
     arguments = parse_arguments()
-    clips = read_clips(arguments.paths, arguments.csv_fps, arguments.skip_broken)
+    clips = read_clips(
+        arguments.paths,
+        arguments.csv_fps,
+        quat_order=arguments.quat_order,
+        skip_broken=arguments.skip_broken,
+        say=tqdm.write,
+        progress=lambda files: tqdm(files, desc="reading", unit="clip"),
+    )
     held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
     licences = dict(entry.split("=", 1) for entry in arguments.licence)
     dataset, summaries = build_dataset_with_summary(clips, load_g1(), arguments.fps, held_out, licences, progress=True)
@@ -87,25 +98,6 @@ def main() -> None:
     picture = arguments.output.with_suffix(".png")
     plot_velocity_coverage(dataset, picture)
     print(f"wrote {picture}")
-
-
-def read_clips(paths: list[Path], csv_fps: float, skip_broken: bool) -> list[MotionClip]:
-    """All clips, each under a name of its own: the file's, with its folder's before it where two files share one."""
-    clips = []
-    for path in tqdm(find_clips(paths), desc="reading", unit="clip"):
-        try:
-            clips.append(read_clip(path, csv_fps))
-        except ClipError as error:
-            if not skip_broken:
-                raise
-            tqdm.write(f"left out {error}")
-    counts = collections.Counter(clip.name for clip in clips)
-    return [
-        dataclasses.replace(clip, name=f"{Path(clip.source).parent.name}/{clip.name}")
-        if counts[clip.name] > 1
-        else clip
-        for clip in clips
-    ]
 
 
 def print_summary(dataset: MotionDataset, summaries: list[ClipSummary]) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 import torch
 
+from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from cmg_ref.clip_collection import read_clips
+from cmg_ref.clip_generation import generate_clips
 from cmg_ref.motion_clip import MotionClip
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rotations import quat_from_euler_xyz
@@ -40,3 +45,24 @@ def make_clip() -> ClipFactory:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gaits() -> dict[str, MotionClip]:
+    """Six seconds of the shipped model's motion under each of a few commands: feet stand where they stand."""
+    commands = {
+        "standing": (0.0, 0.0, 0.0),
+        "forward": (1.0, 0.0, 0.0),
+        "backward": (-0.4, 0.0, 0.0),
+        "sideways": (0.0, 0.3, 0.0),
+        "turning": (0.5, 0.0, 0.6),
+    }
+    table = torch.tensor(list(commands.values())).unsqueeze(1).expand(-1, 300, -1)
+    clips = generate_clips(load_checkpoint(SHIPPED_CHECKPOINT), table, names=list(commands))
+    return {name: dataclasses.replace(clip, command=None) for name, clip in zip(commands, clips)}
+
+
+@pytest.fixture(scope="session")
+def real_clips(motion_folder: Path) -> list[MotionClip]:
+    """The real clips, as the readers have them."""
+    return read_clips([motion_folder], say=lambda line: None)

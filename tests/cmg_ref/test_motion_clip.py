@@ -161,9 +161,6 @@ BROKEN = {
     "field 'root_pos', row 5, column 1: inf": lambda clip: replaced(clip, "root_pos", 5, 1, math.inf),
     "780.0] is not a place of a robot in metres": lambda clip: replaced(clip, "root_pos", 5, 2, 780.0),
     "field 'root_quat', row 9": lambda clip: replaced(clip, "root_quat", 9, 2, 3.0),
-    "field 'root_quat', row 0: not upright": lambda clip: dataclasses.replace(
-        clip, root_quat=clip.root_quat.roll(1, dims=-1)
-    ),
     "field 'root_quat': shape (201, 3)": lambda clip: dataclasses.replace(clip, root_quat=clip.root_quat[:, :3]),
     "field 'root_pos': shape (200, 3)": lambda clip: dataclasses.replace(clip, root_pos=clip.root_pos[1:]),
     "field 'dof_vel': shape (201, 3)": lambda clip: dataclasses.replace(clip, dof_vel=clip.root_pos),
