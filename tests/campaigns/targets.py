@@ -17,7 +17,9 @@ import torch
 
 from archive_mutators import mutated_npz, mutated_pickle, mutated_safetensors, mutated_torch
 from cmg_ref.checkpoint import CheckpointError, load_checkpoint
-from cmg_ref.clip_readers import find_clips, read_clip
+from cmg_ref.clip_collection import read_clips
+from cmg_ref.clip_files import find_clips
+from cmg_ref.clip_readers import read_clip
 from cmg_ref.dataset import MotionDataset, build_dataset
 from cmg_ref.held_out import split_held_out
 from cmg_ref.kinematic_tree import RobotError
@@ -28,7 +30,7 @@ from cmg_ref.robot import Robot, load_g1
 from cmg_ref.schedule import CommandSchedule, ScheduleError
 from cmg_ref.training import read_saved_config
 from cmg_ref.urdf import read_urdf
-from configs.base_config import ConfigError, apply_overrides, update_from_dict
+from configs.base_config import ConfigError, apply_overrides
 from configs.twist_cmg_config import G1CMGMimicCfg
 from corpus import ROOT, Corpus, module_of, walking_clip
 from envs import twist
@@ -37,7 +39,7 @@ from envs.learning_curves import read_learning_curve
 from envs.mujoco_gym.asset import AssetError, load_asset
 from envs.policy import PolicyError, load_policy, policy_of_checkpoint
 from envs.task_registry import make_sim_params, task_registry
-from envs.training_run import CONFIG, RunError, find_checkpoint, find_run, read_json
+from envs.training_run import CONFIG, RunError, find_checkpoint, find_run
 from mutators import Mutator, mutated_arguments, mutated_bytes, mutated_csv, mutated_json, mutated_xml, mutated_yaml
 
 
@@ -96,8 +98,7 @@ def _sampled_schedule(path: Path) -> None:
 
 
 def _prepared(path: Path) -> None:
-    prepare = module("prepare_data")
-    build_dataset(prepare.read_clips([path.parent], 30.0, skip_broken=False), load_g1())
+    build_dataset(read_clips([path.parent], say=lambda line: None), load_g1())
 
 
 def _split(path: Path) -> None:
@@ -128,11 +129,9 @@ def _override_twist(path: Path) -> None:
 
 
 def _resumed_config(path: Path) -> None:
-    """What `train.py --resume` and `play.py` take from the settings of a run."""
-    saved = read_json(find_run(path.parent.parent, path.parent.name) / CONFIG)
-    env_cfg, train_cfg = task_registry.get_cfgs("g1_cmg")
-    update_from_dict(env_cfg, saved["environment"])
-    update_from_dict(train_cfg, saved["training"])
+    """What `train.py --resume` takes from the settings of a run."""
+    run = find_run(path.parent.parent, path.parent.name)
+    module("train").take_configuration(*task_registry.get_cfgs("g1_cmg"), run, "g1_cmg")
 
 
 def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
