@@ -66,6 +66,9 @@ unit: $(STAMP) ## Run the tests
 kill-test: $(STAMP) ## Kill the scripts that write a hundred times, start them again: nothing may be lost (minutes)
 	$(TEST_ENV) $(BIN)/python tests/campaigns/kills.py --kills 100
 
+fuzz: $(STAMP) ## Feed damaged input to all that is read, for about ten minutes on two cores (FUZZ_ARGS)
+	$(BIN)/python tests/campaigns/fuzz.py $(FUZZ_ARGS)
+
 # How much faster one matrix product is than many, which one test measures, depends on the version of torch.
 test-py38: $(VENV38)/.installed ## Run the tests of the library and the TWIST mixin under Python 3.8 (PYTHON38, VENV38, TORCH38)
 	$(TEST_ENV) $(VENV38)/bin/python -m pytest tests/cmg_ref tests/envs/test_twist_mimic.py -k 'not sixty_times_faster'

@@ -9,6 +9,7 @@ import re
 from typing import Sequence
 
 from cmg_ref.motion_clip import ClipError, MotionClip
+from cmg_ref.shorten import listed, shortened
 
 RECOMMENDED = (
     "walk1_subject1",
@@ -64,8 +65,10 @@ def split_held_out(clips: Sequence[MotionClip], held_out: Sequence[str]) -> list
     known = [clip.name for clip in clips]
     for name in ranges:
         if name not in known:
-            similar = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.3)) or "none"
-            raise ClipError(f"held-out '{name}': none of the {len(known)} clips is called so; similar: {similar}")
+            similar = listed(difflib.get_close_matches(name, known, n=5, cutoff=0.3)) or "none"
+            raise ClipError(
+                f"held-out {shortened(name)}: none of the {len(known)} clips is called so; similar: {similar}"
+            )
 
     parts: list[tuple[MotionClip, bool]] = []
     for clip in clips:
@@ -75,7 +78,7 @@ def split_held_out(clips: Sequence[MotionClip], held_out: Sequence[str]) -> list
             last = clip.num_frames if end >= clip.duration else round(end * clip.fps)
             if not cuts[-1] <= first < last:
                 part = f"{clip.name}[{start:g}:{end:g}]"
-                raise ClipError(f"held-out '{part}': empty, beyond the clip, or overlapping another part")
+                raise ClipError(f"held-out {shortened(part)}: empty, beyond the clip, or overlapping another part")
             cuts += [first, last]
         cuts.append(clip.num_frames)
         # Pieces between cuts are in turn kept for training and held out; the first or last may be empty.
@@ -92,5 +95,5 @@ def _parse(entry: str) -> tuple[str, float, float]:
     """Name, start and end [s] of a held-out entry."""
     match = _ENTRY.fullmatch(entry)
     if match is None or match["start"] == "." or match["end"] == ".":
-        raise ClipError(f"held-out '{entry}': needs the name of a clip or name[start:end] in seconds")
+        raise ClipError(f"held-out {shortened(entry)}: needs the name of a clip or name[start:end] in seconds")
     return match["name"], float(match["start"] or 0.0), float(match["end"] or math.inf)

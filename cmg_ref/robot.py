@@ -175,7 +175,7 @@ def _sole_corners(foot: MjcfBody, path: str | Path) -> Tensor:
     if len(foot.collision_spheres) < 4:
         raise RobotError(f"{problem}, found {len(foot.collision_spheres)} points")
     points = torch.stack([centre - centre.new_tensor([0.0, 0.0, radius]) for centre, radius in foot.collision_spheres])
-    sole = points[points[:, 2] < points[:, 2].min() + _SOLE_THICKNESS]
+    sole = points[points[:, 2] <= points[:, 2].min() + _SOLE_THICKNESS]
     # The corners are the points that reach furthest along the diagonals of the sole's bounding rectangle.
     centre = 0.5 * (sole.amax(dim=0) + sole.amin(dim=0))[:2]
     reach = sole[:, :2] - centre

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cmg_ref.atomic_file import atomic_file
+from cmg_ref.shorten import reason
 from envs.training_run import EVALUATIONS, RunError, read_json
 
 FASTEST = 1.5  # [m/s] running faster is a goal of its own and left out of the means
@@ -56,8 +57,10 @@ def read_learning_curve(name: str, run: Path) -> LearningCurve:
         raise RunError(f"{path}: holds no evaluation yet")
     try:
         return _curve(name, evaluations)
-    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise RunError(f"{path}: not the evaluations that a training writes ({error!r})") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise RunError(
+            f"{path}: not the evaluations that a training writes ({type(error).__name__}: {reason(error)})"
+        ) from error
 
 
 def _curve(name: str, evaluations: Sequence[Mapping[str, Any]]) -> LearningCurve:

@@ -13,6 +13,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from cmg_ref.shorten import reason
 from envs.mujoco_gym.link_tree import AssetError, Joint, Link, Shape
 from envs.mujoco_gym.mjcf_reader import read_mjcf_links
 from envs.mujoco_gym.parameters import AssetOptions, RigidShapeProperties, Transform
@@ -75,7 +76,14 @@ def load_asset(root: str, file: str, options: AssetOptions | None = None) -> Ass
         base, floating, excluded = read_mjcf_links(path)
     else:
         raise AssetError(f"{path}: is neither a URDF (.urdf) nor an MJCF (.xml, .mjcf) file")
-    return Asset(path, base, options.fix_base_link or not floating, excluded, options)
+    try:
+        asset = Asset(path, base, options.fix_base_link or not floating, excluded, options)
+        asset.spec().compile()  # what MuJoCo refuses is refused here, where the file is known
+    except AssetError:
+        raise
+    except ValueError as error:
+        raise AssetError(f"{path}: MuJoCo cannot simulate it: {reason(error)}") from error
+    return asset
 
 
 class Asset:

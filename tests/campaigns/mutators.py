@@ -24,7 +24,22 @@ NUMBERS = (
     *("9" * 400, "9" * 5000, "0x10", "1_000", "1,5", "١٢", "", " ", "+", "--1", "1e", "None", "True", "abc", "\x00"),
 )
 TEXTS = ("", " ", "\x00", "é" * 40, "a" * 140_000, "'\"\\", "\n", "../../../etc/passwd", "%s%n", "\ud7ff", "{}", "[]")
-SHAPES = ([], [0], [-1], [10**12], [2**31, 2**31], [2**63 - 1], [2**70], [1.5], ["3"], [[3]], None, 3, "3", [True])
+SHAPES: tuple[Any, ...] = (
+    [],
+    [0],
+    [-1],
+    [10**12],
+    [2**31, 2**31],
+    [2**63 - 1],
+    [2**70],
+    [1.5],
+    ["3"],
+    [[3]],
+    None,
+    3,
+    "3",
+    [True],
+)
 FOREIGN_FILES = (
     b"",
     b"\n",
@@ -262,9 +277,9 @@ def mutated_xml(data: bytes, rng: random.Random) -> bytes:
     parent = parents.get(element)
     if kind == 2 and parent is not None:
         depth = rng.choice((50, 990, 5000, 60_000))
-        start, end = f"<{element.tag} name='n'>" * depth, f"</{element.tag}>" * depth
+        nest = f"<{element.tag} name='n'>" * depth + f"</{element.tag}>" * depth
         element.text = "NESTED"
-        return ElementTree.tostring(root, encoding="unicode").replace("NESTED", start + end, 1).encode()
+        return ElementTree.tostring(root, encoding="unicode").replace("NESTED", nest, 1).encode()
     if kind == 3 and parent is not None:
         parent.remove(element)
     elif kind == 4 and parent is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import random
 import time
@@ -37,7 +38,7 @@ def _hide_allocation(path: Path) -> None:
 
 
 def _look_up(path: Path) -> None:
-    {}["missing"]  # noqa: B018
+    json.loads("{}")["missing"]
 
 
 def _start_program(path: Path) -> None:
@@ -64,31 +65,30 @@ def _refuse(path: Path) -> None:
     raise PlantedError(f"{path}: is not sound")
 
 
-EXPECTED = {
-    "spins": "hang",
-    "sleeps": "hang",
-    "allocates 2 GB": "memory",
-    "hides that it allocates 2 GB": "memory",
-    "raises KeyError": "exception",
-    "starts a program": "code",
-    "evaluates": "code",
-    "writes elsewhere": "code",
-    "crashes": "crash",
-    "tells a story": "message",
-    "refuses": "refused",
-}
-
-
+NAMES = (
+    "spins",
+    "sleeps",
+    "allocates 2 GB",
+    "hides that it allocates 2 GB",
+    "raises KeyError",
+    "starts a program",
+    "evaluates",
+    "writes elsewhere",
+    "crashes",
+    "tells a story",
+    "refuses",
+)
 SOUND = b"sound"
 
 
 def planted_targets() -> list[Target]:
     """One target for each kind of outcome, and more than one where it can come about in several ways."""
+    acts: tuple[Callable[[Path], None], ...]
     acts = (_spin, _sleep, _allocate, _hide_allocation, _look_up, _start_program)
     acts += (_evaluate, _write_elsewhere, _crash, _go_on, _refuse)
     planted = [
         Target(name, "input", [SOUND], _damaged, _acting_on_damage(act), (PlantedError,))
-        for name, act in zip(EXPECTED, acts, strict=True)
+        for name, act in zip(NAMES, acts, strict=True)
     ]
     return [*planted, Target("refuses what is sound", "input", [SOUND], _damaged, _refuse, (PlantedError,))]
 

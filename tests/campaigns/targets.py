@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-
 from archive_mutators import mutated_npz, mutated_pickle, mutated_safetensors, mutated_torch
+from corpus import ROOT, Corpus, module_of, walking_clip
+from mutators import Mutator, mutated_arguments, mutated_bytes, mutated_csv, mutated_json, mutated_xml, mutated_yaml
+
 from cmg_ref.checkpoint import CheckpointError, load_checkpoint
 from cmg_ref.clip_collection import read_clips
 from cmg_ref.clip_files import find_clips
@@ -32,7 +35,6 @@ from cmg_ref.training import read_saved_config
 from cmg_ref.urdf import read_urdf
 from configs.base_config import ConfigError, apply_overrides
 from configs.twist_cmg_config import G1CMGMimicCfg
-from corpus import ROOT, Corpus, module_of, walking_clip
 from envs import twist
 from envs.keyboard import Keyboard
 from envs.learning_curves import read_learning_curve
@@ -40,7 +42,6 @@ from envs.mujoco_gym.asset import AssetError, load_asset
 from envs.policy import PolicyError, load_policy, policy_of_checkpoint
 from envs.task_registry import make_sim_params, task_registry
 from envs.training_run import CONFIG, RunError, find_checkpoint, find_run
-from mutators import Mutator, mutated_arguments, mutated_bytes, mutated_csv, mutated_json, mutated_xml, mutated_yaml
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,10 @@ def _override(path: Path) -> None:
 def _override_twist(path: Path) -> None:
     (path.parent / "arms.urdf").write_bytes(_ARMS)
 
-    class TwistCfg(G1CMGMimicCfg):
-        class asset:
-            file = str(path.parent / "arms.urdf")
-            dof_armature = [0.1] * 3
-
-        class env:
-            num_actions = 3
-            dof_err_w = [1.0] * 3
-
-    twist._apply(TwistCfg(), TwistCfg(), _words(path))
+    asset = SimpleNamespace(file=str(path.parent / "arms.urdf"), dof_armature=[0.1] * 3)
+    env = SimpleNamespace(num_actions=3, dof_err_w=[1.0] * 3)
+    cfg: Any = type("TwistCfg", (G1CMGMimicCfg,), {"asset": asset, "env": env})
+    twist._apply(cfg(), cfg(), _words(path))
 
 
 def _resumed_config(path: Path) -> None:
@@ -136,7 +131,6 @@ def _resumed_config(path: Path) -> None:
 
 def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
     """Parses the words of a command line as a script does, then calls its functions that check them."""
-
     loaded = module(script)
 
     def run(path: Path) -> None:
@@ -181,7 +175,7 @@ _CLIP, _CHECKPOINT = dataclasses.replace(walking_clip(), name="walk"), load_chec
 _ARMS = b""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def module(script: str) -> Any:
     """A script of the project, imported once."""
     return module_of(ROOT / "scripts" / f"{script}.py")
@@ -329,7 +323,7 @@ def all_targets(corpus: Corpus) -> list[Target]:
     ]
     for script, words in COMMAND_LINES.items():
         checks = (script,) if script in _CHECKS else ()
-        errors = (SystemExit, ConfigError, ScheduleError)
+        errors = (SystemExit, ConfigError, ScheduleError, getattr(module(script), "OptionError", ScheduleError))
         found.append(
             Target(
                 f"options of {script}",

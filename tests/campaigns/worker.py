@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
 from targets import Target
 
 MESSAGE_LENGTH = 1000
@@ -121,6 +122,7 @@ def work(connection: Connection, targets: Sequence[Target], bounds: Bounds) -> N
     for codec in pkgutil.iter_modules(encodings.__path__, "encodings."):
         with contextlib.suppress(ImportError):  # of other systems
             importlib.import_module(codec.name)
+    repr(torch.zeros(1))  # torch imports what it prints tensors with
     folder = Path(tempfile.mkdtemp(prefix="cmg_ref_fuzz_"))
     os.chdir(folder)  # MuJoCo writes its log into the present folder
     sentinel = Sentinel(folder)
