@@ -46,6 +46,7 @@ _FORBIDDEN = (
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink", "os.kill", "os.putenv"),
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+_OPTIONS = ("--", "TrainConfig.", "LossWeights.", "CMGConfig.")  # what messages on settings begin with
 _ALLOCATION = ("can't allocate memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc", "Could not allocate")
 
 
@@ -189,4 +190,4 @@ def _is_own(target: Target, path: Path, error: BaseException) -> bool:
         return SystemExit in target.errors and (error.code in (0, 2) or isinstance(error.code, str))
     if isinstance(error, target.errors):
         return True
-    return type(error) in (ValueError, FileNotFoundError) and str(error).startswith((str(path), "--"))
+    return type(error) in (ValueError, FileNotFoundError) and str(error).startswith((str(path), *_OPTIONS))
