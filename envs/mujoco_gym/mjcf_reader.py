@@ -181,9 +181,7 @@ def _read_joint(model: mujoco.MjModel, index: int, path: Path) -> Joint:
 def _read_shape(model: mujoco.MjModel, index: int, body: str, path: Path) -> Shape:
     known = _KINDS.get(mujoco.mjtGeom(model.geom_type[index]))
     if known is None:
-        raise AssetError(
-            f"{path}: a colliding <geom> of body {shortened(body)} is of a type that no robot has"
-        )
+        raise AssetError(f"{path}: a colliding <geom> of body {shortened(body)} is of a type that no robot has")
     kind, num_sizes = known
     vertices = None
     if kind == "mesh":
