@@ -82,8 +82,9 @@ class Archive:
             content = bytearray(member.file_size)
             with self._file.open(member) as file:
                 # A little at a time: zipfile otherwise unpacks all at once, whatever the size that the member claims.
-                while count := file.readinto(memoryview(content)[place : place + MEBIBYTE]):
-                    place += count
+                while chunk := file.read(MEBIBYTE):
+                    content[place : place + len(chunk)] = chunk
+                    place += len(chunk)
         except KeyError:
             raise self.error(f"{self.path}: has no {shortened(name)}") from None
         except (*_DAMAGE, NotImplementedError) as problem:
