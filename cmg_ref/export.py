@@ -159,7 +159,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
 def _onnx_properties(path: str | Path) -> Any:
     """The notes in an ONNX file; raises a ValueError if it is none."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
     try:
         return onnx.load(str(path), load_external_data=False).metadata_props

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Callable, Iterator, Protocol
 
 import pytest
 import torch
