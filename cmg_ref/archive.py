@@ -74,16 +74,21 @@ class Archive:
                 f"{self.path}: unpacks to {total / MEBIBYTE:.0f} MiB, needs at most {self.max_bytes / MEBIBYTE:.0f} MiB"
             )
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytearray:
         """Content of a member."""
+        place = 0
         try:
             member = self._file.getinfo(name)
+            content = bytearray(member.file_size)
             with self._file.open(member) as file:
-                content = file.read(member.file_size)  # Without a number all is unpacked, whatever the size it claims.
+                # A little at a time: zipfile otherwise unpacks all at once, whatever the size that the member claims.
+                while chunk := file.read(MEBIBYTE):
+                    content[place : place + len(chunk)] = chunk
+                    place += len(chunk)
         except KeyError:
             raise self.error(f"{self.path}: has no {shortened(name)}") from None
         except (*_DAMAGE, NotImplementedError) as problem:
             raise self.error(f"{self.path}: {shortened(name)}: truncated or damaged ({reason(problem)})") from problem
-        if len(content) != member.file_size:
+        if place != member.file_size:
             raise self.error(f"{self.path}: {shortened(name)}: truncated")
         return content

@@ -168,15 +168,16 @@ class MotionDataset:
             raise ValueError(f"{path}: format {shortened(metadata.get('format'))}, needs '{FORMAT}'")
         try:
             described = {key: parse_json(value) for key, value in metadata.items() if key != "format"}
-            names = {key: _texts(key, described[key]) for key in ("clip_names", "licences", "joint_names")}
             held_out = described["held_out"]
             if not isinstance(held_out, list) or not all(isinstance(one, bool) for one in held_out):
                 raise ValueError("'held_out' is no list of true and false")
             dataset = cls(
                 **{field: tensors[field] for field in TENSORS},
+                clip_names=_texts("clip_names", described),
                 held_out=tuple(held_out),
+                licences=_texts("licences", described),
                 fps=float(described["fps"]),
-                **names,
+                joint_names=_texts("joint_names", described),
             )
             layout = described["layout"]
         except KeyError as error:
@@ -218,8 +219,9 @@ class MotionDataset:
             raise ValueError(f"{path}: field 'clip_index' names clips that are not there")
 
 
-def _texts(field: str, value: object) -> tuple[str, ...]:
+def _texts(field: str, described: Mapping[str, object]) -> tuple[str, ...]:
     """A list of texts from JSON."""
+    value = described[field]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise ValueError(f"'{field}' is no list of texts")
     return tuple(value)

@@ -16,7 +16,10 @@ from torch import nn
 
 from cmg_ref.atomic_file import buffered_file, write_file
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.input_file import check_input_file
+from cmg_ref.json_text import parse_json
 from cmg_ref.rollout import REST_SPEED
+from cmg_ref.shorten import reason
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy
@@ -136,20 +139,33 @@ def read_description(path: str | Path) -> dict[str, Any]:
     """What an exported file says of itself.
 
     Raises:
-        ExportError: the file was not written by this module.
+        ExportError: the file cannot be read, or was not written by this module.
     """
-    if Path(path).suffix == ".onnx":
-        import onnx
-
-        properties = onnx.load(str(path)).metadata_props
-        description = {entry.key: json.loads(entry.value) for entry in properties}
-    else:
-        extra = {_TORCHSCRIPT_METADATA: ""}
-        torch.jit.load(str(path), _extra_files=extra)
-        description = json.loads(extra[_TORCHSCRIPT_METADATA] or "{}")
-    if "format_version" not in description:
+    check_input_file(Path(path), ExportError)
+    description: Any = {}
+    try:
+        if Path(path).suffix == ".onnx":
+            description = {entry.key: parse_json(entry.value) for entry in _onnx_properties(path)}
+        else:
+            extra = {_TORCHSCRIPT_METADATA: ""}
+            torch.jit.load(str(path), _extra_files=extra)
+            description = parse_json(extra[_TORCHSCRIPT_METADATA] or "{}")
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"{path}: truncated, damaged or not a step exported by cmg_ref ({reason(error)})") from error
+    if not isinstance(description, dict) or "format_version" not in description:
         raise ExportError(f"{path}: not a step exported by cmg_ref")
     return description
+
+
+def _onnx_properties(path: str | Path) -> Any:
+    """The notes in an ONNX file; raises a ValueError if it is none."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        return onnx.load(str(path), load_external_data=False).metadata_props
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:

@@ -161,7 +161,7 @@ class _TorchUnpickler(PlainUnpickler):
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): _parameter,
         }
-        super().__init__(archive.read(name), stand_ins)
+        super().__init__(bytes(archive.read(name)), stand_ins)
         self.archive = archive
         self.folder = name[: -len("data.pkl")]
         self.storages: dict[str, torch.Tensor] = {}
@@ -176,7 +176,7 @@ class _TorchUnpickler(PlainUnpickler):
         if dtype is None or not isinstance(key, str):
             return super().persistent(reference)
         if key not in self.storages:
-            data = bytearray(self.archive.read(f"{self.folder}data/{key}"))
+            data = self.archive.read(f"{self.folder}data/{key}")
             if len(data) % torch.empty(0, dtype=dtype).element_size():
                 raise PickleError(f"{len(data)} bytes are no numbers of {dtype}")
             self.storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)

@@ -74,7 +74,10 @@ class CMGConfig:
         if num_layers != self.num_layers:
             raise ValueError(f"CMGConfig.num_layers is {shortened(self.num_layers)}, there are {num_layers} layers")
         widths = self.layer_widths(layout)
-        shapes = {"gate.0.weight": (self.gate_hidden, widths[0]), "gate.2.weight": (self.num_experts, self.gate_hidden)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "gate.0.weight": (self.gate_hidden, widths[0]),
+            "gate.2.weight": (self.num_experts, self.gate_hidden),
+        }
         for number, (before, after) in enumerate(zip(widths[:-1], widths[1:])):
             shapes[f"layers.{number}.weight"] = (self.num_experts, before, after)
         for name, shape in shapes.items():

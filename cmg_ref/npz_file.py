@@ -31,7 +31,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray | Unread]:
         path: The file.
 
     Returns:
-        Field to array, read-only; an array of anything but numbers and text is `Unread`.
+        Field to array; an array of anything but numbers and text is `Unread`.
 
     Raises:
         ClipError: The file cannot be read, is no npz, is damaged, or holds more than a file of its size can honestly
@@ -60,7 +60,7 @@ def _field(name: str) -> str:
     return name[: -len(_SUFFIX)] if name.endswith(_SUFFIX) else name
 
 
-def _array_of_npy(content: bytes) -> np.ndarray | Unread:
+def _array_of_npy(content: bytearray) -> np.ndarray | Unread:
     """The array in a file of numpy's format; raises a ValueError if it is none."""
     if content[:6] != b"\x93NUMPY" or len(content) < 12 or content[6] not in (1, 2, 3):
         raise ValueError("is no array in numpy's format")

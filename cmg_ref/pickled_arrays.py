@@ -145,14 +145,14 @@ ARRAY_STAND_INS: Mapping[tuple[str, str], StandIn] = {
     ("_codecs", "encode"): _bytes,
     ("collections", "OrderedDict"): _dictionary,
     # Kinds of data that are passed over: no reader uses them, and files with them may hold all that one does.
-    **{("builtins", name): None for name in ("complex", "frozenset", "range", "set", "slice")},
+    **{("builtins", name): None for name in ("complex", "frozenset", "range", "set", "slice", "xrange")},
     **{("datetime", name): None for name in ("date", "datetime", "time", "timedelta", "timezone")},
     **{
         (module, name): None
         for module in ("pathlib", "pathlib._local")  # Python 3.13
         for name in ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
     },
-    **{("torch._utils", f"_rebuild_{kind}"): None for kind in ("parameter", "tensor", "tensor_v2")},
+    **{("torch._utils", f"_rebuild_{kind}"): "torch tensor" for kind in ("parameter", "tensor", "tensor_v2")},
     ("torch.storage", "_load_from_bytes"): None,
     ("torch", "Size"): None,
     ("torch", "device"): None,

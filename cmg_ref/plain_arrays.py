@@ -66,7 +66,7 @@ def array_of_bytes(content: Any, dtype: np.dtype, shape: Any, order: Any, offset
     Raises:
         ValueError: There are not exactly as many bytes as the shape needs, or the shape is none.
     """
-    if not isinstance(content, bytes) or not isinstance(shape, tuple) or len(shape) > 32:
+    if not isinstance(content, (bytes, bytearray)) or not isinstance(shape, tuple) or len(shape) > 32:
         raise ValueError(f"an array cannot be made of {kind_of(content)} and the shape {shortened(shape)}")
     num_elements = 1
     for length in shape:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Union
 
 from cmg_ref.plain_arrays import Unread, kind_of
 from cmg_ref.shorten import shortened
@@ -25,7 +25,7 @@ MAX_INTEGER_BYTES = 128
 _CONTAINERS = (list, tuple, dict)
 _TOO_SHORT = "it ends too early"
 
-StandIn = Optional[Callable[..., Any]]
+StandIn = Union[Callable[..., Any], str, None]
 
 
 class PickleError(ValueError):
@@ -37,7 +37,7 @@ class RefusedNameError(PickleError):
 
 
 class NamedStandIn(Unread):
-    """A name in a pickle; `call` is called with what the pickle gives, or is None for what is passed over."""
+    """A name in a pickle, and what stands in for it."""
 
     __slots__ = ("call",)
 
@@ -65,8 +65,9 @@ class PlainUnpickler:
 
     Args:
         data: The pickle.
-        stand_ins: For (module, name) as the pickle has them: what is called in place of the function, or None for a
-            kind of object that may be there but is not read; such are `Unread` in what is loaded.
+        stand_ins: For (module, name) as the pickle has them: what is called in place of the function; or, for a kind of
+            object that may be there but is not read, what it is, None if its name says so. Such are `Unread` in what is
+            loaded.
     """
 
     def __init__(self, data: bytes, stand_ins: Mapping[tuple[str, str], StandIn]) -> None:
@@ -177,7 +178,7 @@ class PlainUnpickler:
         self._push_text(line[1:-1], "unicode_escape")
 
     def _remember(self, index: int) -> None:
-        if not 0 <= index < 1 << 32:  # Larger ones can be made to collide.
+        if not 0 <= index < len(self.data):  # They count from 0, and each takes a byte or more.
             raise PickleError(f"it stores something as number {shortened(index)}")
         self.memo[index] = self._top()
 
@@ -198,6 +199,10 @@ class PlainUnpickler:
     def _push_tuple(self, length: int) -> None:
         values = [self._pop() for _ in range(length)]
         self.stack.append(tuple(reversed(values)))
+
+    def _push_frozenset(self) -> None:
+        self._pop_to_mark()
+        self.stack.append(Unread("frozenset"))
 
     def _append(self, values: list[Any]) -> None:
         target = self._top()
@@ -234,8 +239,8 @@ class PlainUnpickler:
     def _call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, NamedStandIn) or not isinstance(arguments, tuple):
             raise PickleError(f"it calls a {kind_of(function)}")
-        if function.call is None:
-            self.stack.append(Unread(function.kind))
+        if function.call is None or isinstance(function.call, str):
+            self.stack.append(Unread(function.call or function.kind))
             return
         try:
             value = function.call(*arguments)
@@ -369,7 +374,7 @@ _STEPS: dict[bytes, Callable[[PlainUnpickler], Any]] = {
     pickle.SETITEMS: lambda self: self._set_items(self._pop_to_mark()),
     pickle.EMPTY_SET: lambda self: self.stack.append(Unread("set")),
     pickle.ADDITEMS: lambda self: self._append(self._pop_to_mark()),
-    pickle.FROZENSET: lambda self: (self._pop_to_mark(), self.stack.append(Unread("frozenset"))),
+    pickle.FROZENSET: PlainUnpickler._push_frozenset,
     # The machine itself.
     pickle.PROTO: lambda self: self._take(1),
     pickle.FRAME: lambda self: self._take(8),

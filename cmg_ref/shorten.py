@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import reprlib
 from typing import Any, Iterable
@@ -43,11 +42,17 @@ def one_line(text: str, limit: int = 500) -> str:
     return f"{text[: limit - 3 - end]}...{text[-end:]}"
 
 
-def listed(names: Iterable[Any], limit: int = 32) -> str:
-    """Names on one line, each short and no more of them than `limit`; empty if there are none."""
-    first = [shortened(name, 60) for name in itertools.islice(names, limit + 1)]
-    plain = [text[1:-1] if text[0] in "'\"" else text for text in first]
-    return ", ".join(plain[:limit] + ["..."] * (len(plain) > limit))
+def listed(names: Iterable[Any], limit: int = 300) -> str:
+    """Names on one line of at most about `limit` characters; empty if there are none."""
+    texts: list[str] = []
+    length = 0
+    for name in names:
+        text = shortened(name, 60)
+        texts.append(text[1:-1] if text[0] in "'\"" else text)
+        length += len(text)
+        if length > limit:
+            return ", ".join([*texts[:-1], "..."])
+    return ", ".join(texts)
 
 
 def reason(error: BaseException, limit: int = 200) -> str:

@@ -15,6 +15,8 @@ MAX_ELEMENTS = 20_000
 MAX_DEPTH = 200
 """Elements inside one another: readers of robots go through them by recursion."""
 MAX_ATTRIBUTES = 64
+ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")
+"""Those that every reader of XML knows."""
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 
 
@@ -56,7 +58,12 @@ def read_xml(path: Path, error: type[Exception]) -> ElementTree.Element:
     def refuse_entity(name: str, *unused: object) -> None:
         raise _BoundsError(f"it declares the entity {shortened(name)}")
 
+    def check_encoding(version: str, encoding: str | None, standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in ENCODINGS:
+            raise _BoundsError(f"its encoding is {shortened(encoding)}; save it as UTF-8")
+
     parser = expat.ParserCreate()
+    parser.XmlDeclHandler = check_encoding
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
@@ -70,5 +77,5 @@ def read_xml(path: Path, error: type[Exception]) -> ElementTree.Element:
         raise error(f"{path}: is not read: {problem}") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from problem
-    except (expat.ExpatError, LookupError, ValueError) as problem:  # LookupError: an encoding that there is not.
+    except (expat.ExpatError, ValueError) as problem:
         raise error(f"{path}: is not valid XML ({reason(problem)})") from problem

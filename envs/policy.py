@@ -93,7 +93,8 @@ class PolicyDescription:
             description = cls(**values)
         except TypeError as error:
             raise PolicyError(f"the policy's description is of another release ({reason(error)})") from error
-        return dataclasses.replace(description, observations=tuple(map(tuple, description.observations)))
+        observations = tuple((name, size, scale) for name, size, scale in description.observations)
+        return dataclasses.replace(description, observations=observations)
 
     def mismatch(self, other: PolicyDescription) -> str:
         """Why a policy described by `self` cannot run where `other` is needed, empty if it can."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import resource
 from pathlib import Path
-from typing import Protocol
+from typing import Callable, Iterator, Protocol
 
 import pytest
 import torch
@@ -66,3 +67,26 @@ def gaits() -> dict[str, MotionClip]:
 def real_clips(motion_folder: Path) -> list[MotionClip]:
     """The real clips, as the readers have them."""
     return read_clips([motion_folder], say=lambda line: None)
+
+
+@pytest.fixture()
+def assert_refused() -> Iterator[Callable[..., None]]:
+    """Checks that a read fails with an error of exactly this kind: one short line that begins with the file's name.
+
+    The whole test may take 500 MiB more than the process ever had.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def check(read: Callable[[], object], kind: type[Exception], path: Path, *parts: str) -> None:
+        with pytest.raises(kind) as error:
+            read()
+        assert type(error.value) is kind
+        message = str(error.value)
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
+        assert len(message) <= len(str(path)) + 400
+        for part in parts:
+            assert part in message
+
+    yield check
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 500 * 1024

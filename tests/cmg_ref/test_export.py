@@ -93,3 +93,17 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
     with pytest.raises(ExportError, match="not a step exported"):
         read_description(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"\xff" * 100, b"PK\3\4", b"version https://git-lfs.github.com/spec/"]
+)
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
+    pytest.importorskip("onnx")
+    path = tmp_path / f"step{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ExportError) as error:
+        read_description(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)

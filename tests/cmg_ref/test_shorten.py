@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.shorten import shortened
+from cmg_ref.shorten import listed, reason, shortened
 
 
 def test_short_values_are_shown_as_python_writes_them() -> None:
@@ -52,3 +52,16 @@ def test_whatever_the_value_one_short_line(value: object) -> None:
         text = shortened(value, limit)
         assert 0 < len(text) <= limit
         assert "\n" not in text
+
+
+def test_names_are_listed_up_to_a_length() -> None:
+    assert listed([]) == ""
+    assert listed(["left knee", 3]) == "left knee, 3"
+    assert len(listed(f"joint_{number}" for number in range(10**6))) < 400
+    assert len(listed(["x" * 10**6] * 3)) < 400
+
+
+def test_the_reason_of_an_error_is_one_short_line() -> None:
+    assert reason(ValueError("first\n  second")) == "first second"
+    assert reason(KeyError()) == "KeyError"
+    assert len(reason(ValueError("x" * 10**6))) == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -109,6 +110,28 @@ def test_broken_clip_stops_before_anything_is_written(run: Run, folder: Path, tm
     assert skipped.returncode == 0, skipped.stderr
     assert f"left out {broken}" in skipped.stderr + skipped.stdout
     assert len(MotionDataset.load(output).clip_names) == 3
+
+
+def test_hostile_clips_are_left_out(run: Run, folder: Path, tmp_path: Path) -> None:
+    """Among them what once ended the whole preparation: headers, an archive under a password, a pickle without end."""
+    good = zipfile.ZipFile(folder / "left" / "walk.npz")
+    for number, header in enumerate(("{[]: 1}", "{'descr': (", "{'descr': (), 'fortran_order': False, 'shape': (1,)}")):
+        with zipfile.ZipFile(folder / f"header{number}.npz", "w") as archive:
+            for name in good.namelist():
+                content = b"\x93NUMPY\1\0" + bytes([len(header), 0]) + header.encode()
+                archive.writestr(name, content if name == "dof_pos.npy" else good.read(name))
+    encrypted = bytearray((folder / "left" / "walk.npz").read_bytes())
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
+    (folder / "encrypted.npz").write_bytes(encrypted)
+    (folder / "memo.pkl").write_bytes(b"\x80\x04}r\x00\xa3\xe1\x11.")
+    (folder / "long.csv").write_text("1" * 300_000)
+    (folder / "pointer.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n")
+    result = run(folder, "--output", tmp_path / "set.safetensors", "--skip-broken")
+    assert result.returncode == 0, result.stderr
+    assert len(MotionDataset.load(tmp_path / "set.safetensors").clip_names) == 3
+    left_out = [line for line in (result.stderr + result.stdout).splitlines() if "left out" in line]
+    assert len(left_out) == 7
+    assert max(map(len, left_out)) < 600
 
 
 @pytest.mark.parametrize(
