@@ -129,7 +129,10 @@ def test_commands_out_of_range_are_held_and_said(tmp_path: Path, generate: Gener
         (("--output", "motion.npz", "--format", "twist"), "ends in .pkl"),
         (("--output", "blocked/motion.npz"), "--output blocked/motion.npz: cannot write there"),
         (("--seed", "-1"), "--seed: '-1' is not a whole number from 0 to"),
-        (("--schedule", "late.csv"), "late.csv: the last command begins at 5000 s and would end at 5005 s; what is made"),
+        (
+            ("--schedule", "late.csv"),
+            "late.csv: the last command begins at 5000 s and would end at 5005 s; what is made",
+        ),
         (("--schedule", "endless.csv"), "endless.csv: row 2: time is 1e+09, more than 86400 seconds"),
         (("--schedule", "missing.csv"), "missing.csv: cannot be read"),
         (("--schedule", "bad.csv"), "bad.csv: row 2: vy is 'x', not a number"),
