@@ -54,10 +54,15 @@ def _load(name: str) -> ModuleType:
         raise
 
 
-# The Batch of MuJoCo 3.17 cannot tell which fields differ between worlds.
-if BACKEND == "mujoco" and _is_importable("mujoco") and _is_importable("mujoco.batch"):
-    if not hasattr(importlib.import_module("mujoco.batch").Batch, "expanded"):
-        raise InstallationError(_NO_SIMULATOR)
+def _is_too_old() -> bool:
+    """Whether MuJoCo's Batch is that of 3.17, which cannot tell which fields differ between worlds."""
+    if not (_is_importable("mujoco") and _is_importable("mujoco.batch")):
+        return False
+    return not hasattr(importlib.import_module("mujoco.batch").Batch, "expanded")
+
+
+if BACKEND == "mujoco" and _is_too_old():
+    raise InstallationError(_NO_SIMULATOR)
 
 gymapi, gymtorch, gymutil, torch_utils, terrain_utils = (_load(name) for name in _MODULES)
 

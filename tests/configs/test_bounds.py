@@ -111,5 +111,5 @@ def test_fields_of_a_users_own_must_only_be_finite() -> None:
     config = Mine()
     check_bounds(config)
     config.rewards.offset = math.nan
-    with pytest.raises(ConfigError, match="rewards.offset: must be finite"):
+    with pytest.raises(ConfigError, match=r"rewards\.offset: must be finite"):
         check_bounds(config)

@@ -154,7 +154,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     (tmp_path / "endless.csv").write_text("time,vx,vy,wz\n0,0.5,0,0\n1e9,0.5,0,0\n")
     with pytest.raises(SystemExit) as end:
         generate(*options)
-    # A text as exit code goes to the error output, and the process ends with 1; options of the wrong form end it with 2.
+    # A text as exit code goes to the error output, and the process ends with 1; options that make no sense give 2.
     said = end.value.code if isinstance(end.value.code, str) else capsys.readouterr().err.rstrip("\n")
     assert end.value.code == said or end.value.code == 2
     assert said.startswith("generate: ")
