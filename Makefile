@@ -1,5 +1,5 @@
 # cmg_ref: `make play`, `make generate` and `make test` are all a newcomer needs; `make help` lists the rest.
-# Needs Python 3.10 or newer with its venv module, and nothing else: everything is installed into $(VENV).
+# Needs Python 3.11 or newer with its venv module, and nothing else: everything is installed into $(VENV).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,6 +14,9 @@ CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8*/bin/python) python3.8)
 VENV38 ?= .venv-py38
 TORCH38 ?= 1.12.1
+# The lowest Python that MuJoCo 4 has.
+PYTHON_LOWEST ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.11*/bin/python) python3.11)
+VENV_LOWEST ?= .venv-lowest
 
 BIN = $(VENV)/bin
 # Rewritten when the packages or their versions change; then, and only then, the next `make` installs again.
@@ -22,7 +25,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test lint types unit kill-test test-py38 clean
+.PHONY: help install generate play train picture test lint types unit fuzz kill-test test-py38 test-lowest clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,8 +36,8 @@ help: ## Show this list
 install: $(STAMP) ## Install the package and its tools into VENV
 
 $(STAMP): setup.py pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("error: $(PYTHON) is Python %d.%d: 3.10 or newer is needed; name another: make PYTHON=/path/to/python3" % sys.version_info[:2])'
+	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d: 3.11 or newer is needed; name another: make PYTHON=/path/to/python3" % sys.version_info[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,mujoco,viz,train,export,dev]'
 	@touch $@
@@ -78,6 +81,21 @@ $(VENV38)/.installed: setup.py
 	$(PYTHON38) -m venv $(VENV38)
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH38)
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy safetensors tqdm pytest
+	@touch $@
+
+# What the versions of packages can break: files, networks, compiled loops, physics, training, exports, pictures.
+LOWEST_TESTS = tests/cmg_ref/test_checkpoint.py tests/cmg_ref/test_generator.py tests/cmg_ref/test_fused_step.py \
+	tests/cmg_ref/test_clip_readers.py tests/cmg_ref/test_export.py tests/cmg_ref/test_plots.py \
+	tests/envs/test_compiled_loops.py tests/envs/test_g1_cmg.py tests/envs/test_policy.py tests/envs/test_training.py \
+	tests/envs/test_video.py tests/envs/mujoco_gym tests/scripts/test_generate.py tests/scripts/test_play.py
+
+test-lowest: $(VENV_LOWEST)/.installed ## Run tests with the lowest versions of all packages (PYTHON_LOWEST, VENV_LOWEST)
+	$(TEST_ENV) $(VENV_LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
+$(VENV_LOWEST)/.installed: setup.py constraints-lowest.txt
+	@$(PYTHON_LOWEST) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit(1)' || { echo "error: '$(PYTHON_LOWEST)' is no Python 3.11: name one: make test-lowest PYTHON_LOWEST=/path/to/python3.11"; exit 1; }
+	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train,export]' pytest setuptools
 	@touch $@
 
 clean: ## Remove what the tools left behind (keeps VENV and outputs)

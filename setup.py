@@ -17,18 +17,21 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["cmg_ref", "cmg_ref.*", "envs", "envs.*", "configs", "configs.*"]),
     package_data={"cmg_ref": ["py.typed", "assets/*"], "envs": ["assets/*"]},
-    install_requires=["torch>=1.12", "numpy", "safetensors", "tqdm"],
+    # `make test-lowest` tests the lowest versions below, and `make test-py38` the library with the lowest torch.
+    install_requires=["torch>=1.12", "numpy>=1.21", "safetensors>=0.3", "tqdm>=4.42"],
     extras_require={
         # Compiles what lies between the matrix products on a CPU.
         "fast": ["numba>=0.58"],
-        # The physics (mujoco.batch came with 3.17) and the OpenGL renderer; without it videos are drawn in software.
-        "mujoco": ["mujoco>=3.17"],
+        # The physics (mujoco.batch of 3.17 cannot yet tell which fields differ between worlds) and the OpenGL renderer;
+        # without it videos are drawn in software. MuJoCo 4 needs Python 3.11.
+        "mujoco": ["mujoco>=4.0"],
         # Plots and videos.
-        "viz": ["matplotlib", "imageio-ffmpeg", "pillow"],
-        # Training curves, and the reinforcement learning of version 5; Isaac Gym's Python 3.8 has an older one.
-        "train": ["tensorboard", "rsl-rl-lib>=5.5 ; python_version >= '3.10'"],
-        # Networks as ONNX files.
-        "export": ["onnx", "onnxruntime", "onnxscript"],
+        "viz": ["matplotlib>=3.6", "imageio-ffmpeg>=0.4.5", "pillow>=9.3"],
+        # Training curves, and the reinforcement learning of version 5, which needs torch 2.6; Isaac Gym's Python 3.8
+        # has an older one.
+        "train": ["tensorboard>=2.12", "rsl-rl-lib>=5.5 ; python_version >= '3.10'"],
+        # Networks as ONNX files, by the exporter of torch 2.6.
+        "export": ["torch>=2.6", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5.4"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

@@ -20,7 +20,7 @@ _EXTRAS = {
 _PACKAGES = {"PIL": "pillow", "rsl_rl": "rsl-rl-lib", "imageio_ffmpeg": "imageio-ffmpeg"}
 
 
-class InstallationError(ImportError):
+class InstallationError(ModuleNotFoundError):
     """A package is missing, or another has taken its place; the message is one line that says what to install."""
 
 

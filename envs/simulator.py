@@ -13,6 +13,8 @@ import importlib.util
 import sys
 from types import ModuleType
 
+from cmg_ref.extras import InstallationError
+
 __all__ = [
     "BACKEND",
     "gymapi",
@@ -23,6 +25,10 @@ __all__ = [
     "torch_utils",
 ]
 
+_NO_SIMULATOR = (
+    "no simulator: neither isaacgym nor mujoco 4.0 or newer is installed; "
+    "install the latter with: pip install 'cmg_ref[mujoco]'"
+)
 _MODULES = ("gymapi", "gymtorch", "gymutil", "torch_utils", "terrain_utils")
 _STAND_IN = "envs.mujoco_gym"
 
@@ -44,12 +50,19 @@ def _load(name: str) -> ModuleType:
         return importlib.import_module(f"{package}.{name}")
     except ModuleNotFoundError as error:
         if BACKEND == "mujoco" and error.name is not None and error.name.split(".")[0] == "mujoco":
-            raise ModuleNotFoundError(
-                "no simulator: neither isaacgym nor mujoco.batch (mujoco 3.17 or newer) is installed; "
-                "install the latter with: pip install 'cmg_ref[mujoco]'"
-            ) from error
+            raise InstallationError(_NO_SIMULATOR) from error
         raise
 
+
+def _is_too_old() -> bool:
+    """Whether MuJoCo's Batch is that of 3.17, which cannot tell which fields differ between worlds."""
+    if not (_is_importable("mujoco") and _is_importable("mujoco.batch")):
+        return False
+    return not hasattr(importlib.import_module("mujoco.batch").Batch, "expanded")
+
+
+if BACKEND == "mujoco" and _is_too_old():
+    raise InstallationError(_NO_SIMULATOR)
 
 gymapi, gymtorch, gymutil, torch_utils, terrain_utils = (_load(name) for name in _MODULES)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -54,9 +55,52 @@ def test_installed_package_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     assert Path(result.stdout.strip()).is_relative_to(wheel)
 
 
+def test_a_package_installed_over_ours_is_said(wheel: Path, tmp_path: Path) -> None:
+    """As pip does with two wheels that hold a file of the same name."""
+    shutil.copytree(wheel, tmp_path / "site")
+    (tmp_path / "site" / "envs" / "__init__.py").write_text("raise RuntimeError('never imported')")
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "export_cmg.py"), "a.onnx"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"export_cmg: another package has put its 'envs' over that of cmg_ref in {tmp_path / 'site' / 'envs'}: "
+        "uninstall it, and install cmg_ref again\n"
+    )
+
+
+def test_the_lowest_versions_are_the_ones_that_are_tested(wheel: Path) -> None:
+    """Every bound of setup.py is a line of constraints-lowest.txt, but for those that a higher one stands beside."""
+    (metadata,) = wheel.glob("*.dist-info/METADATA")
+    lines = [
+        line.split(": ")[1] for line in metadata.read_text(encoding="utf-8").splitlines() if "Requires-Dist" in line
+    ]
+    bounds = [line.split(";")[0].strip() for line in lines if "extra == 'dev'" not in line.replace('"', "'")]
+    assert all(">=" in bound for bound in bounds), "every package has a lowest version"
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    lowest: dict[str, set[tuple[int, ...]]] = {}
+    for bound in bounds:
+        name, version = bound.split(">=")
+        lowest.setdefault(name, set()).add(tuple(map(int, version.split("."))))
+    for name, versions in lowest.items():
+        pin = tuple(map(int, pins[name].split(".")))
+        assert pin >= max(versions), name
+        if name != "numpy":  # onnxruntime asks for a newer one; `make test-py38` tests the lowest
+            assert pin[: len(max(versions))] == max(versions), name
+
+
 def test_base_installation_asks_for_little(wheel: Path) -> None:
     (metadata,) = wheel.glob("*.dist-info/METADATA")
     lines = metadata.read_text(encoding="utf-8").splitlines()
     needed = [line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
-    assert sorted(needed) == ["numpy", "safetensors", "torch>=1.12", "tqdm"]
+    assert sorted(needed) == ["numpy>=1.21", "safetensors>=0.3", "torch>=1.12", "tqdm>=4.42"]
     assert "Requires-Python: >=3.8" in lines

@@ -17,9 +17,9 @@ def numeric_fields(config: BaseConfig, path: str = "") -> dict[str, Any]:
         value, inner = getattr(config, name), f"{path}.{name}" if path else name
         if isinstance(value, BaseConfig):
             found.update(numeric_fields(value, inner))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[inner] = value
-        elif isinstance(value, (tuple, dict)) and value and not isinstance(next(iter(value)), str):
+        elif (isinstance(value, (int, float)) and not isinstance(value, bool)) or (
+            isinstance(value, (tuple, dict)) and value and not isinstance(next(iter(value)), str)
+        ):
             found[inner] = value
     return found
 
@@ -111,5 +111,5 @@ def test_fields_of_a_users_own_must_only_be_finite() -> None:
     config = Mine()
     check_bounds(config)
     config.rewards.offset = math.nan
-    with pytest.raises(ConfigError, match="rewards.offset: must be finite"):
+    with pytest.raises(ConfigError, match=r"rewards\.offset: must be finite"):
         check_bounds(config)

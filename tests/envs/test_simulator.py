@@ -87,3 +87,16 @@ def test_a_missing_mujoco_is_named() -> None:
             print(error)
     """
     assert "neither isaacgym nor mujoco" in run(code)
+
+
+def test_a_mujoco_that_is_too_old_is_said() -> None:
+    """As 3.17, whose Batch has no `expanded`."""
+    code = """
+        import mujoco.batch
+        del mujoco.batch.Batch.expanded
+        try:
+            import envs.simulator
+        except ModuleNotFoundError as error:
+            print(error)
+    """
+    assert "mujoco 4.0 or newer is installed" in run(code)

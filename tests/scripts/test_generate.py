@@ -129,7 +129,10 @@ def test_commands_out_of_range_are_held_and_said(tmp_path: Path, generate: Gener
         (("--output", "motion.npz", "--format", "twist"), "ends in .pkl"),
         (("--output", "blocked/motion.npz"), "--output blocked/motion.npz: cannot write there"),
         (("--seed", "-1"), "--seed: '-1' is not a whole number from 0 to"),
-        (("--schedule", "late.csv"), "late.csv: the last command begins at 5000 s and would end at 5005 s; what is made"),
+        (
+            ("--schedule", "late.csv"),
+            "late.csv: the last command begins at 5000 s and would end at 5005 s; what is made",
+        ),
         (("--schedule", "endless.csv"), "endless.csv: row 2: time is 1e+09, more than 86400 seconds"),
         (("--schedule", "missing.csv"), "missing.csv: cannot be read"),
         (("--schedule", "bad.csv"), "bad.csv: row 2: vy is 'x', not a number"),
@@ -151,7 +154,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     (tmp_path / "endless.csv").write_text("time,vx,vy,wz\n0,0.5,0,0\n1e9,0.5,0,0\n")
     with pytest.raises(SystemExit) as end:
         generate(*options)
-    # A text as exit code goes to the error output, and the process ends with 1; options of the wrong form end it with 2.
+    # A text as exit code goes to the error output, and the process ends with 1; options that make no sense give 2.
     said = end.value.code if isinstance(end.value.code, str) else capsys.readouterr().err.rstrip("\n")
     assert end.value.code == said or end.value.code == 2
     assert said.startswith("generate: ")

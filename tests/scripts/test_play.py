@@ -113,7 +113,10 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
         (("--num_envs", 0), "--num_envs: '0' is not a whole number from 1 to"),
         (("--rollouts", -3), "--rollouts: '-3' is not a whole number from 1 to"),
         (("--seed", "1e400"), "--seed: '1e400' is not a whole number from 0 to"),
-        (("--policy", "POLICY", "--export", "policy.pt"), "--export policy.pt: a policy is written as ONNX, the name must"),
+        (
+            ("--policy", "POLICY", "--export", "policy.pt"),
+            "--export policy.pt: a policy is written as ONNX, the name must",
+        ),
         (("--sim_device", "cuda:77"), "--sim_device 'cuda:77': "),
         (("--schedule", "LATE"), "late.csv: the last command begins at 80000 s and would end at 80004 s"),
         (("control.decimation=0",), "control.decimation: must be from 1 to 1000, got 0"),
