@@ -123,7 +123,7 @@ class Victim:
 
     def unfinished(self) -> set[str]:
         """Names of unfinished files."""
-        found = set()
+        found: set[str] = set()
         for folder, names, _ in os.walk(str(self.folder)):
             found.update(os.path.join(folder, name) for name in names if ".unfinished-" in name)
         return found
