@@ -98,6 +98,9 @@ def test_what_is_missing_is_said_in_one_line(run_code: Callable[..., Any], twist
     hands = twist_copy / "assets" / "g1" / "g1_custom_collision_with_revolute_hand.urdf"
     (twist_copy / "legged_gym" / "logs").mkdir(exist_ok=True)
     (twist_copy / "legged_gym" / "logs" / "barred").write_text("")
+    cut = twist_copy / "legged_gym" / "logs" / "g1_cmg_priv_mimic" / "cut"
+    cut.mkdir(parents=True)
+    (cut / "model_7.pt").write_bytes(b"PK half of a file")
     cases = [
         ("train", [*teacher, "cmg.checkpoint=/nowhere.safetensors"], "/nowhere.safetensors: no such checkpoint file"),
         ("train", [*teacher, "cmg.drop_joints=[]"], "no joint 'left_wrist_roll_joint' of the CMG; name it in drop_"),
@@ -108,6 +111,7 @@ def test_what_is_missing_is_said_in_one_line(run_code: Callable[..., Any], twist
         ("train", [*teacher, "--proj_name", "barred"], "barred"),
         ("train", [*student, "--teacher_exptid", "nobody"], "g1_cmg_priv_mimic/nobody holds no model_*.pt"),
         ("play", [*teacher, "--checkpoint", "3"], "g1_cmg_priv_mimic/x holds no model_3.pt"),
+        ("play", [*teacher[:3], "cut"], "cut/model_7.pt: cut off, or no checkpoint"),
         ("play", [*teacher, "--steps", "0"], "--steps must be positive, got 0"),
         ("play", teacher[:2], "--exptid is missing"),
     ]
