@@ -176,7 +176,7 @@ def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:
     settings: dict[str, Any] = {"input_names": list(INPUTS), "output_names": [OUTPUT]}
     if "dynamic_shapes" in parameters and not legacy:
         count = torch.export.Dim("n", max=2**31 - 1)
-        settings.update(dynamo=True, external_data=False, dynamic_shapes=({0: count}, {0: count}), opset_version=OPSET)
+        settings.update(dynamo=True, dynamic_shapes=({0: count}, {0: count}), opset_version=OPSET)
     else:
         settings.update(dynamic_axes={name: {0: "n"} for name in (*INPUTS, OUTPUT)}, opset_version=13)
         if "dynamo" in parameters:
@@ -187,10 +187,11 @@ def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            exporter: Any = torch.onnx.export
             if settings.get("dynamo"):
-                return torch.onnx.export(step, _example(step), **settings).model_proto
+                return exporter(step, _example(step), **settings).model_proto
             buffer = io.BytesIO()
-            torch.onnx.export(step, _example(step), buffer, **settings)
+            exporter(step, _example(step), buffer, **settings)
             return onnx.load_from_string(buffer.getvalue())
     finally:
         logger.setLevel(level)

@@ -393,6 +393,8 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.rank])
             own_states, wanted = state["own_states"][self.rank], state["wanted"][self.rank]
+            if own_states.shape[1:] != self.own_states.shape[1:] or wanted.shape != (len(own_states), 3):
+                raise ValueError("'own_states' and 'wanted' do not fit the dataset")
             if len(own_states) > 0:  # Another batch size has another number of them.
                 rows = torch.arange(self.num_matched) % len(own_states)
                 self.own_states, self.wanted = own_states[rows], wanted[rows]
@@ -431,6 +433,8 @@ def _read_state(path: Path) -> tuple[dict[str, Any], TrainConfig]:
         if lacking:
             raise CheckpointError(f"lacks {', '.join(lacking)}")
         state["iteration"] = int(state["iteration"])
+        if not isinstance(state["generators"], list):
+            raise CheckpointError("'generators' is no list")
         return state, TrainConfig.from_json(parse_json(state["config"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unusable(path, error) from error

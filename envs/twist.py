@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import zipfile
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -332,6 +333,8 @@ def _find_policy(project: str, run: str, iteration: int) -> Path:
         files = [file for file in files if file.name == f"model_{iteration}.pt"]
     if not files:
         raise TwistError(f"there is no policy: {folder} holds no model_{'*' if iteration == -1 else iteration}.pt")
+    if not zipfile.is_zipfile(str(files[-1])):  # TWIST writes in place: a kill leaves half a file.
+        raise TwistError(f"{files[-1]}: cut off, or no checkpoint; choose another with --checkpoint, or move it away")
     return files[-1]
 
 

@@ -200,6 +200,17 @@ def _write_mp4(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tup
             writer.send(np.ascontiguousarray(picture))
     finally:
         writer.close()
+    if not is_whole_mp4(path):  # The encoder's end is not reported.
+        raise OSError("the encoder did not finish the video")
+
+
+def is_whole_mp4(path: Path) -> bool:
+    """Whether the parts of a video fill the file, the index among them, which is written last."""
+    content, place, names = path.read_bytes(), 0, []
+    while place + 8 <= len(content):
+        names.append(content[place + 4 : place + 8])
+        place += max(8, int.from_bytes(content[place : place + 4], "big"))
+    return place == len(content) and b"moov" in names
 
 
 def _write_gif(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:

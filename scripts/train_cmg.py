@@ -97,29 +97,31 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
     log = EventLog(run_dir, trainer.iteration) if show else None
     config = trainer.config
     progress = tqdm(total=config.iterations, initial=trainer.iteration, unit="it", disable=not show, mininterval=2.0)
-    while trainer.iteration < config.iterations:
-        report = trainer.train_step()
-        iteration = trainer.iteration
-        progress.update()
-        progress.set_postfix(
-            loss=f"{report['loss']:.3f}", horizon=int(report["horizon"]), best=f"{trainer.best_score:.3f}"
-        )
-        if log is not None and iteration % 10 == 0:
-            log.add({f"train/{name}": value for name, value in report.items()}, iteration)
-        if iteration % config.validate_every == 0 or iteration == config.iterations:
-            if log is not None:
-                started = time.perf_counter()
-                scores = trainer.validate()
-                log.add({f"validation/{name}": value for name, value in scores.items()}, iteration)
-                summary = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
-                progress.write(f"{iteration}: {summary} ({time.perf_counter() - started:.0f} s)")
-            if trainer.world_size > 1:
-                distributed.barrier()
-        if iteration % config.save_every == 0 or iteration == config.iterations:
-            trainer.save()
-    progress.close()
-    if log is not None:
-        log.close()
+    try:
+        while trainer.iteration < config.iterations:
+            report = trainer.train_step()
+            iteration = trainer.iteration
+            progress.update()
+            progress.set_postfix(
+                loss=f"{report['loss']:.3f}", horizon=int(report["horizon"]), best=f"{trainer.best_score:.3f}"
+            )
+            if log is not None and iteration % 10 == 0:
+                log.add({f"train/{name}": value for name, value in report.items()}, iteration)
+            if iteration % config.validate_every == 0 or iteration == config.iterations:
+                if log is not None:
+                    started = time.perf_counter()
+                    scores = trainer.validate()
+                    log.add({f"validation/{name}": value for name, value in scores.items()}, iteration)
+                    summary = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                    progress.write(f"{iteration}: {summary} ({time.perf_counter() - started:.0f} s)")
+                if trainer.world_size > 1:
+                    distributed.barrier()
+            if iteration % config.save_every == 0 or iteration == config.iterations:
+                trainer.save()
+    finally:
+        progress.close()
+        if log is not None:
+            log.close()
 
 
 @command("train_cmg", ValueError, OSError, interrupted="go on with --resume")

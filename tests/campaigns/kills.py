@@ -37,6 +37,7 @@ from cmg_ref.dataset import MotionDataset
 from cmg_ref.training import read_saved_config
 from envs.policy import load_policy, policy_of_checkpoint, read_checkpoint
 from envs.training_run import checkpoints, find_run
+from envs.video import is_whole_mp4
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the scripts import as they go, so that no victim spends time on it.
@@ -122,7 +123,7 @@ class Victim:
 
     def unfinished(self) -> set[str]:
         """Names of unfinished files."""
-        found = set()
+        found: set[str] = set()
         for folder, names, _ in os.walk(str(self.folder)):
             found.update(os.path.join(folder, name) for name in names if ".unfinished-" in name)
         return found
@@ -254,15 +255,6 @@ def whole_pictures(folder: Path) -> list[Path]:
         with Image.open(path) as image:
             image.load()
     return files
-
-
-def is_whole_mp4(path: Path) -> bool:
-    """Whether the boxes of a video fill the file, the index among them, which is written last."""
-    content, place, names = path.read_bytes(), 0, []
-    while place + 8 <= len(content):
-        names.append(content[place + 4 : place + 8])
-        place += max(8, int.from_bytes(content[place : place + 4], "big"))
-    return place == len(content) and b"moov" in names
 
 
 def wait(process: int) -> int:

@@ -100,6 +100,9 @@ def test_what_is_missing_is_said_in_one_line(run_code: Callable[..., Any], twist
     hands = twist_copy / "assets" / "g1" / "g1_custom_collision_with_revolute_hand.urdf"
     (twist_copy / "legged_gym" / "logs").mkdir(exist_ok=True)
     (twist_copy / "legged_gym" / "logs" / "barred").write_text("")
+    cut = twist_copy / "legged_gym" / "logs" / "g1_cmg_priv_mimic" / "cut"
+    cut.mkdir(parents=True)
+    (cut / "model_7.pt").write_bytes(b"PK half of a file")
     cases = [
         ("train", [*teacher, "cmg.checkpoint=/nowhere.safetensors"], "/nowhere.safetensors: no such checkpoint file"),
         ("train", [*teacher, "cmg.drop_joints=[]"], "no joint 'left_wrist_roll_joint' of the CMG; name it in drop_"),
@@ -112,6 +115,8 @@ def test_what_is_missing_is_said_in_one_line(run_code: Callable[..., Any], twist
         ("play", [*teacher, "--checkpoint", "3"], "g1_cmg_priv_mimic/x holds no model_3.pt"),
         ("play", [*teacher, "sim.dt=0"], "sim.dt: must be from 1e-05 to 0.1, got 0.0"),
         ("play", [*teacher, "sim.dt={[]:1}"], "sim.dt is a float (0.002), not '{[]:1}'"),
+        ("play", [*teacher[:3], "cut"], "cut/model_7.pt: cut off, or no checkpoint"),
+        ("play", [*teacher, "--steps", "0"], "--steps must be positive, got 0"),
         ("play", teacher[:2], "--exptid is missing"),
     ]
     given = [(name, arguments) for name, arguments, _ in cases]
