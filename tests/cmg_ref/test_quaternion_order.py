@@ -73,7 +73,7 @@ def test_read_right_at_every_heading(
         assert (read.root_lin_vel_h() - clip.root_lin_vel_h()).abs().max() < 0.1, degrees
         if gait != "standing":  # Of a robot that stands still, only what is learnt has to be right.
             assert (read.root_quat - turned.root_quat).abs().max() < 1e-6, degrees
-        assert (read.projected_gravity() - clip.projected_gravity()).abs().max() < 0.15, degrees
+        assert (read.projected_gravity() - clip.projected_gravity()).abs().max() < 0.2, degrees
     said = any("quaternions are wxyz, not xyzw" in str(warning.message) for warning in recwarn)
     assert said == (order == "wxyz")
 
