@@ -16,6 +16,7 @@ from cmg_ref.clip_writers import write_twist_pickle
 from cmg_ref.joint_order import all_joints, known_numbers, known_orders, order_of_angles
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.motion_clip import ClipError, ClipWarning, MotionClip
+from cmg_ref.recorded_motion import read_motion
 from cmg_ref.robot import load_g1
 
 ROBOT = load_g1()
@@ -165,3 +166,14 @@ def test_our_own_pickle_says_what_it_is(gaits: dict[str, MotionClip], tmp_path: 
     clip = ambiguous(gaits["forward"])
     write_twist_pickle(clip, tmp_path / "take.pkl", ROBOT, wrists=False)
     assert (read_clip(tmp_path / "take.pkl").dof_pos.numpy() == expected(clip, TWIST_23)).all()
+
+
+@pytest.mark.parametrize("names", ORDERS, ids=lambda names: f"{len(names)} {names[1]} {names[14]}")
+def test_bare_joint_angles_are_told_as_well(
+    gaits: dict[str, MotionClip], tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    clip = gaits["turning"]
+    np.savez(tmp_path / "angles.NPZ", dof_pos=columns(clip, names), fps=50.0)
+    (tmp_path / "angles.NPZ.npz").rename(tmp_path / "angles.NPZ")
+    read = read_motion(tmp_path / "angles.NPZ", ROBOT)
+    assert np.abs(read.states[:, :29].numpy() - expected(clip, names)).max() < 1e-6
