@@ -18,7 +18,7 @@ from cmg_ref.robot import Robot
 from cmg_ref.rotations import projected_gravity, quat_rotate, quat_rotate_inverse
 
 ORDERS = ("xyzw", "wxyz")
-MAX_ROWS = 2000
+MAX_ROWS = 1000
 """Frames, spread over the clip, that are looked at."""
 TELLING_SPEED = 0.2
 """A frame tells by its contacts if what is lowest moves this much faster [m/s] in one order than in the other."""

@@ -97,8 +97,8 @@ def test_lying_robot_is_not_stood_up(gaits: dict[str, MotionClip], roll: float, 
 @pytest.mark.parametrize("order", ORDERS)
 def test_real_clips_are_told_at_every_heading(real_clips: list[MotionClip], order: str) -> None:
     robot = load_g1()
-    for clip in (clip.slice(0, 300) for clip in real_clips if "lafan1" not in clip.source or "walk2" in clip.name):
-        for degrees in HEADINGS:
+    for clip in (clip.slice(0, 240) for clip in real_clips if "lafan1" not in clip.source or "walk2" in clip.name):
+        for degrees in HEADINGS[::2]:
             turned = headed(clip, degrees)
             quats = in_order(turned, order)
             assert quat_order_evidence(robot, turned.dof_pos, turned.root_pos, quats, turned.fps).order == order
