@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_short_and_long_quaternions(
     if form == "csv":
         np.savetxt(file, torch.cat([clip.root_pos, scaled, clip.dof_pos], dim=-1).numpy(), delimiter=",")
     else:
-        fields = {"fps": clip.fps, "root_pos": clip.root_pos.numpy(), "dof_pos": clip.dof_pos.numpy()}
+        fields: dict[str, Any] = {"fps": clip.fps, "root_pos": clip.root_pos.numpy(), "dof_pos": clip.dof_pos.numpy()}
         if form == "pkl":
             file.write_bytes(pickle.dumps({**fields, "root_rot": scaled.numpy()}))
         else:

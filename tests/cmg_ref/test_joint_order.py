@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def columns(clip: MotionClip, names: tuple[str, ...]) -> np.ndarray:
     return clip.dof_pos[:, [ROBOT.joint_names.index(name) for name in names]].numpy()
 
 
-def write_pickle(clip: MotionClip, path: Path, names: tuple[str, ...], bodies: bool = False, **more: object) -> Path:
+def write_pickle(clip: MotionClip, path: Path, names: tuple[str, ...], bodies: bool = False, **more: Any) -> Path:
     """The joints of a smaller robot, with the bodies of its own kinematics."""
     dof_pos = columns(clip, names)
     fields = {
@@ -131,7 +132,8 @@ def test_open_order_is_refused_unless_the_joints_are_named(gaits: dict[str, Moti
         wanted = expected(clip, names)
         assert (read_clip(file, joint_names=names).dof_pos.numpy() == wanted).all()
         for field in ("joint_names", "dof_names"):
-            write_pickle(clip, file, names, **{field: list(names)})
+            more: dict[str, Any] = {field: list(names)}
+            write_pickle(clip, file, names, **more)
             assert (read_clip(file).dof_pos.numpy() == wanted).all()
     with pytest.raises(ClipError, match="23 columns for the 22 joint_names given"):
         read_clip(write_pickle(clip, tmp_path / "take.pkl", names), joint_names=names[1:])
