@@ -51,22 +51,20 @@ def clip_names(paths: Sequence[Path]) -> list[str]:
     The ending is part of the name where a file differs from another in nothing else.
     """
     places = [path.absolute() for path in paths]
-    without_ending = collections.Counter(place.with_suffix("") for place in places)
-    parts = [
-        (*place.parts[1:-1], place.stem if without_ending[place.with_suffix("")] == 1 else place.name)
-        for place in places
-    ]
-    names = [""] * len(paths)
-    unnamed, length = list(range(len(paths))), 1
-    while unnamed:
-        tails = ["/".join(own[-length:]) for own in parts]
-        counts = collections.Counter(tails)
-        for index in unnamed:
-            if counts[tails[index]] == 1 or length >= len(parts[index]):
-                names[index] = tails[index]
-        unnamed = [index for index in unnamed if not names[index]]
-        length += 1
+    files_at = collections.Counter(place.with_suffix("") for place in places)
+    tails = collections.Counter(tail for place in files_at for tail in _tails(place))
+    names = []
+    for place in places:
+        bare = place.with_suffix("")
+        name = next((tail for tail in _tails(bare) if tails[tail] == 1), str(bare))
+        names.append(name + place.suffix if files_at[bare] > 1 else name)
     return names
+
+
+def _tails(place: Path) -> list[str]:
+    """The last one, two, ... parts of a path."""
+    parts = place.parts[1:]
+    return ["/".join(parts[-length:]) for length in range(1, len(parts) + 1)]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ MIN_STANCE_FRAMES = 100
 MIN_STANCE_SHARE = 0.03
 MIN_CORRELATION = 0.25
 """Fewer frames on one foot, or accelerations that follow the pendulum less than this, tell nothing."""
-MAX_FRAMES = 6000
+MAX_FRAMES = 4000
 """As many frames are enough; what follows is left alone."""
 
 
@@ -47,9 +47,11 @@ def frame_rate_bounds(clip: MotionClip, robot: Robot) -> tuple[float, float] | N
     clip = clip.reordered(robot).slice(0, MAX_FRAMES)
     if clip.num_frames < MIN_STANCE_FRAMES:
         return None
-    position, quat = ForwardKinematics(robot, dtype=torch.float64)(clip.dof_pos, clip.root_pos, clip.root_quat)
-    share = (robot.body_mass / robot.body_mass.sum()).unsqueeze(-1)
-    mass_centre = ((position + quat_rotate(quat, robot.body_com.expand_as(position))) * share).sum(dim=1)  # (T, 3)
+    position, rotation = ForwardKinematics(robot, dtype=torch.float64).matrices(clip.dof_pos)
+    share = robot.body_mass / robot.body_mass.sum()
+    offset = torch.einsum("tbij,bj->tbi", rotation, robot.body_com)
+    mass_centre_b = torch.einsum("b,tbi->ti", share, position + offset)
+    mass_centre = clip.root_pos + quat_rotate(clip.root_quat, mass_centre_b)  # (T, 3)
     soles = FootKinematics(robot, dtype=torch.float64)(clip.dof_pos, clip.root_pos, clip.root_quat)  # (T, 2, 4, 3)
 
     acceleration = (mass_centre[2 * REACH :] - 2.0 * mass_centre[REACH:-REACH] + mass_centre[: -2 * REACH]) / REACH**2

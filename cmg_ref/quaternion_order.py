@@ -18,7 +18,7 @@ from cmg_ref.robot import Robot
 from cmg_ref.rotations import projected_gravity, quat_rotate, quat_rotate_inverse
 
 ORDERS = ("xyzw", "wxyz")
-MAX_ROWS = 2000
+MAX_ROWS = 1000
 """Frames, spread over the clip, that are looked at."""
 TELLING_SPEED = 0.2
 """A frame tells by its contacts if what is lowest moves this much faster [m/s] in one order than in the other."""
@@ -32,11 +32,11 @@ MIN_FLOOR_DIFFERENCE = 0.3
 """Shares of frames on the floor that differ by this much decide."""
 MIN_FLAT_DIFFERENCE = 0.007
 """Heights along the flatter sole that differ by this much more [m] are those of a robot that is not tilted so."""
-MIN_UPRIGHT_DIFFERENCE = 0.05
-"""Mean cosines of the tilt that differ by this much decide where nothing else does; 18 degrees against none."""
+MIN_UPRIGHT_DIFFERENCE = 0.015
+"""Mean cosines of the tilt that differ by this much decide where nothing else does; 10 degrees against none."""
 LYING_DIFFERENCE = 0.3
 """Mean cosines that differ by this much are a robot that stands and one that has fallen."""
-SAME_VELOCITY, SAME_TILT = 0.1, 0.15
+SAME_VELOCITY, SAME_TILT = 0.1, 0.18
 """Orders that differ by less, on average [m/s] and as vectors of gravity, make no difference to what is learnt."""
 
 

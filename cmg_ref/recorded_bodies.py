@@ -14,14 +14,12 @@ import torch
 
 from cmg_ref.joint_order import (
     MAX_BODY_MISMATCH,
-    all_joints,
     body_mismatch,
     breadth_first_bodies,
     is_known_set,
     known_orders,
     spread_rows,
 )
-from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.motion_clip import ClipError
 from cmg_ref.quaternion_order import as_xyzw
 from cmg_ref.robot import Robot
@@ -91,7 +89,7 @@ class RecordedBodies:
                 hint = ": leave out the 7 of the root" if num_joints == len(joint_names) + 7 else ""
                 raise ClipError(f"{self.path}: field '{self.dof_field}': {columns}{hint}")
             joint_orders = [tuple(name.rsplit("/", 1)[-1] for name in joint_names)]
-        root, body_orders = self._bodies(body_names, bool(joint_names))
+        root, body_orders = self._bodies(body_names)
         if joint_names is not None and not is_known_set(self.robot, joint_orders[0]):
             return BodyFindings(root, joint_orders[0], "wxyz", [])  # `MotionClip.validate` names the odd ones.
 
@@ -101,9 +99,6 @@ class RecordedBodies:
         for quat_order in ("wxyz", "xyzw"):
             bodies_b = self._in_root_frame(rows, root, quat_order)
             for names in joint_orders:
-                if body_orders is None:
-                    fits[quat_order, names] = self._nearest_mismatch(names, joint_rows, bodies_b)
-                    continue
                 fits[quat_order, names] = min(
                     body_mismatch(self.robot, names, joint_rows, dict(zip(order, bodies_b.swapaxes(0, 1))))
                     for order in body_orders
@@ -114,8 +109,8 @@ class RecordedBodies:
         notices = [] if quat_order == "wxyz" else ["quaternions are xyzw, not wxyz: only so the bodies fit the joints"]
         return BodyFindings(root, names, quat_order, notices)
 
-    def _bodies(self, body_names: Sequence[str] | None, joints_named: bool) -> tuple[int, list[list[str]] | None]:
-        """Index of the root and possible names of all bodies; None for bodies that any of the robot's may be."""
+    def _bodies(self, body_names: Sequence[str] | None) -> tuple[int, list[list[str]]]:
+        """Index of the root, and possible names of all bodies."""
         num_bodies, names = self.position.shape[1], list(self.robot.body_names)
         if body_names is not None:
             given = [name.rsplit("/", 1)[-1] for name in body_names]
@@ -128,11 +123,9 @@ class RecordedBodies:
             return given.index(names[0]), [given]
         if num_bodies == len(names):
             return 0, [names, [names[body] for body in breadth_first_bodies(self.robot)]]
-        if joints_named:
-            return 0, None
         raise ClipError(
-            f"{self.path}: fields '{self.dof_field}', '{self.position_field}': {self.dof_pos.shape[1]} joints and "
-            f"{num_bodies} bodies without names, needs {self.robot.num_joints} and {len(names)}"
+            f"{self.path}: field '{self.position_field}': {num_bodies} bodies without names, needs {len(names)} or "
+            "'body_names'"
         )
 
     def _in_root_frame(self, rows: np.ndarray, root: int, quat_order: str) -> np.ndarray:
@@ -141,12 +134,6 @@ class RecordedBodies:
         quat = torch.nn.functional.normalize(quat, dim=-1).unsqueeze(1)
         offset = torch.from_numpy(self.position[rows] - self.position[rows, root][:, None])
         return quat_rotate_inverse(quat.expand(*offset.shape[:2], 4), offset).numpy()
-
-    def _nearest_mismatch(self, names: Sequence[str], dof_pos: np.ndarray, bodies_b: np.ndarray) -> float:
-        """Mean distance [m] of the file's bodies to the nearest of the robot's."""
-        kinematics = ForwardKinematics(self.robot, dtype=torch.float64)
-        expected = kinematics.positions(torch.from_numpy(all_joints(self.robot, names, dof_pos)))
-        return float(torch.cdist(torch.from_numpy(bodies_b), expected).amin(dim=-1).mean())
 
     def _contradiction(
         self, joint_names: Sequence[str] | None, body_names: Sequence[str] | None, mismatch: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cmg_ref.clip_writers import write_twist_pickle
 from cmg_ref.joint_order import all_joints, known_numbers, known_orders, order_of_angles
 from cmg_ref.kinematics import ForwardKinematics
 from cmg_ref.motion_clip import ClipError, ClipWarning, MotionClip
+from cmg_ref.recorded_motion import read_motion
 from cmg_ref.robot import load_g1
 
 ROBOT = load_g1()
@@ -32,7 +34,7 @@ def columns(clip: MotionClip, names: tuple[str, ...]) -> np.ndarray:
     return clip.dof_pos[:, [ROBOT.joint_names.index(name) for name in names]].numpy()
 
 
-def write_pickle(clip: MotionClip, path: Path, names: tuple[str, ...], bodies: bool = False, **more: object) -> Path:
+def write_pickle(clip: MotionClip, path: Path, names: tuple[str, ...], bodies: bool = False, **more: Any) -> Path:
     """The joints of a smaller robot, with the bodies of its own kinematics."""
     dof_pos = columns(clip, names)
     fields = {
@@ -130,7 +132,8 @@ def test_open_order_is_refused_unless_the_joints_are_named(gaits: dict[str, Moti
         wanted = expected(clip, names)
         assert (read_clip(file, joint_names=names).dof_pos.numpy() == wanted).all()
         for field in ("joint_names", "dof_names"):
-            write_pickle(clip, file, names, **{field: list(names)})
+            more: dict[str, Any] = {field: list(names)}
+            write_pickle(clip, file, names, **more)
             assert (read_clip(file).dof_pos.numpy() == wanted).all()
     with pytest.raises(ClipError, match="23 columns for the 22 joint_names given"):
         read_clip(write_pickle(clip, tmp_path / "take.pkl", names), joint_names=names[1:])
@@ -165,3 +168,14 @@ def test_our_own_pickle_says_what_it_is(gaits: dict[str, MotionClip], tmp_path: 
     clip = ambiguous(gaits["forward"])
     write_twist_pickle(clip, tmp_path / "take.pkl", ROBOT, wrists=False)
     assert (read_clip(tmp_path / "take.pkl").dof_pos.numpy() == expected(clip, TWIST_23)).all()
+
+
+@pytest.mark.parametrize("names", ORDERS, ids=lambda names: f"{len(names)} {names[1]} {names[14]}")
+def test_bare_joint_angles_are_told_as_well(
+    gaits: dict[str, MotionClip], tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    clip = gaits["turning"]
+    np.savez(tmp_path / "angles.NPZ", dof_pos=columns(clip, names), fps=50.0)
+    (tmp_path / "angles.NPZ.npz").rename(tmp_path / "angles.NPZ")
+    read = read_motion(tmp_path / "angles.NPZ", ROBOT)
+    assert np.abs(read.states[:, :29].numpy() - expected(clip, names)).max() < 1e-6

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import pytest
 import torch
 
@@ -155,3 +156,22 @@ def test_missing_folder_as_a_user_sees_it(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.strip() == f"prepare_data: {tmp_path / 'nowhere'}: no such file or folder"
+
+
+def test_what_is_assumed_is_printed(run: Run, folder: Path, tmp_path: Path) -> None:
+    with np.load(folder / "forward" / "walk.npz") as archive:
+        table = np.concatenate([archive[name] for name in ("root_pos", "root_quat_xyzw", "dof_pos")], axis=1)
+    np.savetxt(folder / "glide.csv", table, delimiter=",")
+    output = tmp_path / "set.safetensors"
+    result = run(folder, "--output", output)
+    assert "glide.csv: field 'root_quat': the motion does not tell" in result.stderr.splitlines()[-1]
+    assert "--quat-order" in result.stderr.splitlines()[-1]
+    assert not output.exists()
+    result = run(folder, "--output", output, "--quat-order", "xyzw")
+    assert result.returncode == 0, result.stderr
+    assert "glide: no frame rate inside, 30 per second assumed; another: " in result.stdout
+    result = run(folder, "--output", output, "--quat-order", "wxyz", "--csv-fps", "40")
+    assert "no frame rate inside" not in result.stdout
+    dataset = MotionDataset.load(output)
+    middle = int((dataset.clip_index == dataset.clip_names.index("glide")).nonzero()[100])
+    assert dataset.commands[middle].allclose(torch.tensor([-1.0, 0.0, 0.0]), atol=1e-3)
