@@ -56,7 +56,7 @@ def export_policy(policy: Policy, path: str | Path) -> float:
                 str(temporary),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("n", max=2**31 - 1)},),
+                dynamic_shapes=({0: torch.export.Dim("n")},),
                 opset_version=OPSET,
                 external_data=False,
                 dynamo=True,
