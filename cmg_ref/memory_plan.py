@@ -96,6 +96,26 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
     return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
 
 
+def check_memory(
+    settings: GeneratorSettings, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
+) -> None:
+    """Raise a MemoryError if a generator with these settings takes more memory than is free; arguments as above."""
+    check_fits(settings, lambda wanted: plan_memory(wanted, checkpoint, sampler, device), available_bytes(device))
+
+
+def check_room(required: int, device: torch.device, what: str) -> None:
+    """Raise a MemoryError if more memory [bytes] is required on a device than is free there.
+
+    Args:
+        required: memory [bytes].
+        device: where.
+        what: takes it, with the setting to make smaller; the message begins with it.
+    """
+    available = available_bytes(device)
+    if available is not None and required > (1.0 - RESERVE) * available:
+        raise MemoryError(f"{what} take {required / 1e6:,.0f} MB at least, {available / 1e6:,.0f} MB are free")
+
+
 def available_bytes(device: torch.device) -> int | None:
     """Free memory of a device [bytes]; None where the system does not say."""
     if device.type == "cuda":

@@ -357,9 +357,9 @@ def test_live_commands_are_drawn_anew_where_the_configuration_says_so() -> None:
     [
         (replace(POOL, mode="offline"), "mode must be one of pool, live"),
         (replace(POOL, commands=None), "commands must be given"),
-        (replace(POOL, num_motions=0), "num_motions must be positive"),
+        (replace(POOL, num_motions=0), "num_motions must be at least 1"),
         (replace(POOL, num_blocks=1), "num_blocks must not be 1"),
-        (replace(POOL, num_blocks=9), "num_blocks lie in 0 to num_motions, got 8 and 9"),
+        (replace(POOL, num_blocks=9), "num_blocks must lie in 0 to num_motions = 8, got 9"),
         (replace(POOL, motion_length=0.0), "motion_length must be positive"),
         (replace(POOL, lookahead=float("nan")), "lookahead must be positive"),
         (replace(POOL, ramp_time=-1.0), "ramp_time must not be negative"),

@@ -148,7 +148,7 @@ def test_what_is_advised_fits(checkpoint: Checkpoint, settings: GeneratorSetting
 def test_a_generator_that_does_not_fit_is_refused_before_it_allocates(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmg_ref.generator.available_bytes", lambda device: 50_000_000)
+    monkeypatch.setattr("cmg_ref.memory_plan.available_bytes", lambda device: 50_000_000)
     with pytest.raises(MemoryError, match="4096 environments need"):
         CMGMotionGenerator(checkpoint, 4096)
     CMGMotionGenerator(checkpoint, 4, mode="realtime")

@@ -231,7 +231,7 @@ def test_small_pools_are_renewed_though_all_of_them_are_on_show(checkpoint: Chec
     generator = make(checkpoint, num_envs=24, num_trajectories=6, batch=2, regenerate_frames_per_step=48)
     draw = torch.Generator().manual_seed(0)
     for _ in range(300):
-        generator.reset(torch.randint(24, (2,), generator=draw))
+        generator.reset(torch.randperm(24, generator=draw)[:2])
         generator.advance()
     assert generator.get_performance_stats()["trajectories_renewed"] >= 4
 
