@@ -141,7 +141,7 @@ def whole_steps(steps: Values) -> list[int]:
         ValueError: they are no whole numbers, or one is negative.
     """
     listed = steps.tolist() if isinstance(steps, (torch.Tensor, np.ndarray)) else steps
-    return [checked_whole(step, "future: steps", 0) for step in listed]
+    return [step if type(step) is int and step >= 0 else checked_whole(step, "future: steps", 0) for step in listed]
 
 
 def _indices_of_mask(mask: torch.Tensor, num_envs: int, device: torch.device | str, name: str) -> torch.Tensor:

@@ -304,6 +304,7 @@ class CMGMotionLib:
         if self._pool is not None and self._pool.recorder is not None:
             self._pool.recorder.sampler.report(commands, failed)
 
+    @with_torch_defaults
     def elapsed_times(self, env_ids: EnvIds | None = None) -> Tensor:
         """Live mode: time since the reset of every environment, or of environments (n,), [s]."""
         clock = self._live_feed().clock

@@ -14,6 +14,7 @@ from cmg_ref.generator_settings import GeneratorSettings
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMGConfig
 from cmg_ref.numba_available import numba_available
+from cmg_ref.packed_product import COMPILED_BYTES, ROUND_NUMBERS, round_number
 from cmg_ref.rollout import CPU_BLOCK
 from cmg_ref.root_motion import NUM_SEEN
 from cmg_ref.trajectory_pool import SamplesCommands
@@ -32,6 +33,8 @@ class MemoryPlan:
         commands: the commands they follow.
         states: what generation goes on from, clocks and places.
         network: weights, and what passes between layers.
+        compiled: matrix products that oneDNN compiles for each number of motions that comes, on a CPU; taken bit by
+            bit, in the first thousand steps with resets and changes of command.
     """
 
     joints: int
@@ -39,6 +42,7 @@ class MemoryPlan:
     commands: int
     states: int
     network: int
+    compiled: int
 
     @property
     def total(self) -> int:
@@ -74,6 +78,7 @@ def plan_memory(
         commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 4 * 3 + 4 * 3),
         states=num_motions * per_motion + settings.num_envs * per_env,
         network=_network_bytes(settings, layout, checkpoint.model.config, device),
+        compiled=_compiled_bytes(settings, checkpoint.model.config, device),
     )
 
 
@@ -94,6 +99,14 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
         batch = min(largest, torch.get_num_threads() * BLOCK if numba_available() else CPU_BLOCK)
     compute_size = torch.finfo(settings.compute_dtype).bits // 8
     return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
+
+
+def _compiled_bytes(settings: GeneratorSettings, config: CMGConfig, device: torch.device) -> int:
+    """What oneDNN keeps of all products of a step: of the gate, and of each layer."""
+    if device.type != "cpu" or not numba_available() or not torch.backends.mkldnn.is_available():
+        return 0
+    largest = round_number(min(BLOCK, max(number for number, _ in settings.sizes())))
+    return sum(number <= largest for number in ROUND_NUMBERS) * (config.num_layers + 1) * COMPILED_BYTES
 
 
 def check_memory(

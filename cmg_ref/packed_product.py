@@ -12,7 +12,7 @@ _FEWEST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
 # oneDNN compiles a product anew for each number of rows, in milliseconds, and keeps up to a thousand of them. So who
 # has room for it multiplies a few rows too many, and all numbers of rows come down to these and multiples of the last.
 ROUND_NUMBERS = (4, 8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256)
-COMPILED_BYTES = 0.75e6  # that oneDNN keeps of a product of one number of rows, at most
+COMPILED_BYTES = 640_000  # that oneDNN keeps of a product of one number of rows
 
 
 class PackedProduct:

@@ -253,7 +253,6 @@ class ReferenceMotionTerm:
         return torch.cat((self.root_pos_w, self.root_quat_w, self.root_lin_vel_w, self.root_ang_vel_w), dim=1)
 
     @property
-    @with_torch_defaults
     def key_body_pos_b(self) -> torch.Tensor:
         """Positions of the key bodies in the root's frame [m], (num_envs, num_key_bodies, 3)."""
         if self._key_body_pos_b is None:
@@ -282,7 +281,6 @@ class ReferenceMotionTerm:
         """Commands being approached, (num_envs, 3)."""
         return self.generator.target_commands
 
-    @with_torch_defaults
     def future(self, steps: Sequence[int] | None = None) -> MotionFrames:
         """What will be shown some control steps from now if no command changes, but as a pool's schedule has it.
 
@@ -420,7 +418,6 @@ class ReferenceMotionTerm:
         self.sampler.hold(rows)
         self._forget()
 
-    @with_torch_defaults
     def set_root_pose(self, env_ids: EnvIds | None, root_pose: Values) -> None:
         """Put the root that is shown now at x, y [m] and heading [rad], (n, 3); the motion goes on from there."""
         self.generator.set_root_pose(root_pose, env_ids)
@@ -430,6 +427,7 @@ class ReferenceMotionTerm:
         """What resuming a training needs: the state of the commands' draws and of the starts'. Motions begin anew."""
         return {"sampler": self.sampler.state_dict(), "random": self._random.get_state()}
 
+    @with_torch_defaults
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.sampler.load_state_dict(state["sampler"])
@@ -468,7 +466,6 @@ class ReferenceMotionTerm:
         """The present frame and the configured ones ahead, fields of (num_envs, 1 + num_future_steps, ...)."""
         return self._read()[0]
 
-    @with_torch_defaults
     def _read(self) -> tuple[MotionFrames, torch.Tensor]:
         """All that is read at every step: frames, and the joint angles of further ones."""
         if self._window is None:

@@ -16,7 +16,7 @@ def with_torch_defaults(function: _Method) -> _Method:
 
     For what makes or keeps tensors: those made in ``torch.inference_mode()`` could not be changed outside of it, and
     ``torch.set_default_dtype`` and ``torch.set_default_device`` would make others than are meant. Nothing that is
-    called keeps a graph of gradients. Where nothing was changed it costs half a microsecond.
+    called keeps a graph of gradients. Where nothing was changed it costs a microsecond.
     """
 
     @functools.wraps(function)
