@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Tuple
 
 import pytest
 import torch
@@ -114,13 +113,13 @@ class Acting(torch.nn.Module):
     """Does something as soon as it is loaded, which TorchScript allows."""
 
     @torch.jit.export
-    def __getstate__(self) -> Tuple[bool]:
-        return (self.training,)
+    def __getstate__(self) -> bool:
+        return self.training
 
     @torch.jit.export
-    def __setstate__(self, state: Tuple[bool]) -> None:
-        self.training = state[0]
-        assert False, "the program was run"
+    def __setstate__(self, state: bool) -> None:
+        self.training = state
+        raise RuntimeError("the program was run")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
