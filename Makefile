@@ -83,9 +83,9 @@ $(VENV38)/.installed: setup.py
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy safetensors tqdm pytest
 	@touch $@
 
-# What the versions of packages can break: files, networks, compiled loops, physics, training, exports, pictures.
+# What the versions of packages can break: files, networks, compiled loops, physics, training, pictures.
 LOWEST_TESTS = tests/cmg_ref/test_checkpoint.py tests/cmg_ref/test_generator.py tests/cmg_ref/test_fused_step.py \
-	tests/cmg_ref/test_clip_readers.py tests/cmg_ref/test_export.py tests/cmg_ref/test_plots.py \
+	tests/cmg_ref/test_clip_readers.py  tests/cmg_ref/test_plots.py \
 	tests/envs/test_compiled_loops.py tests/envs/test_g1_cmg.py tests/envs/test_policy.py tests/envs/test_training.py \
 	tests/envs/test_video.py tests/envs/mujoco_gym tests/scripts/test_generate.py tests/scripts/test_play.py
 
@@ -95,7 +95,7 @@ test-lowest: $(VENV_LOWEST)/.installed ## Run tests with the lowest versions of 
 $(VENV_LOWEST)/.installed: setup.py constraints-lowest.txt
 	@$(PYTHON_LOWEST) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit(1)' || { echo "error: '$(PYTHON_LOWEST)' is no Python 3.11: name one: make test-lowest PYTHON_LOWEST=/path/to/python3.11"; exit 1; }
 	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
-	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train,export]' pytest setuptools
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train]' pytest setuptools
 	@touch $@
 
 clean: ## Remove what the tools left behind (keeps VENV and outputs)

@@ -181,7 +181,7 @@ def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:
     parameters = inspect.signature(torch.onnx.export).parameters
     settings: dict[str, Any] = {"input_names": list(INPUTS), "output_names": [OUTPUT]}
     if "dynamic_shapes" in parameters and not legacy:
-        count = torch.export.Dim("n", max=2**31 - 1)
+        count = torch.export.Dim("n")
         settings.update(dynamo=True, dynamic_shapes=({0: count}, {0: count}), opset_version=OPSET)
     else:
         settings.update(dynamic_axes={name: {0: "n"} for name in (*INPUTS, OUTPUT)}, opset_version=13)

@@ -54,7 +54,7 @@ def export_policy(policy: Policy, path: str | Path) -> float:
             (example,),
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("n", max=2**31 - 1)},),
+            dynamic_shapes=({0: torch.export.Dim("n")},),
             opset_version=OPSET,
             dynamo=True,
         )

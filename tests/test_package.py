@@ -80,7 +80,8 @@ def test_the_lowest_versions_are_the_ones_that_are_tested(wheel: Path) -> None:
     lines = [
         line.split(": ")[1] for line in metadata.read_text(encoding="utf-8").splitlines() if "Requires-Dist" in line
     ]
-    bounds = [line.split(";")[0].strip() for line in lines if "extra == 'dev'" not in line.replace('"', "'")]
+    others = ("extra == 'dev'", "extra == 'export'")  # `make test` has the lowest versions for exports
+    bounds = [line.split(";")[0].strip() for line in lines if not any(o in line.replace('"', "'") for o in others)]
     assert all(">=" in bound for bound in bounds), "every package has a lowest version"
     pins = dict(
         line.split("==")
@@ -94,7 +95,7 @@ def test_the_lowest_versions_are_the_ones_that_are_tested(wheel: Path) -> None:
     for name, versions in lowest.items():
         pin = tuple(map(int, pins[name].split(".")))
         assert pin >= max(versions), name
-        if name != "numpy":  # onnxruntime asks for a newer one; `make test-py38` tests the lowest
+        if name != "torch":  # rsl-rl-lib needs a newer torch; `make test-py38` has the lowest
             assert pin[: len(max(versions))] == max(versions), name
 
 
@@ -102,5 +103,5 @@ def test_base_installation_asks_for_little(wheel: Path) -> None:
     (metadata,) = wheel.glob("*.dist-info/METADATA")
     lines = metadata.read_text(encoding="utf-8").splitlines()
     needed = [line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
-    assert sorted(needed) == ["numpy>=1.21", "safetensors>=0.3", "torch>=1.12", "tqdm>=4.42"]
+    assert sorted(needed) == ["numpy>=1.24", "safetensors>=0.4", "torch>=1.12", "tqdm>=4.42"]
     assert "Requires-Python: >=3.8" in lines
