@@ -22,7 +22,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test lint types unit test-py38 clean
+.PHONY: help install generate play train picture test lint types unit test-py38 soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +73,9 @@ $(VENV38)/.installed: setup.py
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH38)
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy safetensors tqdm pytest
 	@touch $@
+
+soak: $(STAMP) ## Run generators for 100,000 steps in each mode and watch their memory
+	$(TEST_ENV) $(BIN)/python tests/campaigns/soak.py
 
 clean: ## Remove what the tools left behind (keeps VENV and outputs)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
