@@ -17,6 +17,7 @@ from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.shorten import reason, shortened
 from cmg_ref.tensor_file import read_tensor_file
+from cmg_ref.torch_defaults import with_torch_defaults
 
 FORMAT_VERSION = 1
 SHIPPED_CHECKPOINT = Path(__file__).parent / "assets" / "cmg_g1.safetensors"
@@ -128,6 +129,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         save_file(contiguous, str(temporary), {_METADATA_KEY: json.dumps(description)})
 
 
+@with_torch_defaults
 def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
     """Read a checkpoint; no code in the file is ever executed.
 

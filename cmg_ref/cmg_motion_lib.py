@@ -6,18 +6,30 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, NoReturn, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cmg_ref.argument_checks import (
+    EnvIds,
+    Values,
+    checked_env_ids,
+    checked_indices,
+    checked_tensor,
+    checked_whole,
+)
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.command_following import follows_commands, velocities_h
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg
+from cmg_ref.devices import checked_device
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.kinematic_tree import KinematicTree, RobotError
+from cmg_ref.memory_plan import check_room
 from cmg_ref.motion_feed import FrameWriter, LiveFeed, MotionRecorder, PoolFeed
-from cmg_ref.motion_table import MotionTable
+from cmg_ref.motion_table import MotionTable, TableFrames
+from cmg_ref.torch_defaults import with_torch_defaults
 
 MODES = ("pool", "live")
 _SPARE_FRAMES = 12  # that a generator keeps beyond those it is asked for
@@ -64,17 +76,18 @@ class CMGMotionLibCfg:
             raise ValueError(f"CMGMotionLibCfg.mode must be one of {', '.join(MODES)}, got '{self.mode}'")
         if self.mode == "pool" and self.commands is None:
             raise ValueError("CMGMotionLibCfg.commands must be given in mode 'pool': its motions are made beforehand")
-        if self.num_motions < 1 or not 0 <= self.num_blocks <= self.num_motions:
+        for name, least in (("num_motions", 1), ("num_blocks", 0)):
+            checked_whole(getattr(self, name), f"CMGMotionLibCfg.{name}", least)
+        if not 0 <= self.num_blocks <= self.num_motions:
             raise ValueError(
-                f"CMGMotionLibCfg: num_motions must be positive and num_blocks lie in 0 to num_motions, got "
-                f"{self.num_motions} and {self.num_blocks}"
+                f"CMGMotionLibCfg.num_blocks must lie in 0 to num_motions = {self.num_motions}, got {self.num_blocks}"
             )
         if self.num_blocks == 1:
             raise ValueError("CMGMotionLibCfg.num_blocks must not be 1: while the only block is renewed none is left")
         for name in ("motion_length", "lookahead"):
-            if not getattr(self, name) > 0.0:
+            if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"CMGMotionLibCfg.{name} must be positive, got {getattr(self, name)}")
-        if self.ramp_time < 0.0:
+        if not 0.0 <= self.ramp_time < math.inf:
             raise ValueError(f"CMGMotionLibCfg.ramp_time must not be negative, got {self.ramp_time}")
 
 
@@ -84,6 +97,10 @@ class CMGMotionLib:
     All quantities of a frame, the positions of bodies included, are computed once, when the frame is made;
     ``calc_motion_frame`` only gathers and blends them. The root starts at x = y = 0 with heading 0 in every motion and
     never jumps, neither where the command changes nor at the end of a motion, where it stands still.
+
+    Motions and environments are named by indices (n,), environments also by a mask (num_envs,) and each once; these and
+    all numbers may be tensors, arrays or lists, and what does not fit is refused with the argument's name. A library
+    cannot be copied or pickled.
 
     Args:
         cfg: what to make.
@@ -96,10 +113,12 @@ class CMGMotionLib:
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
+        MemoryError: there is not as much memory as it takes; nothing has been allocated.
         RobotError: a joint or body of the robot does not fit; the message names it.
-        ValueError: a field of ``cfg`` is impossible.
+        ValueError: a field of ``cfg`` is impossible, or another argument.
     """
 
+    @with_torch_defaults
     def __init__(
         self,
         cfg: CMGMotionLibCfg,
@@ -111,7 +130,10 @@ class CMGMotionLib:
         device: str | torch.device = "cpu",
     ) -> None:
         cfg.validate()
-        self.cfg, self.control_dt, self.device = cfg, control_dt, torch.device(device)
+        self.cfg, self.control_dt, self.device = cfg, control_dt, checked_device(device, "device")
+        checked_whole(num_envs, "num_envs", 1)
+        if not 0.0 < control_dt <= 0.1:
+            raise ValueError(f"control_dt must lie in (0, 0.1] s, got {control_dt}")
         self.body_names = tuple(body_names)
         self.joint_names = tuple(tree.joint_names if joint_names is None else joint_names)
         checkpoint = cfg.checkpoint if isinstance(cfg.checkpoint, Checkpoint) else load_checkpoint(cfg.checkpoint)
@@ -120,25 +142,32 @@ class CMGMotionLib:
         live = cfg.mode == "live"
         num_motions = num_envs if live else cfg.num_motions
         capacity = steps_ahead + 1 + (0 if live else 2 * round(cfg.motion_length / control_dt))
-        self.table = MotionTable(num_motions, capacity, len(self.joint_names), len(self.body_names), self.device)
+        # A pool's generator is only ever asked for the frame being shown.
+        reach = math.ceil(steps_ahead * checkpoint.fps * control_dt) if live else 0
+        settings: dict[str, Any] = {
+            "mode": "realtime",
+            "buffer_size": reach + _SPARE_FRAMES,
+            "control_dt": control_dt,
+            "interpolation_steps": round(cfg.ramp_time * checkpoint.fps),
+        }
+        shape = (num_motions, capacity, len(self.joint_names), len(self.body_names))
+        plan = CMGMotionGenerator.memory_required(checkpoint, self.device, num_envs=num_motions, **settings)
+        what = f"num_envs={num_envs}" if live else f"CMGMotionLibCfg.num_motions={num_motions}"
+        check_room(plan.total + MotionTable.bytes_required(*shape), self.device, f"{capacity} frames for {what}")
+        self.table = MotionTable(*shape, self.device)
         writer = FrameWriter(
             self.table, tree, self.body_names, self.joint_names, generated, cfg.held_joints, self.device
         )
 
         def make_generator(num_motions: int) -> CMGMotionGenerator:
-            # A pool's generator is only ever asked for the frame being shown.
-            reach = math.ceil(steps_ahead * checkpoint.fps * control_dt) if live else 0
             return CMGMotionGenerator(
                 checkpoint,
                 num_envs=num_motions,
                 device=self.device,
-                mode="realtime",
-                buffer_size=reach + _SPARE_FRAMES,
-                control_dt=control_dt,
-                interpolation_steps=round(cfg.ramp_time * checkpoint.fps),
                 joint_names=generated,
                 drop_joints=cfg.drop_joints,
                 seed=next(seeds),
+                **settings,
             )
 
         def make_sampler(num_motions: int) -> CommandSampler:
@@ -161,6 +190,9 @@ class CMGMotionLib:
         self._lengths = torch.full((num_motions,), float(cfg.motion_length), device=self.device)
         self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another with the same arguments")
+
     # TWIST's interface ------------------------------------------------------------------------------------------------
 
     def num_motions(self) -> int:
@@ -171,23 +203,32 @@ class CMGMotionLib:
         """Time that all motions take together [s]."""
         return self.num_motions() * self.cfg.motion_length
 
-    def get_motion_length(self, motion_ids: Tensor | int) -> Tensor:
+    def get_motion_length(self, motion_ids: Values | int) -> Tensor:
         """Longest episodes in motions (n,), or in one, [s]."""
-        return self._lengths[motion_ids]
+        if isinstance(motion_ids, (int, np.integer)):
+            return self._lengths[self._motions([motion_ids])[0]]
+        return self._lengths[self._motions(motion_ids)]
 
     def get_motion_names(self) -> list[str]:
         """A name for each motion."""
         return [f"cmg_{self.cfg.mode}_{number:04d}" for number in range(self.num_motions())]
 
-    def sample_motions(self, n: int, motion_difficulty: Tensor | None = None) -> Tensor:
+    @with_torch_defaults
+    def sample_motions(self, n: int, motion_difficulty: Values | None = None) -> Tensor:
         """Draw motions, (n,), in proportion to their difficulty (num_motions,) if it is given."""
-        weights = torch.ones_like(self._lengths) if motion_difficulty is None else motion_difficulty.to(self._lengths)
+        checked_whole(n, "n", 0)
+        if motion_difficulty is None:
+            weights = torch.ones_like(self._lengths)
+        else:
+            weights = checked_tensor(motion_difficulty, tuple(self._lengths.shape), "motion_difficulty", self.device)
         if self._pool is not None:
             weights = weights * self._pool.weights
         return torch.multinomial(weights, n, replacement=True, generator=self._random)
 
-    def sample_time(self, motion_ids: Tensor) -> Tensor:
+    @with_torch_defaults
+    def sample_time(self, motion_ids: Values) -> Tensor:
         """Times to begin motions (n,) at [s], (n,): whole control steps; 0 in live mode."""
+        motion_ids = self._motions(motion_ids)
         if self._live is not None:
             return torch.zeros(motion_ids.shape, device=self.device)
         steps = self._lengths[motion_ids] / self.control_dt
@@ -205,8 +246,9 @@ class CMGMotionLib:
             raise RobotError(f"the motion library was made without body '{missing[0]}'; name it in body_names")
         return [self.body_names.index(name) for name in key_body_names]
 
+    @with_torch_defaults
     def calc_motion_frame(
-        self, motion_ids: Tensor, motion_times: Tensor
+        self, motion_ids: Values, motion_times: Values
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Motions at times; before the first and beyond the last known frame, that frame.
 
@@ -218,7 +260,7 @@ class CMGMotionLib:
             Root position (n, 3), orientation xyzw (n, 4), linear and angular velocity (n, 3) in the world; joint angles
             and velocities (n, num_joints); positions of the bodies in the root's frame (n, num_bodies, 3).
         """
-        frames = self.table.read(motion_ids.long(), motion_times / self.control_dt)
+        frames = self._frames(motion_ids, motion_times)
         return (
             frames.root_pos_w,
             frames.root_quat_w,
@@ -236,12 +278,14 @@ class CMGMotionLib:
         """Whether motions belong to environments and follow commands set from outside."""
         return self._live is not None
 
-    def calc_commands(self, motion_ids: Tensor, motion_times: Tensor) -> Tensor:
+    @with_torch_defaults
+    def calc_commands(self, motion_ids: Values, motion_times: Values) -> Tensor:
         """Commands in force (n, 3) in motions (n,) at times (n,) [s]; in live mode those in force now."""
         if self._live is not None:
-            return self._live.commands[motion_ids]
-        return self.table.read(motion_ids.long(), motion_times / self.control_dt).commands
+            return self._live.commands[self._motions(motion_ids)]
+        return self._frames(motion_ids, motion_times).commands
 
+    @with_torch_defaults
     def step(self) -> Tensor | None:
         """Let a control step pass; returns the motions (n,) of a pool that have just been renewed, if any."""
         if self._pool is not None:
@@ -249,6 +293,7 @@ class CMGMotionLib:
         self._live_feed().step()
         return None
 
+    @with_torch_defaults
     def report(self, commands: Tensor, failed: Tensor) -> None:
         """Tell how episodes ended; with strata, the motions of a pool that are made anew go where commands fail.
 
@@ -259,19 +304,23 @@ class CMGMotionLib:
         if self._pool is not None and self._pool.recorder is not None:
             self._pool.recorder.sampler.report(commands, failed)
 
-    def elapsed_times(self, env_ids: Tensor | None = None) -> Tensor:
+    @with_torch_defaults
+    def elapsed_times(self, env_ids: EnvIds | None = None) -> Tensor:
         """Live mode: time since the reset of every environment, or of environments (n,), [s]."""
         clock = self._live_feed().clock
-        return (clock if env_ids is None else clock[env_ids]) * self.control_dt
+        return (clock if env_ids is None else clock[self._environments(env_ids)]) * self.control_dt
 
-    def reset(self, env_ids: Tensor, commands: Tensor | None = None) -> None:
-        """Live mode: begin new motions in environments (n,), under commands (n, 3) if they are given."""
-        self._live_feed().reset(env_ids, commands)
+    @with_torch_defaults
+    def reset(self, env_ids: EnvIds | None = None, commands: Values | None = None) -> None:
+        """Live mode: begin new motions in environments (n,) or all, under commands (n, 3) if they are given."""
+        feed, rows = self._live_feed(), self._environments(env_ids)
+        feed.reset(rows, None if commands is None else self._checked_commands(commands, rows))
 
-    def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
+    @with_torch_defaults
+    def set_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
         """Live mode: approach commands (n, 3) of vx, vy [m/s] and yaw rate [rad/s], in environments (n,) or all."""
-        feed = self._live_feed()
-        feed.set_commands(commands, torch.arange(len(feed.clock), device=self.device) if env_ids is None else env_ids)
+        feed, rows = self._live_feed(), self._environments(env_ids)
+        feed.set_commands(self._checked_commands(commands, rows), rows)
 
     @property
     def target_commands(self) -> Tensor:
@@ -291,6 +340,23 @@ class CMGMotionLib:
             shape = (len(some), len(frames), 3)
             fit.append(follows_commands(velocities.view(shape), read.commands.view(shape), self.control_dt))
         return torch.cat(fit)
+
+    def _motions(self, motion_ids: Values) -> Tensor:
+        """Numbers (n,) of motions."""
+        return checked_indices(motion_ids, self.num_motions(), self.device, "motion_ids")
+
+    def _frames(self, motion_ids: Values, motion_times: Values) -> TableFrames:
+        """Frames (n,) of motions at times [s]."""
+        motions = self._motions(motion_ids)
+        times = checked_tensor(motion_times, tuple(motions.shape), "motion_times", self.device)
+        return self.table.read(motions, times / self.control_dt)
+
+    def _environments(self, env_ids: EnvIds | None) -> Tensor:
+        """Indices (n,) of environments, which in live mode are those of their motions."""
+        return checked_env_ids(env_ids, self.num_motions(), self.device)
+
+    def _checked_commands(self, commands: Values, env_ids: Tensor) -> Tensor:
+        return checked_tensor(commands, (len(env_ids), 3), "commands", self.device)
 
     def _live_feed(self) -> LiveFeed:
         if self._live is None:

@@ -92,7 +92,7 @@ class CommandSmoother:
 
     def step(self, steps: int | torch.Tensor = 1) -> torch.Tensor:
         """Let steps pass, one number for all environments or one each, and return the commands (num_envs, 3)."""
-        self.elapsed = (self.elapsed + steps).clamp(max=self.interpolation_steps)
+        self.elapsed.add_(steps).clamp_(max=self.interpolation_steps)
         return self.value()
 
 
@@ -273,7 +273,7 @@ class CommandSampler:
         self.steps_left -= 1
         due = self.steps_left <= 0
         # Every environment draws, so that nothing depends on how many are due and no device has to be waited for.
-        self.steps_left = torch.where(due, self._durations(len(due)), self.steps_left)
+        self.steps_left.copy_(torch.where(due, self._durations(len(due)), self.steps_left))
         return torch.where(due.unsqueeze(1), self.sample(len(due)), commands), due
 
     def hold(self, env_ids: torch.Tensor) -> None:

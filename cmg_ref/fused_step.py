@@ -16,7 +16,7 @@ import torch
 
 from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.model import CMG
-from cmg_ref.packed_product import PackedProduct
+from cmg_ref.packed_product import PackedProduct, round_number
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
 FEW = 3  # motions that one compiled loop is the fastest for
@@ -169,26 +169,28 @@ class FusedStep:
 
 
 class _Held:
-    """Memory (n, width) for the rows of a block, as torch and as Numba want it."""
+    """Memory for the rows of a block, as Numba wants it, (n, width), and as torch does, with a few rows more.
+
+    Products are over a :func:`round_number` of rows; what the further ones hold does not matter.
+    """
 
     def __init__(self, width: int, dtype: torch.dtype = torch.float32) -> None:
         self._width, self._dtype = width, dtype
-        self._whole = self._empty(0)
+        self._whole = self._zeros(0)
         self.fit(0)
 
     def fit(self, num: int) -> None:
         """Make it ``num`` rows."""
-        if num > len(self._whole):
-            self._whole = self._empty(num)
-        self.tensor = self._whole[:num]
-        if self.tensor.dtype == torch.float32:
-            self.array = self.tensor.numpy()
-        else:
-            self.array = self.tensor.view(torch.int16).numpy().view(np.uint16)
+        rounded = round_number(num)
+        if rounded > len(self._whole):
+            self._whole = self._zeros(rounded)
+        self.tensor = self._whole[:rounded]
+        own = self.tensor[:num]
+        self.array = own.numpy() if own.dtype == torch.float32 else own.view(torch.int16).numpy().view(np.uint16)
 
-    def _empty(self, num: int) -> torch.Tensor:
+    def _zeros(self, num: int) -> torch.Tensor:
         with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
-            return torch.empty(num, self._width, dtype=self._dtype)
+            return torch.zeros(num, self._width, dtype=self._dtype)
 
 
 class Room:

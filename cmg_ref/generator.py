@@ -5,18 +5,27 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, NoReturn, Sequence
 
+import numpy as np
 import torch
 
-from cmg_ref.argument_checks import checked_env_ids, checked_start_frames, checked_tensor
+from cmg_ref.argument_checks import (
+    EnvIds,
+    Values,
+    checked_env_ids,
+    checked_start_frames,
+    checked_tensor,
+    whole_steps,
+)
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.commands import CommandSampler
+from cmg_ref.devices import checked_device
 from cmg_ref.generator_settings import MODES, GeneratorSettings
 from cmg_ref.initial_states import EnvironmentDraws, InitialStates
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.layout import StateLayout
-from cmg_ref.memory_plan import MemoryPlan, available_bytes, check_fits, plan_memory
+from cmg_ref.memory_plan import MemoryPlan, check_memory, plan_memory
 from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planner_factory import make_planner
@@ -24,6 +33,8 @@ from cmg_ref.planners import PreloadPlanner
 from cmg_ref.pooled_planner import PooledPlanner
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
+from cmg_ref.shorten import shortened
+from cmg_ref.torch_defaults import with_torch_defaults
 from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPoolCfg
 from cmg_ref.trajectory_store import NUM_POSE
 
@@ -44,6 +55,12 @@ class CMGMotionGenerator:
 
     The model advances at the checkpoint's own rate; where the control rate differs, readers see the motion between two
     of its frames (joint angles and velocities on one cubic polynomial).
+
+    Environments are named by indices (n,), each once, by a mask (num_envs,), bool or uint8, or by None for all. They,
+    and commands and all other numbers, may be tensors on any device, NumPy arrays or lists; what does not fit is
+    refused with the argument's name. Numbers that are not finite are refused where they lie on the CPU; on another
+    device, where looking would take waiting, they become 0. Everything returned is in float32, whatever torch's
+    default. A generator cannot be copied or pickled.
 
     A typical loop::
 
@@ -92,9 +109,11 @@ class CMGMotionGenerator:
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
+        MemoryError: there is not as much memory as it takes; nothing has been allocated.
         ValueError: an argument is impossible, or the joints do not match; the message names the argument or the joint.
     """
 
+    @with_torch_defaults
     def __init__(
         self,
         checkpoint: str | Path | Checkpoint | None = None,
@@ -118,8 +137,7 @@ class CMGMotionGenerator:
         pool: TrajectoryPoolCfg | None = None,
         command_sampler: SamplesCommands | None = None,
     ) -> None:
-        self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        self.num_envs, self.control_dt, self.device = num_envs, control_dt, torch.device(device)
+        self.num_envs, self.control_dt = num_envs, control_dt
         self.settings = GeneratorSettings(
             num_envs=num_envs,
             mode=mode,
@@ -135,14 +153,12 @@ class CMGMotionGenerator:
             pool=pool,
         )
         self.settings.validate()
+        self.device = checked_device(device, "device")
+        self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+        check_memory(self.settings, self.checkpoint, command_sampler or CommandSampler(1), self.device)
         self._robot = robot
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
             num_envs, control_dt=control_dt, device=self.device, seed=seed + first_env
-        )
-        check_fits(
-            self.settings,
-            lambda settings: plan_memory(settings, self.checkpoint, self._sampler, self.device),
-            available_bytes(self.device),
         )
         self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
@@ -163,6 +179,9 @@ class CMGMotionGenerator:
         self.reset()
         if isinstance(self._planner, PooledPlanner):
             self._planner.pool.handed.zero_()  # This first reset is only there for who never asks for one.
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another with the same arguments")
 
     @property
     def mode(self) -> str:
@@ -193,11 +212,12 @@ class CMGMotionGenerator:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         wanted = GeneratorSettings(**settings)
         wanted.validate()
-        return plan_memory(wanted, loaded, command_sampler or CommandSampler(1), torch.device(device))
+        return plan_memory(wanted, loaded, command_sampler or CommandSampler(1), checked_device(device, "device"))
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def get_motion(self, env_ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    @with_torch_defaults
+    def get_motion(self, env_ids: EnvIds | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles [rad] and velocities [rad/s] shown now, each (num_envs or len(env_ids), num_joints).
 
         They are views of what the generator keeps: copy them before writing into them.
@@ -208,7 +228,8 @@ class CMGMotionGenerator:
         rows = self._rows(env_ids)
         return dof_pos[rows], dof_vel[rows]
 
-    def get_frames(self, env_ids: torch.Tensor | None = None) -> MotionFrames:
+    @with_torch_defaults
+    def get_frames(self, env_ids: EnvIds | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
         frames = self._reader.frames()
         return frames if env_ids is None else frames.select(self._rows(env_ids))
@@ -220,15 +241,18 @@ class CMGMotionGenerator:
         return torch.cat((frames.root_pos_w, frames.root_quat_w, frames.root_lin_vel_w, frames.root_ang_vel_w), dim=1)
 
     @property
+    @with_torch_defaults
     def commands(self) -> torch.Tensor:
         """Smoothed commands in force, (num_envs, 3)."""
         return self._buffer.commands.value(self._reader.shown, self._planner.motions)
 
     @property
+    @with_torch_defaults
     def target_commands(self) -> torch.Tensor:
         """Commands that the ones in force ramp to, (num_envs, 3)."""
         return self._buffer.commands.target(self._reader.shown, self._planner.motions)
 
+    @with_torch_defaults
     def future(self, steps: int | Sequence[int]) -> MotionFrames:
         """What will be shown if no command changes (but by the schedule of a pool's trajectory).
 
@@ -243,6 +267,7 @@ class CMGMotionGenerator:
         """
         return self._reader.future(self._checked_steps(steps))[0]
 
+    @with_torch_defaults
     def window(self, steps: Sequence[int], joint_steps: Sequence[int]) -> tuple[MotionFrames, torch.Tensor]:
         """Two kinds of :meth:`future` in one: of further steps the joint angles alone, a third of the bytes.
 
@@ -275,6 +300,7 @@ class CMGMotionGenerator:
 
     # Time -------------------------------------------------------------------------------------------------------------
 
+    @with_torch_defaults
     def advance(self) -> None:
         """Let a control step pass for every environment."""
         started = time.perf_counter()
@@ -284,13 +310,14 @@ class CMGMotionGenerator:
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
 
+    @with_torch_defaults
     def reset(
         self,
-        env_ids: torch.Tensor | None = None,
-        init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
-        commands: torch.Tensor | None = None,
-        root_pose: torch.Tensor | None = None,
-        start_frames: torch.Tensor | str | None = None,
+        env_ids: EnvIds | None = None,
+        init_motion: Values | tuple[Values, Values] | None = None,
+        commands: Values | None = None,
+        root_pose: Values | None = None,
+        start_frames: Values | str | None = None,
     ) -> None:
         """Begin new motions; all other environments are left exactly as they are.
 
@@ -308,33 +335,38 @@ class CMGMotionGenerator:
                 ``"random"``; the first by default.
 
         Raises:
-            ValueError: an argument has another shape than it should, or ``start_frames`` is given without a pool.
+            ValueError: an argument has another shape than it should, or ``start_frames`` is given without a pool;
+                nothing has been changed.
         """
         rows = self._rows(env_ids)
-        if len(rows) == 0:
-            return
-        targets = None
-        if commands is not None:
-            targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
+        num = len(rows)
+        given = None if commands is None else self._checked(commands, (num, 3), "commands")
         if root_pose is None:
-            root_pose = torch.zeros(len(rows), NUM_POSE, device=self.device)
-        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose")
+            root_pose = torch.zeros(num, NUM_POSE, device=self.device)
+        root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose")
+        begun = None if init_motion is None else self._checked_motion(init_motion, num)
+        start_frames = checked_start_frames(start_frames, num, self.last_start_frame, self.device)
+        from_pool = isinstance(self._planner, PooledPlanner) and begun is None
+        if start_frames is not None and not from_pool:
+            raise ValueError("start_frames needs a pool to begin in, and no init_motion")
+        if num == 0:
+            return
+        targets = None if given is None else self._clamped(given, rows)
         self._reader.forget()
         self._reader.share[rows] = 0.0
-        if isinstance(self._planner, PooledPlanner) and init_motion is None:
-            self._planner.hand_out(rows, targets, checked_start_frames(start_frames, len(rows)))
+        if isinstance(self._planner, PooledPlanner) and begun is None:
+            self._planner.hand_out(rows, targets, start_frames)
             self._reader.anchor(rows, root_pose)
-        elif start_frames is not None:
-            raise ValueError("start_frames needs a pool to begin in, and no init_motion")
         else:
             if targets is None:
                 targets = self.target_commands[rows]
-            states, own_commands, following = self._initial(rows, targets, init_motion)
+            states, own_commands, following = self._initial(rows, targets, begun)
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
             self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
             self._reader.place_in_world(rows)
 
-    def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
+    @with_torch_defaults
+    def update_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
         """Give new commands; the motion goes on from the frame being shown, and frames planned beyond it are replaced.
 
         Environments whose command does not change are left alone. Those that are shown a trajectory of a pool leave it.
@@ -362,11 +394,13 @@ class CMGMotionGenerator:
         self._buffer.truncate(motions, base)
         self._planner.refresh(rows)
 
-    def set_root_pose(self, root_pose: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
+    @with_torch_defaults
+    def set_root_pose(self, root_pose: Values, env_ids: EnvIds | None = None) -> None:
         """Put the root that is shown now at x, y [m], heading [rad], (num_envs or len(env_ids), 3), in the world."""
         rows = self._rows(env_ids)
         self._reader.anchor(rows, self._checked(root_pose, (len(rows), NUM_POSE), "root_pose"))
 
+    @with_torch_defaults
     def switch_mode(self, mode: str) -> None:
         """Go on in the other mode; what is shown now and the ramps of the commands carry over."""
         if mode not in MODES:
@@ -450,12 +484,30 @@ class CMGMotionGenerator:
         self._buffer.restart(motions, states, following, poses)
         self._planner.refresh(rows)
 
-    def _rows(self, env_ids: torch.Tensor | None) -> torch.Tensor:
+    def _rows(self, env_ids: EnvIds | None) -> torch.Tensor:
         return checked_env_ids(env_ids, self.num_envs, self.device)
 
     def _motions(self, rows: torch.Tensor) -> torch.Tensor:
         """Numbers (n,) of the motions that environments (n,) are shown."""
         return rows if isinstance(self._planner.motions, slice) else self._planner.motions[rows]
+
+    def _checked_motion(
+        self, init_motion: Values | tuple[Values, Values], num: int
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """States (n, state_dim) to start from, or joint angles and velocities (n, num_joints)."""
+        if not isinstance(init_motion, (tuple, list)):
+            return self._checked(init_motion, (num, self.checkpoint.layout.size), "init_motion")
+        if len(init_motion) != 2:
+            raise ValueError(
+                "init_motion must be states (n, state_dim) or a pair of joint angles and velocities (n, num_joints), "
+                f"got {len(init_motion)} parts"
+            )
+        shape = (num, len(self.joint_names))
+        angles, velocities = init_motion
+        return (
+            self._checked(angles, shape, "init_motion dof_pos"),
+            self._checked(velocities, shape, "init_motion dof_vel"),
+        )
 
     def _initial(
         self,
@@ -467,15 +519,13 @@ class CMGMotionGenerator:
         states, own_commands, following = self._initial_states.choose(commands, self._draws(rows))
         if init_motion is None:
             return states, own_commands, following
-        size, num_joints = self.checkpoint.layout.size, len(self.joint_names)
         if isinstance(init_motion, torch.Tensor):
-            states = self._checked(init_motion, (len(commands), size), "init_motion")
+            states = init_motion
         else:
-            columns = (
-                self._joint_columns if self._joint_columns is not None else torch.arange(num_joints, device=self.device)
-            )
+            columns = self._joint_columns
+            if columns is None:
+                columns = torch.arange(len(self.joint_names), device=self.device)
             for values, channel in zip(init_motion, ("dof_pos", "dof_vel")):
-                values = self._checked(values, (len(commands), num_joints), f"init_motion {channel}")
                 states[:, self.layout[channel].start + columns] = values
         states = self.rollout.model.guard(states)
         return states, commands, self.rollout.advance(states, commands)
@@ -488,15 +538,15 @@ class CMGMotionGenerator:
 
     def _checked_steps(self, steps: int | Sequence[int]) -> list[int]:
         """Control steps ahead that are asked for, none beyond what is held."""
-        offsets = list(range(1, steps + 1)) if isinstance(steps, int) else [int(step) for step in steps]
+        offsets = list(range(1, int(steps) + 1)) if isinstance(steps, (int, np.integer)) else whole_steps(steps)
         furthest = self.max_future_steps
         if not offsets or min(offsets) < 0 or max(offsets) > furthest:
             longer = "preload_duration" if isinstance(self._planner, PreloadPlanner) else "buffer_size"
             raise ValueError(
                 f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and {longer}="
-                f"{getattr(self.settings, longer)}, got {steps}; a larger {longer} reaches further"
+                f"{getattr(self.settings, longer)}, got {shortened(steps)}; a larger {longer} reaches further"
             )
         return offsets
 
-    def _checked(self, values: torch.Tensor, shape: tuple[int, ...], name: str) -> torch.Tensor:
+    def _checked(self, values: Values, shape: tuple[int, ...], name: str) -> torch.Tensor:
         return checked_tensor(values, shape, name, self.device)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cmg_ref.argument_checks import checked_whole
 from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPoolCfg
 
 MODES = ("pregenerated", "realtime")
@@ -35,16 +36,19 @@ class GeneratorSettings:
             raise ValueError(f"mode must be one of {MODES}, got '{self.mode}'")
         if self.at_end not in AT_END:
             raise ValueError(f"at_end must be one of {AT_END}, got '{self.at_end}'")
-        if self.num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {self.num_envs}")
-        if self.preload_duration < 12 or self.buffer_size < 8:
-            raise ValueError(
-                "preload_duration must be at least 12 and buffer_size 8, "
-                f"got {self.preload_duration} and {self.buffer_size}"
-            )
+        for name, least in (
+            ("num_envs", 1),
+            ("preload_duration", 12),
+            ("buffer_size", 8),
+            ("interpolation_steps", 0),
+        ):
+            checked_whole(getattr(self, name), name, least)
         if not 0.0 < self.control_dt <= 0.1:
             raise ValueError(f"control_dt must lie in (0, 0.1] s, got {self.control_dt}")
-        if self.refill_frames is not None and not 1 <= self.refill_frames <= self.buffer_size // 2:
+        if (
+            self.refill_frames is not None
+            and checked_whole(self.refill_frames, "refill_frames", 1) > self.buffer_size // 2
+        ):
             raise ValueError(
                 f"refill_frames must lie in 1 to buffer_size / 2 = {self.buffer_size // 2}, got {self.refill_frames}"
             )

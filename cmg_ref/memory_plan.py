@@ -14,6 +14,7 @@ from cmg_ref.generator_settings import GeneratorSettings
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMGConfig
 from cmg_ref.numba_available import numba_available
+from cmg_ref.packed_product import COMPILED_BYTES, ROUND_NUMBERS, round_number
 from cmg_ref.rollout import CPU_BLOCK
 from cmg_ref.root_motion import NUM_SEEN
 from cmg_ref.trajectory_pool import SamplesCommands
@@ -32,6 +33,8 @@ class MemoryPlan:
         commands: the commands they follow.
         states: what generation goes on from, clocks and places.
         network: weights, and what passes between layers.
+        compiled: matrix products that oneDNN compiles for each number of motions that comes, on a CPU; taken bit by
+            bit, in the first thousand steps with resets and changes of command.
     """
 
     joints: int
@@ -39,6 +42,7 @@ class MemoryPlan:
     commands: int
     states: int
     network: int
+    compiled: int
 
     @property
     def total(self) -> int:
@@ -74,6 +78,7 @@ def plan_memory(
         commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 4 * 3 + 4 * 3),
         states=num_motions * per_motion + settings.num_envs * per_env,
         network=_network_bytes(settings, layout, checkpoint.model.config, device),
+        compiled=_compiled_bytes(settings, checkpoint.model.config, device),
     )
 
 
@@ -94,6 +99,34 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
         batch = min(largest, torch.get_num_threads() * BLOCK if numba_available() else CPU_BLOCK)
     compute_size = torch.finfo(settings.compute_dtype).bits // 8
     return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
+
+
+def _compiled_bytes(settings: GeneratorSettings, config: CMGConfig, device: torch.device) -> int:
+    """What oneDNN keeps of all products of a step: of the gate, and of each layer."""
+    if device.type != "cpu" or not numba_available() or not torch.backends.mkldnn.is_available():
+        return 0
+    largest = round_number(min(BLOCK, max(number for number, _ in settings.sizes())))
+    return sum(number <= largest for number in ROUND_NUMBERS) * (config.num_layers + 1) * COMPILED_BYTES
+
+
+def check_memory(
+    settings: GeneratorSettings, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
+) -> None:
+    """Raise a MemoryError if a generator with these settings takes more memory than is free; arguments as above."""
+    check_fits(settings, lambda wanted: plan_memory(wanted, checkpoint, sampler, device), available_bytes(device))
+
+
+def check_room(required: int, device: torch.device, what: str) -> None:
+    """Raise a MemoryError if more memory [bytes] is required on a device than is free there.
+
+    Args:
+        required: memory [bytes].
+        device: where.
+        what: takes it, with the setting to make smaller; the message begins with it.
+    """
+    available = available_bytes(device)
+    if available is not None and required > (1.0 - RESERVE) * available:
+        raise MemoryError(f"{what} take {required / 1e6:,.0f} MB at least, {available / 1e6:,.0f} MB are free")
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -212,15 +212,15 @@ class LiveFeed:
         """Begin new motions in environments (n,), under commands (n, 3) where they are given."""
         if commands is None:
             commands = self.targets[env_ids] if self._sampler is None else self._sampler.reset(env_ids)
-        self.targets[env_ids] = commands
         self._generator.reset(env_ids, commands=commands)
+        self.targets[env_ids] = self._generator.target_commands[env_ids]
         self.clock[env_ids] = 0
         self._write(env_ids, list(range(self._ahead + 1)))
 
     def set_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Approach commands (n, 3) in environments (n,), from the motions they are in."""
-        self.targets[env_ids] = commands
+        """Approach commands (n, 3), held inside the trained range, in environments (n,), from the present frame."""
         self._generator.update_commands(commands, env_ids)
+        self.targets[env_ids] = self._generator.target_commands[env_ids]
         self._write(env_ids, list(range(self._ahead + 1)))
 
     def step(self) -> None:

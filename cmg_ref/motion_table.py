@@ -58,10 +58,15 @@ class MotionTable:
         self, num_motions: int, capacity: int, num_joints: int, num_bodies: int, device: str | torch.device = "cpu"
     ) -> None:
         self.num_motions, self.capacity = num_motions, capacity
-        self._sizes = (3, 4, 3, 3, num_joints, num_joints, 3 * num_bodies, 3)  # in the order of TableFrames
+        self._sizes = _sizes(num_joints, num_bodies)
         self._rows = torch.zeros(num_motions * capacity, sum(self._sizes), device=device)
         self.first = torch.zeros(num_motions, dtype=torch.long, device=device)
         self.last = torch.zeros(num_motions, dtype=torch.long, device=device)
+
+    @staticmethod
+    def bytes_required(num_motions: int, capacity: int, num_joints: int, num_bodies: int) -> int:
+        """Memory that a table takes [bytes]; arguments as above."""
+        return 4 * num_motions * capacity * sum(_sizes(num_joints, num_bodies))
 
     @property
     def num_bytes(self) -> int:
@@ -102,3 +107,8 @@ class MotionTable:
         quat = quat.div_(torch.linalg.vector_norm(quat, dim=1, keepdim=True))
         body_pos = body_pos.unflatten(1, (-1, 3))
         return TableFrames(pos, quat, lin_vel, ang_vel, dof_pos, dof_vel, body_pos, commands)
+
+
+def _sizes(num_joints: int, num_bodies: int) -> tuple[int, ...]:
+    """Columns of each of :class:`TableFrames`, in their order."""
+    return (3, 4, 3, 3, num_joints, num_joints, 3 * num_bodies, 3)

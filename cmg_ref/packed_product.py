@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import torch
 
 # Rows from which the packed product is the faster one; below, looking up how to run it takes too long.
 _FEWEST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
+# oneDNN compiles a product anew for each number of rows, in milliseconds, and keeps up to a thousand of them. So who
+# has room for it multiplies a few rows too many, and all numbers of rows come down to these and multiples of the last.
+ROUND_NUMBERS = (4, 8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256)
+COMPILED_BYTES = 640_000  # that oneDNN keeps of a product of one number of rows
 
 
 class PackedProduct:
@@ -28,15 +33,25 @@ class PackedProduct:
         # By a few percent in a product as large as this, a transposed weight is the faster one in float32.
         self.weight = weight.t().contiguous().t() if weight.dtype == torch.float32 else weight
         self._fewest = _FEWEST_ROWS[weight.dtype]
+        # In bfloat16 `torch.mm` compiles for each number of rows too.
+        self._any_number = weight.dtype != torch.float32
         self._laid_out = _laid_out(weight)
         self.packed = self._laid_out is not None
 
     def __call__(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """The product of x (n, inputs), written to ``out`` (n, outputs) and returned."""
+        num = len(x)
+        worthwhile = num >= self._fewest and (self._any_number or round_number(num) == num)
         # A recording cannot hold what is laid out.
-        if self._laid_out is None or len(x) < self._fewest or torch.jit.is_tracing():
+        if self._laid_out is None or not worthwhile or torch.jit.is_tracing():
             return torch.mm(x, self.weight, out=out)
         return out.copy_(_product(x, self._laid_out))
+
+
+def round_number(num: int) -> int:
+    """The least of the numbers of rows to multiply that is not below ``num``."""
+    largest = ROUND_NUMBERS[-1]
+    return -(-num // largest) * largest if num > largest else ROUND_NUMBERS[bisect_left(ROUND_NUMBERS, num)]
 
 
 def _laid_out(weight: torch.Tensor) -> Any:

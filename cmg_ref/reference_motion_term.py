@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, NoReturn, Sequence
 
 import torch
 
+from cmg_ref.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor, checked_whole, whole_steps
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.command_strata import BALANCED_STRATA
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg
+from cmg_ref.devices import checked_device
 from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.generator_settings import GeneratorSettings
 from cmg_ref.joint_matching import match_joints
 from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.memory_plan import check_memory
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rotations import quat_rotate
+from cmg_ref.torch_defaults import with_torch_defaults
 from cmg_ref.trajectory_pool import TrajectoryPoolCfg
 from cmg_ref.trajectory_store import MotionFrames
 
@@ -91,10 +96,11 @@ class ReferenceMotionTermCfg:
             steps = list(getattr(self, field_name))
             if any(int(step) != step or step < 1 for step in steps) or steps != sorted(set(steps)):
                 raise ValueError(f"{name}.{field_name} must be rising whole numbers from 1 on, got {tuple(steps)}")
-        if self.resampling_interval < 1:
-            raise ValueError(f"{name}.resampling_interval must be at least 1, got {self.resampling_interval}")
+        for field_name, least in (("resampling_interval", 1), ("preload_duration", 12), ("buffer_size", 8)):
+            if getattr(self, field_name) is not None:
+                checked_whole(getattr(self, field_name), f"{name}.{field_name}", least)
         for field_name in ("ramp_time", "latest_start"):
-            if getattr(self, field_name) < 0.0:
+            if not 0.0 <= getattr(self, field_name) < math.inf:
                 raise ValueError(f"{name}.{field_name} must not be negative, got {getattr(self, field_name)}")
         if not 0.0 <= self.standing_starts <= 1.0:
             raise ValueError(f"{name}.standing_starts must be in [0, 1], got {self.standing_starts}")
@@ -115,8 +121,9 @@ class ReferenceMotionTerm:
         term.step()
         error = dof_pos - term.dof_pos
 
-    Results are read-only: they may be views of what the term keeps. Environments are named by indices (n,), by a mask
-    (num_envs,) or by None for all.
+    Results are read-only: they may be views of what the term keeps. Environments are named as the generator takes
+    them: by indices (n,), by a mask (num_envs,) or by None for all; these and all numbers may be tensors, arrays or
+    lists, and are checked as there. A term cannot be copied or pickled: :meth:`state_dict` is what resuming needs.
 
     Args:
         cfg: what to show.
@@ -135,9 +142,11 @@ class ReferenceMotionTerm:
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
+        MemoryError: there is not as much memory as it takes; nothing has been allocated.
         ValueError: a setting is impossible, or a joint or a body is unknown; the message names it.
     """
 
+    @with_torch_defaults
     def __init__(
         self,
         cfg: ReferenceMotionTermCfg,
@@ -150,7 +159,7 @@ class ReferenceMotionTerm:
     ) -> None:
         cfg.validate()
         self.cfg, self.num_envs, self.control_dt = cfg, num_envs, control_dt
-        self.device = torch.device(device)
+        self.device = checked_device(device, "device")
         checkpoint = cfg.checkpoint if isinstance(cfg.checkpoint, Checkpoint) else load_checkpoint(cfg.checkpoint)
         self.joint_names, _ = match_joints(checkpoint.joint_names, joint_names, cfg.drop_joints, self.device)
         robot = robot or load_g1()
@@ -158,28 +167,33 @@ class ReferenceMotionTerm:
         self._kinematics = ForwardKinematics(robot, self.key_bodies, self.device)
         self._robot_columns = self._columns_for(robot)
         self._steps = (0, *(int(step) for step in cfg.future_steps))
-        self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed)
         self._joint_steps = tuple(int(step) for step in cfg.future_joint_steps)
         furthest = max((*self._steps, *self._joint_steps))
         needed = max(SMALLEST_BUFFER, math.ceil(furthest * checkpoint.fps * control_dt) + 16)
-        self.generator = CMGMotionGenerator(
-            checkpoint,
-            num_envs,
-            self.device,
+        settings = GeneratorSettings(
+            num_envs=checked_whole(num_envs, "num_envs", 1),
             mode="realtime" if cfg.mode == "realtime" else "pregenerated",
             preload_duration=cfg.preload_duration,
             buffer_size=cfg.buffer_size or needed,
             control_dt=control_dt,
             interpolation_steps=round(cfg.ramp_time * checkpoint.fps),
-            joint_names=self.joint_names,
-            drop_joints=cfg.drop_joints,
             storage_dtype=cfg.storage_dtype,
             compute_dtype=cfg.compute_dtype,
             compiled=cfg.compiled,
+            pool=self._pool_cfg() if cfg.mode == "pool" else None,
+        )
+        settings.validate()
+        check_memory(settings, checkpoint, CommandSampler(1, cfg.command_sampler), self.device)
+        self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed)
+        self.generator = CMGMotionGenerator(
+            checkpoint,
+            device=self.device,
+            joint_names=self.joint_names,
+            drop_joints=cfg.drop_joints,
             seed=seed,
             robot=robot,
-            pool=self._pool_cfg() if cfg.mode == "pool" else None,
             command_sampler=self.sampler,
+            **vars(settings),
         )
         if furthest > self.generator.max_future_steps:
             name = "future_steps" if furthest == self._steps[-1] else "future_joint_steps"
@@ -197,6 +211,9 @@ class ReferenceMotionTerm:
         self._window: tuple[MotionFrames, torch.Tensor] | None = None
         self._key_body_pos_b: torch.Tensor | None = None
         self._commands: torch.Tensor | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another with the same arguments")
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -279,13 +296,14 @@ class ReferenceMotionTerm:
         """
         if steps is None:
             return _columns(self._frames(), slice(1, None))
-        wanted = tuple(int(step) for step in steps)
+        wanted = tuple(whole_steps(steps))
         if wanted and set(wanted) <= set(self._steps):
             columns = [self._steps.index(step) for step in wanted]
             together = columns == list(range(columns[0], columns[-1] + 1))
             return _columns(self._frames(), slice(columns[0], columns[-1] + 1) if together else columns)
         return self.generator.future(wanted)
 
+    @with_torch_defaults
     def key_body_positions(self, dof_pos: torch.Tensor) -> torch.Tensor:
         """Positions of the key bodies in the root's frame [m], (..., num_key_bodies, 3).
 
@@ -297,7 +315,7 @@ class ReferenceMotionTerm:
             dof_pos = torch.cat((dof_pos, torch.zeros_like(dof_pos[..., :1])), dim=-1)[..., self._robot_columns]
         return self._kinematics.positions(dof_pos)
 
-    def initial_state(self, env_ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def initial_state(self, env_ids: EnvIds | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """State to put the robots of some environments in, so that they begin on their reference.
 
         Args:
@@ -312,11 +330,12 @@ class ReferenceMotionTerm:
 
     # Time -------------------------------------------------------------------------------------------------------------
 
+    @with_torch_defaults
     def reset(
         self,
-        env_ids: torch.Tensor | None = None,
-        root_pose: torch.Tensor | None = None,
-        commands: torch.Tensor | None = None,
+        env_ids: EnvIds | None = None,
+        root_pose: Values | None = None,
+        commands: Values | None = None,
         standing: bool = False,
     ) -> None:
         """Begin new motions; all other environments are left as they are.
@@ -335,25 +354,30 @@ class ReferenceMotionTerm:
             ValueError: a shape does not fit, or a value is not finite.
         """
         rows = self._rows(env_ids)
-        if len(rows) == 0:
+        num = len(rows)
+        given = None if commands is None else checked_tensor(commands, (num, 3), "commands", self.device)
+        if root_pose is not None:
+            root_pose = checked_tensor(root_pose, (num, 3), "root_pose", self.device)
+        if num == 0:
             return
         drawn = self.sampler.reset(rows)
-        targets = drawn if commands is None else commands
+        targets = drawn if given is None else given
         if standing:
             self._begin_standing(rows, targets, root_pose)
         elif self.cfg.mode == "pool":
-            self._begin_in_pool(rows, targets, root_pose, exact=commands is not None)
+            self._begin_in_pool(rows, targets, root_pose, exact=given is not None)
         else:
             chosen = self._share_of_starts(len(rows))
             others = ~chosen
             self._begin_standing(rows[chosen], targets[chosen], None if root_pose is None else root_pose[chosen])
             place = None if root_pose is None else root_pose[others]
             self.generator.reset(rows[others], commands=targets[others], root_pose=place)
-        if commands is not None:
+        if given is not None:
             self.sampler.hold(rows)
         self._remember_targets(rows)
         self._forget()
 
+    @with_torch_defaults
     def step(self) -> None:
         """Let a control step pass for every environment."""
         self.generator.advance()
@@ -363,12 +387,13 @@ class ReferenceMotionTerm:
             survived = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
             self.sampler.report(self.target_commands, survived)
         if self._resamples:
-            self._targets, _ = self.sampler.step(self._targets)
+            self._targets.copy_(self.sampler.step(self._targets)[0])
             if self._step_count % self.cfg.resampling_interval == 0:
                 self.generator.update_commands(self._targets)
         self._forget()
 
-    def report_failures(self, env_ids: torch.Tensor) -> None:
+    @with_torch_defaults
+    def report_failures(self, env_ids: EnvIds) -> None:
         """Tell that some environments fell, before they are reset; what they were told to do is then drawn more often.
 
         It counts as one failure each, against one success for each second that an environment gets through.
@@ -376,7 +401,8 @@ class ReferenceMotionTerm:
         rows = self._rows(env_ids)
         self.sampler.report(self.target_commands[rows], torch.ones(len(rows), dtype=torch.bool, device=self.device))
 
-    def set_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
+    @with_torch_defaults
+    def set_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
 
         Args:
@@ -392,7 +418,7 @@ class ReferenceMotionTerm:
         self.sampler.hold(rows)
         self._forget()
 
-    def set_root_pose(self, env_ids: torch.Tensor | None, root_pose: torch.Tensor) -> None:
+    def set_root_pose(self, env_ids: EnvIds | None, root_pose: Values) -> None:
         """Put the root that is shown now at x, y [m] and heading [rad], (n, 3); the motion goes on from there."""
         self.generator.set_root_pose(root_pose, env_ids)
         self._forget()
@@ -401,6 +427,7 @@ class ReferenceMotionTerm:
         """What resuming a training needs: the state of the commands' draws and of the starts'. Motions begin anew."""
         return {"sampler": self.sampler.state_dict(), "random": self._random.get_state()}
 
+    @with_torch_defaults
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.sampler.load_state_dict(state["sampler"])
@@ -448,12 +475,9 @@ class ReferenceMotionTerm:
     def _forget(self) -> None:
         self._window = self._key_body_pos_b = self._commands = None
 
-    def _rows(self, env_ids: torch.Tensor | None) -> torch.Tensor:
+    def _rows(self, env_ids: EnvIds | None) -> torch.Tensor:
         """Indices (n,) of environments."""
-        if env_ids is None:
-            return torch.arange(self.num_envs, device=self.device)
-        env_ids = env_ids.to(self.device)
-        return env_ids.nonzero().squeeze(1) if env_ids.dtype == torch.bool else env_ids.long()
+        return checked_env_ids(env_ids, self.num_envs, self.device)
 
     def _pool_cfg(self) -> TrajectoryPoolCfg:
         """The pool's configuration with what it leaves open filled in."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from cmg_ref.argument_checks import checked_whole
 from cmg_ref.initial_states import InitialStates
 from cmg_ref.motion_buffer import MotionBuffer
 
@@ -55,8 +56,8 @@ class TrajectoryPoolCfg:
         """Raise a ValueError that names the first impossible field."""
         for name, least in (("num_trajectories", 1), ("uses", 1), ("regenerate_frames_per_step", 0), ("batch", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"TrajectoryPoolCfg.{name} must be at least {least}, got {value}")
+            if value is not None:
+                checked_whole(value, f"TrajectoryPoolCfg.{name}", least)
         if self.resampling_time is not None and not 0.0 < self.resampling_time[0] <= self.resampling_time[1]:
             raise ValueError(
                 f"TrajectoryPoolCfg.resampling_time must be positive and rising, got {self.resampling_time}"

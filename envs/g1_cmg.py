@@ -101,20 +101,15 @@ class G1CMG(LeggedRobot):
     def _report_successes(self) -> None:
         """Nothing: the term itself counts every second that a robot gets through."""
 
-    def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
-        """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
-
-        Args:
-            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
-            env_ids: Environments, (n,); all by default.
-        """
-        self.term.set_commands(commands.to(self.device), env_ids)
+    def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
+        """Let the reference of environments (n,) go on from the frame it is in towards commands (n, 3)."""
+        self.term.set_commands(commands, env_ids)
         self._read_reference()
 
     def _read_reference(self) -> None:
         """Take over what the term shows now."""
         term = self.term
-        self.commands = term.commands
+        self._show_commands(term.commands)
         following = term.future()  # the next step, fields of (num_envs, 1, ...)
         self._next_dof_pos, self._next_dof_vel = following.dof_pos[:, 0], following.dof_vel[:, 0]
         self.reference_lin_vel_h, self.reference_gravity = self._base_motion.velocity_and_gravity(

@@ -101,7 +101,7 @@ def training_step(generator: CMGMotionGenerator, mode: str, window: int = 0) -> 
     """What an environment asks of the generator in a control step: some resets, new commands, reading, advancing."""
     num_envs, device = generator.num_envs, generator.device
     count = max(1, round(CHANGED_SHARE * num_envs))
-    draws = [torch.randint(num_envs, (count,), device=device) for _ in range(2)]
+    draws = [torch.randperm(num_envs, device=device)[:count] for _ in range(2)]
     if mode == "pool":
         generator.reset(draws[0], start_frames="random")
     else:

@@ -6,7 +6,11 @@ from typing import Any
 
 import torch
 
+from cmg_ref.argument_checks import checked_whole
+from cmg_ref.memory_plan import check_room
 from envs.simulator import BACKEND, gymapi, gymutil
+
+LEAST_BYTES = 40_000  # that an environment with a robot takes, most of it in the simulator; the G1 alone takes 42,000
 
 
 class BaseTask:
@@ -32,7 +36,8 @@ class BaseTask:
         extras: What the last step tells besides: `episode`, `time_outs`, `observations`.
 
     Raises:
-        ValueError: If the simulator cannot run on the device.
+        ValueError: If the simulator cannot run on the device, or there is no environment to make.
+        MemoryError: If there is not as much memory as so many environments take at least.
     """
 
     sim: Any
@@ -51,7 +56,9 @@ class BaseTask:
             raise ValueError(f"sim_device '{sim_device}': MuJoCo simulates on the CPU; use sim_device='cpu'")
         # Isaac Gym hands out tensors of the GPU only with its GPU pipeline.
         self.device = sim_device if device_type == "cuda" and sim_params.use_gpu_pipeline else "cpu"
-        self.num_envs = cfg.env.num_envs
+        self.num_envs = checked_whole(cfg.env.num_envs, "env.num_envs", 1)
+        # Whatever runs on the GPU, the simulation is described in the memory of the CPU.
+        check_room(self.num_envs * LEAST_BYTES, torch.device("cpu"), f"env.num_envs={self.num_envs}: environments")
         self.gym = gymapi.acquire_gym()
         self.extras: dict[str, Any] = {}
         self.rew_buf = torch.zeros(self.num_envs, device=self.device)

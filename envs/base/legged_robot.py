@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cmg_ref.argument_checks import EnvIds, Values, as_tensor, checked_env_ids, checked_tensor
 from cmg_ref.observation_functions import running_average
 from cmg_ref.rotations import quat_from_yaw, quat_multiply
+from cmg_ref.torch_defaults import with_torch_defaults
 from configs.base_config import check_fields
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.base_motion import BaseMotion
@@ -28,6 +30,10 @@ REWARDS_OF_FEET = ("feet_slip", "feet_clearance", "feet_closeness", "feet_height
 
 class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     """Actions move the joints' targets around the standing pose.
+
+    Environments are named by indices (n,), each once, or by a mask (num_envs,), bool or uint8; these and all numbers
+    may be tensors, arrays or lists, and what does not fit is refused with the argument's name. Gradients end here. An
+    environment cannot be copied or pickled: `state_dict` is what resuming needs.
 
     Args:
         cfg: Configuration of the task.
@@ -51,6 +57,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
     config_class: type = LeggedRobotCfg
     """The configuration whose fields are read; a derived environment with fields of its own names its own."""
 
+    @with_torch_defaults
     def __init__(self, cfg: Any, sim_params: Any, physics_engine: Any, sim_device: str, headless: bool) -> None:
         check_fields(cfg, self.config_class(), free=("rewards.scales",))
         super().__init__(cfg, sim_params, physics_engine, sim_device, headless)
@@ -65,13 +72,15 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
 
     # Time -------------------------------------------------------------------------------------------------------------
 
+    @with_torch_defaults
     def reset(self) -> tuple[Tensor, Tensor]:
         """Begin a new episode in every environment; returns the observations of actor and critic."""
         self.reset_idx(torch.arange(self.num_envs, device=self.device))
         self.compute_observations()
         return self.obs_buf, self.privileged_obs_buf
 
-    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    @with_torch_defaults
+    def step(self, actions: Values) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Let a control step pass.
 
         Args:
@@ -83,9 +92,11 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         Raises:
             ValueError: If actions have another shape or hold NaN.
         """
+        actions = as_tensor(actions, "actions").detach()
         self._check_actions(actions)
+        self._take_written_commands()
         limit = self.cfg.normalization.clip_actions
-        self.actions = actions.to(self.device).clamp(-limit, limit)
+        self.actions = actions.to(self.device, torch.float32).clamp(-limit, limit)
         self.render()
         self._simulate(self._joint_targets(self.actions))
         self.post_physics_step()
@@ -152,13 +163,16 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         """Causes by name that a derived environment adds, (num_envs,) bool each."""
         return {}
 
-    def reset_idx(self, env_ids: Tensor) -> None:
+    @with_torch_defaults
+    def reset_idx(self, env_ids: EnvIds) -> None:
         """Begin new episodes in environments (n,); all others are left as they are.
 
         States reach the simulator at the next step; the attributes here have them at once.
         """
+        env_ids = checked_env_ids(env_ids, self.num_envs, self.device)
         if len(env_ids) == 0:
             return
+        self._take_written_commands()
         self._reset_commands(env_ids)
         self._reset_states(env_ids)
         self._root_changed[env_ids] = True
@@ -243,7 +257,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         flying_feet = getattr(scales, "feet_air_time", 0.0) != 0.0
         self.feet = Feet(self.robot, self.feet_indices, num_envs, self.dt, self.device, moving_feet, flying_feet)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
-        self._prepare_commands()
+        self._init_commands()
 
     def _update_base_state(self, env_ids: Tensor | None) -> None:
         """Velocities, gravity and height of the base in environments (n,), or in all, from `root_states`."""
@@ -303,7 +317,8 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
 
     # Disturbances -----------------------------------------------------------------------------------------------------
 
-    def push(self, env_ids: Tensor, velocity: Tensor) -> None:
+    @with_torch_defaults
+    def push(self, env_ids: EnvIds, velocity: Values) -> None:
         """Change the velocities of bases at once.
 
         Args:
@@ -311,7 +326,11 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
             velocity: Added horizontal velocity in the world in m/s, (n, 2), and with it, if there are more columns,
                 vertical and angular velocity in rad/s, (n, 3 to 6).
         """
-        self.root_states[env_ids, 7 : 7 + velocity.shape[1]] += velocity
+        env_ids = checked_env_ids(env_ids, self.num_envs, self.device)
+        velocity = as_tensor(velocity, "velocity")
+        columns = velocity.shape[1] if velocity.ndim == 2 and 2 <= velocity.shape[1] <= 6 else 2
+        velocity = checked_tensor(velocity, (len(env_ids), columns), "velocity", self.device)
+        self.root_states[env_ids, 7 : 7 + columns] += velocity
         self._root_changed[env_ids] = True
 
     def _push_robots(self) -> None:
@@ -342,6 +361,9 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self._randomise(self.curriculum.randomisation_level)
         self.set_refinement(self.curriculum.refinement_level)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another and load its state_dict")
+
     # Resuming ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -354,6 +376,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         }
         return state if self.terrain is None else {**state, "terrain": self.terrain.state_dict()}
 
+    @with_torch_defaults
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, and begin new episodes."""
         self.common_step_counter = int(state["steps"])

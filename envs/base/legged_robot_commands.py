@@ -7,15 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cmg_ref.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
 from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.torch_defaults import with_torch_defaults
 from envs.base.terrain import Terrain
 
 
 class LeggedRobotCommands:
     """Gives every robot a command; mixed into the environment, which overrides what draws them where a task needs it.
 
+    Commands may be given by `set_commands`, or by writing into `commands` between two steps as users of legged_gym do:
+    ``env.commands[:, 0] = 1.0``. What is written is approached as if `set_commands` had been given it, from the next
+    step, reset or `get_observations` on, and stays until the next reset; numbers that are not written to keep theirs.
+
     Attributes:
-        commands: Velocity commands in force: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        commands: Velocity commands in force: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3); the same tensor always.
         command_sampler: Draws them.
         lin_vel_error: Distance of the averaged horizontal velocity from the command in m/s, (num_envs,).
         yaw_rate_error: Distance of the averaged yaw rate from the command in rad/s, (num_envs,).
@@ -47,6 +53,13 @@ class LeggedRobotCommands:
             curriculum_start=0.0,
         )
 
+    def _init_commands(self) -> None:
+        """Make the buffer of the commands in force, and what gives them."""
+        self.commands = self._own_commands = torch.zeros(self.num_envs, 3, device=self.device)
+        self._commands_changed = False  # since the last observation
+        self._show_commands(torch.zeros_like(self.commands))
+        self._prepare_commands()
+
     def _prepare_commands(self) -> None:
         """Make what draws commands."""
         self.command_sampler = CommandSampler(
@@ -54,17 +67,16 @@ class LeggedRobotCommands:
         )
         ramp_steps = round(self.cfg.commands.ramp_time / self.dt)
         self._smoother = CommandSmoother(self.num_envs, ramp_steps, self.device)
-        self.commands = torch.zeros(self.num_envs, 3, device=self.device)
 
     def _reset_commands(self, env_ids: Tensor) -> None:
         """Draw commands for environments (n,) that begin an episode."""
         self._smoother.reset(self.command_sampler.reset(env_ids), env_ids)
-        self.commands = self._smoother.value()
+        self._show_commands(self._smoother.value())
 
     def _update_commands(self) -> None:
         """Let a control step pass for the commands."""
         targets, changed = self.command_sampler.step(self._smoother.target)
-        self.commands = self._smoother.step()
+        self._show_commands(self._smoother.step())
         rows = changed.nonzero().squeeze(1)
         if len(rows) > 0:
             self._smoother.set_target(targets[rows], rows)
@@ -96,16 +108,50 @@ class LeggedRobotCommands:
         survived = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self.command_sampler.report(self._smoother.target, survived)
 
-    def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
-        """Give commands that stay in force until the next reset of their environments.
+    @with_torch_defaults
+    def set_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
+        """Give commands that are approached from now on and stay until the next reset of their environments.
 
         Args:
             commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
-            env_ids: Environments, (n,); all by default.
+            env_ids: Environments as indices (n,) or as a mask (num_envs,); all by default.
+
+        Raises:
+            ValueError: If the shape does not fit, or a value is not finite.
         """
-        rows = torch.arange(self.num_envs, device=self.device) if env_ids is None else env_ids
-        self._smoother.set_target(commands.to(self.device), rows)
-        self.command_sampler.hold(rows)
+        rows = checked_env_ids(env_ids, self.num_envs, self.device)
+        commands = checked_tensor(commands, (len(rows), 3), "commands", self.device)
+        self._take_written_commands()
+        self._approach_commands(commands, rows)
+        self._commands_changed = True
+
+    def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
+        """Let environments (n,) approach commands (n, 3) until their next reset."""
+        changed = (commands != self._smoother.target[env_ids]).any(dim=1).nonzero().squeeze(1)
+        self._smoother.set_target(commands[changed], env_ids[changed])  # Others are on their way already.
+        self.command_sampler.hold(env_ids)
+
+    # Written by others ------------------------------------------------------------------------------------------------
+
+    def _show_commands(self, commands: Tensor) -> None:
+        """Put commands in force (num_envs, 3), which nobody changes, into `commands`."""
+        self._shown_commands = commands
+        self.commands = self._own_commands.copy_(commands)
+        # Torch counts the changes of a tensor and of its views, so that whether there were any costs no comparison.
+        self._shown_version = self._own_commands._version
+
+    def _take_written_commands(self) -> None:
+        """Approach what others have written into `commands`."""
+        if self.commands is self._own_commands and self._own_commands._version == self._shown_version:
+            return
+        written = checked_tensor(self.commands, (self.num_envs, 3), "commands", self.device).clone()
+        changed = written != self._shown_commands
+        targets = torch.where(changed, written, self._target_commands())
+        self._show_commands(self._shown_commands)
+        rows = changed.any(dim=1).nonzero().squeeze(1)
+        if len(rows) > 0:
+            self._approach_commands(targets[rows], rows)
+            self._commands_changed = True
 
     def _measure_obedience(self) -> None:
         """Set `lin_vel_error` and `yaw_rate_error`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cmg_ref.observation_functions import append_history
+from cmg_ref.torch_defaults import with_torch_defaults
 from configs.base_config import ConfigError, suggestion
 from envs.base.curriculum import Curriculum
 from envs.base.feet import Feet
@@ -32,6 +34,8 @@ class LeggedRobotObservations:
     num_privileged_obs: int
     device: str
     extras: dict[str, Any]
+    _commands_changed: bool
+    _take_written_commands: Callable[[], None]
     generator: torch.Generator
     obs_buf: Tensor
     privileged_obs_buf: Tensor
@@ -108,20 +112,45 @@ class LeggedRobotObservations:
 
     def compute_observations(self) -> None:
         """Set `obs_buf`, `privileged_obs_buf` and `extras["observations"]` to new tensors."""
+        if self._noisy is not None:
+            self._noise = self._draw_shares(len(self._obs_noise)).mul(self._obs_noise)
+        self._earlier, self._begun = self._history, self._begins
+        self._begins = torch.zeros_like(self._begins)
+        self._observe_now()
+
+    def _observe_now(self) -> None:
+        """Observe the present state; once more, with the noise and history it has been observed with already."""
         limit = self.cfg.normalization.clip_observations
         # Torch joins tensors that lie in one piece several times as fast as others, copies included.
         critic = torch.cat([observe().contiguous() for observe in self._observe], dim=1)
         critic.mul_(self._obs_scale).clamp_(-limit, limit)
         policy = critic[:, : self._num_clean].clone()
         if self._noisy is not None:
-            noise = self._draw_shares(len(self._obs_noise)).mul(self._obs_noise)
-            policy[:, self._noisy].add_(noise, alpha=self.curriculum.randomisation_level / LARGEST_SHARE)
+            policy[:, self._noisy].add_(self._noise, alpha=self.curriculum.randomisation_level / LARGEST_SHARE)
         if self.cfg.env.history_length > 1:
-            self._history = append_history(self._history, policy, self._begins)
+            self._history = append_history(self._earlier, policy, self._begun)
             policy = self._history.flatten(1)
-        self._begins.zero_()
+        self._commands_changed = False
         self.obs_buf, self.privileged_obs_buf = policy, critic
-        self.extras["observations"] = self.observation_groups()
+        self.extras["observations"] = {"policy": policy, "critic": critic}
+
+    @with_torch_defaults
+    def get_observations(self) -> Tensor:
+        """Observations of the actor, (num_envs, num_obs), of the commands as they are given by now."""
+        self._observe_new_commands()
+        return self.obs_buf
+
+    @with_torch_defaults
+    def get_privileged_observations(self) -> Tensor:
+        """Observations of the critic, (num_envs, num_privileged_obs), of the commands as they are given by now."""
+        self._observe_new_commands()
+        return self.privileged_obs_buf
+
+    def _observe_new_commands(self) -> None:
+        """Observe anew if commands have been given since the last observation."""
+        self._take_written_commands()
+        if self._commands_changed:
+            self._observe_now()
 
     def _draw_shares(self, count: int) -> Tensor:
         """Random whole numbers from -`LARGEST_SHARE` to below it, (num_envs, count)."""
@@ -131,8 +160,10 @@ class LeggedRobotObservations:
         bits.random_(-(2**63), None, generator=self.generator)
         return bits.view(torch.int16)[:size].view(self.num_envs, count)
 
+    @with_torch_defaults
     def observation_groups(self) -> dict[str, Tensor]:
         """Observations by group: `policy` (num_envs, num_obs), `critic` (num_envs, num_privileged_obs)."""
+        self._observe_new_commands()
         return {"policy": self.obs_buf, "critic": self.privileged_obs_buf}
 
     def mirror_observations(self, observations: Tensor, group: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Callable
 
 import pytest
 import torch
@@ -357,9 +358,9 @@ def test_live_commands_are_drawn_anew_where_the_configuration_says_so() -> None:
     [
         (replace(POOL, mode="offline"), "mode must be one of pool, live"),
         (replace(POOL, commands=None), "commands must be given"),
-        (replace(POOL, num_motions=0), "num_motions must be positive"),
+        (replace(POOL, num_motions=0), "num_motions must be at least 1"),
         (replace(POOL, num_blocks=1), "num_blocks must not be 1"),
-        (replace(POOL, num_blocks=9), "num_blocks lie in 0 to num_motions, got 8 and 9"),
+        (replace(POOL, num_blocks=9), "num_blocks must lie in 0 to num_motions = 8, got 9"),
         (replace(POOL, motion_length=0.0), "motion_length must be positive"),
         (replace(POOL, lookahead=float("nan")), "lookahead must be positive"),
         (replace(POOL, ramp_time=-1.0), "ramp_time must not be negative"),
@@ -395,3 +396,40 @@ def test_a_pool_takes_no_commands_and_knows_only_its_bodies(pool: CMGMotionLib) 
 
 def _rms(values: Tensor) -> float:
     return float(values.pow(2).mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda lib: lib.calc_motion_frame([8], [0.0]), "motion_ids must lie in 0 to 7, got 8"),
+        (lambda lib: lib.calc_motion_frame([-1], [0.0]), "motion_ids must lie in 0 to 7, got -1"),
+        (lambda lib: lib.calc_motion_frame([0.5], [0.0]), "motion_ids must be whole numbers"),
+        (lambda lib: lib.calc_motion_frame([0, 1], [0.0]), r"motion_times must have shape \(2,\)"),
+        (lambda lib: lib.calc_motion_frame([0], [float("nan")]), "motion_times holds NaN"),
+        (lambda lib: lib.calc_commands([9], [0.0]), "motion_ids must lie in"),
+        (lambda lib: lib.get_motion_length(8), "motion_ids must lie in"),
+        (lambda lib: lib.sample_time([8]), "motion_ids must lie in"),
+        (lambda lib: lib.sample_motions(2, [1.0]), r"motion_difficulty must have shape \(8,\)"),
+    ],
+)
+def test_motions_and_times_that_are_not_there_are_named(
+    pool: CMGMotionLib, call: Callable[[CMGMotionLib], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(pool)
+
+
+def test_a_live_library_takes_lists_and_says_what_does_not_fit() -> None:
+    lib = CMGMotionLib(LIVE, 4, DT, load_g1(), BODIES)
+    lib.reset([1], commands=[[0.5, 0.0, 0.0]])
+    lib.set_commands([[99, 0, 0]], torch.tensor([0, 0, 1, 0], dtype=torch.uint8))
+    held = lib.target_commands
+    assert float(held[1, 0]) == 0.5 and 2.0 < float(held[2, 0]) < 4.0
+    for env_ids, message in (([4], "lie in 0 to 3"), ([1, 1], "more than once"), ([1.5], "whole numbers")):
+        with pytest.raises(ValueError, match=f"env_ids .*{message}"):
+            lib.reset(env_ids)
+        with pytest.raises(ValueError, match=f"env_ids .*{message}"):
+            lib.elapsed_times(env_ids)
+    with pytest.raises(ValueError, match="commands holds NaN"):
+        lib.set_commands([[0.0, float("nan"), 0.0]], [0])
+    assert torch.equal(lib.target_commands, held)

@@ -6,15 +6,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.clip_generation import generate_clips
+from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.planners import RealtimePlanner
+from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
+from cmg_ref.robot import load_g1
 from cmg_ref.rotations import angular_velocity
 from cmg_ref.trajectory_store import MotionFrames
 
@@ -384,7 +388,9 @@ def test_ten_thousand_steps_do_not_grow(checkpoint: Checkpoint) -> None:
     ("arguments", "message"),
     [
         ({"mode": "offline"}, "mode must be one of"),
-        ({"num_envs": 0}, "num_envs"),
+        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
+        ({"num_envs": 2.5}, "num_envs must be a whole number of at least 1, got 2.5"),
+        ({"preload_duration": 40.0}, "preload_duration must be a whole number"),
         ({"buffer_size": 2}, "buffer_size"),
         ({"control_dt": 0.0}, "control_dt"),
         ({"refill_frames": 90}, "refill_frames"),
@@ -406,6 +412,81 @@ def test_bad_input_is_named(checkpoint: Checkpoint) -> None:
         generator.reset(init_motion=torch.zeros(NUM_ENVS, 3))
     with pytest.raises(ValueError, match="buffer_size"):
         make(checkpoint, mode="realtime").future(1000)
+
+
+def test_lists_and_arrays_are_taken_for_tensors(checkpoint: Checkpoint) -> None:
+    plain, other = make(checkpoint, mode="realtime"), make(checkpoint, mode="realtime")
+    plain.reset(torch.tensor([1, 4]), commands=COMMANDS[:2], root_pose=torch.tensor([[1.0, 2.0, 0.5]] * 2))
+    other.reset([1, 4], commands=COMMANDS[:2].tolist(), root_pose=np.array([[1, 2, 0.5]] * 2))
+    plain.update_commands(COMMANDS[:1], torch.tensor([2]))
+    other.update_commands(COMMANDS[:1].numpy().astype(np.float64), np.array([False, False, True, False, False, False]))
+    assert torch.equal(plain.future(5).dof_pos, other.future(np.int64(5)).dof_pos)
+    assert torch.equal(plain.future([0, 3]).dof_pos, other.future(np.array([0, 3])).dof_pos)  # type: ignore[arg-type]
+    assert torch.equal(plain.root_states, other.root_states)
+
+
+def test_a_mask_of_bytes_resets_what_it_marks(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint, mode="realtime")
+    generator.reset(commands=COMMANDS)
+    for _ in range(5):
+        generator.advance()
+    before = generator.get_motion()[0].clone()
+    generator.reset(torch.tensor([0, 0, 0, 1, 0, 0], dtype=torch.uint8))
+    changed = (generator.get_motion()[0] != before).any(dim=1)
+    assert changed.tolist() == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"env_ids": [1.7]}, "env_ids must be whole numbers"),
+        ({"env_ids": [True, False]}, "env_ids: a mask must have 6 entries"),
+        ({"env_ids": [-1]}, "env_ids must lie in 0 to 5, got -1"),
+        ({"env_ids": [6]}, "env_ids must lie in 0 to 5, got 6"),
+        ({"env_ids": [1, 1]}, "env_ids holds 1 more than once"),
+        ({"env_ids": [1], "commands": [[0.0, float("nan"), 0.0]]}, "commands holds NaN"),
+        ({"env_ids": [1], "commands": [[0.0, float("inf"), 0.0]]}, "commands holds NaN or infinite"),
+        ({"env_ids": [1], "commands": [1.0, 0.0, 0.0]}, r"commands must have shape \(1, 3\)"),
+        ({"env_ids": [1], "root_pose": [[0.0, 0.0]]}, r"root_pose must have shape \(1, 3\)"),
+        ({"env_ids": [1], "init_motion": (torch.zeros(1, 29),)}, "init_motion must be .* a pair .*, got 1 parts"),
+        ({"env_ids": [1], "init_motion": (torch.zeros(1, 29),) * 3}, "got 3 parts"),
+        ({"env_ids": [1], "init_motion": (torch.zeros(1, 29), torch.zeros(1, 28))}, "init_motion dof_vel must have"),
+        ({"env_ids": [1], "start_frames": [3]}, "start_frames needs a pool"),
+    ],
+)
+def test_a_refused_reset_changes_nothing(checkpoint: Checkpoint, arguments: dict[str, Any], message: str) -> None:
+    generator, untouched = make(checkpoint, mode="realtime"), make(checkpoint, mode="realtime")
+    for each in (generator, untouched):
+        each.reset(commands=COMMANDS)
+        each.advance()
+    if arguments.get("start_frames") is not None:
+        message = "start_frames"
+    with pytest.raises(ValueError, match=message):
+        generator.reset(**arguments)
+    for each in (generator, untouched):
+        each.advance()
+    assert torch.equal(generator.get_motion()[0], untouched.get_motion()[0])
+    assert torch.equal(generator.command_excess, untouched.command_excess)
+
+
+def test_commands_beyond_the_trained_range_are_held_and_told(checkpoint: Checkpoint) -> None:
+    generator = make(checkpoint, mode="realtime")
+    generator.update_commands([[99, 0, 0]], [2])
+    assert generator.target_commands[2].tolist() == pytest.approx([float(checkpoint.command_max[0]), 0.0, 0.0])
+    assert float(generator.command_excess[2, 0]) == pytest.approx(99.0 - float(checkpoint.command_max[0]))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    term_cfg = ReferenceMotionTermCfg(mode="realtime")
+    for make_on in (
+        lambda device: CMGMotionGenerator(num_envs=2, device=device),
+        lambda device: CMGMotionGenerator.memory_required(device=device, num_envs=2),
+        lambda device: ReferenceMotionTerm(term_cfg, 2, 0.02, load_g1().joint_names, device),
+        lambda device: CMGMotionLib(CMGMotionLibCfg(), 2, 0.02, load_g1(), ("torso_link",), device=device),
+    ):
+        with pytest.raises(ValueError, match=r"^device 'cuda'.*torch finds no CUDA GPU here; use 'cpu'$"):
+            make_on("cuda")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Callable
+
 import pytest
 import torch
 
 from cmg_ref import packed_product
-from cmg_ref.packed_product import PackedProduct
+from cmg_ref.packed_product import ROUND_NUMBERS, PackedProduct, round_number
 
 
 @pytest.mark.parametrize("laid_out", [True, False])
@@ -35,3 +38,37 @@ def test_an_older_torch_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
     product = PackedProduct(torch.eye(32))
     assert not product.packed
     assert torch.equal(product(torch.ones(5, 32), torch.empty(5, 32)), torch.ones(5, 32))
+
+
+def test_numbers_of_rows_come_down_to_a_few() -> None:
+    rounded = [round_number(num) for num in range(1, 1025)]
+    assert all(num <= up < max(2 * num, 5) for num, up in enumerate(rounded, start=1))
+    assert len(set(rounded)) == len(ROUND_NUMBERS) + 3
+
+
+GROWTH = """
+import json, torch
+from pathlib import Path
+from cmg_ref.checkpoint import load_checkpoint
+from cmg_ref.packed_product import ROUND_NUMBERS
+from cmg_ref.rollout import Rollout
+rollout = Rollout(load_checkpoint().model, dtype=torch.{dtype})
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+def run(numbers):
+    for num in numbers:
+        rollout.advance(torch.zeros(num, rollout.layout.size), torch.zeros(num, 3))
+run((1, *ROUND_NUMBERS))
+before = resident()
+run(range(1, 257))
+print(json.dumps(resident() - before))
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_batches_of_all_sizes_take_no_more_memory_than_those_of_a_few(dtype: str, run_code: Callable[..., Any]) -> None:
+    pytest.importorskip("numba")
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc to read the memory in use")
+    # A product compiled for each number of rows would take hundreds of megabytes.
+    assert run_code(GROWTH.replace("{dtype}", dtype)) < 5.0

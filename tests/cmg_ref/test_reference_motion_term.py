@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -397,3 +398,38 @@ def test_impossible_calls_are_named(checkpoint: Checkpoint) -> None:
         term.future((1000,))
     with pytest.raises(ValueError, match="dof_pos has"):
         term.key_body_positions(torch.zeros(4, 5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda term: term.reset([NUM_ENVS]), "env_ids must lie in"),
+        (lambda term: term.reset([0, 0]), "env_ids holds 0 more than once"),
+        (lambda term: term.reset([0.5]), "env_ids must be whole numbers"),
+        (lambda term: term.reset([0], commands=[[0.0, 0.0]]), r"commands must have shape \(1, 3\)"),
+        (lambda term: term.reset([0], root_pose=[[0.0, 0.0]]), r"root_pose must have shape \(1, 3\)"),
+        (lambda term: term.set_commands([[0.0, 0.0, float("nan")]], [0]), "commands holds NaN"),
+        (lambda term: term.set_root_pose([-1], [[0.0, 0.0, 0.0]]), "env_ids must lie in"),
+        (lambda term: term.report_failures([True]), "env_ids: a mask must have"),
+        (lambda term: term.initial_state([NUM_ENVS]), "env_ids must lie in"),
+        (lambda term: term.future((1.5,)), "future: steps must be a whole number"),
+    ],
+)
+def test_what_does_not_fit_is_named(call: Callable[[ReferenceMotionTerm], object], message: str) -> None:
+    cfg = ReferenceMotionTermCfg(mode="realtime")
+    term = ReferenceMotionTerm(cfg, NUM_ENVS, 0.02, load_g1().joint_names)
+    before = term.root_states.clone(), term.target_commands.clone()
+    with pytest.raises(ValueError, match=message):
+        call(term)
+    assert torch.equal(term.root_states, before[0]) and torch.equal(term.target_commands, before[1])
+
+
+def test_a_term_takes_lists_arrays_and_masks_of_bytes() -> None:
+    cfg = ReferenceMotionTermCfg(mode="realtime")
+    term = ReferenceMotionTerm(cfg, NUM_ENVS, 0.02, load_g1().joint_names)
+    term.reset(np.arange(NUM_ENVS), commands=[[0.5, 0.0, 0.0]] * NUM_ENVS)
+    mask = torch.zeros(NUM_ENVS, dtype=torch.uint8)
+    mask[2] = 1
+    term.set_commands([[1, 0, 0]], mask)
+    assert term.target_commands[:, 0].tolist() == [1.0 if env == 2 else 0.5 for env in range(NUM_ENVS)]
+    assert term.future((np.int64(3),)).dof_pos.shape == (NUM_ENVS, 1, 29)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -231,7 +232,7 @@ def test_small_pools_are_renewed_though_all_of_them_are_on_show(checkpoint: Chec
     generator = make(checkpoint, num_envs=24, num_trajectories=6, batch=2, regenerate_frames_per_step=48)
     draw = torch.Generator().manual_seed(0)
     for _ in range(300):
-        generator.reset(torch.randint(24, (2,), generator=draw))
+        generator.reset(torch.randperm(24, generator=draw)[:2])
         generator.advance()
     assert generator.get_performance_stats()["trajectories_renewed"] >= 4
 
@@ -311,3 +312,24 @@ def test_start_frames_are_checked(checkpoint: Checkpoint) -> None:
         generator.reset(start_frames="anywhere")
     with pytest.raises(ValueError, match="needs a pool"):
         CMGMotionGenerator(checkpoint, 2, mode="realtime").reset(start_frames="random")
+
+
+@pytest.mark.parametrize(
+    ("start_frames", "message"),
+    [
+        ([-1, 0], "start_frames must lie in 0 to [0-9]+, got -1"),
+        ([0, 10**6], "start_frames must lie in 0 to [0-9]+, got 1000000"),
+        (torch.tensor([0.5, 1.0]), "start_frames must be whole numbers"),
+        ([1], r"start_frames must have shape \(2,\)"),
+        ("last", "start_frames must be frames"),
+    ],
+)
+def test_start_frames_that_no_trajectory_has_are_refused(
+    checkpoint: Checkpoint, start_frames: Any, message: str
+) -> None:
+    generator = make(checkpoint)
+    before = generator.get_motion()[0].clone()
+    with pytest.raises(ValueError, match=message):
+        generator.reset([0, 1], start_frames=start_frames)
+    assert torch.equal(generator.get_motion()[0], before)
+    generator.reset([0, 1], start_frames=np.array([0, generator.last_start_frame]))

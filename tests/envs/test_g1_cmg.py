@@ -122,7 +122,7 @@ def test_the_mirror_of_an_observation_is_the_observation_of_the_mirrored_motion(
         mirrored[field.name] = values
     env.term._window = MotionFrames(**mirrored), ahead
     env._read_reference()
-    env.commands = torch.stack((env.commands[0], env.commands[0] * torch.tensor([1.0, -1.0, -1.0])))
+    env._show_commands(torch.stack((env.commands[0], env.commands[0] * torch.tensor([1.0, -1.0, -1.0]))))
     root = env.root_states[0]
     parts = (root[:3] * flip, root[3:7] * signs["root_quat_w"], root[7:10] * flip, -root[10:13] * flip)
     env.root_states[1] = torch.cat(parts)

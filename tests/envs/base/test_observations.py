@@ -34,7 +34,7 @@ def put_mirrored_pair(env: Any) -> None:
 def test_the_mirror_of_an_observation_is_the_observation_of_the_mirror(make: Callable[..., Any]) -> None:
     env = make("g1", 2, "domain_rand.push_robots=False")
     put_mirrored_pair(env)
-    env.commands = torch.tensor([[0.5, 0.2, -0.7], [0.5, -0.2, 0.7]])
+    env._show_commands(torch.tensor([[0.5, 0.2, -0.7], [0.5, -0.2, 0.7]]))
     actions = torch.randn(29, generator=torch.Generator().manual_seed(1))
     env.actions = torch.stack((actions, env.mirror_actions(actions)))
     env.feet.contact = torch.tensor([[True, False], [False, True]])
