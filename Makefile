@@ -25,7 +25,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test lint types unit fuzz kill-test test-py38 test-lowest clean
+.PHONY: help install generate play train picture test lint types unit fuzz kill-test soak test-py38 test-lowest clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,9 @@ $(VENV_LOWEST)/.installed: setup.py constraints-lowest.txt
 	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
 	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train]' pytest setuptools
 	@touch $@
+
+soak: $(STAMP) ## Run generators for 100,000 steps in each mode and watch their memory
+	$(TEST_ENV) $(BIN)/python tests/campaigns/soak.py
 
 clean: ## Remove what the tools left behind (keeps VENV and outputs)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

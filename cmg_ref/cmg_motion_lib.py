@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, NoReturn, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -205,7 +205,7 @@ class CMGMotionLib:
 
     def get_motion_length(self, motion_ids: Values | int) -> Tensor:
         """Longest episodes in motions (n,), or in one, [s]."""
-        if isinstance(motion_ids, numbers.Integral):
+        if isinstance(motion_ids, (int, np.integer)):
             return self._lengths[self._motions([motion_ids])[0]]
         return self._lengths[self._motions(motion_ids)]
 

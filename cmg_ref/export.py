@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cmg_ref.archive import Archive
 from cmg_ref.atomic_file import buffered_file, write_file
 from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.input_file import check_input_file
@@ -147,14 +148,19 @@ def read_description(path: str | Path) -> dict[str, Any]:
         if Path(path).suffix == ".onnx":
             description = {entry.key: parse_json(entry.value) for entry in _onnx_properties(path)}
         else:
-            extra = {_TORCHSCRIPT_METADATA: ""}
-            torch.jit.load(str(path), _extra_files=extra)
-            description = parse_json(extra[_TORCHSCRIPT_METADATA] or "{}")
-    except (RuntimeError, ValueError) as error:
+            description = parse_json(_torchscript_notes(Path(path)))
+    except ValueError as error:
         raise ExportError(f"{path}: truncated, damaged or not a step exported by cmg_ref ({reason(error)})") from error
     if not isinstance(description, dict) or "format_version" not in description:
         raise ExportError(f"{path}: not a step exported by cmg_ref")
     return description
+
+
+def _torchscript_notes(path: Path) -> str:
+    """The notes in a TorchScript file, "{}" if it has none; the program in it is not loaded, for it could act then."""
+    with Archive(path, ValueError, "TorchScript") as archive:
+        names = [name for name in archive.names if name.endswith(f"/extra/{_TORCHSCRIPT_METADATA}")]
+        return archive.read(names[0]).decode() if names else "{}"
 
 
 def _onnx_properties(path: str | Path) -> Any:

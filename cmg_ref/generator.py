@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Sequence
 
+import numpy as np
 import torch
 
 from cmg_ref.argument_checks import (
@@ -538,7 +538,7 @@ class CMGMotionGenerator:
 
     def _checked_steps(self, steps: int | Sequence[int]) -> list[int]:
         """Control steps ahead that are asked for, none beyond what is held."""
-        offsets = list(range(1, steps + 1)) if isinstance(steps, numbers.Integral) else whole_steps(steps)
+        offsets = list(range(1, int(steps) + 1)) if isinstance(steps, (int, np.integer)) else whole_steps(steps)
         furthest = self.max_future_steps
         if not offsets or min(offsets) < 0 or max(offsets) > furthest:
             longer = "preload_duration" if isinstance(self._planner, PreloadPlanner) else "buffer_size"

@@ -35,6 +35,7 @@ _KEY_BODIES = (
 )
 _STANDING_KEYFRAMES = ("stand", "home")
 _SOLE_THICKNESS = 0.01
+_MAX_FOOT = 10.0  # [m]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +176,9 @@ def _sole_corners(foot: MjcfBody, path: str | Path) -> Tensor:
     if len(foot.collision_spheres) < 4:
         raise RobotError(f"{problem}, found {len(foot.collision_spheres)} points")
     points = torch.stack([centre - centre.new_tensor([0.0, 0.0, radius]) for centre, radius in foot.collision_spheres])
-    sole = points[points[:, 2] <= points[:, 2].min() + _SOLE_THICKNESS]
+    if not bool((points.abs() < _MAX_FOOT).all()):
+        raise RobotError(f"{problem}, found some more than {_MAX_FOOT:g} m away")
+    sole = points[points[:, 2] < points[:, 2].min() + _SOLE_THICKNESS]
     # The corners are the points that reach furthest along the diagonals of the sole's bounding rectangle.
     centre = 0.5 * (sole.amax(dim=0) + sole.amin(dim=0))[:2]
     reach = sole[:, :2] - centre

@@ -19,6 +19,7 @@ from cmg_ref.checkpoint import load_checkpoint, save_checkpoint
 from cmg_ref.clip_generation import generate_clips
 from cmg_ref.clip_writers import write_npz, write_twist_pickle
 from cmg_ref.dataset import build_dataset
+from cmg_ref.export import export_torchscript
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
 from cmg_ref.motion_clip import MotionClip
@@ -104,9 +105,8 @@ def _networks(folder: Path) -> Corpus:
         metadata={"training": {"iteration": 3}, "data": {"clips": []}},
     )
     save_checkpoint(small, folder / "cmg.safetensors")
-    description = load_policy().description
-    policy = Policy(description, (8, 4))
-    save_policy(policy, folder / "policy.safetensors")
+    export_torchscript(small, folder / "step.pt")
+    save_policy(Policy(load_policy().description, (8, 4)), folder / "policy.safetensors")
 
     earlier.HIDDEN, earlier.NUM_EXPERTS = 4, 2
     network = earlier.LegacyCMG(2 * load_g1().num_joints)
@@ -118,6 +118,7 @@ def _networks(folder: Path) -> Corpus:
     return {
         "cmg.safetensors": [(folder / "cmg.safetensors").read_bytes()],
         "policy.safetensors": [(folder / "policy.safetensors").read_bytes()],
+        "exported.pt": [(folder / "step.pt").read_bytes()],
         "earlier.pt": [(folder / "with_stats.pt").read_bytes()],
         "earlier bare.pt": [(folder / "bare.pt").read_bytes()],
         "cmg_stats.yaml": [yaml.read_bytes()],

@@ -211,7 +211,7 @@ def replay(targets: Sequence[Target], case: Path, bounds: Bounds) -> Outcome:
 def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=12_000, help="how many, over all targets (default: %(default)s)")
+    parser.add_argument("--inputs", type=int, default=30_000, help="how many, over all targets (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument("--targets", nargs="*", metavar="NAME", help="only these (default: all)")

@@ -19,6 +19,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from tqdm import tqdm
 
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.clip_generation import generate_clips
@@ -108,6 +110,8 @@ class Victim:
             log = os.open(str(self.folder.with_suffix(".log")), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            # tqdm's own lock is shared with all forked processes, and stays locked if one is killed that holds it.
+            tqdm.set_lock(threading.RLock())
             path = str(ROOT / "scripts" / self.script)
             sys.argv = [path, *map(str, arguments)]
             runpy.run_path(path, run_name="__main__")
@@ -166,7 +170,7 @@ class GeneratorTraining(Victim):
     """train_cmg.py, which goes on with one run again and again."""
 
     script = "train_cmg.py"
-    files_begun = 12
+    files_begun = 6
 
     def prepare(self) -> None:
         clips = write_clips(self.folder.with_suffix(".clips"))
@@ -284,6 +288,8 @@ def kill(victim: Victim, chance: random.Random) -> bool:
     time.sleep(delay)
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
+    if len(begun) < files:
+        raise CampaignError(f"{victim.script}: wrote nothing for {PATIENCE:g} s")
     return os.WIFSIGNALED(status)
 
 

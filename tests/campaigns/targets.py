@@ -24,6 +24,7 @@ from cmg_ref.clip_collection import read_clips
 from cmg_ref.clip_files import find_clips
 from cmg_ref.clip_readers import read_clip
 from cmg_ref.dataset import MotionDataset, build_dataset
+from cmg_ref.export import ExportError, read_description
 from cmg_ref.held_out import split_held_out
 from cmg_ref.kinematic_tree import RobotError
 from cmg_ref.legacy_checkpoint import import_legacy_checkpoint
@@ -231,6 +232,7 @@ def all_targets(corpus: Corpus) -> list[Target]:
         Target(
             "find_clips", "take.pkl", corpus["clip twist"][:1], mutated_bytes, lambda path: find_clips([path]), clip
         ),
+        Target("exported step", "x.pt", corpus["exported.pt"], mutated_torch, read_description, (ExportError,), 2),
         Target("held out", "words.json", [b'["walk[0.1:0.4]"]', b'["walk"]'], mutated_arguments, _split, clip, 2),
         Target(
             "checkpoint",

@@ -107,3 +107,28 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, suffix: str, cont
         read_description(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+class Acting(torch.nn.Module):
+    """Does something as soon as it is loaded, which TorchScript allows."""
+
+    @torch.jit.export
+    def __getstate__(self) -> bool:
+        return self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: bool) -> None:
+        self.training = state
+        raise RuntimeError("the program was run")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_reading_what_a_file_says_runs_nothing_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "acting.pt"
+    notes = {export._TORCHSCRIPT_METADATA: '{"format_version": 1}'}
+    torch.jit.save(torch.jit.script(Acting()), str(path), _extra_files=notes)
+    with pytest.raises(torch.jit.Error, match="the program was run"):
+        torch.jit.load(str(path))
+    assert read_description(path) == {"format_version": 1}

@@ -420,7 +420,7 @@ def test_lists_and_arrays_are_taken_for_tensors(checkpoint: Checkpoint) -> None:
     other.reset([1, 4], commands=COMMANDS[:2].tolist(), root_pose=np.array([[1, 2, 0.5]] * 2))
     plain.update_commands(COMMANDS[:1], torch.tensor([2]))
     other.update_commands(COMMANDS[:1].numpy().astype(np.float64), np.array([False, False, True, False, False, False]))
-    assert torch.equal(plain.future(5).dof_pos, other.future(np.int64(5)).dof_pos)  # type: ignore[arg-type]
+    assert torch.equal(plain.future(5).dof_pos, other.future(np.int64(5)).dof_pos)
     assert torch.equal(plain.future([0, 3]).dof_pos, other.future(np.array([0, 3])).dof_pos)  # type: ignore[arg-type]
     assert torch.equal(plain.root_states, other.root_states)
 

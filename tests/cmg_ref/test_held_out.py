@@ -42,11 +42,15 @@ def test_open_ends_and_several_parts(make_clip: MakeClip) -> None:
         ("walk_1[3:2]", "empty, beyond the clip, or overlapping"),
         ("walk_1[20:30]", "empty, beyond the clip, or overlapping"),
         ("walk_1[.:2]", "needs the name of a clip"),
+        ("\n", "needs the name of a clip"),
+        ("]" * 100_000, "the name of a clip|none of the 1 clips"),
+        ("9" * 100_000, "none of the 1 clips is called so; similar: none"),
     ],
 )
 def test_bad_entries(make_clip: MakeClip, entry: str, message: str) -> None:
-    with pytest.raises(ClipError, match=message):
+    with pytest.raises(ClipError, match=message) as error:
         split_held_out([make_clip(name="walk_1")], [entry])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
 
 
 def test_overlapping_parts(make_clip: MakeClip) -> None:

@@ -156,6 +156,7 @@ LEFT_KNEE = '<joint name="left_knee_joint" range="0 120" axis="0 3 0"/>'
         ('name="left_ankle_roll_link"', 'name="foot"', "<body name='left_ankle_roll_link'>, a foot, is missing"),
         ('size="0.08 0.03 0.01"', 'size="0.08"', "<geom> of body 'right_ankle_roll_link' is a box with the size"),
         ('class="sole" type="box"', 'type="box"', "'right_ankle_roll_link'> needs spheres, capsules or a box"),
+        ('size="0.08 0.03 0.01"', 'size="0.08 0.03 1e300"', "corners of its sole, found some more than 10 m away"),
         ('type="free"', 'type="hinge"', "<worldbody> must hold one robot, found box, pelvis"),
         ('<geom type="plane" size="1 1 1"/>', '<include file="floor.xml"/>', "<include> is not supported"),
         ("</worldbody>", '</worldbody><keyframe><key name="stand" qpos="1 2"/></keyframe>', "<key name='stand'> has 2"),

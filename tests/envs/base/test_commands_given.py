@@ -110,7 +110,7 @@ def test_a_play_acts_on_observations_of_the_command_it_gave(make: Callable[..., 
 
     cfg, _ = task_registry.get_cfgs("g1_cmg")
     apply_overrides(cfg, ("reference.mode=realtime",))
-    env = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 1.0))[0]
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 1.0))[0]
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def policy(observations: torch.Tensor) -> torch.Tensor:

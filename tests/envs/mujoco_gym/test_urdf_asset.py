@@ -259,6 +259,7 @@ def test_foreign_mesh_format_is_refused(tmp_path: Path) -> None:
         ('<mass value="1.5"/>', "", "<inertial> of 'alpha_thigh' has no <mass>"),
         ('<mass value="1.5"/>', '<mass value="-1"/>', "'alpha_thigh' has a negative mass"),
         ("<sphere", "<cone", "<cone> of 'right_foot' is no shape"),
+        ('<sphere radius="0.04"/>', '<sphere radius="0"/>', "MuJoCo cannot simulate it: .*size 0 must be"),
         ('<link name="base"/>', '<link name="base"/><link name="moon"/>', "root links base, moon"),
         ('<joint name="right_hip"', '<joint name="left_hip"', "joint name 'left_hip' occurs twice"),
     ],
