@@ -1,4 +1,4 @@
-"""What a GPU is judged by: a frame of all environments by precision, a step with changes against it, reads, baselines."""
+"""What a GPU is judged by: frames of all environments by precision, steps with changes, reads, a baseline."""
 
 from __future__ import annotations
 
@@ -56,17 +56,18 @@ def frames(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Itera
             )
             generator.reset(commands=random_commands(checkpoint, num_envs, device))
             generator.future(1)
-            buffer = generator._buffer
-
-            def many(count: int = 100) -> None:
-                for _ in range(count):
-                    buffer.extend(slice(None), 1)
-
-            single = watch.median(many, repeats=5) / 100
-            run = watch.median(partial(buffer.extend, slice(None), LONG_RUN), repeats=3)
+            extend = partial(generator._buffer.extend, slice(None))
+            single = watch.median(partial(repeat, partial(extend, 1), 100), repeats=5) / 100
+            run = watch.median(partial(extend, LONG_RUN), repeats=3)
         note = "" if name == "float32" else precision_errors(checkpoint, device, dtype, precision)
         yield Figure("a frame", num_envs, name, 1e3 * single, "ms", at_most=most if judged else None, note=note)
         yield Figure(f"{LONG_RUN} frames", num_envs, name, 1e3 * run, "ms", at_most=most_of_run if judged else None)
+
+
+def repeat(action: Callable[[], object], times: int) -> None:
+    """Call an action so many times."""
+    for _ in range(times):
+        action()
 
 
 def precision_errors(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, precision: str) -> str:
