@@ -34,6 +34,7 @@ class TrajectoryStore:
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
+        first_rows: row of the first of them, (num_motions,).
         fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: on a CPU, with Numba
             and in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
@@ -53,7 +54,7 @@ class TrajectoryStore:
         self.dtype = dtype
         self.capacities = torch.cat([torch.full((number,), capacity, device=device) for number, capacity in sizes])
         ends = self.capacities.cumsum(0)
-        self._first_row = ends - self.capacities
+        self.first_rows = ends - self.capacities
         self._numbers = torch.arange(len(ends), device=device)
         num_rows = sum(number * capacity for number, capacity in sizes)
         self._num_joints = 2 * layout.num_joints
@@ -74,7 +75,7 @@ class TrajectoryStore:
 
     def rows(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Row of each frame index (n, ...) of motions (n,), of the shape of ``frames``."""
-        first, capacities = self._first_row[motions], self.capacities[motions]
+        first, capacities = self.first_rows[motions], self.capacities[motions]
         if frames.ndim > 1:
             shape = (-1, *[1] * (frames.ndim - 1))
             first, capacities = first.view(shape), capacities.view(shape)
@@ -234,7 +235,7 @@ class TrajectoryStore:
         dof_pos = torch.empty(len(frames), len(joint_offsets), num_joints)
         self._loops.read(
             self.table.numpy(),
-            self._first_row.numpy(),
+            self.first_rows.numpy(),
             self.capacities.numpy(),
             self._numbers[motions].numpy(),
             frames.numpy(),
