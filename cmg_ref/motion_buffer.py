@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Sequence
 
 import numpy as np
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.cuda_graph.fused_frame import Motions
 from cmg_ref.fused_step import FusedStep, Room
 from cmg_ref.layout import StateLayout
 from cmg_ref.planned_commands import PlannedCommands
@@ -44,6 +46,7 @@ class MotionBuffer:
         written: number of frames generated since the start of each motion, (num_motions,).
         guarded: how many of them the guard had to change, (num_motions,).
         seconds: time spent generating [s]; of the host alone, which does not wait for a GPU.
+        motions: what a frame reads and writes of them.
     """
 
     def __init__(
@@ -73,11 +76,14 @@ class MotionBuffer:
         self._place_root = TracedWhereFew(self._placed_root, self.device)
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
+        self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
         self._recorded: RecordedFrames | None = None
         if self.device.type == "cuda" and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
-            self._recorded = RecordedFrames(self._frame, rollout.network, largest, usual, compiled)
+            kept = (self._tail_state, self._tail_pose, self.written, self.guarded, rollout.guard_count)
+            workspace = partial(getattr, rollout.network, "workspace")
+            self._recorded = RecordedFrames(self._frame, kept, workspace, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
@@ -150,12 +156,19 @@ class MotionBuffer:
             return
         started = time.perf_counter()
         fused = self.rollout.fused
-        if self._recorded is None and fused is not None and self.store.fused and self._stance_root is None:
+        if self._recorded is not None and self._recorded(self._run_of(motions), count):
+            self.rollout.frame_count += count * len(self._numbers[motions])
+        elif fused is not None and self.store.fused and self._stance_root is None:
             self._extend_in_blocks(fused, motions, count)
+            self.written[motions] += count
         else:
-            self._extend_at_once(motions, count)
-        self.written[motions] += count
+            self._extend_in_loop(motions, count)
+            self.written[motions] += count
         self.seconds += time.perf_counter() - started
+
+    def _run_of(self, motions: slice | torch.Tensor) -> range | torch.Tensor:
+        """Motions (n,) given as a slice as a range."""
+        return range(*motions.indices(self.num_motions)) if isinstance(motions, slice) else motions
 
     def _extend_in_blocks(self, step: FusedStep, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames block by block of motions (n,), in all threads."""
@@ -188,25 +201,9 @@ class MotionBuffer:
         step.share_out(len(numbers), count, frame)
         self.rollout.count(count * len(numbers), sum(num_guarded))
 
-    def _extend_at_once(self, motions: slice | torch.Tensor, count: int) -> None:
-        """Generate frames of all motions (n,) together."""
+    def _extend_in_loop(self, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate frames of all motions (n,) together, one by one."""
         state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
-        made = None
-        if self._recorded is not None:
-            made = self._recorded(self._numbers[motions], state, pose, written, count)
-        if made is None:
-            state, pose, guarded = self._extend_in_loop(motions, state, pose, written, count)
-        else:
-            state, pose, guarded = made
-            self.rollout.count(count * len(state), guarded.sum())
-        self._tail_state[motions] = state
-        self._tail_pose[motions] = pose
-        self.guarded[motions] += guarded
-
-    def _extend_in_loop(
-        self, motions: slice | torch.Tensor, state: torch.Tensor, pose: torch.Tensor, written: torch.Tensor, count: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Generate frames one by one; returns the last states and poses, and how many frames were guarded (n,)."""
         guarded = torch.zeros_like(written)
         for offset in range(count):
             following = self.rollout.advance(state, self.commands.value(written + offset, motions))
@@ -219,14 +216,26 @@ class MotionBuffer:
             state = following
         if self._stance_root is not None:
             pose = self._fill_root(self._stance_root, written, count, motions)
-        return state, pose, guarded
+        self._tail_state[motions] = state
+        self._tail_pose[motions] = pose
+        self.guarded[motions] += guarded
 
-    def _frame(
-        self, motions: torch.Tensor, state: torch.Tensor, pose: torch.Tensor, frames: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Store one frame; see :data:`cmg_ref.recorded_frames.Frame`."""
+    def _frame(self, motions: torch.Tensor) -> None:
+        """Make and store a frame; see :data:`cmg_ref.recorded_frames.Frame`."""
+        kernels = self.rollout.kernels
+        if kernels is not None:
+            kernels.frame(self.motions, motions)
+            return
+        present = motions >= 0
+        motions = torch.where(present, motions, motions[0])  # In place of none, the first is made several times alike.
+        state, pose, frames = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
         following, guarded = self.rollout.step(state, self.commands.value(frames, motions))
-        return following, self._append(frames, pose, state, following, motions), guarded
+        pose = self._append(frames, pose, state, following, motions)
+        self._tail_state.index_copy_(0, motions, following)
+        self._tail_pose.index_copy_(0, motions, pose)
+        self.written.index_copy_(0, motions, frames + 1)
+        self.guarded.index_copy_(0, motions, self.guarded[motions] + guarded)
+        self.rollout.guard_count += (guarded & present).sum()
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""

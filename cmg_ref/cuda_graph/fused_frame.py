@@ -66,7 +66,7 @@ class FusedFrame:
         self._channels["JOINTS"] = 2 * layout.num_joints
 
     def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next states (n, state_dim) of states (n, state_dim) under commands (n, 3), and where the guard acted (n,)."""
+        """The next states of states (n, state_dim) under commands (n, 3), and in which the guard acted (n,)."""
         num, passed = len(state), self.network.passed(len(state))
         state, command = state.contiguous(), command.contiguous()
         self._kernels.take_in_given[self._grid(num)](

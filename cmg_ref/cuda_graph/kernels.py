@@ -1,10 +1,12 @@
 """Triton kernels: what stands between the products of a frame, and the changes of environments.
 
-Each is one pass over its rows. What they compute is said by the torch code they are tested against: the command in force
-(:class:`cmg_ref.planned_commands.PlannedCommands`), the network (:class:`cmg_ref.model.CMG`), guard and rest
+Each is one pass over its rows. What they compute is said by the torch code that they are tested against: the command in
+force (:class:`cmg_ref.planned_commands.PlannedCommands`), the network (:class:`cmg_ref.model.CMG`), guard and rest
 (:class:`cmg_ref.rollout.Rollout`), root and store (:mod:`cmg_ref.root_motion`, :mod:`cmg_ref.trajectory_store`) and the
 choice of initial states (:mod:`cmg_ref.initial_states`). Imported only where Triton is there.
 """
+
+from __future__ import annotations
 
 import triton
 import triton.language as tl
@@ -97,7 +99,7 @@ def _store_root(
     WIDTH: tl.constexpr,
     HALF: tl.constexpr,
 ):
-    """Store the seen columns, the place and gravity in rows; ``rate`` times a difference to the other state is one per second."""
+    """Store seen columns, place and gravity in rows; ``rate`` makes differences to the other state rates."""
     qx, qy, qz, qw = _quat(gx, gy, gz, heading)
     wx, wy = _turned(vx, vy, heading)
     rx, ry, rz = (other_gx - gx) * rate, (other_gy - gy) * rate, (other_gz - gz) * rate
@@ -151,7 +153,7 @@ def _load_bits(pointer):
     return ((high << 16) | (low & 0xFFFF)).to(tl.float32, bitcast=True)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num"])
 def take_in_motions(
     ids,
     tail_state,
@@ -192,9 +194,7 @@ def take_in_motions(
     for axis in tl.static_range(3):
         tl.store(poses + rows * 3 + axis, tl.load(tail_pose + motion * 3 + axis), within)
     segments = tl.arange(0, SEGMENT_ROOM)[None, :]
-    begins = tl.load(
-        first_frames + motion[:, None] * SEGMENTS + segments, segments < SEGMENTS, 0x7FFFFFFFFFFFFFFF
-    )
+    begins = tl.load(first_frames + motion[:, None] * SEGMENTS + segments, segments < SEGMENTS, 0x7FFFFFFFFFFFFFFF)
     begun = tl.sum((begins <= frame[:, None]).to(tl.int32), axis=1)
     segment = motion * SEGMENTS + tl.maximum(begun - 1, 0)
     if RAMP > 0:
@@ -215,7 +215,7 @@ def take_in_motions(
     tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num"])
 def take_in_given(
     state,
     given_command,
@@ -245,7 +245,7 @@ def take_in_given(
     tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num"])
 def blend_first(
     products,
     gate_bias,
@@ -289,7 +289,7 @@ def blend_first(
     tl.store(hidden + rows[:, None] * HIDDEN + columns, _elu(total), within & real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num"])
 def blend_next(
     products,
     biases,
@@ -363,7 +363,7 @@ def _held(
     return state, tl.where(resting[:, None], kept, held), acted
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num"])
 def put_out(
     products,
     biases,
@@ -393,7 +393,7 @@ def put_out(
     tl.store(guarded + rows, acted != 0, within)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num"])
 def put_out_motions(
     ids,
     products,

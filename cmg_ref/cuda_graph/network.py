@@ -2,7 +2,7 @@
 
 The experts of a layer stand side by side, so that one product gives what each of them makes of the same input:
 ``x [W_1, ..., W_E]``. The pass after it blends the results, adds the blended biases and bends them; the first layer
-shares its product with the gate. Nothing is ever written ``num_experts`` times beside what the products themselves give.
+shares its product with the gate.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ class SideBySideNetwork:
             return torch.zeros(num, columns, dtype=dtype, device=self.device)
 
         counts = [torch.zeros(num, dtype=torch.long, device=self.device) for _ in range(2)]
-        own = [room(columns, self.dtype) for columns in (inputs, width, hidden)]
-        return Passed(room(size), room(3), *counts, room(3), *own, room(self.num_experts))
+        own = (room(columns, self.dtype) for columns in (inputs, width, hidden))
+        return Passed._make((room(size), room(3), *counts, room(3), *own, room(self.num_experts)))
 
     def multiply(self, layer: int, x: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
-        """What the experts of a layer (and the gate, in the first) make of x (n, inputs), (n, columns), in ``products``."""
+        """What the experts of a layer, and the gate in the first, make of x (n, inputs): (n, columns), in ``products``."""
         weight = self.weights[layer]
         room = products.view(-1)[: len(x) * weight.shape[1]].view(len(x), weight.shape[1])
         return torch.mm(x, weight, out=room)

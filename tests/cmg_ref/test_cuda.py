@@ -209,7 +209,7 @@ def test_frames_are_recorded(checkpoint: Checkpoint, mode: str, compiled: bool) 
             generator.update_commands(draw_commands(5, seed=step).to(GPU), torch.arange(5, device=GPU))
     assert generator._buffer._recorded is not None
     assert generator._buffer._recorded._usable
-    assert generator._buffer._recorded._recordings
+    assert generator._buffer._recorded.recordings
     plain = CMGMotionGenerator(checkpoint, NUM_ENVS, "cpu", **MODES["realtime"])
     initial, wanted = states(checkpoint, NUM_ENVS), draw_commands(NUM_ENVS)
     for other in (generator, plain):
