@@ -12,6 +12,7 @@ import torch
 from cmg_ref.argument_checks import checked_env_ids, checked_start_frames, checked_tensor
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.commands import CommandSampler
+from cmg_ref.cuda_graph.environment_changes import EnvironmentChanges
 from cmg_ref.generator_settings import MODES, GeneratorSettings
 from cmg_ref.initial_states import EnvironmentDraws, InitialStates
 from cmg_ref.joint_matching import match_joints
@@ -20,7 +21,7 @@ from cmg_ref.memory_plan import MemoryPlan, available_bytes, check_fits, plan_me
 from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planner_factory import make_planner
-from cmg_ref.planners import PreloadPlanner
+from cmg_ref.planners import PreloadPlanner, RealtimePlanner
 from cmg_ref.pooled_planner import PooledPlanner
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
@@ -278,9 +279,15 @@ class CMGMotionGenerator:
     def advance(self) -> None:
         """Let a control step pass for every environment."""
         started = time.perf_counter()
-        self._reader.advance()
-        self._planner.advance()
-        self._reader.locate()
+        if self._changes is not None and isinstance(self._planner, RealtimePlanner):
+            self._reader.forget()
+            self._planner.catch_up()
+            self._changes.advance()
+            self.rollout.frame_count += self.num_envs
+        else:
+            self._reader.advance()
+            self._planner.advance()
+            self._reader.locate()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
 
@@ -313,12 +320,18 @@ class CMGMotionGenerator:
         rows = self._rows(env_ids)
         if len(rows) == 0:
             return
-        targets = None
         if commands is not None:
-            targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
+            commands = self._checked(commands, (len(rows), 3), "commands")
+        if root_pose is not None:
+            root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose")
+        if self._changes is not None and init_motion is None and start_frames is None:
+            self._reader.forget()
+            self._changes.begin(rows, commands, root_pose)
+            self._planner.refresh(rows)
+            return
+        targets = None if commands is None else self._clamped(commands, rows)
         if root_pose is None:
             root_pose = torch.zeros(len(rows), NUM_POSE, device=self.device)
-        root_pose = self._checked(root_pose, (len(rows), NUM_POSE), "root_pose")
         self._reader.forget()
         self._reader.share[rows] = 0.0
         if isinstance(self._planner, PooledPlanner) and init_motion is None:
@@ -333,6 +346,8 @@ class CMGMotionGenerator:
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
             self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
             self._reader.place_in_world(rows)
+            if self._changes is not None:
+                self._changes.locate()
 
     def update_commands(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
         """Give new commands; the motion goes on from the frame being shown, and frames planned beyond it are replaced.
@@ -345,7 +360,14 @@ class CMGMotionGenerator:
             env_ids: environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
+        commands = self._checked(commands, (len(rows), 3), "commands")
+        if self._changes is not None and len(rows) <= self._most_told:
+            if len(rows) > 0:
+                self._reader.forget()
+                self._changes.tell(rows, commands)
+                self._planner.refresh(rows)
+            return
+        targets = self._clamped(commands, rows)
         changed = (targets != self.target_commands[rows]).any(dim=1).nonzero().squeeze(1)
         if len(changed) == 0:
             return
@@ -416,6 +438,12 @@ class CMGMotionGenerator:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
+    @property
+    def _most_told(self) -> int:
+        """Commands that may be given without looking which of them change: each given costs the frames kept ready."""
+        ready = isinstance(self._planner, RealtimePlanner) and self._planner.demand > 0
+        return max(1, self.num_envs // 8) if ready else self.num_envs
+
     def _allocate(self, mode: str) -> None:
         """Make the buffer and the planner of a mode."""
         self.settings = replace(self.settings, mode=mode)
@@ -431,7 +459,15 @@ class CMGMotionGenerator:
             self._sampler,
             self._robot,
         )
-        self._reader.attach(self._buffer.store, self._planner)
+        kernels = self.rollout.kernels
+        self._reader.attach(self._buffer.store, self._planner, kernels is not None)
+        self._changes: EnvironmentChanges | None = None
+        if kernels is not None and isinstance(self._planner, RealtimePlanner) and self._planner.in_step:
+            self._changes = self._buffer.recorded_changes(
+                self._reader, self._initial_states, self._draws, self.command_excess
+            )
+            if self._changes is not None:
+                self._reader.follow(self._changes.located)
 
     def _restart(
         self,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+import warnings
 from functools import partial
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.cuda_graph.environment_changes import EnvironmentChanges
 from cmg_ref.cuda_graph.fused_frame import Motions
 from cmg_ref.fused_step import FusedStep, Room
+from cmg_ref.initial_states import EnvironmentDraws, InitialStates
 from cmg_ref.layout import StateLayout
+from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.recorded_frames import RecordedFrames
 from cmg_ref.robot import Robot, load_g1
@@ -78,15 +82,40 @@ class MotionBuffer:
         self._numbers = torch.arange(self.num_motions, device=self.device)
         self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
         self._recorded: RecordedFrames | None = None
-        if self.device.type == "cuda" and checkpoint.layout.has_root:
+        if (self.device.type == "cuda" or rollout.kernels is not None) and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
-            kept = (self._tail_state, self._tail_pose, self.written, self.guarded, rollout.guard_count)
-            workspace = partial(getattr, rollout.network, "workspace")
-            self._recorded = RecordedFrames(self._frame, kept, workspace, largest, usual, compiled)
+            self._recorded = RecordedFrames(self._frame, *self._kept, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
+
+    @property
+    def _kept(self) -> tuple[tuple[torch.Tensor, ...], Callable[[], object]]:
+        """What a frame changes beside the store, and what gives the memory that it works in."""
+        kept = (self._tail_state, self._tail_pose, self.written, self.guarded, self.rollout.guard_count)
+        return kept, partial(getattr, self.rollout.network, "workspace")
+
+    def recorded_changes(
+        self, reader: MotionReader, initial_states: InitialStates, draws: EnvironmentDraws, excess: torch.Tensor
+    ) -> EnvironmentChanges | None:
+        """Recorded changes of environments, one for each motion; None where the driver cannot record.
+
+        Args:
+            reader: the environments' clock and place.
+            initial_states: where their motions begin.
+            draws: which of them.
+            excess: by how much commands exceed the trained range, (num_envs, 3); written.
+        """
+        if self._recorded is None:
+            return None
+        try:
+            return EnvironmentChanges(
+                self.rollout.model, self.motions, reader, initial_states, draws, excess, self._frame, *self._kept
+            )
+        except Exception as error:  # Drivers fail in ways of their own; resets remain one by one.
+            warnings.warn(f"changes cannot be recorded as a CUDA graph ({error})", stacklevel=2)
+            return None
 
     @property
     def num_bytes(self) -> int:

@@ -73,6 +73,11 @@ class TrajectoryStore:
         """Memory held by the frames [bytes]."""
         return self.table.numel() * self.table.element_size()
 
+    @property
+    def bits(self) -> torch.Tensor:
+        """The table as numbers of 16 bits, two of which hold a float32 of a place; in float32 the table itself."""
+        return self.table if self.dtype == torch.float32 else self.table.view(torch.int16)
+
     def rows(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Row of each frame index (n, ...) of motions (n,), of the shape of ``frames``."""
         first, capacities = self.first_rows[motions], self.capacities[motions]

@@ -48,9 +48,9 @@ class FusedFrame:
     def __init__(
         self, model: CMG, network: SideBySideNetwork, resting: torch.Tensor, guard_count: torch.Tensor
     ) -> None:
-        from cmg_ref.cuda_graph import kernels  # Triton is not everywhere.
+        from cmg_ref.cuda_graph import frame_kernels  # Triton is not everywhere.
 
-        self._kernels, self.network, self._guard_count = kernels, network, guard_count
+        self._kernels, self.network, self._guard_count = frame_kernels, network, guard_count
         layout = model.layout
         device = network.device
         self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
@@ -58,7 +58,7 @@ class FusedFrame:
         self._half_dt, self._fps = 0.5 / model.fps, model.fps
         self._outputs = network.biases[-1].shape[1]
         given = layout.num_joints if model.config.prediction == "change" else 0
-        self._state_sizes = {"SIZE": layout.size, "BLOCK": ROWS, "COLUMNS": _power_of_two(network.weights[0].shape[0])}
+        self._state_sizes = {"SIZE": layout.size, "BLOCK": ROWS, "COLUMNS": power_of_two(network.weights[0].shape[0])}
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
@@ -128,7 +128,7 @@ class FusedFrame:
             INPUTS=passed.inputs.shape[1],
             SEGMENTS=commands.num_segments,
             RAMP=commands.interpolation_frames,
-            SEGMENT_ROOM=_power_of_two(commands.num_segments),
+            SEGMENT_ROOM=power_of_two(commands.num_segments),
             **self._state_sizes,
         )
         products = self._predict(passed)
@@ -149,7 +149,7 @@ class FusedFrame:
             motions.guarded,
             self._guard_count,
             store.table,
-            store.table.view(torch.int16) if store.dtype == torch.float16 else store.table,
+            store.bits,
             store.first_rows,
             store.capacities,
             num,
@@ -167,7 +167,7 @@ class FusedFrame:
         network, num = self.network, len(passed.inputs)
         hidden = passed.hidden.shape[1]
         sizes: dict[str, Any] = {"HIDDEN": hidden, "EXPERTS": network.num_experts, "BLOCK": ROWS}
-        sizes["HIDDEN_ROOM"] = _power_of_two(hidden)
+        sizes["HIDDEN_ROOM"] = power_of_two(hidden)
         products = network.multiply(0, passed.inputs, passed.products)
         self._kernels.blend_first[self._grid(num)](
             products,
@@ -179,8 +179,8 @@ class FusedFrame:
             passed.hidden,
             num,
             GATE=network.gate_hidden,
-            GATE_ROOM=_power_of_two(network.gate_hidden),
-            EXPERT_ROOM=_power_of_two(network.num_experts),
+            GATE_ROOM=power_of_two(network.gate_hidden),
+            EXPERT_ROOM=power_of_two(network.num_experts),
             **sizes,
         )
         for layer in range(1, len(network.weights) - 1):
@@ -195,6 +195,6 @@ class FusedFrame:
         return (-(-num // ROWS),)
 
 
-def _power_of_two(least: int) -> int:
+def power_of_two(least: int) -> int:
     """The smallest power of two that is not less."""
     return 1 << (least - 1).bit_length()

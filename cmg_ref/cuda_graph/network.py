@@ -99,7 +99,7 @@ class SideBySideNetwork:
         return Passed._make((room(size), room(3), *counts, room(3), *own, room(self.num_experts)))
 
     def multiply(self, layer: int, x: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
-        """What the experts of a layer, and the gate in the first, make of x (n, inputs): (n, columns), in ``products``."""
+        """What the experts of a layer, and the gate in the first, make of x (n, inputs), written to ``products``."""
         weight = self.weights[layer]
         room = products.view(-1)[: len(x) * weight.shape[1]].view(len(x), weight.shape[1])
         return torch.mm(x, weight, out=room)

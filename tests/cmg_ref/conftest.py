@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Any, Callable, Protocol
 
 import pytest
 import torch
 
+from cmg_ref import recorded_frames
 from cmg_ref.motion_clip import MotionClip
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rotations import quat_from_euler_xyz
@@ -40,3 +42,14 @@ def make_clip() -> ClipFactory:
         )
 
     return make
+
+
+@pytest.fixture
+def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what would be recorded as a CUDA graph, which takes a GPU, where the graph would be replayed."""
+
+    def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
+        warm_up()
+        return SimpleNamespace(replay=action), None
+
+    monkeypatch.setattr(recorded_frames, "record", record)

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from cmg_ref import recorded_frames
 from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.motion_buffer import MotionBuffer
-from cmg_ref.recorded_frames import RecordedFrames, Recording
+from cmg_ref.recorded_frames import RecordedFrames
 from cmg_ref.rollout import Rollout
 
 NUM_MOTIONS = 200
-
-
-class UnrecordedFrame(Recording):
-    """Runs the frame where the real one replays its graph, which takes a GPU."""
-
-    sizes: ClassVar[list[int]] = []
-
-    def __init__(self, frame: Any, kept: Any, workspace: Any, motions: torch.Tensor) -> None:
-        self._motions, self._kept = motions, kept
-        self._frame = frame
-        self._graph = self  # type: ignore[assignment]
-        self.sizes.append(len(motions))
-
-    def replay(self) -> None:
-        self._frame(self._motions)
 
 
 def make_buffer(usual: int | None = None) -> MotionBuffer:
@@ -48,9 +31,8 @@ def make_buffer(usual: int | None = None) -> MotionBuffer:
     return buffer
 
 
-def test_recorded_frames_are_those_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded_frames, "Recording", UnrecordedFrame)
-    monkeypatch.setattr(UnrecordedFrame, "sizes", [])
+@pytest.mark.usefixtures("without_graphs")
+def test_recorded_frames_are_those_of_the_loop() -> None:
     plain, recorded = make_buffer(), make_buffer(usual=90)
     for motions, count in (
         (slice(None), 5),
@@ -63,7 +45,8 @@ def test_recorded_frames_are_those_of_the_loop(monkeypatch: pytest.MonkeyPatch) 
     ):
         for buffer in (plain, recorded):
             buffer.extend(motions, count)
-    assert UnrecordedFrame.sizes == [200, 64, 90, 100]
+    assert recorded._recorded is not None
+    assert [len(recording._motions) for recording in recorded._recorded.recordings] == [200, 100, 64, 90]
     torch.testing.assert_close(recorded.store.table, plain.store.table, atol=2e-3, rtol=0.0)
     assert torch.equal(recorded.written, plain.written)
     assert torch.equal(recorded.guarded, plain.guarded)

@@ -1,9 +1,9 @@
-"""Triton kernels: what stands between the products of a frame, and the changes of environments.
+"""Triton kernels of a frame: what stands before, between and after its products. Each is one pass over its rows.
 
-Each is one pass over its rows. What they compute is said by the torch code that they are tested against: the command in
-force (:class:`cmg_ref.planned_commands.PlannedCommands`), the network (:class:`cmg_ref.model.CMG`), guard and rest
-(:class:`cmg_ref.rollout.Rollout`), root and store (:mod:`cmg_ref.root_motion`, :mod:`cmg_ref.trajectory_store`) and the
-choice of initial states (:mod:`cmg_ref.initial_states`). Imported only where Triton is there.
+What they compute is said by the torch code that they are tested against: the command in force
+(:class:`cmg_ref.planned_commands.PlannedCommands`), the network (:class:`cmg_ref.model.CMG`), guard and rest
+(:class:`cmg_ref.rollout.Rollout`), root and store (:mod:`cmg_ref.root_motion`, :mod:`cmg_ref.trajectory_store`).
+Imported only where Triton is there.
 """
 
 from __future__ import annotations
@@ -11,146 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Integers of a hash, see cmg_ref.initial_states.
-_MASK = tl.constexpr(0xFFFFFFFF)
-_FIRST_FACTOR = tl.constexpr(0x85EBCA6B)
-_SECOND_FACTOR = tl.constexpr(0xC2B2AE35)
-
-
-@triton.jit
-def _elu(x):
-    return tl.where(x > 0.0, x, tl.exp(tl.minimum(x, 0.0)) - 1.0)
-
-
-@triton.jit
-def _lerp(start, end, share):
-    # As torch does it, so that both ends are met exactly.
-    return tl.where(share < 0.5, start + share * (end - start), end - (end - start) * (1.0 - share))
-
-
-@triton.jit
-def _clamped(x, low, high):
-    # What is not a number stays so.
-    return tl.where(x < low, low, tl.where(x > high, high, x))
-
-
-@triton.jit
-def _column(values, columns, number):
-    """Column ``number`` of values (..., columns)."""
-    return tl.sum(tl.where(columns == number, values, 0.0), axis=-1)
-
-
-@triton.jit
-def _half_angle(cos, sin):
-    """Cosine and sine of half of an angle in -pi to pi, exact where either is small."""
-    wide = cos < 0.0
-    larger = tl.sqrt(0.5 * (1.0 + tl.abs(cos)))
-    smaller = 0.5 * tl.abs(sin) / larger
-    half_cos = tl.where(wide, smaller, larger)
-    half_sin = tl.where(wide, larger, smaller)
-    return half_cos, tl.where(sin < 0.0, -half_sin, half_sin)
-
-
-@triton.jit
-def _turned(x, y, angle):
-    cos, sin = tl.cos(angle), tl.sin(angle)
-    return cos * x - sin * y, sin * x + cos * y
-
-
-@triton.jit
-def _quat(gx, gy, gz, heading):
-    """Orientation xyzw of a base that sees gravity (gx, gy, gz), from its heading."""
-    flat = tl.sqrt(tl.maximum(gy * gy + gz * gz, 1.1754943508222875e-38))
-    length = tl.sqrt(gx * gx + flat * flat)
-    upside = (gy == 0.0) & (gz == 0.0)
-    roll_cos, roll_sin = _half_angle(tl.where(upside, 1.0, -gz / flat), tl.where(upside, 0.0, -gy / flat))
-    pitch_cos, pitch_sin = _half_angle(flat / length, gx / length)
-    yaw_cos, yaw_sin = tl.cos(0.5 * heading), tl.sin(0.5 * heading)
-    x = yaw_cos * roll_sin * pitch_cos - yaw_sin * roll_cos * pitch_sin
-    y = yaw_cos * roll_cos * pitch_sin + yaw_sin * roll_sin * pitch_cos
-    z = yaw_sin * roll_cos * pitch_cos - yaw_cos * roll_sin * pitch_sin
-    w = yaw_cos * roll_cos * pitch_cos + yaw_sin * roll_sin * pitch_sin
-    return x, y, z, w
-
-
-@triton.jit
-def _store_root(
-    table,
-    table_bits,
-    row,
-    mask,
-    x,
-    y,
-    height,
-    heading,
-    gx,
-    gy,
-    gz,
-    vx,
-    vy,
-    vz,
-    yaw_rate,
-    other_height,
-    other_gx,
-    other_gy,
-    other_gz,
-    rate,
-    SEEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    HALF: tl.constexpr,
-):
-    """Store seen columns, place and gravity in rows; ``rate`` makes differences to the other state rates."""
-    qx, qy, qz, qw = _quat(gx, gy, gz, heading)
-    wx, wy = _turned(vx, vy, heading)
-    rx, ry, rz = (other_gx - gx) * rate, (other_gy - gy) * rate, (other_gz - gz) * rate
-    # -(g x dg/dt), turned into the world.
-    cx, cy, cz = gz * ry - gy * rz, gx * rz - gz * rx, gy * rx - gx * ry
-    tx, ty, tz = 2.0 * (qy * cz - qz * cy), 2.0 * (qz * cx - qx * cz), 2.0 * (qx * cy - qy * cx)
-    ax, ay = cx + qw * tx + (qy * tz - qz * ty), cy + qw * ty + (qz * tx - qx * tz)
-    roll_rate = (gz * ry - gy * rz) / tl.maximum(gy * gy + gz * gz, 1e-6)
-    here = table + row * WIDTH + SEEN
-    tl.store(here, wx, mask)
-    tl.store(here + 1, wy, mask)
-    tl.store(here + 2, (other_height - height) * rate, mask)
-    tl.store(here + 3, vz, mask)
-    tl.store(here + 4, ax, mask)
-    tl.store(here + 5, ay, mask)
-    tl.store(here + 6, yaw_rate - gx * roll_rate, mask)
-    tl.store(here + 7, yaw_rate, mask)
-    tl.store(here + 8, qx, mask)
-    tl.store(here + 9, qy, mask)
-    tl.store(here + 10, qz, mask)
-    tl.store(here + 11, qw, mask)
-    if HALF:
-        bits = table_bits + row * WIDTH + SEEN + 12
-        _store_bits(bits, x, mask)
-        _store_bits(bits + 2, y, mask)
-        _store_bits(bits + 4, height, mask)
-        _store_bits(bits + 6, heading, mask)
-        here += 20
-    else:
-        tl.store(here + 12, x, mask)
-        tl.store(here + 13, y, mask)
-        tl.store(here + 14, height, mask)
-        tl.store(here + 15, heading, mask)
-        here += 16
-    tl.store(here, gx, mask)
-    tl.store(here + 1, gy, mask)
-    tl.store(here + 2, gz, mask)
-
-
-@triton.jit
-def _store_bits(pointer, value, mask):
-    """Store float32 in the room of two columns of 16 bits."""
-    bits = value.to(tl.int32, bitcast=True)
-    tl.store(pointer, (bits & 0xFFFF).to(tl.int16), mask)
-    tl.store(pointer + 1, ((bits >> 16) & 0xFFFF).to(tl.int16), mask)
-
-
-@triton.jit
-def _load_bits(pointer):
-    low, high = tl.load(pointer).to(tl.int32), tl.load(pointer + 1).to(tl.int32)
-    return ((high << 16) | (low & 0xFFFF)).to(tl.float32, bitcast=True)
+from cmg_ref.cuda_graph.kernel_functions import clamped, column, elu, lerp, store_root, turned
 
 
 @triton.jit(do_not_specialize=["num"])
@@ -206,8 +67,8 @@ def take_in_motions(
     for axis in tl.static_range(3):
         wanted = tl.load(targets + segment * 3 + axis)
         if RAMP > 0:
-            wanted = _lerp(tl.load(starts + segment * 3 + axis), wanted, share)
-        wanted = _clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
+            wanted = lerp(tl.load(starts + segment * 3 + axis), wanted, share)
+        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
         tl.store(command + rows * 3 + axis, wanted, within)
         given = tl.where(columns == SIZE + axis, wanted[:, None], given)
     real = columns < SIZE + 3
@@ -237,7 +98,7 @@ def take_in_given(
     given = tl.load(state + rows[:, None] * SIZE + columns, within[:, None] & (columns < SIZE), 0.0)
     for axis in tl.static_range(3):
         wanted = tl.load(given_command + rows * 3 + axis, within, 0.0)
-        wanted = _clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
+        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
         tl.store(command + rows * 3 + axis, wanted, within)
         given = tl.where(columns == SIZE + axis, wanted[:, None], given)
     real = columns < SIZE + 3
@@ -269,7 +130,7 @@ def blend_first(
     start = rows[:, None] * (GATE + EXPERTS * HIDDEN)
     gates = tl.arange(0, GATE_ROOM)[None, :]
     gate = tl.load(products + start + gates, within & (gates < GATE), 0.0).to(tl.float32)
-    gate = _elu(gate + tl.load(gate_bias + gates, gates < GATE, 0.0))
+    gate = elu(gate + tl.load(gate_bias + gates, gates < GATE, 0.0))
     experts = tl.arange(0, EXPERT_ROOM)[None, :]
     logits = tl.full((BLOCK, EXPERT_ROOM), float("-inf"), tl.float32)
     for expert in tl.static_range(EXPERTS):
@@ -284,9 +145,9 @@ def blend_first(
     total = tl.zeros((BLOCK, HIDDEN_ROOM), tl.float32)
     for expert in tl.static_range(EXPERTS):
         own = tl.load(products + start + GATE + expert * HIDDEN + columns, within & real, 0.0).to(tl.float32)
-        share = _column(shares, experts, expert)[:, None]
+        share = column(shares, experts, expert)[:, None]
         total += share * (own + tl.load(biases + expert * HIDDEN + columns, real, 0.0))
-    tl.store(hidden + rows[:, None] * HIDDEN + columns, _elu(total), within & real)
+    tl.store(hidden + rows[:, None] * HIDDEN + columns, elu(total), within & real)
 
 
 @triton.jit(do_not_specialize=["num"])
@@ -312,7 +173,7 @@ def blend_next(
         own = tl.load(products + place, within[:, None] & real, 0.0).to(tl.float32)
         share = tl.load(blend + rows * EXPERTS + expert, within, 0.0)[:, None]
         total += share * (own + tl.load(biases + expert * HIDDEN + columns, real, 0.0))
-    tl.store(hidden + rows[:, None] * HIDDEN + columns, _elu(total), within[:, None] & real)
+    tl.store(hidden + rows[:, None] * HIDDEN + columns, elu(total), within[:, None] & real)
 
 
 @triton.jit
@@ -353,7 +214,7 @@ def _held(
         predicted = change
     low = tl.load(limits + columns, columns < SIZE, 0.0)
     high = tl.load(limits + SIZE + columns, columns < SIZE, 0.0)
-    held = _clamped(predicted, low, high)
+    held = clamped(predicted, low, high)
     acted = tl.max(((held != predicted) & mask).to(tl.int32), axis=1)  # What is no number differs from itself.
     slow = tl.abs(held) < tl.load(limits + 2 * SIZE + columns, columns < SIZE, 0.0)
     resting = tl.max((mask & (slow == 0)).to(tl.int32), axis=1) == 0
@@ -453,40 +314,40 @@ def put_out_motions(
     # Place: the trapezoidal rule.
     x, y = tl.load(poses + rows * 3, valid, 0.0), tl.load(poses + rows * 3 + 1, valid, 0.0)
     heading = tl.load(poses + rows * 3 + 2, valid, 0.0)
-    yaw_rate = _column(now, columns, YAW_RATE)
-    following = heading + half_dt * (_column(state, columns, YAW_RATE) + yaw_rate)
+    yaw_rate = column(now, columns, YAW_RATE)
+    following = heading + half_dt * (column(state, columns, YAW_RATE) + yaw_rate)
     vx, vy, vz = (
-        _column(now, columns, VELOCITY),
-        _column(now, columns, VELOCITY + 1),
-        _column(now, columns, VELOCITY + 2),
+        column(now, columns, VELOCITY),
+        column(now, columns, VELOCITY + 1),
+        column(now, columns, VELOCITY + 2),
     )
-    first_x, first_y = _turned(_column(state, columns, VELOCITY), _column(state, columns, VELOCITY + 1), heading)
-    second_x, second_y = _turned(vx, vy, following)
+    first_x, first_y = turned(column(state, columns, VELOCITY), column(state, columns, VELOCITY + 1), heading)
+    second_x, second_y = turned(vx, vy, following)
     x += half_dt * (first_x + second_x)
     y += half_dt * (first_y + second_y)
     tl.store(tail_pose + motion * 3, x, valid)
     tl.store(tail_pose + motion * 3 + 1, y, valid)
     tl.store(tail_pose + motion * 3 + 2, following, valid)
-    _store_root(
+    store_root(
         table,
         table_bits,
         row,
         valid,
         x,
         y,
-        _column(now, columns, HEIGHT),
+        column(now, columns, HEIGHT),
         following,
-        _column(now, columns, GRAVITY),
-        _column(now, columns, GRAVITY + 1),
-        _column(now, columns, GRAVITY + 2),
+        column(now, columns, GRAVITY),
+        column(now, columns, GRAVITY + 1),
+        column(now, columns, GRAVITY + 2),
         vx,
         vy,
         vz,
         yaw_rate,
-        _column(state, columns, HEIGHT),
-        _column(state, columns, GRAVITY),
-        _column(state, columns, GRAVITY + 1),
-        _column(state, columns, GRAVITY + 2),
+        column(state, columns, HEIGHT),
+        column(state, columns, GRAVITY),
+        column(state, columns, GRAVITY + 1),
+        column(state, columns, GRAVITY + 2),
         -fps,
         JOINTS,
         WIDTH,
