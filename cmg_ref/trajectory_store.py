@@ -210,7 +210,9 @@ class TrajectoryStore:
         joints, seen, place = columns[..., :first], columns[..., first:second], columns[..., second:]
         if self.dtype == torch.float32:
             return joints, seen, place
-        return joints.float(), seen.float(), place.contiguous().view(torch.float32)
+        # A single row passes for contiguous where it is; only a copy lies as two columns to a float32 must.
+        place = place.clone(memory_format=torch.contiguous_format)
+        return joints.float(), seen.float(), place.view(torch.float32)
 
     def read_in_world(
         self,

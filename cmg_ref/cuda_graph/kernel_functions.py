@@ -149,8 +149,11 @@ def load_bits(pointer):
 @triton.jit
 def load_place(table, table_bits, row, JOINTS: tl.constexpr, WIDTH: tl.constexpr, HALF: tl.constexpr):
     """x, y, height and heading in rows."""
+    here = row * WIDTH + JOINTS + 12
     if HALF:
-        bits = table_bits + row * WIDTH + JOINTS + 12
-        return load_bits(bits), load_bits(bits + 2), load_bits(bits + 4), load_bits(bits + 6)
-    here = table + row * WIDTH + JOINTS + 12
-    return tl.load(here), tl.load(here + 1), tl.load(here + 2), tl.load(here + 3)
+        x, y = load_bits(table_bits + here), load_bits(table_bits + here + 2)
+        height, heading = load_bits(table_bits + here + 4), load_bits(table_bits + here + 6)
+    else:
+        x, y = tl.load(table + here), tl.load(table + here + 1)
+        height, heading = tl.load(table + here + 2), tl.load(table + here + 3)
+    return x, y, height, heading
