@@ -180,13 +180,17 @@ class MotionBuffer:
         self.truncate(motions, last)
 
     def extend(self, motions: slice | torch.Tensor, count: int) -> None:
-        """Generate ``count`` more frames for motions (n,)."""
+        """Generate ``count`` more frames for motions (n,); where kernels do it, -1 stands for none."""
         if isinstance(motions, torch.Tensor) and len(motions) == 0:
             return
         started = time.perf_counter()
         fused = self.rollout.fused
-        if self._recorded is not None and self._recorded(self._run_of(motions), count):
-            self.rollout.frame_count += count * len(self._numbers[motions])
+        run = range(*motions.indices(self.num_motions)) if isinstance(motions, slice) else motions
+        recorded = self._recorded is not None and self._recorded(run, count)
+        if not recorded and self.rollout.kernels is not None and isinstance(motions, torch.Tensor):
+            motions = motions[motions >= 0]  # Only kernels know of none.
+        if recorded:
+            self.rollout.frame_count += count * len(run)
         elif fused is not None and self.store.fused and self._stance_root is None:
             self._extend_in_blocks(fused, motions, count)
             self.written[motions] += count
@@ -194,10 +198,6 @@ class MotionBuffer:
             self._extend_in_loop(motions, count)
             self.written[motions] += count
         self.seconds += time.perf_counter() - started
-
-    def _run_of(self, motions: slice | torch.Tensor) -> range | torch.Tensor:
-        """Motions (n,) given as a slice as a range."""
-        return range(*motions.indices(self.num_motions)) if isinstance(motions, slice) else motions
 
     def _extend_in_blocks(self, step: FusedStep, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames block by block of motions (n,), in all threads."""

@@ -117,8 +117,9 @@ class RealtimePlanner:
         self._pending.clear()
         if lacking:
             # Kernels take a motion twice and leave out what is none: which commands changed, the host need not know.
-            beyond = self.buffer.written[env_ids + self._first] - self.shown[env_ids]
-            self.buffer.extend(torch.where(beyond <= 1, env_ids + self._first, -1), self.demand)
+            motions = env_ids + self._first
+            beyond = self.buffer.written.index_select(0, motions) - self.shown.index_select(0, env_ids)
+            self.buffer.extend(motions.masked_fill_(beyond > 1, -1), self.demand)
             return
         if self._refill == 1:
             self._extend_pending(env_ids, self.demand + (0 if self._in_step else 1))

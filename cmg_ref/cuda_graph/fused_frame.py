@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Callable, NamedTuple
 
 import torch
 
@@ -11,7 +12,15 @@ from cmg_ref.model import CMG
 from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.trajectory_store import TrajectoryStore
 
-ROWS = 4  # rows of a kernel's block; a block's columns fill its threads
+# Rows of a program and its warps, by kernel.
+SHAPES = {
+    "take_in_motions": (4, 4),
+    "take_in_given": (4, 4),
+    "blend_first": (4, 4),
+    "blend_next": (4, 4),
+    "put_out": (4, 4),
+    "put_out_motions": (2, 1),
+}
 
 
 class Motions(NamedTuple):
@@ -58,7 +67,7 @@ class FusedFrame:
         self._half_dt, self._fps = 0.5 / model.fps, model.fps
         self._outputs = network.biases[-1].shape[1]
         given = layout.num_joints if model.config.prediction == "change" else 0
-        self._state_sizes = {"SIZE": layout.size, "BLOCK": ROWS, "COLUMNS": power_of_two(network.weights[0].shape[0])}
+        self._state_sizes = {"SIZE": layout.size, "COLUMNS": power_of_two(network.weights[0].shape[0])}
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
@@ -69,7 +78,7 @@ class FusedFrame:
         """The next states of states (n, state_dim) under commands (n, 3), and in which the guard acted (n,)."""
         num, passed = len(state), self.network.passed(len(state))
         state, command = state.contiguous(), command.contiguous()
-        self._kernels.take_in_given[self._grid(num)](
+        self._launch("take_in_given", num)(
             state,
             command,
             self._command_range,
@@ -83,7 +92,7 @@ class FusedFrame:
         )
         products = self._predict(passed)
         following, guarded = torch.empty_like(state), torch.empty(num, dtype=torch.bool, device=state.device)
-        self._kernels.put_out[self._grid(num)](
+        self._launch("put_out", num)(
             products,
             self.network.biases[-1],
             passed.blend,
@@ -106,7 +115,7 @@ class FusedFrame:
         """
         num, passed = len(ids), self.network.passed(len(ids))
         commands, store = motions.commands, motions.store
-        self._kernels.take_in_motions[self._grid(num)](
+        self._launch("take_in_motions", num)(
             ids,
             motions.state,
             motions.pose,
@@ -132,7 +141,7 @@ class FusedFrame:
             **self._state_sizes,
         )
         products = self._predict(passed)
-        self._kernels.put_out_motions[self._grid(num)](
+        self._launch("put_out_motions", num)(
             ids,
             products,
             self.network.biases[-1],
@@ -166,10 +175,10 @@ class FusedFrame:
         """What the experts of the last layer give for ``passed.inputs``; the blend is left in ``passed``."""
         network, num = self.network, len(passed.inputs)
         hidden = passed.hidden.shape[1]
-        sizes: dict[str, Any] = {"HIDDEN": hidden, "EXPERTS": network.num_experts, "BLOCK": ROWS}
+        sizes: dict[str, Any] = {"HIDDEN": hidden, "EXPERTS": network.num_experts}
         sizes["HIDDEN_ROOM"] = power_of_two(hidden)
         products = network.multiply(0, passed.inputs, passed.products)
-        self._kernels.blend_first[self._grid(num)](
+        self._launch("blend_first", num)(
             products,
             network.gate_bias,
             network.blend_weight,
@@ -185,14 +194,13 @@ class FusedFrame:
         )
         for layer in range(1, len(network.weights) - 1):
             products = network.multiply(layer, passed.hidden, passed.products)
-            self._kernels.blend_next[self._grid(num)](
-                products, network.biases[layer], passed.blend, passed.hidden, num, **sizes
-            )
+            self._launch("blend_next", num)(products, network.biases[layer], passed.blend, passed.hidden, num, **sizes)
         return network.multiply(len(network.weights) - 1, passed.hidden, passed.products)
 
-    @staticmethod
-    def _grid(num: int) -> tuple[int]:
-        return (-(-num // ROWS),)
+    def _launch(self, kernel: str, num: int) -> Callable[..., Any]:
+        """A kernel on ``num`` rows, waiting for its arguments."""
+        rows, warps = SHAPES[kernel]
+        return partial(getattr(self._kernels, kernel)[(-(-num // rows),)], BLOCK=rows, num_warps=warps)
 
 
 def power_of_two(least: int) -> int:
