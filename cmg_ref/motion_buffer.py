@@ -85,6 +85,7 @@ class MotionBuffer:
         if (self.device.type == "cuda" or rollout.kernels is not None) and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
+            compiled = compiled and rollout.kernels is None
             self._recorded = RecordedFrames(self._frame, *self._kept, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:

@@ -114,7 +114,7 @@ class Rollout:
         self, compiled: bool
     ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         if self.device.type == "cuda":
-            return FastestStep(self.step, self.network, compiled)
+            return FastestStep(self.step, self.network, compiled and self.kernels is None)
         fusible = self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available()
         if fusible and type(self.network) is FoldedNetwork:
             return FusedStep(self.model, self.network, self._resting)
