@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache, partial
-from typing import Callable, Tuple, TypeVar
+from typing import Callable, Tuple, TypeVar, Union
 
 import torch
 
+from cmg_ref.cuda_graph.network import SideBySideNetwork
 from cmg_ref.folded_network import FoldedNetwork
 
 WARM_UP = 3  # steps with a number of motions before it is worth a choice
@@ -16,6 +17,7 @@ REPEATS = 20  # steps per measurement
 
 Result = TypeVar("Result")
 
+Network = Union[FoldedNetwork, SideBySideNetwork]
 Step = Callable[[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -34,7 +36,7 @@ class FastestStep:
         choices: the way chosen for each number of motions.
     """
 
-    def __init__(self, step: Step, network: FoldedNetwork, compiled: bool = False) -> None:
+    def __init__(self, step: Step, network: Network, compiled: bool = False) -> None:
         self._step, self._network, self._compiled = step, network, compiled
         self._seen: dict[int, int] = {}
         self._fastest: dict[int, Step] = {}
@@ -81,7 +83,7 @@ class FastestStep:
 class _RecordedStep:
     """A step recorded as a CUDA graph for one number of motions."""
 
-    def __init__(self, step: Step, network: FoldedNetwork, state: torch.Tensor, command: torch.Tensor) -> None:
+    def __init__(self, step: Step, network: Network, state: torch.Tensor, command: torch.Tensor) -> None:
         self._state, self._command = state.clone(), command.clone()
         run = partial(step, self._state, self._command)
         self._graph, (self._following, self._guarded) = record(run, run, state.device)

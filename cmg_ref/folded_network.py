@@ -43,10 +43,7 @@ class FoldedNetwork:
 
     def __init__(self, model: CMG, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.device, self.dtype = torch.device(device), dtype
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"the network can compute in float32, bfloat16 and float16, not in {dtype}")
-        if dtype == torch.float16 and self.device.type == "cpu":
-            raise ValueError("a CPU computes in float16 more slowly than in float32: take torch.bfloat16")
+        check_dtype(dtype, self.device)
         self.layout = model.layout
         self._half_dt = 0.5 / model.fps
         self._next_state = model.config.prediction == "next_state"
@@ -165,3 +162,11 @@ class FoldedNetwork:
         room = torch.clamp(x, max=0.0, out=self._room[: len(x)])
         room.mul_(_LOG2_E).exp2_().sub_(1.0)
         return torch.maximum(x, room, out=x)
+
+
+def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise a ValueError if the type is none that the device computes in."""
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"the network can compute in float32, bfloat16 and float16, not in {dtype}")
+    if dtype == torch.float16 and device.type == "cpu":
+        raise ValueError("a CPU computes in float16 more slowly than in float32: take torch.bfloat16")

@@ -20,6 +20,7 @@ from cmg_ref.argument_checks import (
 )
 from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.commands import CommandSampler
+from cmg_ref.cuda_graph.environment_changes import EnvironmentChanges
 from cmg_ref.devices import checked_device
 from cmg_ref.generator_settings import MODES, GeneratorSettings
 from cmg_ref.initial_states import EnvironmentDraws, InitialStates
@@ -29,7 +30,7 @@ from cmg_ref.memory_plan import MemoryPlan, check_memory, plan_memory
 from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planner_factory import make_planner
-from cmg_ref.planners import PreloadPlanner
+from cmg_ref.planners import PreloadPlanner, RealtimePlanner
 from cmg_ref.pooled_planner import PooledPlanner
 from cmg_ref.robot import Robot, load_g1
 from cmg_ref.rollout import Rollout
@@ -304,9 +305,15 @@ class CMGMotionGenerator:
     def advance(self) -> None:
         """Let a control step pass for every environment."""
         started = time.perf_counter()
-        self._reader.advance()
-        self._planner.advance()
-        self._reader.locate()
+        if self._changes is not None and isinstance(self._planner, RealtimePlanner):
+            self._reader.forget()
+            self._planner.catch_up()
+            self._changes.advance()
+            self.rollout.frame_count += self.num_envs
+        else:
+            self._reader.advance()
+            self._planner.advance()
+            self._reader.locate()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
 
@@ -341,9 +348,8 @@ class CMGMotionGenerator:
         rows = self._rows(env_ids)
         num = len(rows)
         given = None if commands is None else self._checked(commands, (num, 3), "commands")
-        if root_pose is None:
-            root_pose = torch.zeros(num, NUM_POSE, device=self.device)
-        root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose")
+        if root_pose is not None:
+            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose")
         begun = None if init_motion is None else self._checked_motion(init_motion, num)
         start_frames = checked_start_frames(start_frames, num, self.last_start_frame, self.device)
         from_pool = isinstance(self._planner, PooledPlanner) and begun is None
@@ -351,7 +357,14 @@ class CMGMotionGenerator:
             raise ValueError("start_frames needs a pool to begin in, and no init_motion")
         if num == 0:
             return
+        if self._changes is not None and begun is None:
+            self._reader.forget()
+            self._changes.begin(rows, given, root_pose)
+            self._planner.refresh(rows)
+            return
         targets = None if given is None else self._clamped(given, rows)
+        if root_pose is None:
+            root_pose = torch.zeros(num, NUM_POSE, device=self.device)
         self._reader.forget()
         self._reader.share[rows] = 0.0
         if isinstance(self._planner, PooledPlanner) and begun is None:
@@ -364,6 +377,8 @@ class CMGMotionGenerator:
             # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
             self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
             self._reader.place_in_world(rows)
+            if self._changes is not None:
+                self._changes.locate()
 
     @with_torch_defaults
     def update_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
@@ -377,7 +392,14 @@ class CMGMotionGenerator:
             env_ids: environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        targets = self._clamped(self._checked(commands, (len(rows), 3), "commands"), rows)
+        commands = self._checked(commands, (len(rows), 3), "commands")
+        if self._changes is not None and len(rows) <= self._most_told:
+            if len(rows) > 0:
+                self._reader.forget()
+                self._changes.tell(rows, commands)
+                self._planner.refresh(rows)
+            return
+        targets = self._clamped(commands, rows)
         changed = (targets != self.target_commands[rows]).any(dim=1).nonzero().squeeze(1)
         if len(changed) == 0:
             return
@@ -450,6 +472,12 @@ class CMGMotionGenerator:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
+    @property
+    def _most_told(self) -> int:
+        """Commands that may be given without looking which of them change: each given costs the frames kept ready."""
+        ready = isinstance(self._planner, RealtimePlanner) and self._planner.demand > 0
+        return max(1, self.num_envs // 8) if ready else self.num_envs
+
     def _allocate(self, mode: str) -> None:
         """Make the buffer and the planner of a mode."""
         self.settings = replace(self.settings, mode=mode)
@@ -465,7 +493,15 @@ class CMGMotionGenerator:
             self._sampler,
             self._robot,
         )
-        self._reader.attach(self._buffer.store, self._planner)
+        kernels = self.rollout.kernels
+        self._reader.attach(self._buffer.store, self._planner, kernels is not None)
+        self._changes: EnvironmentChanges | None = None
+        if kernels is not None and isinstance(self._planner, RealtimePlanner) and self._planner.in_step:
+            self._changes = self._buffer.recorded_changes(
+                self._reader, self._initial_states, self._draws, self.command_excess
+            )
+            if self._changes is not None:
+                self._reader.follow(self._changes.located)
 
     def _restart(
         self,

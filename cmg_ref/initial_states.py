@@ -32,7 +32,13 @@ class InitialStates:
         robot: robot description.
 
     Attributes:
-        standing: the states at rest that are used, (num_standing, state_dim).
+        states: the states that are used, (num_states, state_dim).
+        commands: what they were doing, (num_states, 3).
+        following: the states a frame later, had they gone on, (num_states, state_dim).
+        scale: of commands where their distance counts, (3,).
+        scaled_commands: commands times that, (num_states, 3).
+        at_rest: numbers of the states at rest, (num_standing,).
+        standing: the states at rest, (num_standing, state_dim).
     """
 
     def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
@@ -45,13 +51,13 @@ class InitialStates:
         # Where hardly any is even, those that come nearest to it.
         fewest = uneven[rests].sort().values[:NUM_NEAREST][-1]
         used = ~rests | (uneven <= max(_EVEN_LOAD, float(fewest)))
-        self._states = checkpoint.initial_states[used].to(device)
-        self._commands = torch.minimum(torch.maximum(checkpoint.initial_commands[used].to(device), low), high)
-        self._following = rollout.advance(self._states, self._commands)
-        self._scale = 2.0 / (high - low)
-        self._scaled_commands = self._commands * self._scale
-        self._at_rest = rests[used].nonzero().squeeze(1).to(device)
-        self.standing = self._states[self._at_rest]
+        self.states = checkpoint.initial_states[used].to(device)
+        self.commands = torch.minimum(torch.maximum(checkpoint.initial_commands[used].to(device), low), high)
+        self.following = rollout.advance(self.states, self.commands)
+        self.scale = 2.0 / (high - low)
+        self.scaled_commands = self.commands * self.scale
+        self.at_rest = rests[used].nonzero().squeeze(1).to(device)
+        self.standing = self.states[self.at_rest]
         self._fused = device.type == "cpu" and numba_available()
         if self._fused:
             from cmg_ref import compiled_frames
@@ -72,12 +78,12 @@ class InitialStates:
         picks = self._nearest(commands, draw)
         # All that rest are equally near to the command to stand.
         rests = (commands == 0.0).all(dim=1)
-        picks = torch.where(rests, self._at_rest[draw % len(self._at_rest)], picks)
-        return self._states[picks], self._commands[picks], self._following[picks]
+        picks = torch.where(rests, self.at_rest[draw % len(self.at_rest)], picks)
+        return self.states[picks], self.commands[picks], self.following[picks]
 
     def _nearest(self, commands: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
         """Number of one of the states that did nearly what commands (n, 3) ask for, chosen by ``draw`` (n,), (n,)."""
-        wanted, known = commands * self._scale, self._scaled_commands
+        wanted, known = commands * self.scale, self.scaled_commands
         count = min(NUM_NEAREST, len(known))
         if self._fused:
             picks = torch.empty_like(draw)
@@ -133,21 +139,26 @@ class EnvironmentDraws:
         first_env: number of the first of them.
         seed: seed of the draws.
         device: device of the draws.
+
+    Attributes:
+        drawn: how often each environment has drawn, (num_envs,).
+        first: number of the first environment.
+        mixed_seed: what the seed adds to the numbers.
     """
 
     def __init__(self, num_envs: int, first_env: int, seed: int, device: torch.device) -> None:
-        self._drawn = torch.zeros(num_envs, dtype=torch.long, device=device)
-        self._first, self._mixed_seed = first_env, int(_mixed(torch.tensor(seed & _MASK)))
+        self.drawn = torch.zeros(num_envs, dtype=torch.long, device=device)
+        self.first, self.mixed_seed = first_env, int(_mixed(torch.tensor(seed & _MASK)))
 
     def __call__(self, env_ids: torch.Tensor) -> torch.Tensor:
         """An integer from 0 to 2**32 - 1 for each of environments (n,), (n,)."""
         if env_ids.device.type == "cpu":  # For few numbers NumPy takes a tenth of torch's time.
-            return torch.from_numpy(self._draw(self._drawn.numpy(), env_ids.numpy()))
-        return self._draw(self._drawn, env_ids)
+            return torch.from_numpy(self._draw(self.drawn.numpy(), env_ids.numpy()))
+        return self._draw(self.drawn, env_ids)
 
     def _draw(self, drawn: _Integers, env_ids: _Integers) -> _Integers:
         drawn[env_ids] += 1
-        return _mixed(_mixed(self._first + env_ids + self._mixed_seed) + drawn[env_ids])
+        return _mixed(_mixed(self.first + env_ids + self.mixed_seed) + drawn[env_ids])
 
 
 def _mixed(values: _Integers) -> _Integers:

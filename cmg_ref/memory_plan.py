@@ -19,6 +19,7 @@ from cmg_ref.rollout import CPU_BLOCK
 from cmg_ref.root_motion import NUM_SEEN
 from cmg_ref.trajectory_pool import SamplesCommands
 from cmg_ref.trajectory_store import NUM_GRAVITY, NUM_PLACE, NUM_POSE
+from cmg_ref.triton_available import triton_available
 
 RESERVE = 0.05  # share of the free memory that is left alone
 
@@ -94,6 +95,9 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
     packed = 0
     if device.type != "cpu":
         batch = largest
+        if layout.has_root and triton_available():
+            products = max(config.gate_hidden + experts * config.hidden, experts * outputs[-1])
+            passed = inputs + products + config.hidden
     else:
         packed = (config.num_layers - 2) * experts * (config.hidden + 1) * config.hidden
         batch = min(largest, torch.get_num_threads() * BLOCK if numba_available() else CPU_BLOCK)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Sequence
+import warnings
+from functools import partial
+from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.cuda_graph.environment_changes import EnvironmentChanges
+from cmg_ref.cuda_graph.fused_frame import Motions
 from cmg_ref.fused_step import FusedStep, Room
+from cmg_ref.initial_states import EnvironmentDraws, InitialStates
 from cmg_ref.layout import StateLayout
+from cmg_ref.motion_reader import MotionReader
 from cmg_ref.planned_commands import PlannedCommands
 from cmg_ref.recorded_frames import RecordedFrames
 from cmg_ref.robot import Robot, load_g1
@@ -44,6 +50,7 @@ class MotionBuffer:
         written: number of frames generated since the start of each motion, (num_motions,).
         guarded: how many of them the guard had to change, (num_motions,).
         seconds: time spent generating [s]; of the host alone, which does not wait for a GPU.
+        motions: what a frame reads and writes of them.
     """
 
     def __init__(
@@ -73,14 +80,43 @@ class MotionBuffer:
         self._place_root = TracedWhereFew(self._placed_root, self.device)
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
+        self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
         self._recorded: RecordedFrames | None = None
-        if self.device.type == "cuda" and checkpoint.layout.has_root:
+        if (self.device.type == "cuda" or rollout.kernels is not None) and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
-            self._recorded = RecordedFrames(self._frame, rollout.network, largest, usual, compiled)
+            compiled = compiled and rollout.kernels is None
+            self._recorded = RecordedFrames(self._frame, *self._kept, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
+
+    @property
+    def _kept(self) -> tuple[tuple[torch.Tensor, ...], Callable[[], object]]:
+        """What a frame changes beside the store, and what gives the memory that it works in."""
+        kept = (self._tail_state, self._tail_pose, self.written, self.guarded, self.rollout.guard_count)
+        return kept, partial(getattr, self.rollout.network, "workspace")
+
+    def recorded_changes(
+        self, reader: MotionReader, initial_states: InitialStates, draws: EnvironmentDraws, excess: torch.Tensor
+    ) -> EnvironmentChanges | None:
+        """Recorded changes of environments, one for each motion; None where the driver cannot record.
+
+        Args:
+            reader: the environments' clock and place.
+            initial_states: where their motions begin.
+            draws: which of them.
+            excess: by how much commands exceed the trained range, (num_envs, 3); written.
+        """
+        if self._recorded is None:
+            return None
+        try:
+            return EnvironmentChanges(
+                self.rollout.model, self.motions, reader, initial_states, draws, excess, self._frame, *self._kept
+            )
+        except Exception as error:  # Drivers fail in ways of their own; resets remain one by one.
+            warnings.warn(f"changes cannot be recorded as a CUDA graph ({error})", stacklevel=2)
+            return None
 
     @property
     def num_bytes(self) -> int:
@@ -145,16 +181,23 @@ class MotionBuffer:
         self.truncate(motions, last)
 
     def extend(self, motions: slice | torch.Tensor, count: int) -> None:
-        """Generate ``count`` more frames for motions (n,)."""
+        """Generate ``count`` more frames for motions (n,); where kernels do it, -1 stands for none."""
         if isinstance(motions, torch.Tensor) and len(motions) == 0:
             return
         started = time.perf_counter()
         fused = self.rollout.fused
-        if self._recorded is None and fused is not None and self.store.fused and self._stance_root is None:
+        run = range(*motions.indices(self.num_motions)) if isinstance(motions, slice) else motions
+        recorded = self._recorded is not None and self._recorded(run, count)
+        if not recorded and self.rollout.kernels is not None and isinstance(motions, torch.Tensor):
+            motions = motions[motions >= 0]  # Only kernels know of none.
+        if recorded:
+            self.rollout.frame_count += count * len(run)
+        elif fused is not None and self.store.fused and self._stance_root is None:
             self._extend_in_blocks(fused, motions, count)
+            self.written[motions] += count
         else:
-            self._extend_at_once(motions, count)
-        self.written[motions] += count
+            self._extend_in_loop(motions, count)
+            self.written[motions] += count
         self.seconds += time.perf_counter() - started
 
     def _extend_in_blocks(self, step: FusedStep, motions: slice | torch.Tensor, count: int) -> None:
@@ -188,25 +231,9 @@ class MotionBuffer:
         step.share_out(len(numbers), count, frame)
         self.rollout.count(count * len(numbers), sum(num_guarded))
 
-    def _extend_at_once(self, motions: slice | torch.Tensor, count: int) -> None:
-        """Generate frames of all motions (n,) together."""
+    def _extend_in_loop(self, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate frames of all motions (n,) together, one by one."""
         state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
-        made = None
-        if self._recorded is not None:
-            made = self._recorded(self._numbers[motions], state, pose, written, count)
-        if made is None:
-            state, pose, guarded = self._extend_in_loop(motions, state, pose, written, count)
-        else:
-            state, pose, guarded = made
-            self.rollout.count(count * len(state), guarded.sum())
-        self._tail_state[motions] = state
-        self._tail_pose[motions] = pose
-        self.guarded[motions] += guarded
-
-    def _extend_in_loop(
-        self, motions: slice | torch.Tensor, state: torch.Tensor, pose: torch.Tensor, written: torch.Tensor, count: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Generate frames one by one; returns the last states and poses, and how many frames were guarded (n,)."""
         guarded = torch.zeros_like(written)
         for offset in range(count):
             following = self.rollout.advance(state, self.commands.value(written + offset, motions))
@@ -219,14 +246,26 @@ class MotionBuffer:
             state = following
         if self._stance_root is not None:
             pose = self._fill_root(self._stance_root, written, count, motions)
-        return state, pose, guarded
+        self._tail_state[motions] = state
+        self._tail_pose[motions] = pose
+        self.guarded[motions] += guarded
 
-    def _frame(
-        self, motions: torch.Tensor, state: torch.Tensor, pose: torch.Tensor, frames: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Store one frame; see :data:`cmg_ref.recorded_frames.Frame`."""
+    def _frame(self, motions: torch.Tensor) -> None:
+        """Make and store a frame; see :data:`cmg_ref.recorded_frames.Frame`."""
+        kernels = self.rollout.kernels
+        if kernels is not None:
+            kernels.frame(self.motions, motions)
+            return
+        present = motions >= 0
+        motions = torch.where(present, motions, motions[0])  # In place of none, the first is made several times alike.
+        state, pose, frames = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
         following, guarded = self.rollout.step(state, self.commands.value(frames, motions))
-        return following, self._append(frames, pose, state, following, motions), guarded
+        pose = self._append(frames, pose, state, following, motions)
+        self._tail_state.index_copy_(0, motions, following)
+        self._tail_pose.index_copy_(0, motions, pose)
+        self.written.index_copy_(0, motions, frames + 1)
+        self.guarded.index_copy_(0, motions, self.guarded[motions] + guarded)
+        self.rollout.guard_count += (guarded & present).sum()
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Optional, Protocol, Sequence, Tuple
 
 import torch
 
+from cmg_ref.cuda_graph.fused_reader import FusedReader
 from cmg_ref.motion_frames import MotionFrames
 from cmg_ref.root_motion import frames_in_world, rotate_xy
 from cmg_ref.trajectory_store import NUM_POSE, POSE_COLUMNS, TrajectoryStore
@@ -69,11 +71,19 @@ class MotionReader:
         self._current: tuple[torch.Tensor, torch.Tensor] | None = None
         self._current_rows: Rows | None = None
         self._joints_are_read = False
+        self._fused: FusedReader | None = None
+        self._located: torch.Tensor | None = None
 
-    def attach(self, store: TrajectoryStore, planner: PlansFrames) -> None:
-        """Read from this store from now on."""
+    def attach(self, store: TrajectoryStore, planner: PlansFrames, kernels: bool = False) -> None:
+        """Read from this store from now on, by Triton's kernels where those are there."""
         self._store, self._planner = store, planner
+        self._fused = FusedReader(store, self._columns, self._hold) if kernels and self._same_rate else None
+        self._located = None
         self.forget()
+
+    def follow(self, located: torch.Tensor) -> None:
+        """Rely on somebody else to move the clock and to keep the rows that are on show, (num_envs,)."""
+        self._located = located
 
     def forget(self) -> None:
         """What is shown has changed."""
@@ -108,6 +118,10 @@ class MotionReader:
     def frames(self) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs, ...)."""
         self._planner.need(0 if self._same_rate else 1)
+        if self._fused is not None:
+            ahead, last = self._kept((0,)), self._planner.last_frames()
+            seen = self._fused.frames(self.shown, ahead, self._planner.motions, self.origin, last)
+            return MotionFrames(*(getattr(seen, field.name)[:, 0] for field in fields(seen)))
         return self._read(self._rows_now(), self.share, self.origin)
 
     def future(self, offsets: Sequence[int], joint_offsets: Sequence[int] = ()) -> tuple[MotionFrames, torch.Tensor]:
@@ -124,6 +138,12 @@ class MotionReader:
         furthest = max((*offsets, *joint_offsets))
         self._planner.need(math.ceil(furthest * self._frames_per_step - 1e-6) + (0 if self._same_rate else 1))
         ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
+        if self._fused is not None:
+            motions, last = self._planner.motions, self._planner.last_frames()
+            frames = self._fused.frames(self.shown, ahead, motions, self.origin, last)
+            if not joint_offsets:
+                return frames, frames.dof_pos[:, :0]
+            return frames, self._fused.dof_pos(self.shown, joints_ahead, motions, last)
         if self._in_one_pass(len(self.shown) * (len(ahead) + len(joints_ahead))):
             motions = self._planner.motions
             return self._store.read_in_world(self.shown, ahead, joints_ahead, motions, self.origin, self._columns)
@@ -185,6 +205,8 @@ class MotionReader:
         return plain and (torch.get_num_threads() == 1 or num_frames <= SMALL_READ)
 
     def _rows_now(self) -> Rows:
+        if self._located is not None:
+            return self._located, None, None
         if self._current_rows is None:
             self._current_rows = self._rows(self.shown)
         return self._current_rows

@@ -61,6 +61,11 @@ class RealtimePlanner:
         """Largest number of frames beyond the shown one that can be kept ready."""
         return self._limit
 
+    @property
+    def in_step(self) -> bool:
+        """Whether every step brings one frame of every environment."""
+        return self._in_step and self.active is None
+
     def take_over(self, env_ids: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
         """Numbers (n,) of the motions of environments (n,), to be begun anew or to be changed after frame ``last``."""
         return env_ids + self._first
@@ -71,6 +76,8 @@ class RealtimePlanner:
 
     def refresh(self, env_ids: torch.Tensor) -> None:
         """Remember that environments (n,) hold no frame beyond the shown one (or the next, between two of them)."""
+        if self._in_step and self.demand == 0:
+            return  # Nothing beyond the shown frame is read.
         self._pending.append(env_ids.clone())  # A caller may change its own before they are looked at.
 
     def need(self, frames: int) -> None:
@@ -83,10 +90,7 @@ class RealtimePlanner:
 
     def advance(self) -> None:
         """Generate the frames of a step; the clock has moved or moves next."""
-        if self._in_step and self.demand == 0:  # Nothing beyond the shown frame is ever read.
-            self._pending.clear()
-        elif self._pending and not (self._in_step and sum(map(len, self._pending)) < len(self.shown)):
-            self._serve_pending()
+        self.catch_up()
         for group, (first, end) in enumerate(self._groups):
             self._owed[group] += self._frames_per_step
             # A sum that should be a whole number may fall short of it by rounding.
@@ -98,11 +102,25 @@ class RealtimePlanner:
                     count,
                 )
 
+    def catch_up(self) -> None:
+        """Extend environments that hold no frame beyond the shown one before all are extended, where that is due."""
+        if self._pending and not (self._in_step and sum(map(len, self._pending)) < len(self.shown)):
+            self._serve_pending()
+
     def _serve_pending(self) -> None:
         """Extend environments that hold no frame beyond the shown one, up to what is kept ready."""
         # An environment may have been begun and given a command since.
-        env_ids = torch.cat(self._pending).unique() if len(self._pending) > 1 else self._pending[0]
+        env_ids = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
+        lacking = self.buffer.rollout.kernels is not None and self.in_step and len(env_ids) <= len(self.shown)
+        if len(self._pending) > 1 and not lacking:
+            env_ids = env_ids.unique()
         self._pending.clear()
+        if lacking:
+            # Kernels take a motion twice and leave out what is none: which commands changed, the host need not know.
+            motions = env_ids + self._first
+            beyond = self.buffer.written.index_select(0, motions) - self.shown.index_select(0, env_ids)
+            self.buffer.extend(motions.masked_fill_(beyond > 1, -1), self.demand)
+            return
         if self._refill == 1:
             self._extend_pending(env_ids, self.demand + (0 if self._in_step else 1))
             return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Callable
+import warnings
+from typing import Callable, Union
 
 import torch
 from tqdm import tqdm
 
+from cmg_ref.cuda_graph.fused_frame import FusedFrame
+from cmg_ref.cuda_graph.network import SideBySideNetwork
 from cmg_ref.fastest_step import FastestStep
 from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.fused_step import FusedStep
@@ -17,6 +20,9 @@ from cmg_ref.model import CMG
 from cmg_ref.numba_available import numba_available
 from cmg_ref.rotations import quat_from_gravity_and_yaw
 from cmg_ref.traced import TracedWhereFew
+from cmg_ref.triton_available import triton_available
+
+Network = Union[FoldedNetwork, SideBySideNetwork]
 
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
@@ -47,6 +53,7 @@ class Rollout:
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
         fused: the step with compiled loops, where that is how it runs.
+        kernels: Triton's kernels, where that is how it runs.
     """
 
     def __init__(
@@ -62,7 +69,6 @@ class Rollout:
         # The caller's model stays where it is: it may serve another device.
         own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
         self.model = own.eval()
-        self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
         self.layout = model.layout
         self.fps = model.fps
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
@@ -76,18 +82,42 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
+        self.kernels = self._kernels(dtype) if network is None else None
+        if self.kernels is not None:
+            self.network: Network = self.kernels.network
+        else:
+            self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
         self._run = self._fastest_step(compiled)
         self.fused = self._run if isinstance(self._run, FusedStep) else None
+
+    def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
+        """Triton's kernels, on a GPU that can run them; one that cannot is warned of."""
+        if self.device.type != "cuda" or not triton_available():
+            return None
+        try:
+            kernels = FusedFrame(
+                self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
+            )
+            kernels.step(torch.zeros(1, self.layout.size, device=self.device), torch.zeros(1, 3, device=self.device))
+        except Exception as error:  # Without a compiler on the machine, say; torch's own operations remain.
+            warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
+            return None
+        return kernels
+
+    @property
+    def _resting(self) -> torch.Tensor:
+        """Velocities below which a motion rests, and what resting keeps, (2, state_dim)."""
+        rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
+        return torch.stack((rest_speed, self._keep))
 
     def _fastest_step(
         self, compiled: bool
     ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         if self.device.type == "cuda":
-            return FastestStep(self.step, self.network, compiled)
-        fusible = type(self.network) is FoldedNetwork and self.model.config.prediction == "change"
-        if self.device.type == "cpu" and fusible and numba_available():
-            rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
-            return FusedStep(self.model, self.network, torch.stack((rest_speed, self._keep)))
+            return FastestStep(self.step, self.network, compiled and self.kernels is None)
+        fusible = self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available()
+        if fusible and type(self.network) is FoldedNetwork:
+            return FusedStep(self.model, self.network, self._resting)
         return TracedWhereFew(self.step, self.device)
 
     @torch.no_grad()
@@ -123,7 +153,10 @@ class Rollout:
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
     def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next state (n, state_dim) and whether the guard had to act (n,), by plain operations and uncounted."""
+        """The next state (n, state_dim) and whether the guard had to act (n,), uncounted."""
+        if self.kernels is not None:
+            return self.kernels.step(state, command)
+        assert isinstance(self.network, FoldedNetwork)
         command = self.model.clamp_command(command)
         predicted = self.network.predict(state, command)
         held = self.model.guard(predicted)

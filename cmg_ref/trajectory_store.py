@@ -34,6 +34,7 @@ class TrajectoryStore:
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
+        first_rows: row of the first of them, (num_motions,).
         fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: on a CPU, with Numba
             and in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
@@ -53,7 +54,7 @@ class TrajectoryStore:
         self.dtype = dtype
         self.capacities = torch.cat([torch.full((number,), capacity, device=device) for number, capacity in sizes])
         ends = self.capacities.cumsum(0)
-        self._first_row = ends - self.capacities
+        self.first_rows = ends - self.capacities
         self._numbers = torch.arange(len(ends), device=device)
         num_rows = sum(number * capacity for number, capacity in sizes)
         self._num_joints = 2 * layout.num_joints
@@ -72,9 +73,14 @@ class TrajectoryStore:
         """Memory held by the frames [bytes]."""
         return self.table.numel() * self.table.element_size()
 
+    @property
+    def bits(self) -> torch.Tensor:
+        """The table as numbers of 16 bits, two of which hold a float32 of a place; in float32 the table itself."""
+        return self.table if self.dtype == torch.float32 else self.table.view(torch.int16)
+
     def rows(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Row of each frame index (n, ...) of motions (n,), of the shape of ``frames``."""
-        first, capacities = self._first_row[motions], self.capacities[motions]
+        first, capacities = self.first_rows[motions], self.capacities[motions]
         if frames.ndim > 1:
             shape = (-1, *[1] * (frames.ndim - 1))
             first, capacities = first.view(shape), capacities.view(shape)
@@ -204,7 +210,9 @@ class TrajectoryStore:
         joints, seen, place = columns[..., :first], columns[..., first:second], columns[..., second:]
         if self.dtype == torch.float32:
             return joints, seen, place
-        return joints.float(), seen.float(), place.contiguous().view(torch.float32)
+        # A single row passes for contiguous where it is; only a copy lies as two columns to a float32 must.
+        place = place.clone(memory_format=torch.contiguous_format)
+        return joints.float(), seen.float(), place.view(torch.float32)
 
     def read_in_world(
         self,
@@ -234,7 +242,7 @@ class TrajectoryStore:
         dof_pos = torch.empty(len(frames), len(joint_offsets), num_joints)
         self._loops.read(
             self.table.numpy(),
-            self._first_row.numpy(),
+            self.first_rows.numpy(),
             self.capacities.numpy(),
             self._numbers[motions].numpy(),
             frames.numpy(),

@@ -5,6 +5,7 @@
   --mode scaling   cost, throughput and memory from 512 to 16384 environments, both modes
   --mode preload   generating whole trajectories: rates, types, latency, baselines
   --mode buffer    reading, realtime and pool steps, memory
+  --mode gpu       a minute: frames by precision, steps and reads of 4096 environments, as a GPU is judged by
   --mode profile   trace and table of torch.profiler
   --mode diagnose  slow initialisation, memory growth, idle device: which applies
 
@@ -32,6 +33,7 @@ import torch
 from tqdm import tqdm
 
 from cmg_ref.benchmark import generator as of_generator
+from cmg_ref.benchmark import gpu as of_gpu
 from cmg_ref.benchmark import network as of_network
 from cmg_ref.benchmark.diagnosis import diagnose, profile_steps
 from cmg_ref.benchmark.figures import Figure
@@ -42,7 +44,7 @@ from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.devices import checked_device
 from configs.bounds import MAX_NUM_ENVS
 
-MODES = ("quick", "full", "scaling", "preload", "buffer", "profile", "diagnose")
+MODES = ("quick", "full", "scaling", "preload", "buffer", "gpu", "profile", "diagnose")
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 PRELOAD_SIZES = (1024, 4096, 8192)
 DEFAULT_FOLDER = Path("outputs/benchmark")
@@ -99,6 +101,9 @@ class Plan:
 
     def measurements(self) -> Iterator[Measurement]:
         """What is measured, and how."""
+        if self.mode == "gpu":
+            yield from of_gpu.measurements(self.checkpoint, self.limits, (self.sizes or (4096,))[0])
+            return
         yield "limits of the machine", self.limits.figures
         if self.mode in ("quick", "full"):
             yield "initialisation", self.initialisation

@@ -17,6 +17,9 @@ import torch
 from cmg_ref.motion_clip import MotionClip
 from cmg_ref.robot import load_g1
 
+if not torch.cuda.is_available():  # Triton looks when it is first imported, by whichever test that is.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # What TWIST needs to run on the stand-in; `pip install 'cmg_ref[mujoco]'` and TWIST's README name the packages.
 TWIST_PACKAGES = (
     "cv2",

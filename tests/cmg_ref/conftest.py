@@ -6,11 +6,13 @@ import dataclasses
 import math
 import resource
 from pathlib import Path
-from typing import Callable, Iterator, Protocol
+from types import SimpleNamespace
+from typing import Any, Callable, Iterator, Protocol
 
 import pytest
 import torch
 
+from cmg_ref import recorded_frames
 from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.clip_collection import read_clips
 from cmg_ref.clip_generation import generate_clips
@@ -90,3 +92,14 @@ def assert_refused() -> Iterator[Callable[..., None]]:
 
     yield check
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 500 * 1024
+
+
+@pytest.fixture
+def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what would be recorded as a CUDA graph, which takes a GPU, where the graph would be replayed."""
+
+    def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
+        warm_up()
+        return SimpleNamespace(replay=action), None
+
+    monkeypatch.setattr(recorded_frames, "record", record)

@@ -14,6 +14,7 @@ from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.clip_generation import generate_clips
 from cmg_ref.commands import CommandSamplerCfg
 from cmg_ref.fastest_step import FastestStep
+from cmg_ref.folded_network import FoldedNetwork
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.layout import StateLayout
 from cmg_ref.model import CMG, CMGConfig
@@ -137,6 +138,94 @@ def test_a_step_does_not_wait_for_the_device(checkpoint: Checkpoint, mode: str) 
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("window", [0, 4])
+def test_a_step_with_resets_and_commands_does_not_wait(checkpoint: Checkpoint, window: int) -> None:
+    generator = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, control_dt=1.0 / checkpoint.fps, **MODES["realtime"])
+    begun, told = torch.tensor([3, 9, 80], device=GPU), torch.tensor([9, 11], device=GPU)
+    commands = draw_commands(3).to(GPU)
+
+    def step() -> None:
+        generator.reset(begun, commands=commands)
+        generator.update_commands(commands[:2], told)
+        generator.get_motion()
+        if window:
+            generator.future(window)
+        generator.advance()
+
+    for _ in range(5):
+        step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(20):
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert bool(torch.isfinite(generator.get_motion()[0]).all())
+
+
+def random_states(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """States of all kinds, of which some rest and some the guard must hold, and commands partly out of range."""
+    initial, commands = states(checkpoint, num).to(GPU), 2.0 * draw_commands(num).to(GPU)
+    draw = torch.Generator().manual_seed(2)
+    noise = torch.randn(initial[1::3].shape, generator=draw).to(GPU)
+    initial[1::3] += 0.5 * checkpoint.model.motion_std.to(GPU) * noise
+    commands[::4] = 0.0
+    return initial, commands
+
+
+@pytest.mark.parametrize("num", [1, 7, 500, 4096])
+def test_kernels_predict_what_torch_predicts(checkpoint: Checkpoint, num: int) -> None:
+    pytest.importorskip("triton")
+    fused = Rollout(checkpoint.model, GPU)
+    plain = Rollout(checkpoint.model, GPU, network=FoldedNetwork(fused.model, GPU))
+    assert fused.kernels is not None and plain.kernels is None
+    initial, commands = random_states(checkpoint, num)
+    following, guarded = fused.step(initial, commands)
+    expected, expected_guarded = plain.step(initial, commands)
+    torch.testing.assert_close(following, expected, atol=3e-5, rtol=1e-5)
+    assert torch.equal(guarded, expected_guarded)
+
+
+@pytest.mark.parametrize("storage", [torch.float32, torch.float16])
+@pytest.mark.parametrize("mode", list(MODES))
+def test_kernels_show_what_torch_shows(
+    checkpoint: Checkpoint, mode: str, storage: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a thousand steps with random resets, commands and places; from every reset on rounding begins anew."""
+    pytest.importorskip("triton")
+    settings = {"control_dt": 1.0 / checkpoint.fps, "storage_dtype": storage, **MODES[mode]}
+    fused = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
+    monkeypatch.setattr(Rollout, "_kernels", lambda rollout, dtype: None)
+    plain = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
+    assert fused.rollout.kernels is not None and plain.rollout.kernels is None
+    assert (fused._changes is not None) is (mode == "realtime")
+    draw, largest, typical = torch.Generator().manual_seed(5), 0.0, 0.0
+    for step in range(1000 if mode == "realtime" and storage == torch.float32 else 100):
+        begun, told = ((torch.rand(NUM_ENVS, generator=draw) < 0.02).nonzero().squeeze(1).to(GPU) for _ in range(2))
+        commands, places = torch.randn(2, NUM_ENVS, 3, generator=draw).to(GPU)
+        for generator in (fused, plain):
+            if mode == "pool":
+                generator.reset(begun)
+            else:
+                given = commands[begun] if step % 4 else None
+                generator.reset(begun, commands=given, root_pose=places[begun] if step % 3 else None)
+            generator.update_commands(commands.flip(0)[told], told)
+            if step % 50 == 20:
+                generator.set_root_pose(places[told], told)
+        shown = [fused.get_frames(), plain.get_frames()]
+        if step > 20:
+            shown += [fused.future([0, 3]), plain.future([0, 3])]
+        for one, other in zip(shown[::2], shown[1::2]):
+            for field in fields(one):
+                error = (getattr(one, field.name) - getattr(other, field.name)).abs()
+                largest, typical = max(largest, float(error.max())), max(typical, float(error.median()))
+        fused.advance()
+        plain.advance()
+    print(f"{mode}, {storage}: largest difference {largest:.2g}, largest median {typical:.2g}")
+    assert largest < 5e-2 and typical < 1e-3  # a few steps of long trajectories differ by rounding that grew
+
+
 @pytest.mark.parametrize("pool", [None, TrajectoryPoolCfg()])
 def test_memory_is_what_was_planned(checkpoint: Checkpoint, pool: TrajectoryPoolCfg | None) -> None:
     settings: dict[str, Any] = {"num_envs": 1800, "mode": "pregenerated", "preload_duration": 300, "pool": pool}
@@ -209,7 +298,7 @@ def test_frames_are_recorded(checkpoint: Checkpoint, mode: str, compiled: bool) 
             generator.update_commands(draw_commands(5, seed=step).to(GPU), torch.arange(5, device=GPU))
     assert generator._buffer._recorded is not None
     assert generator._buffer._recorded._usable
-    assert generator._buffer._recorded._recordings
+    assert generator._buffer._recorded.recordings
     plain = CMGMotionGenerator(checkpoint, NUM_ENVS, "cpu", **MODES["realtime"])
     initial, wanted = states(checkpoint, NUM_ENVS), draw_commands(NUM_ENVS)
     for other in (generator, plain):

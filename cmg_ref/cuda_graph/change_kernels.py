@@ -1,0 +1,278 @@
+"""Triton kernels of what happens between frames: resets and new commands, the clock, and reading.
+
+What they compute is said by the torch code that they are tested against: the choice of initial states
+(:mod:`cmg_ref.initial_states`), how motions begin and go on (:class:`cmg_ref.motion_buffer.MotionBuffer`), and what is
+seen of them (:class:`cmg_ref.motion_reader.MotionReader`). Imported only where Triton is there.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from cmg_ref.cuda_graph.kernel_functions import clamped, column, lerp, load_place, store_root, turned
+
+_MASK = tl.constexpr(0xFFFFFFFF)
+_FIRST_FACTOR = tl.constexpr(0x85EBCA6B)
+_SECOND_FACTOR = tl.constexpr(0xC2B2AE35)
+
+
+@triton.jit
+def _mixed(value):
+    value = value & _MASK
+    value = ((value ^ (value >> 16)) * _FIRST_FACTOR) & _MASK
+    value = ((value ^ (value >> 13)) * _SECOND_FACTOR) & _MASK
+    return value ^ (value >> 16)
+
+
+@triton.jit
+def change(
+    begun,
+    begun_commands,
+    begun_poses,
+    told,
+    told_commands,
+    excess,
+    shown,
+    origin,
+    drawn,
+    first_number,
+    mixed_seed,
+    known_states,
+    known_commands,
+    known_following,
+    scaled_commands,
+    at_rest,
+    command_scale,
+    command_range,
+    state,
+    pose,
+    written,
+    guarded,
+    first_frames,
+    starts,
+    targets,
+    table,
+    table_bits,
+    first_rows,
+    capacities,
+    fps,
+    KNOWN: tl.constexpr,
+    RESTING: tl.constexpr,
+    NEAREST: tl.constexpr,
+    RAMP: tl.constexpr,
+    SIZE: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    GRAVITY: tl.constexpr,
+    VELOCITY: tl.constexpr,
+    YAW_RATE: tl.constexpr,
+    JOINTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HALF: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    KNOWN_ROOM: tl.constexpr,
+):
+    """Begin the motion of an environment anew (``begun`` 1; 2 with the command it has), and tell it another command.
+
+    One program an environment; those without a change do nothing. What was asked for is taken back.
+    """
+    env = tl.program_id(0).to(tl.int64)
+    begins, tells = tl.load(begun + env), tl.load(told + env)
+    if (begins == 0) & (tells == 0):
+        return
+    tl.store(begun + env, 0)
+    tl.store(told + env, 0)
+    columns = tl.arange(0, COLUMNS)
+    real = columns < SIZE
+    first_row, capacity = tl.load(first_rows + env), tl.load(capacities + env)
+    base = tl.load(shown + env)
+    begin = tl.load(first_frames + env)
+    axes = tl.arange(0, 4)
+    is_axis = axes < 3
+    low, high = tl.load(command_range + axes, is_axis, 0.0), tl.load(command_range + 3 + axes, is_axis, 0.0)
+    start, target = tl.load(starts + env * 3 + axes, is_axis, 0.0), tl.load(targets + env * 3 + axes, is_axis, 0.0)
+    if begins != 0:
+        if begins == 1:
+            wanted = tl.load(begun_commands + env * 3 + axes, is_axis, 0.0)
+            target = clamped(wanted, low, high)
+            tl.store(excess + env * 3 + axes, tl.abs(wanted - target), is_axis)
+        times = tl.load(drawn + env) + 1
+        tl.store(drawn + env, times)
+        draw = _mixed(_mixed(first_number + env + mixed_seed) + times)
+        # The nearest of what is known, axis by axis; which of the nearest, the draw says.
+        numbers = tl.arange(0, KNOWN_ROOM)
+        is_known = numbers < KNOWN
+        distance = tl.where(is_known, 0.0, float("inf"))
+        for axis in tl.static_range(3):
+            one = column(target, axes, axis) * tl.load(command_scale + axis)
+            gap = one - tl.load(scaled_commands + numbers * 3 + axis, is_known, 0.0)
+            distance += gap * gap
+        rank = draw % NEAREST
+        pick = tl.argmin(distance, axis=0)
+        for nearer in tl.static_range(NEAREST - 1):
+            distance = tl.where((numbers == pick) & (nearer < rank), float("inf"), distance)
+            pick = tl.argmin(distance, axis=0)
+        if tl.max(tl.abs(target), axis=0) == 0.0:
+            pick = tl.load(at_rest + draw % RESTING).to(tl.int32)
+        now = tl.load(known_states + pick * SIZE + columns, real, 0.0)
+        later = tl.load(known_following + pick * SIZE + columns, real, 0.0)
+        start = tl.load(known_commands + pick * 3 + axes, is_axis, 0.0)
+        base, begin = base * 0, begin * 0
+        x, y = tl.load(begun_poses + env * 3), tl.load(begun_poses + env * 3 + 1)
+        heading = tl.load(begun_poses + env * 3 + 2)
+        tl.store(pose + env * 3, x)
+        tl.store(pose + env * 3 + 1, y)
+        tl.store(pose + env * 3 + 2, heading)
+        tl.store(origin + env * 3 + axes, 0.0, is_axis)
+        tl.store(state + env * SIZE + columns, now, real)
+        tl.store(table + first_row * WIDTH + columns, now, columns < JOINTS)
+        store_root(
+            table,
+            table_bits,
+            first_row,
+            True,
+            x,
+            y,
+            column(now, columns, HEIGHT),
+            heading,
+            column(now, columns, GRAVITY),
+            column(now, columns, GRAVITY + 1),
+            column(now, columns, GRAVITY + 2),
+            column(now, columns, VELOCITY),
+            column(now, columns, VELOCITY + 1),
+            column(now, columns, VELOCITY + 2),
+            column(now, columns, YAW_RATE),
+            column(later, columns, HEIGHT),
+            column(later, columns, GRAVITY),
+            column(later, columns, GRAVITY + 1),
+            column(later, columns, GRAVITY + 2),
+            fps,
+            JOINTS,
+            WIDTH,
+            HALF,
+        )
+        tl.store(shown + env, base)
+        tl.store(guarded + env, base)
+    wanted = tl.load(told_commands + env * 3 + axes, is_axis, 0.0)
+    other = clamped(wanted, low, high)
+    tl.store(excess + env * 3 + axes, tl.abs(wanted - other), is_axis & (tells != 0))
+    differs = (tells != 0) & (tl.max((other != target).to(tl.int32), axis=0) > 0)
+    if differs:
+        if RAMP > 0:
+            share = tl.minimum(tl.maximum((base - begin).to(tl.float32) / RAMP, 0.0), 1.0)
+            start = lerp(start, target, share)
+        else:
+            start = target
+        target, begin = other, base
+    if differs & (begins == 0):  # Go on from the frame on show.
+        row = first_row + base % capacity
+        here = table + row * WIDTH + JOINTS
+        x, y, height, heading = load_place(table, table_bits, row, JOINTS, WIDTH, HALF)
+        vx, vy = turned(tl.load(here).to(tl.float32), tl.load(here + 1).to(tl.float32), -heading)
+        now = tl.load(table + row * WIDTH + columns, columns < JOINTS, 0.0).to(tl.float32)
+        now = tl.where(columns == HEIGHT, height, now)
+        for axis in tl.static_range(3):
+            gravity = tl.load(here + (20 if HALF else 16) + axis).to(tl.float32)
+            now = tl.where(columns == GRAVITY + axis, gravity, now)
+        now = tl.where(columns == VELOCITY, vx, now)
+        now = tl.where(columns == VELOCITY + 1, vy, now)
+        now = tl.where(columns == VELOCITY + 2, tl.load(here + 3).to(tl.float32), now)
+        now = tl.where(columns == YAW_RATE, tl.load(here + 7).to(tl.float32), now)
+        tl.store(state + env * SIZE + columns, now, real)
+        tl.store(pose + env * 3, x)
+        tl.store(pose + env * 3 + 1, y)
+        tl.store(pose + env * 3 + 2, heading)
+    changed = differs | (begins != 0)
+    tl.store(written + env, base + 1, changed)
+    tl.store(first_frames + env, begin, changed)
+    tl.store(starts + env * 3 + axes, start, is_axis & changed)
+    tl.store(targets + env * 3 + axes, target, is_axis & changed)
+
+
+@triton.jit(do_not_specialize=["num", "passed"])
+def tell_time(shown, rows, first_rows, capacities, passed, num, BLOCK: tl.constexpr):
+    """Let ``passed`` frames pass for the first ``num`` motions, and find the row of the one then on show."""
+    env = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = env < num
+    frame = tl.load(shown + env, within, 0) + passed
+    tl.store(shown + env, frame, within)
+    tl.store(rows + env, tl.load(first_rows + env, within, 0) + frame % tl.load(capacities + env, within, 1), within)
+
+
+@triton.jit(do_not_specialize=["num"])
+def read_frames(
+    table,
+    table_bits,
+    first_rows,
+    capacities,
+    motions,
+    shown,
+    last,
+    ahead,
+    origin,
+    joint_columns,
+    frames,
+    num,
+    STEPS: tl.constexpr,
+    READ: tl.constexpr,
+    ROOT: tl.constexpr,
+    FIRST_VELOCITY: tl.constexpr,
+    MOTIONS: tl.constexpr,
+    ENDS: tl.constexpr,
+    HOLD: tl.constexpr,
+    FIRST: tl.constexpr,
+    JOINTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """What is seen of environments so many frames ahead, (num, STEPS, READ + 13 if ROOT).
+
+    ``READ`` joint columns ``joint_columns``, of which velocities begin at ``FIRST_VELOCITY``, then linear and angular
+    velocity, orientation xyzw and position in the world.
+    """
+    number = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    within = number < num * STEPS
+    env, step = number // STEPS, number % STEPS
+    motion = tl.load(motions + env, within, 0) if MOTIONS else env + FIRST
+    motion = tl.where(within, motion, 0)
+    frame = tl.load(shown + env, within, 0) + tl.load(ahead + step, within, 0)
+    moving = within
+    if ENDS:
+        end = tl.load(last + env, within, 0)
+        if HOLD:
+            moving = within & (frame < end)
+        frame = tl.minimum(frame, end)
+    row = tl.load(first_rows + motion) + frame % tl.load(capacities + motion)
+    columns = tl.arange(0, COLUMNS)[None, :]
+    source = tl.load(joint_columns + columns, columns < READ, 0)
+    shows = within[:, None] & (columns < READ)
+    joints = tl.load(table + row[:, None] * WIDTH + source, shows, 0.0).to(tl.float32)
+    if HOLD:
+        joints = tl.where((columns < FIRST_VELOCITY) | moving[:, None], joints, 0.0)
+    width = READ + 13 if ROOT else READ
+    out = frames + number * width
+    tl.store(out[:, None] + columns, joints, shows)
+    if ROOT:
+        here, out = table + row * WIDTH + JOINTS, out + READ
+        turn = tl.load(origin + env * 3 + 2, within, 0.0)
+        vx, vy = turned(tl.load(here).to(tl.float32), tl.load(here + 1).to(tl.float32), turn)
+        tl.store(out, tl.where(moving, vx, 0.0), within)
+        tl.store(out + 1, tl.where(moving, vy, 0.0), within)
+        tl.store(out + 2, tl.where(moving, tl.load(here + 2).to(tl.float32), 0.0), within)
+        wx, wy = turned(tl.load(here + 4).to(tl.float32), tl.load(here + 5).to(tl.float32), turn)
+        tl.store(out + 3, tl.where(moving, wx, 0.0), within)
+        tl.store(out + 4, tl.where(moving, wy, 0.0), within)
+        tl.store(out + 5, tl.where(moving, tl.load(here + 6).to(tl.float32), 0.0), within)
+        qx, qy = turned(tl.load(here + 8).to(tl.float32), tl.load(here + 9).to(tl.float32), 0.5 * turn)
+        qz, qw = turned(tl.load(here + 10).to(tl.float32), tl.load(here + 11).to(tl.float32), -0.5 * turn)
+        tl.store(out + 6, qx, within)
+        tl.store(out + 7, qy, within)
+        tl.store(out + 8, qz, within)
+        tl.store(out + 9, qw, within)
+        x, y, height, _ = load_place(table, table_bits, row, JOINTS, WIDTH, HALF)
+        x, y = turned(x, y, turn)
+        tl.store(out + 10, x + tl.load(origin + env * 3, within, 0.0), within)
+        tl.store(out + 11, y + tl.load(origin + env * 3 + 1, within, 0.0), within)
+        tl.store(out + 12, height, within)

@@ -1,0 +1,355 @@
+"""Triton kernels of a frame: what stands before, between and after its products. Each is one pass over its rows.
+
+What they compute is said by the torch code that they are tested against: the command in force
+(:class:`cmg_ref.planned_commands.PlannedCommands`), the network (:class:`cmg_ref.model.CMG`), guard and rest
+(:class:`cmg_ref.rollout.Rollout`), root and store (:mod:`cmg_ref.root_motion`, :mod:`cmg_ref.trajectory_store`).
+Imported only where Triton is there.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from cmg_ref.cuda_graph.kernel_functions import clamped, column, elu, lerp, store_root, turned
+
+
+@triton.jit(do_not_specialize=["num"])
+def take_in_motions(
+    ids,
+    tail_state,
+    tail_pose,
+    written,
+    guarded,
+    first_frames,
+    starts,
+    targets,
+    command_range,
+    scale,
+    shift,
+    before,
+    poses,
+    frames,
+    guarded_before,
+    command,
+    inputs,
+    num,
+    SIZE: tl.constexpr,
+    INPUTS: tl.constexpr,
+    SEGMENTS: tl.constexpr,
+    RAMP: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SEGMENT_ROOM: tl.constexpr,
+):
+    """Network inputs of motions ``ids`` (num,), -1 for none: their last state and the command in force."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = rows < num
+    motion = tl.load(ids + rows, within, -1)
+    valid = motion >= 0
+    motion = tl.where(valid, motion, 0)
+    columns = tl.arange(0, COLUMNS)[None, :]
+    frame = tl.load(written + motion)
+    tl.store(frames + rows, frame, within)
+    tl.store(guarded_before + rows, tl.load(guarded + motion), within)
+    for axis in tl.static_range(3):
+        tl.store(poses + rows * 3 + axis, tl.load(tail_pose + motion * 3 + axis), within)
+    segments = tl.arange(0, SEGMENT_ROOM)[None, :]
+    begins = tl.load(first_frames + motion[:, None] * SEGMENTS + segments, segments < SEGMENTS, 0x7FFFFFFFFFFFFFFF)
+    begun = tl.sum((begins <= frame[:, None]).to(tl.int32), axis=1)
+    segment = motion * SEGMENTS + tl.maximum(begun - 1, 0)
+    if RAMP > 0:
+        since = (frame - tl.load(first_frames + segment)).to(tl.float32)
+        share = tl.minimum(tl.maximum(since / RAMP, 0.0), 1.0)
+    state = tl.load(tail_state + motion[:, None] * SIZE + columns, columns < SIZE, 0.0)
+    tl.store(before + rows[:, None] * SIZE + columns, state, within[:, None] & (columns < SIZE))
+    given = state
+    for axis in tl.static_range(3):
+        wanted = tl.load(targets + segment * 3 + axis)
+        if RAMP > 0:
+            wanted = lerp(tl.load(starts + segment * 3 + axis), wanted, share)
+        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
+        tl.store(command + rows * 3 + axis, wanted, within)
+        given = tl.where(columns == SIZE + axis, wanted[:, None], given)
+    real = columns < SIZE + 3
+    normalised = tl.load(shift + columns, real, 0.0) + given * tl.load(scale + columns, real, 0.0)
+    tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
+
+
+@triton.jit(do_not_specialize=["num"])
+def take_in_given(
+    state,
+    given_command,
+    command_range,
+    scale,
+    shift,
+    command,
+    inputs,
+    num,
+    SIZE: tl.constexpr,
+    INPUTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Network inputs of given states (num, SIZE) and commands (num, 3)."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = rows < num
+    columns = tl.arange(0, COLUMNS)[None, :]
+    given = tl.load(state + rows[:, None] * SIZE + columns, within[:, None] & (columns < SIZE), 0.0)
+    for axis in tl.static_range(3):
+        wanted = tl.load(given_command + rows * 3 + axis, within, 0.0)
+        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
+        tl.store(command + rows * 3 + axis, wanted, within)
+        given = tl.where(columns == SIZE + axis, wanted[:, None], given)
+    real = columns < SIZE + 3
+    normalised = tl.load(shift + columns, real, 0.0) + given * tl.load(scale + columns, real, 0.0)
+    tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
+
+
+@triton.jit(do_not_specialize=["num"])
+def blend_first(
+    products,
+    gate_bias,
+    blend_weight,
+    blend_bias,
+    biases,
+    blend,
+    hidden,
+    num,
+    GATE: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GATE_ROOM: tl.constexpr,
+    HIDDEN_ROOM: tl.constexpr,
+    EXPERT_ROOM: tl.constexpr,
+):
+    """The blend from the gate's part of the first products, and the first hidden values by it."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = (rows < num)[:, None]
+    start = rows[:, None] * (GATE + EXPERTS * HIDDEN)
+    gates = tl.arange(0, GATE_ROOM)[None, :]
+    gate = tl.load(products + start + gates, within & (gates < GATE), 0.0).to(tl.float32)
+    gate = elu(gate + tl.load(gate_bias + gates, gates < GATE, 0.0))
+    experts = tl.arange(0, EXPERT_ROOM)[None, :]
+    logits = tl.full((BLOCK, EXPERT_ROOM), float("-inf"), tl.float32)
+    for expert in tl.static_range(EXPERTS):
+        weight = tl.load(blend_weight + expert * GATE + gates, gates < GATE, 0.0)
+        logit = tl.sum(gate * weight, axis=1) + tl.load(blend_bias + expert)
+        logits = tl.where(experts == expert, logit[:, None], logits)
+    shares = tl.exp(logits - tl.max(logits, axis=1)[:, None])
+    shares = shares / tl.sum(shares, axis=1)[:, None]
+    tl.store(blend + rows[:, None] * EXPERTS + experts, shares, within & (experts < EXPERTS))
+    columns = tl.arange(0, HIDDEN_ROOM)[None, :]
+    real = columns < HIDDEN
+    total = tl.zeros((BLOCK, HIDDEN_ROOM), tl.float32)
+    for expert in tl.static_range(EXPERTS):
+        own = tl.load(products + start + GATE + expert * HIDDEN + columns, within & real, 0.0).to(tl.float32)
+        share = column(shares, experts, expert)[:, None]
+        total += share * (own + tl.load(biases + expert * HIDDEN + columns, real, 0.0))
+    tl.store(hidden + rows[:, None] * HIDDEN + columns, elu(total), within & real)
+
+
+@triton.jit(do_not_specialize=["num"])
+def blend_next(
+    products,
+    biases,
+    blend,
+    hidden,
+    num,
+    HIDDEN: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HIDDEN_ROOM: tl.constexpr,
+):
+    """The next hidden values from what each expert gives."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = rows < num
+    columns = tl.arange(0, HIDDEN_ROOM)[None, :]
+    real = columns < HIDDEN
+    total = tl.zeros((BLOCK, HIDDEN_ROOM), tl.float32)
+    for expert in tl.static_range(EXPERTS):
+        place = rows[:, None] * (EXPERTS * HIDDEN) + expert * HIDDEN + columns
+        own = tl.load(products + place, within[:, None] & real, 0.0).to(tl.float32)
+        share = tl.load(blend + rows * EXPERTS + expert, within, 0.0)[:, None]
+        total += share * (own + tl.load(biases + expert * HIDDEN + columns, real, 0.0))
+    tl.store(hidden + rows[:, None] * HIDDEN + columns, elu(total), within[:, None] & real)
+
+
+@triton.jit
+def _held(
+    products,
+    biases,
+    blend,
+    before,
+    command,
+    limits,
+    rows,
+    within,
+    columns,
+    half_dt,
+    SIZE: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    GIVEN: tl.constexpr,
+):
+    """The state before, the next one held inside its range and at rest where it rests, and where the guard acted.
+
+    ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, (4, SIZE).
+    """
+    mask = within[:, None] & (columns < SIZE)
+    state = tl.load(before + rows[:, None] * SIZE + columns, mask, 0.0)
+    source = tl.where(columns < GIVEN, columns, columns - GIVEN)
+    change = tl.zeros_like(state)
+    for expert in tl.static_range(EXPERTS):
+        place = rows[:, None] * (EXPERTS * OUTPUTS) + expert * OUTPUTS + source
+        own = tl.load(products + place, mask, 0.0).to(tl.float32)
+        share = tl.load(blend + rows * EXPERTS + expert, within, 0.0)[:, None]
+        change += share * (own + tl.load(biases + expert * OUTPUTS + source, columns < SIZE, 0.0))
+    if GIVEN > 0:  # Joint angles integrate their velocities.
+        joint = mask & (columns < GIVEN)
+        velocity = tl.load(before + rows[:, None] * SIZE + GIVEN + columns, joint, 0.0)
+        predicted = tl.where(columns < GIVEN, state + half_dt * (velocity + (velocity + change)), state + change)
+    else:
+        predicted = change
+    low = tl.load(limits + columns, columns < SIZE, 0.0)
+    high = tl.load(limits + SIZE + columns, columns < SIZE, 0.0)
+    held = clamped(predicted, low, high)
+    acted = tl.max(((held != predicted) & mask).to(tl.int32), axis=1)  # What is no number differs from itself.
+    slow = tl.abs(held) < tl.load(limits + 2 * SIZE + columns, columns < SIZE, 0.0)
+    resting = tl.max((mask & (slow == 0)).to(tl.int32), axis=1) == 0
+    for axis in tl.static_range(3):
+        resting = resting & (tl.load(command + rows * 3 + axis, within, 1.0) == 0.0)
+    kept = state * tl.load(limits + 3 * SIZE + columns, columns < SIZE, 0.0)
+    return state, tl.where(resting[:, None], kept, held), acted
+
+
+@triton.jit(do_not_specialize=["num"])
+def put_out(
+    products,
+    biases,
+    blend,
+    before,
+    command,
+    limits,
+    following,
+    guarded,
+    num,
+    half_dt,
+    SIZE: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    GIVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The next states (num, SIZE), and in which the guard acted (num,)."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = rows < num
+    columns = tl.arange(0, COLUMNS)[None, :]
+    _, now, acted = _held(
+        products, biases, blend, before, command, limits, rows, within, columns, half_dt, SIZE, OUTPUTS, EXPERTS, GIVEN
+    )
+    tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
+    tl.store(guarded + rows, acted != 0, within)
+
+
+@triton.jit(do_not_specialize=["num"])
+def put_out_motions(
+    ids,
+    products,
+    biases,
+    blend,
+    before,
+    command,
+    limits,
+    poses,
+    frames,
+    guarded_before,
+    tail_state,
+    tail_pose,
+    written,
+    guarded,
+    guard_count,
+    table,
+    table_bits,
+    first_row,
+    capacities,
+    num,
+    half_dt,
+    fps,
+    SIZE: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    GIVEN: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    GRAVITY: tl.constexpr,
+    VELOCITY: tl.constexpr,
+    YAW_RATE: tl.constexpr,
+    JOINTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The next frame of motions: its state, its place one frame on, and its row of the table."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    motion = tl.load(ids + rows, rows < num, -1)
+    valid = motion >= 0
+    motion = tl.where(valid, motion, 0)
+    columns = tl.arange(0, COLUMNS)[None, :]
+    state, now, acted = _held(
+        products, biases, blend, before, command, limits, rows, valid, columns, half_dt, SIZE, OUTPUTS, EXPERTS, GIVEN
+    )
+    tl.store(tail_state + motion[:, None] * SIZE + columns, now, valid[:, None] & (columns < SIZE))
+    frame = tl.load(frames + rows, valid, 0)
+    tl.store(written + motion, frame + 1, valid)
+    tl.store(guarded + motion, tl.load(guarded_before + rows, valid, 0) + acted, valid)
+    num_acted = tl.sum(tl.where(valid, acted, 0), axis=0)
+    if num_acted > 0:
+        tl.atomic_add(guard_count, num_acted.to(tl.int64))
+    row = tl.load(first_row + motion) + frame % tl.load(capacities + motion)
+    place = table + row[:, None] * WIDTH + columns
+    tl.store(place, now, valid[:, None] & (columns < JOINTS))
+    # Place: the trapezoidal rule.
+    x, y = tl.load(poses + rows * 3, valid, 0.0), tl.load(poses + rows * 3 + 1, valid, 0.0)
+    heading = tl.load(poses + rows * 3 + 2, valid, 0.0)
+    yaw_rate = column(now, columns, YAW_RATE)
+    following = heading + half_dt * (column(state, columns, YAW_RATE) + yaw_rate)
+    vx, vy, vz = (
+        column(now, columns, VELOCITY),
+        column(now, columns, VELOCITY + 1),
+        column(now, columns, VELOCITY + 2),
+    )
+    first_x, first_y = turned(column(state, columns, VELOCITY), column(state, columns, VELOCITY + 1), heading)
+    second_x, second_y = turned(vx, vy, following)
+    x += half_dt * (first_x + second_x)
+    y += half_dt * (first_y + second_y)
+    tl.store(tail_pose + motion * 3, x, valid)
+    tl.store(tail_pose + motion * 3 + 1, y, valid)
+    tl.store(tail_pose + motion * 3 + 2, following, valid)
+    store_root(
+        table,
+        table_bits,
+        row,
+        valid,
+        x,
+        y,
+        column(now, columns, HEIGHT),
+        following,
+        column(now, columns, GRAVITY),
+        column(now, columns, GRAVITY + 1),
+        column(now, columns, GRAVITY + 2),
+        vx,
+        vy,
+        vz,
+        yaw_rate,
+        column(state, columns, HEIGHT),
+        column(state, columns, GRAVITY),
+        column(state, columns, GRAVITY + 1),
+        column(state, columns, GRAVITY + 2),
+        -fps,
+        JOINTS,
+        WIDTH,
+        HALF,
+    )

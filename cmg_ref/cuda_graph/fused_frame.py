@@ -1,0 +1,208 @@
+"""A frame of all motions in seven kernels: three products, and one pass before, between and after them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, NamedTuple
+
+import torch
+
+from cmg_ref.cuda_graph.network import Passed, SideBySideNetwork
+from cmg_ref.model import CMG
+from cmg_ref.planned_commands import PlannedCommands
+from cmg_ref.trajectory_store import TrajectoryStore
+
+# Rows of a program and its warps, by kernel.
+SHAPES = {
+    "take_in_motions": (4, 4),
+    "take_in_given": (4, 4),
+    "blend_first": (4, 4),
+    "blend_next": (4, 4),
+    "put_out": (4, 4),
+    "put_out_motions": (2, 1),
+}
+
+
+class Motions(NamedTuple):
+    """What a frame reads and writes of all motions, in memory that stays where it is.
+
+    Attributes:
+        store: the frames.
+        commands: the commands they follow.
+        state: last state, (num_motions, state_dim).
+        pose: its x, y and heading, (num_motions, 3).
+        written: number of frames generated, (num_motions,).
+        guarded: in how many of them the guard had to act, (num_motions,).
+    """
+
+    store: TrajectoryStore
+    commands: PlannedCommands
+    state: torch.Tensor
+    pose: torch.Tensor
+    written: torch.Tensor
+    guarded: torch.Tensor
+
+
+class FusedFrame:
+    """Advances states, or motions with all that belongs to a frame, by Triton's kernels.
+
+    Args:
+        model: the CMG.
+        network: its weights.
+        resting: velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
+            those it stops, (2, state_dim).
+        guard_count: incremented by the number of frames in which the guard had to act, ().
+    """
+
+    def __init__(
+        self, model: CMG, network: SideBySideNetwork, resting: torch.Tensor, guard_count: torch.Tensor
+    ) -> None:
+        from cmg_ref.cuda_graph import frame_kernels  # Triton is not everywhere.
+
+        self._kernels, self.network, self._guard_count = frame_kernels, network, guard_count
+        layout = model.layout
+        device = network.device
+        self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
+        self._limits = torch.cat((torch.stack((model.state_min, model.state_max)).to(device), resting.to(device)))
+        self._half_dt, self._fps = 0.5 / model.fps, model.fps
+        self._outputs = network.biases[-1].shape[1]
+        given = layout.num_joints if model.config.prediction == "change" else 0
+        self._state_sizes = {"SIZE": layout.size, "COLUMNS": power_of_two(network.weights[0].shape[0])}
+        self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
+        names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
+        names["YAW_RATE"] = "root_yaw_rate"
+        self._channels = {name: layout[channel].start for name, channel in names.items()} if layout.has_root else {}
+        self._channels["JOINTS"] = 2 * layout.num_joints
+
+    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next states of states (n, state_dim) under commands (n, 3), and in which the guard acted (n,)."""
+        num, passed = len(state), self.network.passed(len(state))
+        state, command = state.contiguous(), command.contiguous()
+        self._launch("take_in_given", num)(
+            state,
+            command,
+            self._command_range,
+            self.network.scale,
+            self.network.shift,
+            passed.command,
+            passed.inputs,
+            num,
+            INPUTS=passed.inputs.shape[1],
+            **self._state_sizes,
+        )
+        products = self._predict(passed)
+        following, guarded = torch.empty_like(state), torch.empty(num, dtype=torch.bool, device=state.device)
+        self._launch("put_out", num)(
+            products,
+            self.network.biases[-1],
+            passed.blend,
+            state,
+            passed.command,
+            self._limits,
+            following,
+            guarded,
+            num,
+            self._half_dt,
+            **self._out_sizes,
+            **self._state_sizes,
+        )
+        return following, guarded
+
+    def frame(self, motions: Motions, ids: torch.Tensor) -> None:
+        """Make and store the next frame of motions ``ids`` (n,), -1 for none; each may occur several times.
+
+        State, pose, number of frames and of guarded frames of each go on with it.
+        """
+        num, passed = len(ids), self.network.passed(len(ids))
+        commands, store = motions.commands, motions.store
+        self._launch("take_in_motions", num)(
+            ids,
+            motions.state,
+            motions.pose,
+            motions.written,
+            motions.guarded,
+            commands.first_frames,
+            commands.starts,
+            commands.targets,
+            self._command_range,
+            self.network.scale,
+            self.network.shift,
+            passed.before,
+            passed.poses,
+            passed.frames,
+            passed.guarded,
+            passed.command,
+            passed.inputs,
+            num,
+            INPUTS=passed.inputs.shape[1],
+            SEGMENTS=commands.num_segments,
+            RAMP=commands.interpolation_frames,
+            SEGMENT_ROOM=power_of_two(commands.num_segments),
+            **self._state_sizes,
+        )
+        products = self._predict(passed)
+        self._launch("put_out_motions", num)(
+            ids,
+            products,
+            self.network.biases[-1],
+            passed.blend,
+            passed.before,
+            passed.command,
+            self._limits,
+            passed.poses,
+            passed.frames,
+            passed.guarded,
+            motions.state,
+            motions.pose,
+            motions.written,
+            motions.guarded,
+            self._guard_count,
+            store.table,
+            store.bits,
+            store.first_rows,
+            store.capacities,
+            num,
+            self._half_dt,
+            self._fps,
+            WIDTH=store.table.shape[1],
+            HALF=store.dtype == torch.float16,
+            **self._channels,
+            **self._out_sizes,
+            **self._state_sizes,
+        )
+
+    def _predict(self, passed: Passed) -> torch.Tensor:
+        """What the experts of the last layer give for ``passed.inputs``; the blend is left in ``passed``."""
+        network, num = self.network, len(passed.inputs)
+        hidden = passed.hidden.shape[1]
+        sizes: dict[str, Any] = {"HIDDEN": hidden, "EXPERTS": network.num_experts}
+        sizes["HIDDEN_ROOM"] = power_of_two(hidden)
+        products = network.multiply(0, passed.inputs, passed.products)
+        self._launch("blend_first", num)(
+            products,
+            network.gate_bias,
+            network.blend_weight,
+            network.blend_bias,
+            network.biases[0],
+            passed.blend,
+            passed.hidden,
+            num,
+            GATE=network.gate_hidden,
+            GATE_ROOM=power_of_two(network.gate_hidden),
+            EXPERT_ROOM=power_of_two(network.num_experts),
+            **sizes,
+        )
+        for layer in range(1, len(network.weights) - 1):
+            products = network.multiply(layer, passed.hidden, passed.products)
+            self._launch("blend_next", num)(products, network.biases[layer], passed.blend, passed.hidden, num, **sizes)
+        return network.multiply(len(network.weights) - 1, passed.hidden, passed.products)
+
+    def _launch(self, kernel: str, num: int) -> Callable[..., Any]:
+        """A kernel on ``num`` rows, waiting for its arguments."""
+        rows, warps = SHAPES[kernel]
+        return partial(getattr(self._kernels, kernel)[(-(-num // rows),)], BLOCK=rows, num_warps=warps)
+
+
+def power_of_two(least: int) -> int:
+    """The smallest power of two that is not less."""
+    return 1 << (least - 1).bit_length()

@@ -1,0 +1,253 @@
+"""Triton's kernels, run by its interpreter, show what the operations of torch and the compiled loops show."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Callable
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.cuda_graph import fused_frame, fused_reader
+from cmg_ref.cuda_graph.fused_frame import FusedFrame
+from cmg_ref.cuda_graph.network import SideBySideNetwork
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.motion_buffer import MotionBuffer
+from cmg_ref.rollout import Rollout
+from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+
+pytest.importorskip("triton", reason="the kernels are Triton's")
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="test_cuda.py runs the kernels themselves where there is a GPU"
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint()
+
+
+@pytest.fixture(autouse=True)
+def large_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's time goes by programs."""
+    monkeypatch.setattr(fused_frame, "SHAPES", {name: (16, 1) for name in fused_frame.SHAPES})
+    monkeypatch.setattr(fused_reader, "ROWS", 32)
+
+
+def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> FusedFrame:
+    network = SideBySideNetwork(rollout.model, CPU, dtype)
+    return FusedFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+
+
+def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """States of all kinds, of which some rest and some the guard must hold, and commands partly out of range."""
+    draw = torch.Generator().manual_seed(num)
+    picks = torch.randint(len(checkpoint.initial_states), (num,), generator=draw)
+    states, commands = checkpoint.initial_states[picks], 2.0 * checkpoint.initial_commands[picks]
+    states[1::3] += 0.5 * checkpoint.model.motion_std * torch.randn(states[1::3].shape, generator=draw)
+    commands[::4] = 0.0
+    return states, commands
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_a_step(checkpoint: Checkpoint, rest: bool) -> None:
+    plain = Rollout(checkpoint.model, rest=rest)
+    states, commands = batch(checkpoint, 50)
+    states[7, 3] = float("nan")
+    following, guarded = kernels_on_cpu(plain, torch.float32).step(states, commands)
+    expected, expected_guarded = plain.step(states, commands)
+    torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert torch.equal(guarded, expected_guarded)
+    assert 0 < int(guarded.sum()) < 50
+    assert bool((following[:, checkpoint.layout["dof_vel"]] == 0.0).all(dim=1).any()) is rest
+
+
+def test_a_step_in_bfloat16_differs_by_its_rounding(checkpoint: Checkpoint) -> None:
+    plain = Rollout(checkpoint.model)
+    states, commands = batch(checkpoint, 16)
+    states[:] = states[::3][:1].expand_as(states)
+    following, _ = kernels_on_cpu(plain, torch.bfloat16).step(states, commands)
+    error = (following - plain.step(states, commands)[0]).abs()[:, checkpoint.layout["dof_pos"]]
+    assert 0.0 < float(error.max()) < 5e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("num_segments", [1, 3])
+def test_frames_are_stored_as_by_the_loop(checkpoint: Checkpoint, dtype: torch.dtype, num_segments: int) -> None:
+    """Motions in groups of two lengths, of which some are left out, one is named twice, and places hold none."""
+    num, draw = 20, torch.Generator().manual_seed(3)
+    states, commands = batch(checkpoint, num)
+    first_frames = torch.tensor([[4 * segment for segment in range(num_segments)]]).expand(num, -1)
+    targets, poses = torch.randn(num, num_segments, 3, generator=draw), torch.randn(num, 3, generator=draw)
+    plain, fused = (
+        MotionBuffer(checkpoint, Rollout(checkpoint.model), [(8, 6), (12, 9)], 5, num_segments, dtype) for _ in range(2)
+    )
+    for buffer in (plain, fused):
+        buffer.commands.plan(torch.arange(num), first_frames, commands, targets)
+        buffer.restart(torch.arange(num), states, states, poses)
+    kernels = kernels_on_cpu(fused.rollout, torch.float32)
+    extended = torch.arange(3, num)
+    ids = torch.cat((extended, torch.tensor([-1, 5, -1])))
+    for _ in range(8):
+        plain.extend(extended, 1)
+        kernels.frame(fused.motions, ids)
+    rows = torch.arange(len(plain.store.table))
+    # A place is kept in float32 whatever the frames are stored in.
+    for found, expected in zip(fused.store.read(rows), plain.store.read(rows)):
+        torch.testing.assert_close(found, expected, atol=5e-5 if dtype == torch.float32 else 2e-3, rtol=1e-3)
+    torch.testing.assert_close(fused.store.read(rows)[2], plain.store.read(rows)[2], atol=5e-6, rtol=0.0)
+    for found, expected in zip(fused.motions[2:4], plain.motions[2:4]):
+        torch.testing.assert_close(found, expected, atol=5e-5, rtol=0.0)
+    assert torch.equal(fused.written, plain.written)
+    assert torch.equal(fused.guarded, plain.guarded)
+    # The frames of a motion that is named twice are made, and counted, twice.
+    assert int(fused.rollout.guard_count) == int((plain.guarded + plain.guarded * (torch.arange(num) == 5)).sum()) > 0
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "realtime": {"mode": "realtime", "buffer_size": 12},
+    "realtime in float16": {"mode": "realtime", "buffer_size": 12, "storage_dtype": torch.float16},
+    "a command at once": {"mode": "realtime", "buffer_size": 12, "interpolation_steps": 0},
+    "pregenerated": {"mode": "pregenerated", "preload_duration": 14},
+    "held": {"mode": "pregenerated", "preload_duration": 14, "at_end": "hold"},
+    "pool": {"mode": "pregenerated", "preload_duration": 14, "buffer_size": 8, "pool": TrajectoryPoolCfg(5)},
+}
+
+
+def pair(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, num_envs: int, **settings: Any
+) -> list[CMGMotionGenerator]:
+    """A generator as it is, and one that runs as on a GPU."""
+    plain = CMGMotionGenerator(checkpoint, num_envs, seed=4, **settings)
+    monkeypatch.setattr(Rollout, "_kernels", kernels_on_cpu)
+    return [plain, CMGMotionGenerator(checkpoint, num_envs, seed=4, **settings)]
+
+
+def go_on(
+    generators: list[CMGMotionGenerator], num_steps: int, ahead: list[int], tolerance: float, share: float = 0.15
+) -> None:
+    """Random resets, commands and places for both, which must show the same."""
+    num_envs, draw = generators[0].num_envs, torch.Generator().manual_seed(9)
+    pool = generators[0].settings.pool is not None
+    for step in range(num_steps):
+        begun, told, placed = ((torch.rand(num_envs, generator=draw) < share).nonzero().squeeze(1) for _ in range(3))
+        commands, places = torch.randn(2, num_envs, 3, generator=draw)
+        commands[torch.rand(num_envs, generator=draw) < 0.2] = 0.0
+        for generator in generators:
+            if step % 5 != 4 and not pool:
+                poses = places[begun] if step % 3 else None
+                generator.reset(begun, commands=commands[begun] if step % 4 else None, root_pose=poses)
+            else:
+                generator.reset(begun)
+            generator.update_commands(commands.flip(0)[told], told)
+            if step % 11 == 10:
+                generator.set_root_pose(places[placed], placed)
+        plain, fused = generators
+        assert torch.equal(fused.command_excess, plain.command_excess)
+        for found, expected in zip(fused.get_motion(), plain.get_motion()):
+            torch.testing.assert_close(found, expected, atol=tolerance, rtol=0.0)
+        torch.testing.assert_close(fused.commands, plain.commands, atol=1e-6, rtol=0.0)
+        torch.testing.assert_close(fused.target_commands, plain.target_commands, atol=0.0, rtol=0.0)
+        shown = [(fused.get_frames(), plain.get_frames())]
+        if ahead and step % 2:
+            (frames, joints), (other_frames, other_joints) = (
+                generator.window(ahead, [2, 1]) for generator in generators
+            )
+            torch.testing.assert_close(joints, other_joints, atol=tolerance, rtol=0.0)
+            shown.append((frames, other_frames))
+        for one, other in shown:
+            for field in fields(one):
+                found, expected = getattr(one, field.name), getattr(other, field.name)
+                torch.testing.assert_close(found, expected, atol=tolerance, rtol=0.0)
+        for generator in generators:
+            generator.advance()
+    assert generators[0].rollout.frame_count > 0
+
+
+@pytest.mark.usefixtures("without_graphs")
+@pytest.mark.parametrize("kind", list(SETTINGS))
+def test_a_generator_shows_the_same(checkpoint: Checkpoint, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generators = pair(checkpoint, monkeypatch, 9, control_dt=1.0 / checkpoint.fps, **SETTINGS[kind])
+    assert (generators[1]._changes is not None) is ("realtime" in kind or "once" in kind)
+    if generators[1]._changes is not None:  # At first nobody reads ahead.
+        go_on(generators, 5, [], 4e-3 if "float16" in kind else 1e-4)
+        go_on(generators, 7, [0, 3], 4e-3 if "float16" in kind else 1e-4)
+    else:
+        go_on(generators, 3, [0, 3] if kind != "pool" else [], 1e-4)
+
+
+class Operations(TorchDispatchMode):
+    """Lists the operations of torch that launch something on a device; none may depend on data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+            raise AssertionError(f"{func} depends on data")
+        if not func.is_view and "empty" not in func.name():
+            self.names.append(func.name().partition("::")[2].partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+class Kernels:
+    """Stands in for a module of kernels: notes which are launched."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def __getattr__(self, kernel: str) -> Any:
+        return Launch(self._operations, kernel)
+
+
+class Launch:
+    """Notes its kernel's name when it is called."""
+
+    def __init__(self, operations: Operations, kernel: str) -> None:
+        self._operations, self._kernel = operations, kernel
+
+    def __getitem__(self, grid: tuple[int]) -> Any:
+        return lambda *arguments, **sizes: self._operations.names.append(self._kernel)
+
+
+FRAME = ["take_in_motions", "mm", "blend_first", "mm", "blend_next", "mm", "put_out_motions"]
+
+
+@pytest.mark.usefixtures("without_graphs")
+def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every operation of a step with resets, commands and reading, of which none depends on data."""
+    _, generator = pair(checkpoint, monkeypatch, 6, control_dt=1.0 / checkpoint.fps, **SETTINGS["realtime"])
+    begun, told, commands = torch.tensor([1, 4]), torch.tensor([0]), torch.zeros(2, 3)
+    actions: dict[str, Callable[[], object]] = {
+        "reset": lambda: generator.reset(begun, commands=commands),
+        "command": lambda: generator.update_commands(commands[:1], told),
+        "joints": generator.get_motion,
+        "window": lambda: generator.future(2),
+        "advance": generator.advance,
+    }
+    operations, parts = Operations(), {}
+    stand_in = Kernels(operations)
+    assert generator._changes is not None and generator.rollout.kernels is not None
+    assert generator._reader._fused is not None
+    monkeypatch.setattr(generator._changes, "_kernels", stand_in)
+    monkeypatch.setattr(generator.rollout.kernels, "_kernels", stand_in)
+    monkeypatch.setattr(generator._reader._fused, "_kernel", stand_in.read_frames)
+    for _ in range(3):  # At first what is new is tried out and recorded.
+        with operations:
+            for name, action in actions.items():
+                operations.names.clear()
+                action()
+                parts[name] = list(operations.names)
+    assert parts["advance"] == ["tell_time", *FRAME]
+    assert parts["joints"] == ["index_select"]
+    assert parts["window"][-1] == "read_frames"
+    assert parts["window"].count("take_in_motions") == 2  # frames ahead of those that changed
+    changed = ["change", "tell_time"]
+    assert parts["reset"] == ["index_fill_", "index_copy_", "index_fill_", *changed, "clone"]
+    assert parts["command"] == ["index_fill_", "index_copy_", *changed, "clone"]
+    assert len(parts["advance"]) + 1 <= 12  # frame, storing and the window
+    assert len(parts["reset"]) + len(parts["command"]) + len(parts["advance"]) + len(parts["joints"]) <= 25
