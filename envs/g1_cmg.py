@@ -104,12 +104,15 @@ class G1CMG(LeggedRobot):
     def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
 
+        The observations are made anew: they hold what the reference does next, which the joint targets follow.
+
         Args:
             commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
             env_ids: Environments, (n,); all by default.
         """
         self.term.set_commands(commands.to(self.device), env_ids)
         self._read_reference()
+        self.renew_observations()
 
     def _read_reference(self) -> None:
         """Take over what the term shows now."""

@@ -123,6 +123,12 @@ class LeggedRobotObservations:
         self.obs_buf, self.privileged_obs_buf = policy, critic
         self.extras["observations"] = self.observation_groups()
 
+    def renew_observations(self) -> None:
+        """Compute the observations of the present moment once more, after something in it was changed."""
+        # The newest entry of the history gives its place to the new one.
+        self._history = self._history.roll(1, dims=1)
+        self.compute_observations()
+
     def _draw_shares(self, count: int) -> Tensor:
         """Random whole numbers from -`LARGEST_SHARE` to below it, (num_envs, count)."""
         # Sixteen bits are plenty for noise, and four such numbers cost as much as one of 32 bits.
