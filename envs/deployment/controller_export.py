@@ -9,6 +9,7 @@ import torch
 from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from envs.deployment.controller import Controller
 from envs.deployment.description import describe_controller, metadata_entries
+from envs.deployment.gaitkeeper_contract import write_contract
 from envs.deployment.onnx_file import write_onnx
 from envs.policy import Policy, PolicyError, file_hash
 
@@ -26,7 +27,8 @@ def export_controller(
     """Write policy and generator as one file and run it beside them on a walk.
 
     The inputs are "observation" and "state", the outputs "actions", "next_state" and "joint_targets", for any number of
-    robots; :class:`envs.deployment.controller.Controller` says what they are, and so do the file's metadata.
+    robots; :class:`envs.deployment.controller.Controller` says what they are, and so do the file's metadata. Beside it
+    a contract for gaitkeeper is written, named as :func:`envs.deployment.gaitkeeper_contract.contract_path` says.
 
     Args:
         policy: The policy, of a task with a reference.
@@ -50,8 +52,10 @@ def export_controller(
         made_from[Path(policy_file).name] = file_hash(policy_file)
     trials = _walk(controller)
     names = dict(zip(INPUTS, (torch.zeros(2, controller.observation_size), torch.zeros(2, controller.state_size))))
-    entries = metadata_entries(describe_controller(controller, checkpoint, made_from))
-    return write_onnx(controller, path, names, OUTPUTS, entries, trials, TOLERANCE)
+    description = describe_controller(controller, checkpoint, made_from)
+    difference = write_onnx(controller, path, names, OUTPUTS, metadata_entries(description), trials, TOLERANCE)
+    write_contract(description, path)
+    return difference
 
 
 @torch.no_grad()
