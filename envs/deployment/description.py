@@ -96,6 +96,12 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
         "start": {
             "joint_pos": stance["dof_pos"][0][joints_at].tolist(),
             "base_height": float(stance["root_height"]) if "root_height" in stance else None,
+            "from_measured_pose": {
+                "columns": _arm_columns(reference_names, checkpoint.layout["dof_pos"].start),
+                "meaning": "where the arms are elsewhere, state[:, column] = measured angle - angle of joint_pos for "
+                "these joints alone: then the targets begin where the arms are. Legs and waist begin with a zero state "
+                "wherever they are: the reference stands there until it is told to move, and so does the robot",
+            },
             "how": "move the joints to joint_pos within 2 to 3 s under the gains of joints, both feet flat on the "
             "floor; once the joints rest, begin with a zero state and a zero command",
         },
@@ -190,6 +196,12 @@ def metadata_entries(controller: dict[str, Any]) -> dict[str, str]:
         "observation_terms_flatten_history_dim": ",".join(["True"] * count),
         "action_scale": _listed([1.0] * len(controller["joint_names"])),
     }
+
+
+def _arm_columns(joint_names: list[str], first: int) -> dict[str, int]:
+    """Column of the state that holds the angle of each joint of the arms."""
+    arms = ("shoulder", "elbow", "wrist")
+    return {name: first + place for place, name in enumerate(joint_names) if any(part in name for part in arms)}
 
 
 def _term(name: str, size: int, unit: str, meaning: str) -> dict[str, Any]:

@@ -25,8 +25,6 @@ class ExportedController:
         stiffness, damping, torque_limit, armature: Of the joints' drives, (num_joints,).
         start_joint_pos: Pose to begin in [rad], (num_joints,).
         start_gravity: Direction of gravity in the base's frame then, (3,).
-        reference: Present frame of the reference motion: joint angles, joint velocities, root height, gravity,
-            velocity in the heading frame, yaw rate; columns as the description's `reference.layout` says.
 
     Raises:
         ArtefactError: The file is missing or holds something else.
@@ -50,9 +48,19 @@ class ExportedController:
         self._state_size = self._session.get_inputs()[1].shape[1]
         self.reset()
 
-    def reset(self) -> None:
-        """Begin anew: the reference stands, no command is in force."""
+    def reset(self, joint_pos: np.ndarray | None = None) -> None:
+        """Begin anew: the reference stands, no command is in force.
+
+        Args:
+            joint_pos: Joint angles measured now [rad], (num_joints,): the arms of the reference begin there. By default
+                they begin in the starting pose.
+        """
         self._state = np.zeros((1, self._state_size), np.float32)
+        if joint_pos is not None:
+            for name, column in self.description["start"]["from_measured_pose"]["columns"].items():
+                if name in self.joint_names:
+                    joint = self.joint_names.index(name)
+                    self._state[0, column] = joint_pos[joint] - self.start_joint_pos[joint]
 
     def step(
         self,
@@ -80,7 +88,8 @@ class ExportedController:
         return targets[0].astype(float)
 
     @property
-    def reference(self) -> np.ndarray:  # noqa: D102 (an attribute of the class)
+    def reference(self) -> np.ndarray:
+        """Present frame of the reference motion, (frame_size,); `reference_part` finds its channels."""
         return self._standing + self._state[0, : len(self._standing)]
 
     def reference_part(self, name: str, frame: np.ndarray) -> np.ndarray:

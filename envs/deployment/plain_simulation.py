@@ -40,8 +40,8 @@ class PlainSimulation:
     """One robot on a floor.
 
     Actuators of the model are switched off; each physics step takes the torque
-    `stiffness * (target - q) - damping * dq`, held within the limits of the controller's description, whose armature
-    the joints get too. Friction and damping of the joints are the model's.
+    `stiffness * (target - q) - damping * dq`, held within the controller's limits. The joints get its armature, if it
+    names one; their friction and damping are the model's.
 
     Args:
         mjcf: The robot, with or without a floor.
@@ -69,7 +69,8 @@ class PlainSimulation:
         self._root, self._root_dof = int(model.jnt_qposadr[root[0]]), int(model.jnt_dofadr[root[0]])
         others = np.setdiff1d(np.arange(model.nv), [*self._dq, *range(self._root_dof, self._root_dof + 6)])
         model.dof_damping.reshape(model.nv, -1)[others, 0] = _HELD_DAMPING
-        model.dof_armature[self._dq] = controller.armature
+        if controller.armature is not None:
+            model.dof_armature[self._dq] = controller.armature
         model.opt.timestep = conditions.physics_dt
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
         if conditions.friction is not None:
@@ -173,7 +174,6 @@ def _load(path: str | Path) -> Any:
 def _quat_seeing(gravity: np.ndarray) -> np.ndarray:
     """Orientation wxyz without yaw in which gravity has this direction in the base's frame, (3,)."""
     down = gravity / np.linalg.norm(gravity)
-    # The shortest turn from the base's (0, 0, -1) ... to where gravity really is, then without its yaw.
     roll, pitch = np.arctan2(-down[1], -down[2]), np.arcsin(np.clip(down[0], -1.0, 1.0))
     about_y = np.array([np.cos(pitch / 2), 0.0, np.sin(pitch / 2), 0.0])
     about_x = np.array([np.cos(roll / 2), np.sin(roll / 2), 0.0, 0.0])

@@ -39,7 +39,7 @@ class Twist2Controller:
         self.description, self.joint_names, self.control_dt = source.description, source.joint_names, source.control_dt
         self.stiffness = np.array((*_LEG, *_LEG, 150.0, 150.0, 150.0, *_ARM, *_ARM))
         self.damping = np.array((*_LEG_DAMPING, *_LEG_DAMPING, 4.0, 4.0, 4.0, *_ARM_DAMPING, *_ARM_DAMPING))
-        self.torque_limit, self.armature = self.stiffness.copy(), source.armature
+        self.torque_limit, self.armature = self.stiffness.copy(), None  # the model's own
         self._default = np.array((*_LEG_POSE, *_LEG_POSE, 0.0, 0.0, 0.0, *_LEFT_ARM_POSE, *_RIGHT_ARM_POSE))
         self.start_joint_pos, self.start_gravity = source.start_joint_pos, source.start_gravity
         self.reset()
