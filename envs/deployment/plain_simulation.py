@@ -56,6 +56,11 @@ class PlainSimulation:
     def __init__(self, mjcf: str | Path, controller: Any, conditions: Conditions, seed: int = 0) -> None:
         self.controller, self.conditions = controller, conditions
         self.random = np.random.default_rng(seed)
+        self._substeps = round(controller.control_dt / max(conditions.physics_dt, 1e-6))
+        if self._substeps < 1 or abs(self._substeps * conditions.physics_dt - controller.control_dt) > 1e-9:
+            raise ArtefactError(
+                f"a control step of {controller.control_dt:g} s is no multiple of {conditions.physics_dt:g} s"
+            )
         self.model = model = _load(mjcf)
         self.data = mujoco.MjData(model)
         root = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
@@ -78,11 +83,6 @@ class PlainSimulation:
         torso = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "torso_link")
         model.body_mass[torso if torso >= 0 else model.jnt_bodyid[root[0]]] += conditions.payload
         mujoco.mj_setConst(model, self.data)
-        self._substeps = round(controller.control_dt / conditions.physics_dt)
-        if self._substeps < 1 or abs(self._substeps * conditions.physics_dt - controller.control_dt) > 1e-9:
-            raise ArtefactError(
-                f"a control step of {controller.control_dt:g} s is no multiple of {conditions.physics_dt:g} s"
-            )
         self._delay_steps = round(conditions.delay / conditions.physics_dt)
         limits = controller.description["training"]["ends_at"]
         self._lowest = limits.get("base_height", _FALLEN_HEIGHT)
