@@ -230,3 +230,20 @@ def test_the_policy_alone_says_how_its_observations_are_meant(exported: Path, tm
     assert sum(term["size"] for term in told_of.values()) == load_policy().description.num_observations
     with pytest.raises(ArtefactError, match=r"holds no controller of cmg_ref; write one with play\.py --export"):
         ExportedController(tmp_path / "policy.onnx")
+
+
+def test_a_second_runtime_agrees(exported: Path) -> None:
+    onnx_reference = pytest.importorskip("onnx.reference")
+    controller, random = ExportedController(exported), np.random.default_rng(0)
+    other = onnx_reference.ReferenceEvaluator(str(exported))
+    state = np.zeros_like(controller._state)
+    for step in range(20):
+        command = np.array([0.8, 0.0, 0.3]) * (step > 3)
+        ang_vel, joint_vel = 0.1 * random.normal(size=3), 0.1 * random.normal(size=29)
+        joint_pos = controller.start_joint_pos + 0.05 * random.normal(size=29)
+        targets = controller.step(ang_vel, STANDING["gravity"], command, joint_pos, joint_vel)
+        observation = np.concatenate(
+            (ang_vel, STANDING["gravity"], command, joint_pos - controller._default, joint_vel)
+        )[None].astype(np.float32)
+        _, state, other_targets = other.run(None, {"observation": observation, "state": state})
+        np.testing.assert_allclose(other_targets[0], targets, atol=1e-5)
