@@ -60,6 +60,11 @@ class Controller(nn.Module):
     command_min: Tensor
     command_max: Tensor
     acceleration: Tensor
+    _joints: Tensor
+    _lead: Tensor
+    _default: Tensor
+    _scale: Tensor
+    _observation_scale: Tensor
 
     def __init__(self, policy: Policy, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -140,7 +145,7 @@ class Controller(nn.Module):
         """
         offset, last_action, command, asked, step, remaining = state.split(self._sizes, dim=1)
         num_joints = len(self.joint_names)
-        dof_pos, self_dof_vel = observation[:, JOINTS:].split([num_joints, num_joints], dim=1)
+        dof_pos, dof_vel = observation[:, JOINTS:].split([num_joints, num_joints], dim=1)
         wanted = observation[:, 6:JOINTS]
         wanted = torch.minimum(torch.maximum(wanted, self.command_min), self.command_max)
         wanted = torch.where(torch.isnan(observation[:, 6:JOINTS]), torch.zeros_like(wanted), wanted)
@@ -159,7 +164,7 @@ class Controller(nn.Module):
             observation,
             command,
             dof_pos + self._default,
-            self_dof_vel,
+            dof_vel,
             last_action,
             present,
             frames[1],

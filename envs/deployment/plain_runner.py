@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ class Run:
 def run(
     simulation: PlainSimulation,
     controller: Any,
-    commands: Sequence[np.ndarray],
+    commands: Iterable[np.ndarray],
     show: Callable[[PlainSimulation], None] | None = None,
 ) -> Run:
     """Roll a robot out until the commands end or it falls.

@@ -111,7 +111,7 @@ class PlainSimulation:
         spread = [
             self.conditions.noise * scales.get(name, 0.0) for name in ("ang_vel", "gravity", "dof_pos", "dof_vel")
         ]
-        return tuple(v + s * self.random.uniform(-1.0, 1.0, v.shape) for v, s in zip(values, spread))  # type: ignore[return-value]
+        return tuple(v + s * self.random.uniform(-1.0, 1.0, v.shape) for v, s in zip(values, spread))
 
     def step(self, targets: np.ndarray) -> None:
         """Drive the joints towards targets [rad], (num_joints,), for a control step."""

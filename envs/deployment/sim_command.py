@@ -93,9 +93,9 @@ def simulate(arguments: argparse.Namespace) -> None:
     with display(arguments, simulation) as show:
         result = run(simulation, controller, commands, show)
     seconds = len(result.velocity) * controller.control_dt
-    end = "the robot stands" if result.fell_at is None else f"the robot fell after {result.fell_at:.1f} s"
-    velocity, command = result.windows()
-    error = np.linalg.norm((velocity - command)[:, :2], axis=1).mean() if len(velocity) else float("nan")
+    end = "no fall" if result.fell_at is None else f"the robot fell after {result.fell_at:.1f} s"
+    velocity, wanted = result.windows()
+    error = np.linalg.norm((velocity - wanted)[:, :2], axis=1).mean() if len(velocity) else float("nan")
     print(f"{seconds:.1f} s; {end}; velocity error {error:.3f} m/s over windows of 0.8 s, the first 3 s left out")
 
 

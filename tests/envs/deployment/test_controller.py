@@ -49,7 +49,7 @@ def test_targets_are_those_of_play(exported: Path) -> None:
     policy = load_policy()
     env_cfg, _ = task_registry.get_cfgs("g1_cmg")
     update_from_dict(env_cfg, policy.description.config)
-    env, _ = task_registry.make_env("g1_cmg", env_cfg=playback_config(env_cfg, STEPS * 0.02))
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(env_cfg, STEPS * 0.02))[0]
     controller = ExportedController(exported)
     differences: list[float] = []
 
