@@ -17,8 +17,10 @@ from torch import nn
 from cmg_ref.archive import Archive
 from cmg_ref.atomic_file import buffered_file, write_file
 from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.initial_states import balanced_standing_state
 from cmg_ref.input_file import check_input_file
 from cmg_ref.json_text import parse_json
+from cmg_ref.robot import load_g1
 from cmg_ref.rollout import REST_SPEED
 from cmg_ref.shorten import reason
 
@@ -66,7 +68,7 @@ class CMGStep(nn.Module):
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file says of itself: enough to feed it and to understand what comes out."""
-    standing = checkpoint.standing_state()
+    standing = balanced_standing_state(checkpoint, load_g1())
     return {
         "format_version": FORMAT_VERSION,
         "description": "one frame of a Conditional Motion Generator: next_state = step(state, command)",
@@ -229,7 +231,7 @@ def _checked(step: CMGStep, exported: Any, checkpoint: Checkpoint, path: str | P
     for count in (1, 256):
         picks = torch.randint(len(checkpoint.initial_states), (count,), generator=generator)
         states = checkpoint.initial_states[picks].cpu()
-        states[0] = checkpoint.standing_state()
+        states[0] = balanced_standing_state(checkpoint, load_g1())
         commands = low + (high - low) * (1.4 * torch.rand(count, 3, generator=generator) - 0.2)
         commands[0] = 0.0
         difference = (exported(states, commands) - step(states, commands)) / checkpoint.model.motion_std

@@ -44,10 +44,7 @@ class InitialStates:
     def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
         device = rollout.device
         low, high = checkpoint.command_min.to(device), checkpoint.command_max.to(device)
-        speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
-        motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
-        rests = motion <= motion.min() + _SAME_MOTION
-        uneven = (load_on_left_foot(checkpoint, robot) - 0.5).abs()
+        rests, uneven = states_at_rest(checkpoint, robot)
         # Where hardly any is even, those that come nearest to it.
         fewest = uneven[rests].sort().values[:NUM_NEAREST][-1]
         used = ~rests | (uneven <= max(_EVEN_LOAD, float(fewest)))
@@ -95,6 +92,24 @@ class InitialStates:
             distance += (one.unsqueeze(1) - own).square()
         nearest = distance.topk(count, largest=False).indices
         return nearest.gather(1, (draw % count).unsqueeze(1)).squeeze(1)
+
+
+def states_at_rest(checkpoint: Checkpoint, robot: Robot) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which initial states of a checkpoint are at rest, and how unevenly all of them load the feet.
+
+    Returns:
+        (num_initial_states,) bool; and by how much of the weight one foot bears more than a half,
+        (num_initial_states,).
+    """
+    speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
+    motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
+    return motion <= motion.min() + _SAME_MOTION, (load_on_left_foot(checkpoint, robot) - 0.5).abs()
+
+
+def balanced_standing_state(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
+    """Of the states at rest, the one that loads both feet most alike, (state_dim,)."""
+    rests, uneven = states_at_rest(checkpoint, robot)
+    return checkpoint.initial_states[int(torch.where(rests, uneven, torch.full_like(uneven, float("inf"))).argmin())]
 
 
 def load_on_left_foot(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:

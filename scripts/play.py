@@ -31,6 +31,7 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
+from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
 from cmg_ref.devices import checked_device
 from cmg_ref.extras import check_installed
 from cmg_ref.schedule import MAX_COMMAND, CommandSchedule, held_within
@@ -39,7 +40,15 @@ from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs import twist
 from envs.keyboard import HELP, Keyboard, KeyboardError, steered_commands
 from envs.playback import Playback, command_range, play, playback_config, playback_table, save_playback_plot
-from envs.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
+from envs.policy import (
+    SHIPPED_POLICY,
+    Policy,
+    PolicyError,
+    describe_policy,
+    file_hash,
+    load_policy,
+    policy_of_checkpoint,
+)
 from envs.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
 from envs.policy_evaluation_report import save_evaluation, screen_text
 from envs.task_registry import task_registry
@@ -96,7 +105,10 @@ def parse_arguments() -> argparse.Namespace:
         "--quick", action="store_true", help=f"after the roll-out, {QUICK_ROLLOUTS} short ones of each command"
     )
     evaluation.add_argument("--strict", action="store_true", help="fail if a requirement of the grid is missed")
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write the policy as ONNX, check it, and end")
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", help="write policy and reference as one ONNX file, check it, and end"
+    )
+    parser.add_argument("--export_alone", action="store_true", help="with --export: the policy without its reference")
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, help="folder (default: outputs/play or outputs/evaluation)")
     output.add_argument("--no_video", action="store_true", help="do not draw the video")
@@ -141,7 +153,7 @@ def run(arguments: argparse.Namespace) -> None:
     env_cfg.seed = arguments.seed
     check_bounds(env_cfg)
     if arguments.export is not None:
-        export(policy, arguments.export)
+        export(policy, origin, env_cfg, arguments)
         return
     folder = writable(arguments.output or ROOT / "outputs" / ("evaluation" if arguments.evaluate else "play"))
     print(f"policy: {origin}")
@@ -275,14 +287,23 @@ def write_outputs(playback: Playback, folder: Path, arguments: argparse.Namespac
         print(f"wrote {path} ({video.num_frames} frames, drawn by {video.renderer})")
 
 
-def export(policy: Policy | None, path: Path) -> None:
-    """Write the policy as ONNX."""
+def export(policy: Policy | None, origin: str, env_cfg: Any, arguments: argparse.Namespace) -> None:
+    """Write the policy as ONNX: with the generator of its reference in the same file, or alone."""
+    from envs.deployment.controller_export import export_controller
     from envs.policy_export import export_policy
 
     if policy is None:
         raise OptionError("--zero_residual has no policy to export")
-    difference = export_policy(policy, path)
-    print(f"wrote {path} (onnxruntime differs from torch by {difference:.1e})")
+    path = arguments.export
+    if arguments.export_alone or not policy.description.reference:
+        difference, what = export_policy(policy, path), "the policy alone"
+    else:
+        policy_file = Path(origin) if Path(origin).is_file() else SHIPPED_POLICY
+        checkpoint_file = env_cfg.reference.checkpoint
+        if policy.description.reference != file_hash(checkpoint_file or SHIPPED_CHECKPOINT):
+            print("note: the policy was trained with another reference checkpoint than the one in use")
+        difference, what = export_controller(policy, path, checkpoint_file, policy_file), "policy and reference"
+    print(f"wrote {path}: {what} (onnxruntime differs from torch by {difference:.1e})")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
+from envs.deployment.exported_controller import ArtefactError, ExportedController
 from envs.policy import Policy, describe_policy, save_policy
 from envs.task_registry import task_registry
 
@@ -101,6 +102,12 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
     result = run("--policy", policy_file, "--export", tmp_path / "policy.onnx")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "policy.onnx").is_file() and "onnxruntime differs" in result.stdout
+    assert "policy and reference" in result.stdout
+    assert ExportedController(tmp_path / "policy.onnx").control_dt == 0.02
+    result = run("--policy", policy_file, "--export", tmp_path / "policy.onnx", "--export_alone")
+    assert result.returncode == 0 and "the policy alone" in result.stdout, result.stderr
+    with pytest.raises(ArtefactError, match="holds no controller"):
+        ExportedController(tmp_path / "policy.onnx")
 
 
 @pytest.mark.parametrize(

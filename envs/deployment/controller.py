@@ -1,0 +1,253 @@
+"""Generator and policy as one recurrent step: from measurements and a velocity command to joint targets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.export import CMGStep
+from cmg_ref.initial_states import balanced_standing_state
+from cmg_ref.joint_matching import match_joints
+from cmg_ref.robot import load_g1
+from envs.policy import Policy, PolicyError
+
+GRAVITY, JOINTS = slice(3, 6), 9  # columns of the observation: after gravity the command, then the joints
+
+
+@dataclass(frozen=True)
+class StatePart:
+    """Some columns of the controller's state.
+
+    Attributes:
+        name: What they hold.
+        size: Number of columns.
+        meaning: In words, with units.
+    """
+
+    name: str
+    size: int
+    meaning: str
+
+
+class Controller(nn.Module):
+    """A control step of a policy that corrects a reference motion, with the generator of that motion inside.
+
+    The state is zero at the start: the reference stands, no command is in force, the last correction is zero. A command
+    is held inside the range that the policy was trained in, and a component that is not a number counts as 0. One that
+    stays is reached along a straight line within the ramp time, as in training. A command that changes again before the
+    ramp time has passed is followed with limited acceleration, so that one that changes at every step is followed too.
+
+    Args:
+        policy: The policy, of a task with a reference.
+        checkpoint: The generator of the reference.
+
+    Attributes:
+        standing: State of the generator that the zero state stands for, (state_dim,).
+        command_min, command_max: What commands are held within, (3,) [m/s, m/s, rad/s].
+        ramp_frames: Control steps that a new command takes to be in force.
+        acceleration: Largest change of a command that keeps changing, (3,) [m/s^2, m/s^2, rad/s^2].
+        state_parts: Layout of the state.
+
+    Raises:
+        PolicyError: The policy has no reference, or takes observations that a deployed robot does not have.
+    """
+
+    standing: Tensor
+    command_min: Tensor
+    command_max: Tensor
+    acceleration: Tensor
+    _joints: Tensor
+    _lead: Tensor
+    _default: Tensor
+    _scale: Tensor
+    _observation_scale: Tensor
+
+    def __init__(self, policy: Policy, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        description, config = policy.description, policy.description.config
+        if not description.reference:
+            raise PolicyError(f"the task {description.task} has no reference: export its policy alone")
+        if abs(checkpoint.fps * description.control_dt - 1.0) > 1e-6:
+            raise PolicyError(
+                f"the reference has {checkpoint.fps:g} frames/s, the policy acts every {description.control_dt:g} s"
+            )
+        if config.get("env", {}).get("history_length", 1) != 1:
+            raise PolicyError("a policy that sees a history cannot be exported with its reference: export it alone")
+        self.policy, self.generator = policy, CMGStep(checkpoint)
+        self.control_dt = description.control_dt
+        self.joint_names, columns = match_joints(
+            checkpoint.joint_names, description.joint_names, checkpoint.joint_names, torch.device("cpu")
+        )
+        self._layout = checkpoint.layout
+        self._terms = [name for name, _, _ in description.observations]
+        unknown = [name for name in self._terms if not hasattr(self, f"_observe_{name}")]
+        if unknown:
+            raise PolicyError(f"the policy observes '{unknown[0]}', which no deployed robot measures")
+        commands, reference = config.get("commands", {}), config.get("reference", {})
+        self._ahead = int(reference.get("actor_future_step", 1))
+        self.ramp_frames = max(1, round(commands.get("ramp_time", 0.5) * checkpoint.fps))
+        self._clip = float(config.get("normalization", {}).get("clip_observations", math.inf))
+        low, high = _command_range(commands, checkpoint)
+        joints = torch.arange(len(checkpoint.joint_names)) if columns is None else columns
+        ratio = torch.tensor(description.damping) / torch.tensor(description.stiffness)
+        for name, value in {
+            "standing": balanced_standing_state(checkpoint, load_g1()),
+            "command_min": low,
+            "command_max": high,
+            # Half of the steepest ramp of training, from one end of the range to the other.
+            "acceleration": 0.5 * (high - low) / (self.ramp_frames * self.control_dt),
+            "_joints": joints,
+            "_lead": ratio,
+            "_default": torch.tensor(description.default_dof_pos),
+            "_scale": torch.tensor(description.action_scale),
+            "_observation_scale": torch.cat(
+                [torch.full((size,), scale) for _, size, scale in description.observations]
+            ),
+        }.items():
+            self.register_buffer(name, value)
+        num_joints = len(self.joint_names)
+        self.state_parts = (
+            StatePart("reference", checkpoint.layout.size, "state of the generator minus its standing state"),
+            StatePart("correction", num_joints, "last action of the policy"),
+            StatePart("command", 3, "command in force: vx, vy [m/s], yaw rate [rad/s]"),
+            StatePart("asked", 3, "command last asked for, held within its range, same units"),
+            StatePart("step", 3, "largest change of the command in force in a control step, same units"),
+            StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
+        )
+        self._sizes = [part.size for part in self.state_parts]
+
+    @property
+    def state_size(self) -> int:
+        """Columns of the state."""
+        return sum(self._sizes)
+
+    @property
+    def observation_size(self) -> int:
+        """Columns of the observation."""
+        return JOINTS + 2 * len(self.joint_names)
+
+    def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Let a control step pass.
+
+        Args:
+            observation: Measured now, (n, 9 + 2 * num_joints): angular velocity of the base in its own frame [rad/s],
+                direction of gravity in the same frame (unit vector), command vx, vy [m/s], yaw rate [rad/s], joint
+                angles minus the default pose [rad], joint velocities [rad/s].
+            state: As the last step returned it, (n, state_size); zero at the start.
+
+        Returns:
+            Joint targets minus the default pose [rad], (n, num_joints); the next state, (n, state_size); joint targets
+            [rad], (n, num_joints).
+        """
+        offset, last_action, command, asked, step, remaining = state.split(self._sizes, dim=1)
+        num_joints = len(self.joint_names)
+        dof_pos, dof_vel = observation[:, JOINTS:].split([num_joints, num_joints], dim=1)
+        wanted = observation[:, 6:JOINTS]
+        wanted = torch.minimum(torch.maximum(wanted, self.command_min), self.command_max)
+        wanted = torch.where(torch.isnan(observation[:, 6:JOINTS]), torch.zeros_like(wanted), wanted)
+        changed = (wanted != asked).any(dim=1, keepdim=True)
+        keeps_changing = changed & (remaining > 0.5)
+        step = torch.where(changed, (wanted - command).abs() / self.ramp_frames, step)
+        step = torch.where(keeps_changing, self.acceleration * self.control_dt, step)
+        remaining = torch.where(changed, torch.full_like(remaining, self.ramp_frames), remaining)
+
+        present = self.standing + offset
+        frames, frame_commands = [present], [command]
+        for _ in range(max(1, self._ahead)):
+            frame_commands.append(_approach(frame_commands[-1], wanted, step))
+            frames.append(self.generator(frames[-1], frame_commands[-1]))
+        seen = _Seen(
+            observation,
+            command,
+            dof_pos + self._default,
+            dof_vel,
+            last_action,
+            present,
+            frames[1],
+            frames[self._ahead],
+        )
+        terms = torch.cat([getattr(self, f"_observe_{name}")(seen) for name in self._terms], dim=1)
+        action = self.policy((terms * self._observation_scale).clamp(-self._clip, self._clip))
+        limit = self.policy.description.action_limit
+        action = action.clamp(-limit, limit)
+        # A measurement that is not a number must not stay in the state for ever.
+        action = torch.where(torch.isnan(action), last_action, action)
+        following = frames[1]
+        targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
+        next_state = torch.cat(
+            (following - self.standing, action, frame_commands[1], wanted, step, (remaining - 1.0).clamp(min=0.0)),
+            dim=1,
+        )
+        return targets - self._default, next_state, targets
+
+    def _joint_pos(self, generated: Tensor) -> Tensor:
+        return generated[:, self._layout["dof_pos"]][:, self._joints]
+
+    def _joint_vel(self, generated: Tensor) -> Tensor:
+        return generated[:, self._layout["dof_vel"]][:, self._joints]
+
+    # What the policy sees, by the names of the environment's observations ---------------------------------------------
+
+    def _observe_base_ang_vel(self, seen: _Seen) -> Tensor:
+        return seen.observation[:, :3]
+
+    def _observe_projected_gravity(self, seen: _Seen) -> Tensor:
+        return seen.observation[:, GRAVITY]
+
+    def _observe_commands(self, seen: _Seen) -> Tensor:
+        return seen.command
+
+    def _observe_dof_pos(self, seen: _Seen) -> Tensor:
+        return seen.dof_pos - self._default
+
+    def _observe_dof_vel(self, seen: _Seen) -> Tensor:
+        return seen.dof_vel
+
+    def _observe_last_action(self, seen: _Seen) -> Tensor:
+        return seen.last_action
+
+    def _observe_dof_pos_error(self, seen: _Seen) -> Tensor:
+        return seen.dof_pos - self._joint_pos(seen.present)
+
+    def _observe_reference_dof_pos(self, seen: _Seen) -> Tensor:
+        return self._joint_pos(seen.following) - self._default
+
+    def _observe_reference_dof_change(self, seen: _Seen) -> Tensor:
+        return self._joint_pos(seen.ahead) - self._joint_pos(seen.following)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What observations are made of, all (n, ...)."""
+
+    observation: Tensor
+    command: Tensor
+    dof_pos: Tensor
+    dof_vel: Tensor
+    last_action: Tensor
+    present: Tensor
+    following: Tensor
+    ahead: Tensor
+
+
+def _approach(command: Tensor, wanted: Tensor, step: Tensor) -> Tensor:
+    """The command in force one control step later, all (n, 3); what is all but reached is reached exactly."""
+    way = wanted - command
+    return torch.where(way.abs() <= 1.0001 * step, wanted, command + torch.sign(way) * step)
+
+
+def _command_range(
+    commands: dict[str, dict[str, tuple[float, float]]], checkpoint: Checkpoint
+) -> tuple[Tensor, Tensor]:
+    """Range that both policy and generator were trained in, (3,) each."""
+    ranges = commands.get("ranges", {})
+    low, high = checkpoint.command_min.clone(), checkpoint.command_max.clone()
+    for column, name in enumerate(("lin_vel_x", "lin_vel_y", "ang_vel_yaw")):
+        if name in ranges:
+            low[column] = max(float(low[column]), ranges[name][0])
+            high[column] = min(float(high[column]), ranges[name][1])
+    return low, high

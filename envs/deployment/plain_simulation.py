@@ -1,0 +1,182 @@
+"""A robot of any MJCF file in plain MuJoCo, its joints driven by torques that are computed here, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from envs.deployment.exported_controller import ArtefactError
+
+_FALLEN_HEIGHT, _FALLEN_TILT = 0.45, 0.8  # [m], [rad] where the controller's description names none
+_HELD_DAMPING = 10.0  # [N m s / rad] of joints that the controller does not know, such as fingers
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What differs from the model as it is.
+
+    Attributes:
+        physics_dt: Time of a physics step [s].
+        delay: Time from a joint target to the motors [s].
+        noise: Of the measurements, in units of the noise that the controller was trained with.
+        friction: Coefficient of all surfaces; None keeps the model's.
+        payload: Mass added to the torso [kg].
+        push: Change of the base's velocity in a random direction every 5 s [m/s].
+    """
+
+    physics_dt: float = 0.002
+    delay: float = 0.0
+    noise: float = 0.0
+    friction: float | None = None
+    payload: float = 0.0
+    push: float = 0.0
+
+
+class PlainSimulation:
+    """One robot on a floor.
+
+    Actuators of the model are switched off; each physics step takes the torque
+    `stiffness * (target - q) - damping * dq`, held within the controller's limits. The joints get its armature, if it
+    names one; their friction and damping are the model's.
+
+    Args:
+        mjcf: The robot, with or without a floor.
+        controller: What will drive it: names, gains and the pose to begin in.
+        conditions: What differs.
+        seed: Of noise and pushes.
+
+    Raises:
+        ArtefactError: The model cannot be loaded, does not float, or lacks a joint.
+    """
+
+    def __init__(self, mjcf: str | Path, controller: Any, conditions: Conditions, seed: int = 0) -> None:
+        self.controller, self.conditions = controller, conditions
+        self.random = np.random.default_rng(seed)
+        self._substeps = round(controller.control_dt / max(conditions.physics_dt, 1e-6))
+        if self._substeps < 1 or abs(self._substeps * conditions.physics_dt - controller.control_dt) > 1e-9:
+            raise ArtefactError(
+                f"a control step of {controller.control_dt:g} s is no multiple of {conditions.physics_dt:g} s"
+            )
+        self.model = model = _load(mjcf)
+        self.data = mujoco.MjData(model)
+        root = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        if len(root) != 1:
+            raise ArtefactError(f"{mjcf}: the robot must have one free joint, found {len(root)}")
+        joints = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in controller.joint_names]
+        missing = [name for name, index in zip(controller.joint_names, joints) if index < 0]
+        if missing:
+            raise ArtefactError(f"{mjcf}: has no joint '{missing[0]}', which the controller drives")
+        self._q, self._dq = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
+        self._root, self._root_dof = int(model.jnt_qposadr[root[0]]), int(model.jnt_dofadr[root[0]])
+        others = np.setdiff1d(np.arange(model.nv), [*self._dq, *range(self._root_dof, self._root_dof + 6)])
+        model.dof_damping.reshape(model.nv, -1)[others, 0] = _HELD_DAMPING
+        if controller.armature is not None:
+            model.dof_armature[self._dq] = controller.armature
+        model.opt.timestep = conditions.physics_dt
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
+        if conditions.friction is not None:
+            model.geom_friction[:, 0] = conditions.friction
+        torso = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "torso_link")
+        model.body_mass[torso if torso >= 0 else model.jnt_bodyid[root[0]]] += conditions.payload
+        mujoco.mj_setConst(model, self.data)
+        self._delay_steps = round(conditions.delay / conditions.physics_dt)
+        limits = controller.description["training"]["ends_at"]
+        self._lowest = limits.get("base_height", _FALLEN_HEIGHT)
+        self._steepest = limits.get("tilt", _FALLEN_TILT)
+        self.reset()
+
+    def reset(self) -> None:
+        """Stand the robot on the floor in the pose that the controller begins in."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self._q] = self.controller.start_joint_pos
+        self.data.qpos[self._root + 3 : self._root + 7] = _quat_seeing(self.controller.start_gravity)
+        low, high = 0.0, 3.0  # of the base: within the floor, above it
+        for _ in range(20):
+            self.data.qpos[self._root + 2] = middle = 0.5 * (low + high)
+            mujoco.mj_forward(self.model, self.data)
+            low, high = (middle, high) if self._touches_the_floor() else (low, middle)
+        self.data.qpos[self._root + 2] = high
+        mujoco.mj_forward(self.model, self.data)
+        self._sent = [self.controller.start_joint_pos] * (self._delay_steps + 1)
+
+    def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Angular velocity (3,) and gravity (3,) in the base's frame, joint angles and velocities (num_joints,)."""
+        true = (self.data.qvel[self._root_dof + 3 : self._root_dof + 6], self.rotation().T @ [0.0, 0.0, -1.0])
+        values = (*true, self.data.qpos[self._q], self.data.qvel[self._dq])
+        scales = self.controller.description["training"]["noise"]
+        spread = [
+            self.conditions.noise * scales.get(name, 0.0) for name in ("ang_vel", "gravity", "dof_pos", "dof_vel")
+        ]
+        return tuple(v + s * self.random.uniform(-1.0, 1.0, v.shape) for v, s in zip(values, spread))
+
+    def step(self, targets: np.ndarray) -> None:
+        """Drive the joints towards targets [rad], (num_joints,), for a control step."""
+        drive = self.controller
+        for _ in range(self._substeps):
+            self._sent = [*self._sent[1:], targets]
+            error = self._sent[0] - self.data.qpos[self._q]
+            torque = drive.stiffness * error - drive.damping * self.data.qvel[self._dq]
+            self.data.qfrc_applied[self._dq] = np.clip(torque, -drive.torque_limit, drive.torque_limit)
+            mujoco.mj_step(self.model, self.data)
+
+    def push(self) -> None:
+        """Change the base's velocity at once, in a random horizontal direction."""
+        angle = self.random.uniform(0.0, 2.0 * np.pi)
+        self.data.qvel[self._root_dof : self._root_dof + 2] += self.conditions.push * np.array(
+            [np.cos(angle), np.sin(angle)]
+        )
+
+    def rotation(self) -> np.ndarray:
+        """From the base's frame to the world, (3, 3)."""
+        matrix = np.zeros(9)
+        mujoco.mju_quat2Mat(matrix, self.data.qpos[self._root + 3 : self._root + 7])
+        return matrix.reshape(3, 3)
+
+    def velocity(self) -> np.ndarray:
+        """vx, vy [m/s] in the heading frame and yaw rate [rad/s] of the base, (3,)."""
+        rotation, motion = self.rotation(), self.data.qvel[self._root_dof : self._root_dof + 6]
+        yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
+        forward, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+        return np.array([forward @ motion[:2], left @ motion[:2], (rotation @ motion[3:])[2]])
+
+    @property
+    def fallen(self) -> bool:
+        """Whether the base is too low or too far from upright, or the simulation has diverged."""
+        height, upright = self.data.qpos[self._root + 2], self.rotation()[2, 2]
+        return not (height >= self._lowest and upright >= np.cos(self._steepest))  # NaN compares false
+
+    def _touches_the_floor(self) -> bool:
+        """Whether a geom of the world meets one of the robot."""
+        contacts = self.data.contact.geom[: self.data.ncon].reshape(-1, 2)
+        of_world = self.model.geom_bodyid[contacts] == 0
+        return bool((of_world.any(axis=1) & ~of_world.all(axis=1)).any())
+
+
+def _load(path: str | Path) -> Any:
+    """The model of a file, with a floor and a light if it has none."""
+    if not Path(path).is_file():
+        raise ArtefactError(f"{path}: no such file")
+    try:
+        spec = mujoco.MjSpec.from_file(str(path))
+        plane = mujoco.mjtGeom.mjGEOM_PLANE
+        if not any(geom.type == plane for geom in spec.worldbody.geoms):
+            spec.worldbody.add_geom(name="added_floor", type=plane, size=[0.0, 0.0, 0.05], rgba=[0.8, 0.8, 0.8, 1.0])
+            spec.worldbody.add_light(pos=[0.0, 0.0, 4.0], dir=[0.0, 0.0, -1.0])
+        return spec.compile()
+    except (ValueError, RuntimeError) as error:
+        raise ArtefactError(f"{path}: MuJoCo cannot load it: {' '.join(str(error).split())[:160]}") from error
+
+
+def _quat_seeing(gravity: np.ndarray) -> np.ndarray:
+    """Orientation wxyz without yaw in which gravity has this direction in the base's frame, (3,)."""
+    down = gravity / np.linalg.norm(gravity)
+    roll, pitch = np.arctan2(-down[1], -down[2]), np.arcsin(np.clip(down[0], -1.0, 1.0))
+    about_y = np.array([np.cos(pitch / 2), 0.0, np.sin(pitch / 2), 0.0])
+    about_x = np.array([np.cos(roll / 2), np.sin(roll / 2), 0.0, 0.0])
+    result = np.zeros(4)
+    mujoco.mju_mulQuat(result, about_y, about_x)
+    return result

@@ -1,0 +1,127 @@
+"""Run an exported controller in plain MuJoCo, on any model of the robot: no torch, no training code.
+
+  python scripts/play.py --task g1_cmg --shipped --export outputs/policy.onnx
+  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --command 0.6 0 0.5
+  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --schedule commands.csv --video outputs/sim.mp4
+  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --evaluate --seeds 3 --physics_dt 0.005
+  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --twist2 twist2.onnx --evaluate
+
+It needs numpy, onnxruntime and mujoco 3.2 or newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.deployment.exported_controller import ArtefactError, ExportedController
+from envs.deployment.plain_runner import COMMANDS, run, summarise, table
+from envs.deployment.plain_simulation import Conditions, PlainSimulation
+from envs.deployment.sim_display import Video, Window
+from envs.deployment.twist2_controller import Twist2Controller
+
+LAST_COMMAND_TIME = 4.0  # [s] how long the last command of a schedule lasts if no duration is given
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line; that of the process by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mjcf", type=Path, required=True, metavar="FILE", help="model of the robot or scene")
+    parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="written by play.py --export")
+    parser.add_argument(
+        "--twist2", type=Path, metavar="FILE", help="TWIST2's policy, which follows --policy's reference"
+    )
+    command = parser.add_mutually_exclusive_group()
+    command.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
+    command.add_argument("--schedule", type=Path, metavar="FILE", help="CSV with the columns time,vx,vy,wz")
+    command.add_argument("--evaluate", action="store_true", help="every command of the evaluation, as a table")
+    parser.add_argument("--duration", type=float, help="of a roll-out [s] (default: 20, or that of the schedule)")
+    parser.add_argument("--seeds", type=int, default=1, help="roll-outs of each command (default: %(default)s)")
+    for name, default, text in (
+        ("physics_dt", 0.002, "physics step [s]"),
+        ("delay", 0.0, "from a target to the motors [s]"),
+        ("noise", 0.0, "of measurements, 1 as in training"),
+        ("payload", 0.0, "mass added to the torso [kg]"),
+        ("push", 0.0, "change of velocity every 5 s [m/s]"),
+    ):
+        parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default: %(default)s)")
+    parser.add_argument("--friction", type=float, help="of all surfaces (default: the model's)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="draw a video (.mp4)")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Do what was asked for, or say in one line why not."""
+    arguments = parse_arguments(given)
+    try:
+        simulate(arguments)
+    except (ArtefactError, OSError, ValueError) as error:
+        sys.exit(f"sim: {error}")
+    except KeyboardInterrupt:
+        sys.exit("sim: interrupted")
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """Load everything, then evaluate or show."""
+    controller: Any = ExportedController(arguments.policy)
+    if arguments.twist2 is not None:
+        controller = Twist2Controller(arguments.twist2, controller)
+    conditions = Conditions(
+        **{name: getattr(arguments, name) for name in ("physics_dt", "delay", "noise", "friction", "payload", "push")}
+    )
+    if arguments.evaluate:
+        steps = round((arguments.duration or 20.0) / controller.control_dt)
+        rows = []
+        for command in COMMANDS:
+            runs = []
+            for seed in range(arguments.seeds):
+                simulation = PlainSimulation(arguments.mjcf, controller, conditions, seed)
+                runs.append(run(simulation, controller, [np.array(command)] * steps))
+            rows.append(summarise(command, runs))
+            print(f"{command}: {rows[-1].survival:.0%}", file=sys.stderr)
+        print(table(rows))
+        return
+    commands = read_commands(arguments, controller.control_dt)
+    simulation = PlainSimulation(arguments.mjcf, controller, conditions)
+    with display(arguments, simulation) as show:
+        result = run(simulation, controller, commands, show)
+    seconds = len(result.velocity) * controller.control_dt
+    end = "no fall" if result.fell_at is None else f"the robot fell after {result.fell_at:.1f} s"
+    velocity, wanted = result.windows()
+    error = np.linalg.norm((velocity - wanted)[:, :2], axis=1).mean() if len(velocity) else float("nan")
+    print(f"{seconds:.1f} s; {end}; velocity error {error:.3f} m/s over windows of 0.8 s, the first 3 s left out")
+
+
+def read_commands(arguments: argparse.Namespace, control_dt: float) -> np.ndarray:
+    """The command of every control step, (num_steps, 3)."""
+    rows = np.array([[0.0, *(arguments.command or (0.5, 0.0, 0.0))]])
+    if arguments.schedule is not None:
+        rows = np.loadtxt(arguments.schedule, delimiter=",", skiprows=1, ndmin=2)
+        if rows.shape[1] != 4 or rows[0, 0] != 0.0 or (np.diff(rows[:, 0]) <= 0.0).any() or not np.isfinite(rows).all():
+            raise ArtefactError(f"{arguments.schedule}: needs the columns time,vx,vy,wz, times rising from 0")
+    last = 20.0 if len(rows) == 1 else rows[-1, 0] + LAST_COMMAND_TIME
+    times = np.arange(round((arguments.duration or last) / control_dt)) * control_dt
+    return rows[np.searchsorted(rows[:, 0], times + 1e-9, side="right") - 1, 1:]
+
+
+def display(arguments: argparse.Namespace, simulation: PlainSimulation) -> Any:
+    """What shows the robot: a video if one was asked for, else a window where there is a screen, else a video."""
+    on_screen = sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if arguments.video is not None:
+        return Video(simulation, arguments.video)
+    if on_screen:
+        return Window(simulation)
+    try:
+        return Video(simulation, Path("outputs/sim.mp4"))
+    except ArtefactError as error:
+        print(f"without a picture: {error}")
+        return contextlib.nullcontext()
