@@ -74,7 +74,7 @@ fuzz: $(STAMP) ## Feed damaged input to all that is read, for about ten minutes 
 
 # How much faster one matrix product is than many, which one test measures, depends on the version of torch.
 test-py38: $(VENV38)/.installed ## Run the tests of the library and the TWIST mixin under Python 3.8 (PYTHON38, VENV38, TORCH38)
-	$(TEST_ENV) $(VENV38)/bin/python -m pytest tests/cmg_ref tests/envs/test_twist_mimic.py -k 'not sixty_times_faster'
+	$(TEST_ENV) $(VENV38)/bin/python -m pytest tests/cmg_ref tests/envs/hosts/test_twist_mimic.py -k 'not sixty_times_faster'
 
 $(VENV38)/.installed: setup.py
 	@$(PYTHON38) -c 'import sys; sys.version_info[:2] == (3, 8) or sys.exit(1)' || { echo "error: '$(PYTHON38)' is no Python 3.8: name one: make test-py38 PYTHON38=/path/to/python3.8"; exit 1; }
@@ -84,10 +84,10 @@ $(VENV38)/.installed: setup.py
 	@touch $@
 
 # What the versions of packages can break: files, networks, compiled loops, physics, training, pictures.
-LOWEST_TESTS = tests/cmg_ref/test_checkpoint.py tests/cmg_ref/test_generator.py tests/cmg_ref/test_fused_step.py \
-	tests/cmg_ref/test_clip_readers.py  tests/cmg_ref/test_plots.py \
-	tests/envs/test_compiled_loops.py tests/envs/test_g1_cmg.py tests/envs/test_policy.py tests/envs/test_training.py \
-	tests/envs/test_video.py tests/envs/mujoco_gym tests/scripts/test_generate.py tests/scripts/test_play.py
+LOWEST_TESTS = tests/cmg_ref/network/test_checkpoint.py tests/cmg_ref/test_generator.py tests/cmg_ref/rollout/test_numba_step.py \
+	tests/cmg_ref/clips/formats/test_readers.py  tests/cmg_ref/drawing/test_plots.py \
+	tests/envs/base/test_numba_loops.py tests/envs/tasks/test_g1_cmg.py tests/envs/learning/test_policy.py tests/envs/learning/test_rsl_rl_runner.py \
+	tests/envs/playing/test_video.py tests/envs/mujoco_gym tests/scripts/test_generate.py tests/scripts/test_play.py
 
 test-lowest: $(VENV_LOWEST)/.installed ## Run tests with the lowest versions of all packages (PYTHON_LOWEST, VENV_LOWEST)
 	$(TEST_ENV) $(VENV_LOWEST)/bin/python -m pytest $(LOWEST_TESTS)

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from cmg_ref.archive import Archive
-from cmg_ref.atomic_file import buffered_file, write_file
-from cmg_ref.checkpoint import Checkpoint
-from cmg_ref.initial_states import balanced_standing_state
-from cmg_ref.input_file import check_input_file
-from cmg_ref.json_text import parse_json
-from cmg_ref.robot import load_g1
-from cmg_ref.rollout import REST_SPEED
-from cmg_ref.shorten import reason
+from cmg_ref.core.shorten import reason
+from cmg_ref.files.archive import Archive
+from cmg_ref.files.atomic_file import buffered_file, write_file
+from cmg_ref.files.input_file import check_input_file
+from cmg_ref.files.json_text import parse_json
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.rollout import REST_SPEED
+from cmg_ref.trajectories.start_states import balanced_standing_state
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy

@@ -10,7 +10,18 @@ from typing import Any, NoReturn, Sequence
 import numpy as np
 import torch
 
-from cmg_ref.argument_checks import (
+from cmg_ref.commands.sampler import CommandSampler
+from cmg_ref.core.devices import checked_device
+from cmg_ref.core.motion_frames import MotionFrames
+from cmg_ref.core.shorten import shortened
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.frames.store import NUM_POSE
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.robots.joint_matching import match_joints
+from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.trajectories.argument_checks import (
     EnvIds,
     Values,
     checked_env_ids,
@@ -18,26 +29,15 @@ from cmg_ref.argument_checks import (
     checked_tensor,
     whole_steps,
 )
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.commands import CommandSampler
-from cmg_ref.cuda_graph.environment_changes import EnvironmentChanges
-from cmg_ref.devices import checked_device
-from cmg_ref.generator_settings import MODES, GeneratorSettings
-from cmg_ref.initial_states import EnvironmentDraws, InitialStates
-from cmg_ref.joint_matching import match_joints
-from cmg_ref.layout import StateLayout
-from cmg_ref.memory_plan import MemoryPlan, check_memory, plan_memory
-from cmg_ref.motion_frames import MotionFrames
-from cmg_ref.motion_reader import MotionReader
-from cmg_ref.planner_factory import make_planner
-from cmg_ref.planners import PreloadPlanner, RealtimePlanner
-from cmg_ref.pooled_planner import PooledPlanner
-from cmg_ref.robot import Robot, load_g1
-from cmg_ref.rollout import Rollout
-from cmg_ref.shorten import shortened
-from cmg_ref.torch_defaults import with_torch_defaults
-from cmg_ref.trajectory_pool import SamplesCommands, TrajectoryPoolCfg
-from cmg_ref.trajectory_store import NUM_POSE
+from cmg_ref.trajectories.environment_changes import EnvironmentChanges
+from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
+from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPoolCfg
+from cmg_ref.trajectories.reader import MotionReader
+from cmg_ref.trajectories.settings import MODES, GeneratorSettings
+from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates
+from cmg_ref.trajectories.supply.factory import make_planner
+from cmg_ref.trajectories.supply.planners import PreloadPlanner, RealtimePlanner
+from cmg_ref.trajectories.supply.pooled import PooledPlanner
 
 
 class CMGMotionGenerator:
@@ -95,8 +95,8 @@ class CMGMotionGenerator:
             be faster (on an H100 by a third); takes some ten seconds at the first frame.
         seed: seed for the choice of initial states, trajectories and start frames.
         first_env: number of the first environment among all that share the seed, where other processes hold the rest
-            (see :mod:`cmg_ref.sharding`): each is shown the motion it would be shown by one generator of them all. A
-            pool belongs to one process; those of several differ.
+            (see :mod:`cmg_ref.core.sharding`): each is shown the motion it would be shown by one generator of them
+            all. A pool belongs to one process; those of several differ.
         robot: robot description; the shipped G1 by default. It tells how poses load the feet, and the root of
             checkpoints without root channels.
         pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
@@ -202,7 +202,8 @@ class CMGMotionGenerator:
             checkpoint: as for the generator.
             device: as for the generator.
             command_sampler: as for the generator; only matters with a pool.
-            settings: any of the fields of :class:`cmg_ref.generator_settings.GeneratorSettings`, as for the generator.
+            settings: any of the fields of :class:`cmg_ref.trajectories.settings.GeneratorSettings`, as for the
+                generator.
 
         Returns:
             Bytes by purpose, and their ``total``.

@@ -9,21 +9,28 @@ from typing import Any, NoReturn, Sequence
 
 import torch
 
-from cmg_ref.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor, checked_whole, whole_steps
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.command_strata import BALANCED_STRATA
-from cmg_ref.commands import CommandSampler, CommandSamplerCfg
-from cmg_ref.devices import checked_device
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.commands.strata import BALANCED_STRATA
+from cmg_ref.core.devices import checked_device
+from cmg_ref.core.rotations import quat_rotate
+from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.frames.store import MotionFrames
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.generator_settings import GeneratorSettings
-from cmg_ref.joint_matching import match_joints
-from cmg_ref.kinematics import ForwardKinematics
-from cmg_ref.memory_plan import check_memory
-from cmg_ref.robot import Robot, load_g1
-from cmg_ref.rotations import quat_rotate
-from cmg_ref.torch_defaults import with_torch_defaults
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
-from cmg_ref.trajectory_store import MotionFrames
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.robots.joint_matching import match_joints
+from cmg_ref.robots.kinematics import ForwardKinematics
+from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.trajectories.argument_checks import (
+    EnvIds,
+    Values,
+    checked_env_ids,
+    checked_tensor,
+    checked_whole,
+    whole_steps,
+)
+from cmg_ref.trajectories.memory import check_memory
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
+from cmg_ref.trajectories.settings import GeneratorSettings
 
 MODES = ("pool", "pregenerated", "realtime")
 # What a pool gets per environment unless its configuration says so: trajectories, and frames generated each step.

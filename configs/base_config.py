@@ -21,7 +21,7 @@ import difflib
 import math
 from typing import Any, Iterable, Mapping
 
-from cmg_ref.shorten import one_line, shortened
+from cmg_ref.core.shorten import one_line, shortened
 
 __all__ = ["BaseConfig", "ConfigError", "apply_overrides", "check_fields", "class_to_dict", "suggestion"]
 __all__ += ["fitted", "literal", "update_from_dict"]

@@ -10,7 +10,7 @@ import math
 from fnmatch import fnmatchcase
 from typing import Any, Iterator, Sequence
 
-from cmg_ref.shorten import shortened
+from cmg_ref.core.shorten import shortened
 from configs.base_config import BaseConfig, ConfigError, field_names
 
 MAX_NUM_ENVS = 2**20

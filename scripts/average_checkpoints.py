@@ -6,12 +6,12 @@ python scripts/play.py --task g1_cmg --policy mean.safetensors --evaluate
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command  # isort: split
+from cmg_ref.core.command_line import Parser, command  # isort: split
 
 import argparse
 from pathlib import Path
 
-from envs.policy import average_policies, policy_of_checkpoint, save_policy
+from envs.learning.policy import average_policies, policy_of_checkpoint, save_policy
 
 
 def parse_arguments() -> argparse.Namespace:

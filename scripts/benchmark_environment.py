@@ -6,7 +6,7 @@ else. The generator has a benchmark of its own: scripts/benchmark_performance.py
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
 
 import argparse
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from cmg_ref.atomic_file import write_file
 from cmg_ref.benchmark.report import machine_name
+from cmg_ref.files.atomic_file import write_file
 from configs.bounds import MAX_NUM_ENVS
-from envs.environment_speed import EnvironmentSpeed, measure_speed
-from envs.policy import load_policy
-from envs.task_registry import task_registry
+from envs.learning.environment_speed import EnvironmentSpeed, measure_speed
+from envs.learning.policy import load_policy
+from envs.tasks.task_registry import task_registry
 
 PHYSICS = ((0.005, 4), (0.01, 2))  # time step [s] and steps in a control step
 

@@ -15,7 +15,7 @@ forward pass of the same size. Figures only mean something on a machine that doe
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
 
 import argparse
 import os
@@ -40,8 +40,8 @@ from cmg_ref.benchmark.figures import Figure
 from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.devices import checked_device
+from cmg_ref.core.devices import checked_device
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from configs.bounds import MAX_NUM_ENVS
 
 MODES = ("quick", "full", "scaling", "preload", "buffer", "gpu", "profile", "diagnose")

@@ -8,7 +8,7 @@ Isaac Gym the same checks run on the stand-in, which says nothing about Isaac Gy
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command  # isort: skip
+from cmg_ref.core.command_line import Parser, command  # isort: skip
 
 # Isaac Gym has to be imported before torch.
 from envs.simulator import BACKEND, gymapi, gymtorch  # isort: skip
@@ -23,13 +23,13 @@ from typing import Callable, Tuple
 import torch
 from torch import Tensor
 
-from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
-from cmg_ref.devices import checked_device
-from cmg_ref.kinematics import ForwardKinematics
-from cmg_ref.robot import load_g1
-from cmg_ref.urdf import read_urdf
-from envs import twist
-from envs.twist_mimic import robot_file
+from cmg_ref.core.devices import checked_device
+from cmg_ref.robots.kinematics import ForwardKinematics
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.urdf import read_urdf
+from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
+from envs.hosts import twist
+from envs.hosts.twist_mimic import robot_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MJCF = ROOT / "cmg_ref" / "assets" / "g1_29dof.xml"

@@ -9,10 +9,10 @@ random times. Without --motion_file, TWIST's library gets clips that `generate.p
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, whole_number  # isort: skip
+from cmg_ref.core.command_line import Parser, command, whole_number  # isort: skip
 
 # Isaac Gym has to be imported before torch.
-from envs import twist  # isort: skip
+from envs.hosts import twist  # isort: skip
 
 import argparse
 import importlib
@@ -23,15 +23,15 @@ from typing import Any, Callable
 
 import torch
 
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.clip_writers import write_twist_pickle
-from cmg_ref.cmg_motion_lib import CMGMotionLib
-from cmg_ref.devices import checked_device
-from cmg_ref.robot import load_g1
-from cmg_ref.urdf import read_urdf
+from cmg_ref.clips.formats.writers import write_twist_pickle
+from cmg_ref.core.devices import checked_device
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.urdf import read_urdf
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.twist.motion_lib import CMGMotionLib
 from configs.bounds import MAX_NUM_ENVS, MAX_THREADS
-from envs.twist_mimic import motion_lib_cfg, robot_file
+from envs.hosts.twist_mimic import motion_lib_cfg, robot_file
 
 CLIP_COMMANDS = ((0.0, 0.0, 0.0), (0.6, 0.0, 0.0), (1.2, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.8), (-0.4, 0.0, 0.0))
 CLIP_LENGTH = 12.0  # [s]

@@ -5,15 +5,15 @@ python scripts/compare_runs.py "with reference=logs/g1_cmg/<run>" "without=logs/
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command  # isort: split
+from cmg_ref.core.command_line import Parser, command  # isort: split
 
 import argparse
 from pathlib import Path
 
-from cmg_ref.atomic_file import write_file
-from cmg_ref.extras import check_installed
-from envs.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
-from envs.training_run import writable
+from cmg_ref.core.extras import check_installed
+from cmg_ref.files.atomic_file import write_file
+from envs.learning.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
+from envs.learning.training_run import writable
 
 
 def parse_arguments() -> argparse.Namespace:

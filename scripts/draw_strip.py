@@ -6,17 +6,17 @@ Example:
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
 
 from pathlib import Path
 
 import numpy as np
 
 from cmg_ref import CommandSchedule, generate_clips, load_checkpoint, load_g1
-from cmg_ref.appearance import figures
-from cmg_ref.atomic_file import atomic_file
-from cmg_ref.drawing import Camera, SoftwareRenderer
-from cmg_ref.extras import check_installed
+from cmg_ref.core.extras import check_installed
+from cmg_ref.drawing.capsules import figures
+from cmg_ref.drawing.ray_caster import Camera, SoftwareRenderer
+from cmg_ref.files.atomic_file import atomic_file
 
 # time [s], vx, vy [m/s], wz [rad/s]: stand, walk, run, slow down.
 SCHEDULE = [(0.0, 0.0, 0.0, 0.0), (0.8, 1.0, 0.0, 0.0), (3.0, 2.5, 0.0, 0.0), (5.0, 0.5, 0.0, 0.0)]

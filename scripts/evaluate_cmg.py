@@ -11,7 +11,7 @@ clip format of this project, or an npz with `dof_pos` and `fps` (and, if they ar
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, real_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number  # isort: split
 
 import argparse
 import sys
@@ -20,17 +20,17 @@ from typing import Any
 
 import torch
 
-from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from cmg_ref.clip_collection import read_clips
-from cmg_ref.dataset import MotionDataset, build_dataset
-from cmg_ref.devices import checked_device
-from cmg_ref.evaluation import STEADY_COMMANDS, CheckpointEvaluation
-from cmg_ref.evaluation_report import save_report, screen_text
-from cmg_ref.mocap_figures import mocap_figures
-from cmg_ref.motion_evaluation import evaluate_motion
-from cmg_ref.recorded_motion import read_motion
-from cmg_ref.robot import load_g1
-from cmg_ref.schedule import MAX_COMMAND
+from cmg_ref.clips.dataset import MotionDataset, build_dataset
+from cmg_ref.clips.formats.collection import read_clips
+from cmg_ref.commands.schedule import MAX_COMMAND
+from cmg_ref.core.devices import checked_device
+from cmg_ref.evaluation.checkpoint_evaluation import STEADY_COMMANDS, CheckpointEvaluation
+from cmg_ref.evaluation.clip_evaluation import evaluate_motion
+from cmg_ref.evaluation.evaluated_motion import read_motion
+from cmg_ref.evaluation.mocap_statistics import mocap_figures
+from cmg_ref.evaluation.report import save_report, screen_text
+from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from cmg_ref.robots.robot import load_g1
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command  # isort: split
+from cmg_ref.core.command_line import Parser, command  # isort: split
 
 import argparse
 from pathlib import Path
 
-from cmg_ref.checkpoint import load_checkpoint
 from cmg_ref.export import ExportError, export_onnx, export_torchscript
+from cmg_ref.network.checkpoint import load_checkpoint
 
 
 def parse_arguments() -> argparse.Namespace:

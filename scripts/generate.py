@@ -10,7 +10,7 @@ A schedule is a CSV file with the header time,vx,vy,wz, or a JSON list of such r
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, real_number, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -21,15 +21,15 @@ from pathlib import Path
 
 import torch
 
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.clip_writers import write_npz, write_twist_pickle
-from cmg_ref.motion_clip import MotionClip
-from cmg_ref.plots import save_clip_plot
-from cmg_ref.robot import load_g1
-from cmg_ref.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.clips.formats.writers import write_npz, write_twist_pickle
+from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.drawing.plots import save_clip_plot
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
 from configs.bounds import MAX_SEED
-from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
+from envs.playing.video import RENDERERS, VideoError, can_write_mp4, write_video
 
 SUFFIXES = {"npz": ".npz", "twist": ".pkl", "gmr": ".pkl"}
 DEFAULT_DURATION = 10.0  # [s]

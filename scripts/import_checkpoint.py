@@ -6,13 +6,13 @@ The earlier files hold no frame rate: 30 frames a second, the rate of the clips 
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, real_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number  # isort: split
 
 import argparse
 from pathlib import Path
 
-from cmg_ref.checkpoint import save_checkpoint
-from cmg_ref.legacy_checkpoint import LEGACY_FPS, import_legacy_checkpoint
+from cmg_ref.network.checkpoint import save_checkpoint
+from cmg_ref.network.legacy_checkpoint import LEGACY_FPS, import_legacy_checkpoint
 
 
 def parse_arguments() -> argparse.Namespace:

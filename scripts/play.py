@@ -13,7 +13,7 @@ evaluation tries every command of a grid and leaves evaluation.json and evaluati
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, real_number, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -31,16 +31,14 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
-from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
-from cmg_ref.devices import checked_device
-from cmg_ref.extras import check_installed
-from cmg_ref.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.core.devices import checked_device
+from cmg_ref.core.extras import check_installed
+from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from configs.base_config import apply_overrides, update_from_dict
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
-from envs import twist
-from envs.keyboard import HELP, Keyboard, KeyboardError, steered_commands
-from envs.playback import Playback, command_range, play, playback_config, playback_table, save_playback_plot
-from envs.policy import (
+from envs.hosts import twist
+from envs.learning.policy import (
     SHIPPED_POLICY,
     Policy,
     PolicyError,
@@ -49,11 +47,13 @@ from envs.policy import (
     load_policy,
     policy_of_checkpoint,
 )
-from envs.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
-from envs.policy_evaluation_report import save_evaluation, screen_text
-from envs.task_registry import task_registry
-from envs.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, writable
-from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
+from envs.learning.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
+from envs.learning.policy_evaluation_report import save_evaluation, screen_text
+from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, writable
+from envs.playing.keyboard import HELP, Keyboard, KeyboardError, steered_commands
+from envs.playing.playback import Playback, command_range, play, playback_config, playback_table, save_playback_plot
+from envs.playing.video import RENDERERS, VideoError, can_write_mp4, write_video
+from envs.tasks.task_registry import task_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 # Time [s], vx, vy [m/s], wz [rad/s] of what is shown if nothing else is asked for.
@@ -290,7 +290,7 @@ def write_outputs(playback: Playback, folder: Path, arguments: argparse.Namespac
 def export(policy: Policy | None, origin: str, env_cfg: Any, arguments: argparse.Namespace) -> None:
     """Write the policy as ONNX: with the generator of its reference in the same file, or alone."""
     from envs.deployment.controller_export import export_controller
-    from envs.policy_export import export_policy
+    from envs.deployment.policy_export import export_policy
 
     if policy is None:
         raise OptionError("--zero_residual has no policy to export")

@@ -10,7 +10,7 @@ Example:
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, real_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number  # isort: split
 
 import argparse
 import importlib.util
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cmg_ref.clip_collection import read_clips
-from cmg_ref.clip_readers import LAFAN1_FPS
-from cmg_ref.coverage_plot import plot_velocity_coverage
-from cmg_ref.dataset import ClipSummary, MotionDataset, build_dataset_with_summary
-from cmg_ref.held_out import default_held_out
-from cmg_ref.motion_clip import ClipError
-from cmg_ref.quaternion_order import ORDERS
-from cmg_ref.robot import load_g1
+from cmg_ref.clips.dataset import ClipSummary, MotionDataset, build_dataset_with_summary
+from cmg_ref.clips.formats.collection import read_clips
+from cmg_ref.clips.formats.quaternion_order import ORDERS
+from cmg_ref.clips.formats.readers import LAFAN1_FPS
+from cmg_ref.clips.held_out import default_held_out
+from cmg_ref.clips.motion_clip import ClipError
+from cmg_ref.drawing.coverage_plot import plot_velocity_coverage
+from cmg_ref.robots.robot import load_g1
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -13,7 +13,7 @@ TWIST's teacher and student:     python scripts/train.py --task g1_cmg_priv_mimi
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
 
 import argparse
 import contextlib
@@ -31,17 +31,16 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
-from cmg_ref.devices import checked_device
-from cmg_ref.extras import check_installed
-from cmg_ref.folder_lock import sole_writer
+from cmg_ref.core.devices import checked_device
+from cmg_ref.core.extras import check_installed
+from cmg_ref.files.folder_lock import sole_writer
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
-from envs import twist
-from envs.older_rsl_rl import installed_version, train_with_older_rsl_rl
-from envs.policy import describe_policy, read_checkpoint
-from envs.policy_evaluation import make_evaluator
-from envs.task_registry import task_registry
-from envs.training_run import (
+from envs.hosts import twist
+from envs.learning.older_rsl_rl import installed_version, train_with_older_rsl_rl
+from envs.learning.policy import describe_policy, read_checkpoint
+from envs.learning.policy_evaluation import make_evaluator
+from envs.learning.training_run import (
     CONFIG,
     RunError,
     TrainingDivergedError,
@@ -54,6 +53,7 @@ from envs.training_run import (
     read_config,
     save_json,
 )
+from envs.tasks.task_registry import task_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING_PREFIX = "train."
@@ -141,7 +141,7 @@ def train(arguments: argparse.Namespace) -> None:
         if version < 5:
             train_with_older_rsl_rl(env, arguments.task, training, begin, checkpoint, device)
             return
-        from envs.rsl_rl_runner import Runner
+        from envs.learning.rsl_rl_runner import Runner
 
         evaluate = make_evaluator(arguments.task, env_cfg) if rank == 0 else None
         runner = Runner(env, training, run_dir or log_dir, describe_policy(env, arguments.task), evaluate, device)

@@ -5,7 +5,7 @@ Several GPUs or processes: ``torchrun --nproc_per_node N scripts/train_cmg.py ..
 
 from __future__ import annotations
 
-from cmg_ref.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
 
 import argparse
 import dataclasses
@@ -19,18 +19,18 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from cmg_ref.atomic_file import write_file
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.dataset import MotionDataset
-from cmg_ref.devices import checked_device
-from cmg_ref.event_log import EventLog
-from cmg_ref.extras import check_installed
-from cmg_ref.folder_lock import sole_writer
-from cmg_ref.model import CMGConfig
-from cmg_ref.objective import LossWeights
-from cmg_ref.robot import load_g1
-from cmg_ref.sharding import join_processes
-from cmg_ref.training import TrainConfig, Trainer, read_saved_config
+from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.core.devices import checked_device
+from cmg_ref.core.extras import check_installed
+from cmg_ref.core.sharding import join_processes
+from cmg_ref.files.atomic_file import write_file
+from cmg_ref.files.folder_lock import sole_writer
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.network.model import CMGConfig
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.training.event_log import EventLog
+from cmg_ref.training.objective import LossWeights
+from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 from configs.bounds import MAX_THREADS
 
 
@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
         if isinstance(field.default, int):
             flag = f"--{field.name.replace('_', '-')}"
             group.add_argument(flag, type=int, default=None, metavar="N", help=f"default: {field.default}")
-    group = parser.add_argument_group("weights of the loss terms (see cmg_ref/objective.py)")
+    group = parser.add_argument_group("weights of the loss terms (see cmg_ref/training/objective.py)")
     for field in dataclasses.fields(LossWeights):
         flag = f"--weight-{field.name.replace('_', '-')}"
         group.add_argument(flag, type=float, default=None, metavar="X", help=f"default: {field.default}")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from cmg_ref.motion_clip import MotionClip
-from cmg_ref.robot import load_g1
+from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.robots.robot import load_g1
 
 if not torch.cuda.is_available():  # Triton looks when it is first imported, by whichever test that is.
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -44,7 +44,7 @@ def test_wheel_holds_every_module_and_asset_and_nothing_else(wheel: Path) -> Non
 
 def test_installed_package_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     code = (
-        "import cmg_ref; from cmg_ref.robot import load_g1; from cmg_ref.checkpoint import load_checkpoint;"
+        "import cmg_ref; from cmg_ref import load_checkpoint, load_g1;"
         "assert set(load_checkpoint().joint_names) == set(load_g1().joint_names); print(cmg_ref.__file__)"
     )
     environment = {**os.environ, "PYTHONPATH": str(wheel)}

@@ -11,7 +11,7 @@ import pytest
 from cmg_ref import load_checkpoint
 from cmg_ref.benchmark.figures import Figure
 from cmg_ref.benchmark.report import write_into
-from cmg_ref.folded_network import FoldedNetwork
+from cmg_ref.network.inference_network import FoldedNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")

@@ -163,7 +163,12 @@ def is_dotted(node: ast.AST) -> bool:
 
 def test_files_are_found() -> None:
     names = {str(file.relative_to(ROOT)) for file in FILES}
-    assert {"cmg_ref/__init__.py", "configs/twist_cmg_config.py", "envs/twist.py", "envs/twist_mimic.py"} <= names
+    assert {
+        "cmg_ref/__init__.py",
+        "configs/twist_cmg_config.py",
+        "envs/hosts/twist.py",
+        "envs/hosts/twist_mimic.py",
+    } <= names
     assert {str(file.relative_to(ROOT)) for file in ROOT.glob("cmg_ref/**/*.py")} <= names
 
 

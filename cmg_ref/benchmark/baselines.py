@@ -10,7 +10,7 @@ from collections import deque
 import torch
 from torch.nn import functional
 
-from cmg_ref.model import CMG, MixtureLinear
+from cmg_ref.network.model import CMG, MixtureLinear
 
 
 class PerSampleCMG:

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from cmg_ref.atomic_file import atomic_file
 from cmg_ref.benchmark.generator import make_generator, memory_growth, training_step
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.network import setup_seconds
-from cmg_ref.checkpoint import Checkpoint
+from cmg_ref.files.atomic_file import atomic_file
+from cmg_ref.network.checkpoint import Checkpoint
 
 PROFILED_STEPS = 10
 SLOW_SETUP_SECONDS = 2.0  # beyond the generation of frames, which no setting can avoid

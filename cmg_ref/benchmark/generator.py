@@ -15,11 +15,11 @@ from cmg_ref.benchmark.baselines import DequeBuffer
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
 from cmg_ref.benchmark.limits import MachineLimits, gather_like
 from cmg_ref.benchmark.network import sample_states
-from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.motion_buffer import MotionBuffer
-from cmg_ref.planners import END_MARGIN
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.trajectories.buffer import MotionBuffer
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
+from cmg_ref.trajectories.supply.planners import END_MARGIN
 
 PRELOADED = 20  # frames of the trajectories whose cost is compared
 WINDOW = 20  # control steps of the future window

@@ -15,9 +15,9 @@ from cmg_ref.benchmark.figures import Figure, Stopwatch
 from cmg_ref.benchmark.generator import CHANGED_SHARE, make_generator, random_commands, reads
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.network import ERROR_MOTIONS, ERROR_SECONDS, joint_errors, sample_states
-from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.rollout import Rollout
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.rollout.rollout import Rollout
 
 # Type, torch's precision of float32 products, most time of a frame of 4096 environments, most of 500 of them [ms].
 PRECISIONS = (

@@ -8,7 +8,7 @@ from typing import Iterator
 import torch
 
 from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
-from cmg_ref.packed_product import PackedProduct
+from cmg_ref.network.packed_product import PackedProduct
 
 # (rows, inner, columns): two plain squares and the shape of the largest layer.
 GEMM_SHAPES = {

@@ -12,12 +12,12 @@ import torch
 from cmg_ref.benchmark.baselines import PerSampleCMG
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
 from cmg_ref.benchmark.limits import MachineLimits
-from cmg_ref.checkpoint import Checkpoint
-from cmg_ref.fused_step import BLOCK, Room
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.memory_plan import available_bytes
-from cmg_ref.rollout import Rollout
-from cmg_ref.traced import FEW, WARM_UP
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.rollout.numba_step import BLOCK, Room
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.rollout.traced import FEW, WARM_UP
+from cmg_ref.trajectories.memory import available_bytes
 
 ERROR_SECONDS = 10.0  # length of the roll-outs whose errors are told
 ERROR_MOTIONS = 64

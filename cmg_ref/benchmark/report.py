@@ -11,8 +11,8 @@ from typing import Sequence
 
 import torch
 
-from cmg_ref.atomic_file import atomic_file, write_file
 from cmg_ref.benchmark.figures import Figure
+from cmg_ref.files.atomic_file import atomic_file, write_file
 
 
 def machine_name(device: torch.device) -> str:

@@ -1,1 +1,1 @@
-"""Frames and changes of all environments in a few kernels of fixed shape, for recording as a CUDA graph."""
+"""The frame on a GPU: a few Triton kernels of fixed shape, captured once as a CUDA graph and replayed."""

@@ -1,8 +1,8 @@
 """Triton kernels of what happens between frames: resets and new commands, the clock, and reading.
 
 What they compute is said by the torch code that they are tested against: the choice of initial states
-(:mod:`cmg_ref.initial_states`), how motions begin and go on (:class:`cmg_ref.motion_buffer.MotionBuffer`), and what is
-seen of them (:class:`cmg_ref.motion_reader.MotionReader`). Imported only where Triton is there.
+(:mod:`cmg_ref.trajectories.start_states`), how motions begin and go on (`MotionBuffer`), and what is seen of them
+(`MotionReader`). Imported only where Triton is there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Triton kernels of a frame: what stands before, between and after its products. Each is one pass over its rows.
 
 What they compute is said by the torch code that they are tested against: the command in force
-(:class:`cmg_ref.planned_commands.PlannedCommands`), the network (:class:`cmg_ref.model.CMG`), guard and rest
-(:class:`cmg_ref.rollout.Rollout`), root and store (:mod:`cmg_ref.root_motion`, :mod:`cmg_ref.trajectory_store`).
-Imported only where Triton is there.
+(:class:`cmg_ref.frames.command_plan.PlannedCommands`), the network (:class:`cmg_ref.network.model.CMG`), guard and rest
+(:class:`cmg_ref.rollout.rollout.Rollout`), root and store (:mod:`cmg_ref.frames.root_motion`,
+:mod:`cmg_ref.frames.store`). Imported only where Triton is there.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from typing import Any, Callable, NamedTuple
 
 import torch
 
-from cmg_ref.cuda_graph.network import Passed, SideBySideNetwork
-from cmg_ref.model import CMG
-from cmg_ref.planned_commands import PlannedCommands
-from cmg_ref.trajectory_store import TrajectoryStore
+from cmg_ref.frames.command_plan import PlannedCommands
+from cmg_ref.frames.store import TrajectoryStore
+from cmg_ref.network.model import CMG
+from cmg_ref.network.side_by_side_network import Passed, SideBySideNetwork
 
 # Rows of a program and its warps, by kernel.
 SHAPES = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.cuda_graph.fused_frame import power_of_two
-from cmg_ref.motion_frames import MotionFrames
-from cmg_ref.trajectory_store import TrajectoryStore
+from cmg_ref.frames.store import TrajectoryStore
 
 ROWS = 4  # frames of a program
 

@@ -1,7 +1,7 @@
 """What Triton's kernels are built of: bending, blending, turning, and the columns of the root.
 
-What they compute is said by the torch code that they are tested against: :mod:`cmg_ref.root_motion`,
-:mod:`cmg_ref.rotations` and :mod:`cmg_ref.trajectory_store`. Imported only where Triton is there.
+What they compute is said by the torch code that they are tested against: :mod:`cmg_ref.frames.root_motion`,
+:mod:`cmg_ref.core.rotations` and :mod:`cmg_ref.frames.store`. Imported only where Triton is there.
 """
 
 from __future__ import annotations

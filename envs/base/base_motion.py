@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmg_ref.numba_available import numba_available
+from cmg_ref.core.numba_available import numba_available
 
 
 class BaseMotion:
@@ -21,9 +21,9 @@ class BaseMotion:
         self._matrix_of_products = _matrix_of_products().to(device)
         self._fused = self._matrix_of_products.device.type == "cpu" and numba_available()
         if self._fused:
-            from envs.base import compiled_loops
+            from envs.base import numba_loops
 
-            self._loops = compiled_loops
+            self._loops = numba_loops
 
     def __call__(self, root_states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Motion of bases.

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from cmg_ref.argument_checks import checked_whole
-from cmg_ref.memory_plan import check_room
+from cmg_ref.trajectories.argument_checks import checked_whole
+from cmg_ref.trajectories.memory import check_room
 from envs.simulator import BACKEND, gymapi, gymutil
 
 LEAST_BYTES = 40_000  # that an environment with a robot takes, most of it in the simulator; the G1 alone takes 42,000

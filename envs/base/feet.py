@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.kinematics import LimbKinematics
-from cmg_ref.numba_available import numba_available
-from cmg_ref.observation_functions import CONTACT_FORCE, foot_contacts
-from cmg_ref.robot import Robot
-from cmg_ref.rotations import matrix_from_quat
+from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.rotations import matrix_from_quat
+from cmg_ref.rl.observations import CONTACT_FORCE, foot_contacts
+from cmg_ref.robots.kinematics import LimbKinematics
+from cmg_ref.robots.robot import Robot
 
 
 class Feet:
@@ -57,9 +57,9 @@ class Feet:
         self._radius = robot.foot_radius
         self._fused = self._points.device.type == "cpu" and numba_available()
         if self._fused:
-            from envs.base import compiled_loops
+            from envs.base import numba_loops
 
-            self._loops = compiled_loops
+            self._loops = numba_loops
             limbs = self._kinematics
             self._limbs = (limbs.joints.numpy(), limbs.turns.numpy(), limbs.moves.numpy(), self._points.numpy())
         self.contact = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)

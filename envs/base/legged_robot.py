@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.argument_checks import EnvIds, Values, as_tensor, checked_env_ids, checked_tensor
-from cmg_ref.observation_functions import running_average
-from cmg_ref.rotations import quat_from_yaw, quat_multiply
-from cmg_ref.torch_defaults import with_torch_defaults
+from cmg_ref.core.rotations import quat_from_yaw, quat_multiply
+from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.rl.observations import running_average
+from cmg_ref.trajectories.argument_checks import EnvIds, Values, as_tensor, checked_env_ids, checked_tensor
 from configs.base_config import check_fields
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.base_motion import BaseMotion

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
-from cmg_ref.commands import CommandSampler, CommandSamplerCfg, CommandSmoother
-from cmg_ref.torch_defaults import with_torch_defaults
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
 from envs.base.terrain import Terrain
 
 

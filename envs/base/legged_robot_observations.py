@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.observation_functions import append_history
-from cmg_ref.torch_defaults import with_torch_defaults
+from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.rl.observations import append_history
 from configs.base_config import ConfigError, suggestion
 from envs.base.curriculum import Curriculum
 from envs.base.feet import Feet

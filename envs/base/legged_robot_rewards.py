@@ -7,8 +7,8 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from cmg_ref import reward_functions
-from cmg_ref.observation_functions import body_positions_in_heading, foot_contacts
+from cmg_ref.rl import rewards
+from cmg_ref.rl.observations import body_positions_in_heading, foot_contacts
 from configs.base_config import ConfigError, suggestion
 from envs.base.feet import Feet
 from envs.base.legged_robot_commands import LeggedRobotCommands
@@ -77,15 +77,15 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
         # Several rewards are made of these.
         self._measure_obedience()
-        self.told_to_stand = reward_functions.standing(self.commands)
+        self.told_to_stand = rewards.standing(self.commands)
         if not self.reward_functions:
             self.rew_buf = torch.zeros(self.num_envs, device=self.device)
             return
-        rewards = torch.stack([function() for function in self.reward_functions])  # (num_rewards, num_envs)
+        terms = torch.stack([function() for function in self.reward_functions])  # (num_rewards, num_envs)
         # The state of a diverged simulation means nothing.
-        rewards.mul_(self.reward_scales).masked_fill_(self.diverged, 0.0)
-        self.episode_sums += rewards
-        self.rew_buf = rewards.sum(dim=0)
+        terms.mul_(self.reward_scales).masked_fill_(self.diverged, 0.0)
+        self.episode_sums += terms
+        self.rew_buf = terms.sum(dim=0)
         if self.cfg.rewards.only_positive_rewards:
             self.rew_buf = self.rew_buf.clamp(min=0.0)
 
@@ -117,7 +117,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_orientation(self) -> Tensor:
         """Tilt of the base."""
-        return reward_functions.tilt(self.projected_gravity)
+        return rewards.tilt(self.projected_gravity)
 
     def _reward_base_height(self) -> Tensor:
         """Squared deviation from the height wanted [m^2]."""
@@ -133,7 +133,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_torques(self) -> Tensor:
         """Mean square of the torques as shares of their limits."""
-        return reward_functions.torque_share(self.torques, self.torque_limits)
+        return rewards.torque_share(self.torques, self.torque_limits)
 
     def _reward_dof_vel(self) -> Tensor:
         """Squared joint velocities [rad^2/s^2]."""
@@ -141,41 +141,39 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_dof_acc(self) -> Tensor:
         """Squared joint accelerations [rad^2/s^4]."""
-        return reward_functions.joint_acceleration(self.dof_vel, self.last_dof_vel, self.dt)
+        return rewards.joint_acceleration(self.dof_vel, self.last_dof_vel, self.dt)
 
     def _reward_dof_pos_limits(self) -> Tensor:
         """Angles beyond the soft limits [rad]."""
         lower, upper = self.soft_dof_pos_limits.unbind(dim=1)
-        return reward_functions.joint_limits(self.dof_pos, lower, upper)
+        return rewards.joint_limits(self.dof_pos, lower, upper)
 
     def _reward_action_rate(self) -> Tensor:
         """Squared change of the actions."""
-        return reward_functions.action_rate(self.actions, self.last_actions)
+        return rewards.action_rate(self.actions, self.last_actions)
 
     def _reward_action_size(self) -> Tensor:
         """Squared actions."""
-        return reward_functions.residual_size(self.actions)
+        return rewards.residual_size(self.actions)
 
     def _reward_feet_slip(self) -> Tensor:
         """Squared speed of feet on the ground [m^2/s^2]."""
-        return reward_functions.feet_slip(self.feet.speed, self.feet.sliding_contact)
+        return rewards.feet_slip(self.feet.speed, self.feet.sliding_contact)
 
     def _reward_feet_air_time(self) -> Tensor:
         """Time in the air of landing feet, beyond the time wanted [s]."""
-        return reward_functions.feet_air_time(
+        return rewards.feet_air_time(
             self.feet.air_time, self.feet.first_contact, self.told_to_stand, self.cfg.rewards.air_time_target
         )
 
     def _reward_feet_clearance(self) -> Tensor:
         """Height that moving feet lack, times their speed [m^2/s]."""
-        return reward_functions.feet_clearance(
-            self._feet_heights(), self.feet.speed, self.cfg.rewards.feet_clearance_target
-        )
+        return rewards.feet_clearance(self._feet_heights(), self.feet.speed, self.cfg.rewards.feet_clearance_target)
 
     def _reward_feet_closeness(self) -> Tensor:
         """Sideways distance that the feet lack [m]."""
         places = body_positions_in_heading(self.root_states[:, :3], self.root_states[:, 3:7], self.feet.pos_w)
-        return reward_functions.feet_closeness(places, self.cfg.rewards.feet_distance_target)
+        return rewards.feet_closeness(places, self.cfg.rewards.feet_distance_target)
 
     def _reward_collision(self) -> Tensor:
         """Number of the bodies in `asset.penalize_contacts_on` that touch something."""
@@ -184,12 +182,12 @@ class LeggedRobotRewards(LeggedRobotCommands):
 
     def _reward_stand_still(self) -> Tensor:
         """Mean squared joint velocity where the command is to stand [rad^2/s^2]."""
-        return reward_functions.stand_still(self.dof_vel, self.told_to_stand)
+        return rewards.stand_still(self.dof_vel, self.told_to_stand)
 
     def _reward_stepping_in_place(self) -> Tensor:
         """Number of feet off the ground where the command is to stand."""
-        return reward_functions.stepping_in_place(self.feet.contact, self.told_to_stand)
+        return rewards.stepping_in_place(self.feet.contact, self.told_to_stand)
 
     def _reward_creeping_in_place(self) -> Tensor:
         """Horizontal speeds of feet on the ground where the command is to stand [m/s]."""
-        return reward_functions.creeping_in_place(self.feet.speed, self.feet.sliding_contact, self.told_to_stand)
+        return rewards.creeping_in_place(self.feet.speed, self.feet.sliding_contact, self.told_to_stand)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import cmg_ref
-from cmg_ref.numba_available import numba_available
-from cmg_ref.robot import Robot, load_g1
+from cmg_ref.core.numba_available import numba_available
+from cmg_ref.robots.robot import Robot, load_g1
 from configs.base_config import ConfigError, suggestion
 from envs.base.base_task import BaseTask
 from envs.base.domain_randomisation import DomainRandomisation
@@ -219,9 +219,9 @@ class SimulatedRobot(BaseTask):
         self.torque_limits, self._lowest_torques = effort, -effort
         self._fused = effort.device.type == "cpu" and numba_available()
         if self._fused:
-            from envs.base import compiled_loops
+            from envs.base import numba_loops
 
-            self._loops = compiled_loops
+            self._loops = numba_loops
         middle, half = 0.5 * (lower + upper), 0.5 * self.cfg.rewards.soft_dof_pos_limit * (upper - lower)
         self.dof_pos_limits = torch.stack((lower, upper), dim=1)
         self.soft_dof_pos_limits = torch.stack((middle - half, middle + half), dim=1)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cmg_ref.checkpoint import Checkpoint
 from cmg_ref.export import CMGStep
-from cmg_ref.initial_states import balanced_standing_state
-from cmg_ref.joint_matching import match_joints
-from cmg_ref.robot import load_g1
-from envs.policy import Policy, PolicyError
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.robots.joint_matching import match_joints
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.trajectories.start_states import balanced_standing_state
+from envs.learning.policy import Policy, PolicyError
 
 GRAVITY, JOINTS = slice(3, 6), 9  # columns of the observation: after gravity the command, then the joints
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from envs.deployment.controller import Controller
 from envs.deployment.description import describe_controller, metadata_entries
 from envs.deployment.gaitkeeper_contract import write_contract
 from envs.deployment.onnx_file import write_onnx
-from envs.policy import Policy, PolicyError, file_hash
+from envs.learning.policy import Policy, PolicyError, file_hash
 
 INPUTS, OUTPUTS = ("observation", "state"), ("actions", "next_state", "joint_targets")
 TOLERANCE = 1e-4  # [rad], and the units of the state

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cmg_ref.checkpoint import Checkpoint
-from cmg_ref.robot import Robot, load_g1
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.robots.robot import Robot, load_g1
 from envs.deployment.controller import Controller
-from envs.policy import PolicyDescription
+from envs.learning.policy import PolicyDescription
 
 METADATA_KEY = "cmg_ref_controller"
 FORMAT_VERSION = 1

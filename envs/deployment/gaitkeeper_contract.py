@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cmg_ref.atomic_file import atomic_file
+from cmg_ref.files.atomic_file import atomic_file
 
 SCHEMA = "gaitkeeper/contract/v3"
 _TERMS = {  # names of our observation by the names of gaitkeeper's terms

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cmg_ref.atomic_file import write_file
-from envs.policy import PolicyError
+from cmg_ref.files.atomic_file import write_file
+from envs.learning.policy import PolicyError
 
 OPSET = 18
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.deployment.plain_simulation import PlainSimulation
 
-# As in envs.policy_evaluation, which this file does not import: a test holds them to each other.
+# As in envs.learning.policy_evaluation, which this file does not import: a test holds them to each other.
 SETTLING_TIME, WINDOW, PUSH_INTERVAL = 3.0, 0.8, 5.0  # [s]
 COMMANDS: tuple[tuple[float, float, float], ...] = (
     (0.0, 0.0, 0.0),
@@ -82,7 +82,7 @@ def run(
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of a command: as of `envs.policy_evaluation.CaseResult`."""
+    """Figures of a command: as of `envs.learning.policy_evaluation.CaseResult`."""
 
     command: tuple[float, float, float]
     runs: int

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from envs.mujoco_gym.actor import Actor
-from envs.mujoco_gym.asset import Asset, load_asset
-from envs.mujoco_gym.ground import Ground
-from envs.mujoco_gym.parameters import (
+from envs.mujoco_gym.assets.asset import Asset, load_asset
+from envs.mujoco_gym.engine.actor import Actor
+from envs.mujoco_gym.engine.ground import Ground
+from envs.mujoco_gym.engine.simulation import Env, GymError, Simulation
+from envs.mujoco_gym.types.parameters import (
     INVALID_HANDLE,
     STATE_ALL,
     STATE_NONE,
@@ -40,7 +41,6 @@ from envs.mujoco_gym.parameters import (
     UpAxis,
     Vec3,
 )
-from envs.mujoco_gym.simulation import Env, GymError, Simulation
 
 __all__ = [
     "CC_ALL_SUBSTEPS",

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envs.mujoco_gym.parameters import SimParams, SimType, UpAxis, Vec3
+from envs.mujoco_gym.types.parameters import SimParams, SimType, UpAxis, Vec3
 
 __all__ = ["WireframeSphereGeometry", "draw_lines", "parse_arguments", "parse_device_str", "parse_sim_config"]
 

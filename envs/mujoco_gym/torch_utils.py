@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.rotations import quat_conjugate as quat_conjugate
-from cmg_ref.rotations import quat_from_euler_xyz as quat_from_euler_xyz
-from cmg_ref.rotations import quat_multiply
-from cmg_ref.rotations import quat_rotate as quat_rotate
-from cmg_ref.rotations import quat_rotate_inverse as quat_rotate_inverse
+from cmg_ref.core.rotations import quat_conjugate as quat_conjugate
+from cmg_ref.core.rotations import quat_from_euler_xyz as quat_from_euler_xyz
+from cmg_ref.core.rotations import quat_multiply
+from cmg_ref.core.rotations import quat_rotate as quat_rotate
+from cmg_ref.core.rotations import quat_rotate_inverse as quat_rotate_inverse
 
 quat_mul = quat_multiply
 

@@ -15,20 +15,20 @@ from typing import Any
 
 import torch
 
-from cmg_ref.checkpoint import load_checkpoint, save_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.clip_writers import write_npz, write_twist_pickle
-from cmg_ref.dataset import build_dataset
+from cmg_ref.clips.dataset import build_dataset
+from cmg_ref.clips.formats.writers import write_npz, write_twist_pickle
+from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.commands.schedule import CommandSchedule
+from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.export import export_torchscript
-from cmg_ref.layout import StateLayout
-from cmg_ref.model import CMG, CMGConfig
-from cmg_ref.motion_clip import MotionClip
-from cmg_ref.robot import load_g1
-from cmg_ref.schedule import CommandSchedule
-from cmg_ref.training import TrainConfig
+from cmg_ref.network.checkpoint import load_checkpoint, save_checkpoint
+from cmg_ref.network.model import CMG, CMGConfig
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.training.trainer import TrainConfig
 from configs.base_config import class_to_dict
-from envs.policy import Policy, load_policy, save_policy
-from envs.task_registry import task_registry
+from envs.learning.policy import Policy, load_policy, save_policy
+from envs.tasks.task_registry import task_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_CLIPS = Path(os.environ.get("CMG_MOTION_FOLDER", ROOT.parent / "shared" / "motion"))
@@ -162,8 +162,8 @@ def _training(folder: Path) -> Corpus:
 
 def _trained(folder: Path) -> bytes:
     """A checkpoint of a training of two robots."""
-    from envs.policy import describe_policy
-    from envs.rsl_rl_runner import Runner
+    from envs.learning.policy import describe_policy
+    from envs.learning.rsl_rl_runner import Runner
 
     env_cfg, train_cfg = task_registry.get_cfgs("g1_cmg")
     env_cfg.reference.mode = "realtime"

@@ -31,19 +31,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from tqdm import tqdm
 
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.clip_readers import find_clips, read_clip
-from cmg_ref.clip_writers import write_npz
-from cmg_ref.dataset import MotionDataset
-from cmg_ref.training import read_saved_config
-from envs.policy import load_policy, policy_of_checkpoint, read_checkpoint
-from envs.training_run import checkpoints, find_run
-from envs.video import is_whole_mp4
+from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.clips.formats.readers import find_clips, read_clip
+from cmg_ref.clips.formats.writers import write_npz
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.training.trainer import read_saved_config
+from envs.learning.policy import load_policy, policy_of_checkpoint, read_checkpoint
+from envs.learning.training_run import checkpoints, find_run
+from envs.playing.video import is_whole_mp4
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the scripts import as they go, so that no victim spends time on it.
-PRELOADED = ("cmg_ref.coverage_plot", "cmg_ref.plots", "envs.rsl_rl_runner", "envs.video", "torch.utils.tensorboard")
+PRELOADED = (
+    "cmg_ref.drawing.coverage_plot",
+    "cmg_ref.drawing.plots",
+    "envs.learning.rsl_rl_runner",
+    "envs.playing.video",
+    "torch.utils.tensorboard",
+)
 LATEST = 0.02  # [s] after a file was begun until the kill
 PATIENCE = 120.0  # [s] that a script may take
 NEVER = 100_000  # iterations that no victim reaches

@@ -20,7 +20,7 @@ import torch
 
 from cmg_ref import CMGMotionGenerator, load_checkpoint
 from cmg_ref.benchmark.generator import training_step
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 MODES = ("realtime", "pregenerated", "pool")
 MOST_GROWTH = 5.0  # [MB] after the warm-up

@@ -19,30 +19,30 @@ from archive_mutators import mutated_npz, mutated_pickle, mutated_safetensors, m
 from corpus import ROOT, Corpus, module_of, walking_clip
 from mutators import Mutator, mutated_arguments, mutated_bytes, mutated_csv, mutated_json, mutated_xml, mutated_yaml
 
-from cmg_ref.checkpoint import CheckpointError, load_checkpoint
-from cmg_ref.clip_collection import read_clips
-from cmg_ref.clip_files import find_clips
-from cmg_ref.clip_readers import read_clip
-from cmg_ref.dataset import MotionDataset, build_dataset
+from cmg_ref.clips.dataset import MotionDataset, build_dataset
+from cmg_ref.clips.formats.clip_files import find_clips
+from cmg_ref.clips.formats.collection import read_clips
+from cmg_ref.clips.formats.readers import read_clip
+from cmg_ref.clips.held_out import split_held_out
+from cmg_ref.clips.motion_clip import ClipError
+from cmg_ref.commands.schedule import CommandSchedule, ScheduleError
+from cmg_ref.evaluation.evaluated_motion import read_motion
 from cmg_ref.export import ExportError, read_description
-from cmg_ref.held_out import split_held_out
-from cmg_ref.kinematic_tree import RobotError
-from cmg_ref.legacy_checkpoint import import_legacy_checkpoint
-from cmg_ref.motion_clip import ClipError
-from cmg_ref.recorded_motion import read_motion
-from cmg_ref.robot import Robot, load_g1
-from cmg_ref.schedule import CommandSchedule, ScheduleError
-from cmg_ref.training import read_saved_config
-from cmg_ref.urdf import read_urdf
+from cmg_ref.network.checkpoint import CheckpointError, load_checkpoint
+from cmg_ref.network.legacy_checkpoint import import_legacy_checkpoint
+from cmg_ref.robots.kinematic_tree import RobotError
+from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.urdf import read_urdf
+from cmg_ref.training.trainer import read_saved_config
 from configs.base_config import ConfigError, apply_overrides
 from configs.twist_cmg_config import G1CMGMimicCfg
-from envs import twist
-from envs.keyboard import Keyboard
-from envs.learning_curves import read_learning_curve
-from envs.mujoco_gym.asset import AssetError, load_asset
-from envs.policy import PolicyError, load_policy, policy_of_checkpoint
-from envs.task_registry import make_sim_params, task_registry
-from envs.training_run import CONFIG, RunError, find_checkpoint, find_run
+from envs.hosts import twist
+from envs.learning.learning_curves import read_learning_curve
+from envs.learning.policy import PolicyError, load_policy, policy_of_checkpoint
+from envs.learning.training_run import CONFIG, RunError, find_checkpoint, find_run
+from envs.mujoco_gym.assets.asset import AssetError, load_asset
+from envs.playing.keyboard import Keyboard
+from envs.tasks.task_registry import make_sim_params, task_registry
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any, Callable, Iterator, Protocol
 import pytest
 import torch
 
-from cmg_ref import recorded_frames
-from cmg_ref.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from cmg_ref.clip_collection import read_clips
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.motion_clip import MotionClip
-from cmg_ref.robot import Robot, load_g1
-from cmg_ref.rotations import quat_from_euler_xyz
+from cmg_ref.clips.formats.collection import read_clips
+from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.core.rotations import quat_from_euler_xyz
+from cmg_ref.cuda_graph import recorded_frames
+from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
 
 
 class ClipFactory(Protocol):

@@ -10,19 +10,19 @@ from typing import Any, Iterator
 import pytest
 import torch
 
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.commands import CommandSamplerCfg
-from cmg_ref.fastest_step import FastestStep
-from cmg_ref.folded_network import FoldedNetwork
+from cmg_ref.commands.sampler import CommandSamplerCfg
+from cmg_ref.core.sharding import Shard, leave_processes
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.cuda_graph.fastest_step import FastestStep
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.layout import StateLayout
-from cmg_ref.model import CMG, CMGConfig
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
-from cmg_ref.robot import load_g1
-from cmg_ref.rollout import Rollout
-from cmg_ref.sharding import Shard, leave_processes
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmg_ref import rotations
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.clip_readers import read_clip
-from cmg_ref.commands import CommandSmoother
+from cmg_ref.clips.formats.readers import read_clip
+from cmg_ref.commands.sampler import CommandSmoother
+from cmg_ref.core import rotations
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.robot import load_g1
-from cmg_ref.training import TrainConfig
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.training.trainer import TrainConfig
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 WALKS = torch.tensor([[0.6, 0.0, 0.0], [1.0, 0.0, 0.0], [1.5, 0.0, 0.0], [0.6, 0.0, 1.0], [-0.6, 0.0, 0.0]])
 

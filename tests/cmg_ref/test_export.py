@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cmg_ref import export
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.export import CMGStep, ExportError, export_onnx, export_torchscript, read_description
-from cmg_ref.initial_states import InitialStates
-from cmg_ref.layout import StateLayout
-from cmg_ref.robot import load_g1
-from cmg_ref.rollout import Rollout
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.trajectories.start_states import InitialStates
 
 FRAMES = 100
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.cmg_motion_lib import CMGMotionLib, CMGMotionLibCfg
+from cmg_ref.core.rotations import angular_velocity
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.frames.store import MotionFrames
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.layout import StateLayout
-from cmg_ref.model import CMG, CMGConfig
-from cmg_ref.planners import RealtimePlanner
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
-from cmg_ref.robot import load_g1
-from cmg_ref.rotations import angular_velocity
-from cmg_ref.trajectory_store import MotionFrames
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.trajectories.supply.planners import RealtimePlanner
+from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
 COMMANDS = torch.tensor(
     [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 1.0], [-0.5, 0.0, 0.0]]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.command_strata import STRATA
-from cmg_ref.commands import CommandSamplerCfg
-from cmg_ref.kinematics import ForwardKinematics
+from cmg_ref.commands.sampler import CommandSamplerCfg
+from cmg_ref.commands.strata import STRATA
+from cmg_ref.core.rotations import quat_rotate, yaw_from_quat
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
-from cmg_ref.robot import load_g1
-from cmg_ref.rotations import quat_rotate, yaw_from_quat
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.robots.kinematics import ForwardKinematics
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 MODES = ("pool", "pregenerated", "realtime")
 NUM_ENVS = 12

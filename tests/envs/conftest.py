@@ -31,7 +31,7 @@ def build(task: str, num_envs: int, *overrides: str, calm: bool = True) -> Any:
     """An environment of a task, calm unless told otherwise; a reference is generated as time passes."""
     pytest.importorskip("mujoco.batch")
     from configs.base_config import apply_overrides
-    from envs.task_registry import task_registry
+    from envs.tasks.task_registry import task_registry
 
     cfg, _ = task_registry.get_cfgs(task)
     apply_overrides(cfg, (LAST_STAGE, *(CALM if calm else ()), *(REALTIME if task == "g1_cmg" else ()), *overrides))

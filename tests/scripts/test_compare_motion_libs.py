@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cmg_ref.pickled_arrays import load_pickled_arrays, save_pickled_arrays
-from cmg_ref.robot import load_g1
+from cmg_ref.clips.formats.pickled_arrays import load_pickled_arrays, save_pickled_arrays
+from cmg_ref.robots.robot import load_g1
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.checkpoint import Checkpoint, save_checkpoint
-from cmg_ref.layout import StateLayout
-from cmg_ref.model import CMG, CMGConfig
-from cmg_ref.robot import load_g1
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.network.checkpoint import Checkpoint, save_checkpoint
+from cmg_ref.network.model import CMG, CMGConfig
+from cmg_ref.robots.robot import load_g1
 
 
 class Result(Protocol):

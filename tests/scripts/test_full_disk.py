@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.clip_writers import write_npz
+from cmg_ref.clips.formats.writers import write_npz
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.rollout.clip_generation import generate_clips
 
 
 @pytest.fixture()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.checkpoint import SHIPPED_CHECKPOINT
-from cmg_ref.clip_readers import read_clip
-from cmg_ref.pickled_arrays import load_pickled_arrays
-from cmg_ref.robot import load_g1
+from cmg_ref.clips.formats.pickled_arrays import load_pickled_arrays
+from cmg_ref.clips.formats.readers import read_clip
+from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
+from cmg_ref.robots.robot import load_g1
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "generate.py"
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.robot import load_g1
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.robots.robot import load_g1
 
 
 class Result(Protocol):

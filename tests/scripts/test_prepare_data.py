@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from cmg_ref.clip_writers import write_npz, write_twist_pickle
-from cmg_ref.dataset import MotionDataset
-from cmg_ref.motion_clip import MotionClip
-from cmg_ref.quality import lowest_sole_point
-from cmg_ref.robot import load_g1
+from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.clips.formats.writers import write_npz, write_twist_pickle
+from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.clips.quality import lowest_sole_point
+from cmg_ref.robots.robot import load_g1
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
 

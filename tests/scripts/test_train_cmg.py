@@ -12,13 +12,13 @@ import torch
 
 pytest.importorskip("tensorboard")
 
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.clip_generation import generate_clips
-from cmg_ref.dataset import build_dataset
-from cmg_ref.folder_lock import sole_writer
-from cmg_ref.model import CMGConfig
-from cmg_ref.robot import load_g1
-from cmg_ref.training import TrainConfig, Trainer, read_saved_config
+from cmg_ref.clips.dataset import build_dataset
+from cmg_ref.files.folder_lock import sole_writer
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.network.model import CMGConfig
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 
 SMALL = TrainConfig(
     iterations=3,

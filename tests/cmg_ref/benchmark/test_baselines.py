@@ -8,8 +8,8 @@ import torch
 from cmg_ref.benchmark.baselines import DequeBuffer, PerSampleCMG
 from cmg_ref.benchmark.int8 import Int8Network
 from cmg_ref.benchmark.network import sample_states
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.folded_network import FoldedNetwork
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.inference_network import FoldedNetwork
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ import torch
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from
 from cmg_ref.benchmark.limits import MachineLimits, gather_like
 from cmg_ref.benchmark.report import machine_name, markdown, save, summary, write_into
-from cmg_ref.packed_product import PackedProduct
+from cmg_ref.network.packed_product import PackedProduct
 
 GOOD = Figure("gather", 4096, "float32", 1.2, "ms", 1.0, at_most=1.25, note="11 MB")
 BAD = Figure("rate", 1024, "float32", 80.0, "GFLOP/s", 100.0, at_least=0.85)

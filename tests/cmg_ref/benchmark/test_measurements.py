@@ -12,9 +12,9 @@ from cmg_ref.benchmark import network as of_network
 from cmg_ref.benchmark.diagnosis import diagnose
 from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 CPU = torch.device("cpu")
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cmg_ref.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.cuda_graph import fused_frame, fused_reader
 from cmg_ref.cuda_graph.fused_frame import FusedFrame
-from cmg_ref.cuda_graph.network import SideBySideNetwork
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.motion_buffer import MotionBuffer
-from cmg_ref.rollout import Rollout
-from cmg_ref.trajectory_pool import TrajectoryPoolCfg
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.side_by_side_network import SideBySideNetwork
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.trajectories.buffer import MotionBuffer
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 pytest.importorskip("triton", reason="the kernels are Triton's")
 pytestmark = pytest.mark.skipif(

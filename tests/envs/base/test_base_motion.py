@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import torch
 
-from cmg_ref.rotations import matrix_from_quat, projected_gravity, quat_from_yaw, quat_rotate_inverse, yaw_from_quat
+from cmg_ref.core.rotations import (
+    matrix_from_quat,
+    projected_gravity,
+    quat_from_yaw,
+    quat_rotate_inverse,
+    yaw_from_quat,
+)
 from envs.base.base_motion import BaseMotion
 
 

@@ -105,8 +105,8 @@ def test_observing_anew_keeps_noise_and_history(make: Callable[..., Any]) -> Non
 
 def test_a_play_acts_on_observations_of_the_command_it_gave(make: Callable[..., Any]) -> None:
     from configs.base_config import apply_overrides
-    from envs.playback import play, playback_config
-    from envs.task_registry import task_registry
+    from envs.playing.playback import play, playback_config
+    from envs.tasks.task_registry import task_registry
 
     cfg, _ = task_registry.get_cfgs("g1_cmg")
     apply_overrides(cfg, ("reference.mode=realtime",))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmg_ref.rotations import quat_from_yaw
+from cmg_ref.core.rotations import quat_from_yaw
 from configs.base_config import ConfigError
 
 

@@ -17,7 +17,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from envs.deployment.controller_export import export_controller
-    from envs.policy import SHIPPED_POLICY, load_policy
+    from envs.learning.policy import SHIPPED_POLICY, load_policy
 
     path = tmp_path_factory.mktemp("exported") / "policy.onnx"
     assert export_controller(load_policy(), path, policy_file=SHIPPED_POLICY) <= 1e-4

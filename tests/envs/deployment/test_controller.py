@@ -15,19 +15,19 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
-from cmg_ref.checkpoint import load_checkpoint
-from cmg_ref.initial_states import InitialStates
-from cmg_ref.robot import load_g1
-from cmg_ref.rollout import Rollout
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.trajectories.start_states import InitialStates
 from configs.base_config import update_from_dict
 from envs.deployment.controller import Controller
 from envs.deployment.description import METADATA_KEY
 from envs.deployment.exported_controller import ArtefactError, ExportedController
 from envs.deployment.gaitkeeper_contract import contract_path
-from envs.playback import play, playback_config
-from envs.policy import SHIPPED_POLICY, Policy, PolicyError, file_hash, load_policy
-from envs.policy_export import DEPLOYMENT_KEY, export_policy
-from envs.task_registry import task_registry
+from envs.deployment.policy_export import DEPLOYMENT_KEY, export_policy
+from envs.learning.policy import SHIPPED_POLICY, Policy, PolicyError, file_hash, load_policy
+from envs.playing.playback import play, playback_config
+from envs.tasks.task_registry import task_registry
 
 STEPS = 500
 STANDING = {"ang_vel": np.zeros(3), "gravity": np.array([0.0, 0.0, -1.0]), "joint_vel": np.zeros(29)}

@@ -34,7 +34,7 @@ def test_it_needs_neither_torch_nor_the_environments() -> None:
 
 def test_commands_and_times_are_those_of_the_evaluation() -> None:
     pytest.importorskip("mujoco.batch")
-    from envs import policy_evaluation
+    from envs.learning import policy_evaluation
 
     unpushed = {case.command for case in policy_evaluation.GRID if case.push == 0.0}
     assert set(COMMANDS) == unpushed and len(COMMANDS) == len(unpushed)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 import cmg_ref
-from cmg_ref.robot import load_g1
+from cmg_ref.robots.robot import load_g1
 
 pytest.importorskip("mujoco.batch")
 
 from envs.mujoco_gym import gymapi
-from envs.mujoco_gym.asset import Asset
-from envs.mujoco_gym.simulation import Env, Simulation
+from envs.mujoco_gym.assets.asset import Asset
+from envs.mujoco_gym.engine.simulation import Env, Simulation
 
 ASSETS = Path(cmg_ref.__file__).parent / "assets"
 STANDING_HEIGHT = 0.793

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from envs.mujoco_gym import gymapi
-from envs.mujoco_gym.asset import Asset
-from envs.mujoco_gym.simulation import Env, GymError
+from envs.mujoco_gym.assets.asset import Asset
+from envs.mujoco_gym.engine.simulation import Env, GymError
 
 gym = gymapi.acquire_gym()
 

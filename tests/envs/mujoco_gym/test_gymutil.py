@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from envs.mujoco_gym import gymutil
-from envs.mujoco_gym.parameters import SimParams, SimType, UpAxis, Vec3
+from envs.mujoco_gym.types.parameters import SimParams, SimType, UpAxis, Vec3
 
 
 def test_devices() -> None:

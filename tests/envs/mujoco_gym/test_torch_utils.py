@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmg_ref import rotations
+from cmg_ref.core import rotations
 from envs.mujoco_gym import torch_utils
 
 

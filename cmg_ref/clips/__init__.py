@@ -1,0 +1,1 @@
+"""Recorded motion: a clip, its quality, and the dataset made of many; formats holds readers and writers."""

@@ -1,0 +1,1 @@
+"""Velocity commands: drawing them for training, smoothing a change, schedules from files."""

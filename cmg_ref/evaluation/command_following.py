@@ -1,0 +1,54 @@
+"""Whether motions go as they are told: the check that motions of a pool have to pass before they are drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cmg_ref.core import rotations
+from cmg_ref.evaluation.requirements import YAW_TOLERANCE, speed_tolerances
+
+SETTLING_TIME = 1.5  # [s] after a change of the command before it has to be met
+WINDOW = 2.0  # [s] over which velocities are averaged; a stride takes half as long
+
+
+def velocities_h(root_quat_w: Tensor, root_lin_vel_w: Tensor, root_ang_vel_w: Tensor) -> Tensor:
+    """Velocities of roots in the sense of a command.
+
+    Args:
+        root_quat_w: orientations xyzw, (..., 4).
+        root_lin_vel_w: velocities in the world (..., 3) [m/s].
+        root_ang_vel_w: angular velocities in the world (..., 3) [rad/s].
+
+    Returns:
+        vx, vy in the heading frame [m/s] and yaw rate [rad/s], (..., 3).
+    """
+    unturned = rotations.quat_from_yaw(-rotations.yaw_from_quat(root_quat_w))
+    return torch.cat((rotations.quat_rotate(unturned, root_lin_vel_w)[..., :2], root_ang_vel_w[..., 2:]), dim=-1)
+
+
+def follows_commands(velocities: Tensor, commands: Tensor, dt: float) -> Tensor:
+    """Which motions follow their commands wherever these have been the same for long enough.
+
+    Args:
+        velocities: vx, vy in the heading frame [m/s] and yaw rate [rad/s], (n, num_frames, 3).
+        commands: commands in force, (n, num_frames, 3).
+        dt: time between frames [s].
+
+    Returns:
+        (n,) bool: true where the mean velocity of every 2 s that begin 1.5 s or later after a change of the command
+        is the command's within the tolerances of the evaluation; true for motions without such a stretch.
+    """
+    settling, window = round(SETTLING_TIME / dt), round(WINDOW / dt)
+    if commands.shape[1] <= settling + window:
+        return torch.ones(len(commands), dtype=torch.bool, device=commands.device)
+    changes = torch.zeros_like(commands[..., 0])
+    changes[:, 1:] = (commands.diff(dim=1).abs().amax(dim=2) > 1e-5).to(changes.dtype)
+    changes = changes.cumsum(dim=1)
+    steady = changes[:, settling + window :] == changes[:, : -settling - window]  # (n, num_windows)
+    sums = (velocities - commands).cumsum(dim=1)
+    errors = (sums[:, settling + window :] - sums[:, settling:-window]) / window
+    allowed = speed_tolerances(commands[:, settling + window :])
+    # A sum with NaN in it compares as false, so that a motion that is not finite does not follow.
+    met = (errors[..., :2].norm(dim=-1) <= allowed) & (errors[..., 2].abs() <= YAW_TOLERANCE)
+    return (met | ~steady).all(dim=1) & sums[:, -1].isfinite().all(dim=1)

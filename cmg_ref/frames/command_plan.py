@@ -1,0 +1,135 @@
+"""Commands by frame: what each stored motion is, was and will be told to do."""
+
+from __future__ import annotations
+
+import torch
+
+from cmg_ref.core.numba_available import numba_available
+
+_NEVER = torch.iinfo(torch.long).max
+
+
+class PlannedCommands:
+    """A piecewise linear command for each of many motions.
+
+    A motion has up to ``num_segments`` segments. From its first frame on, a segment takes the command along a straight
+    line from its start to its target and then keeps it there. Before the first segment its start is in force.
+
+    Args:
+        num_motions: number of motions.
+        num_segments: segments kept per motion.
+        interpolation_frames: frames from the beginning of a segment until its target is reached; 0 switches at once.
+        device: device of the commands.
+
+    Attributes:
+        first_frames: frame at which each segment begins, rising, (num_motions, num_segments).
+        starts: command at that frame, (num_motions, num_segments, 3).
+        targets: command approached, (num_motions, num_segments, 3).
+    """
+
+    def __init__(
+        self, num_motions: int, num_segments: int, interpolation_frames: int, device: str | torch.device = "cpu"
+    ) -> None:
+        if num_motions < 1 or num_segments < 1 or interpolation_frames < 0:
+            raise ValueError(
+                f"PlannedCommands: num_motions={num_motions}, num_segments={num_segments}, "
+                f"interpolation_frames={interpolation_frames}"
+            )
+        self.num_segments, self.interpolation_frames = num_segments, interpolation_frames
+        self.first_frames = torch.full((num_motions, num_segments), _NEVER, dtype=torch.long, device=device)
+        self.first_frames[:, 0] = 0
+        self.starts = torch.zeros(num_motions, num_segments, 3, device=device)
+        self.targets = torch.zeros(num_motions, num_segments, 3, device=device)
+        self._numbers = torch.arange(num_motions, device=device)
+        self._fused = self.targets.device.type == "cpu" and numba_available()
+        if self._fused:
+            from cmg_ref.frames import numba_frames
+
+            self._loops = numba_frames
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held by the commands [bytes]."""
+        return sum(held.numel() * held.element_size() for held in (self.first_frames, self.starts, self.targets))
+
+    def value(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        """Command in force at frames (n, ...) of motions (n,), (n, ..., 3)."""
+        if self._fused and frames.ndim == 1:
+            return self._value_in_one_pass(frames, motions)
+        first_frame, start, target = self.segment(frames, motions)
+        if self.interpolation_frames == 0:
+            return target
+        share = ((frames - first_frame).to(start.dtype) / self.interpolation_frames).clamp(0.0, 1.0).unsqueeze(-1)
+        return torch.lerp(start, target, share)
+
+    def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        values = torch.empty(len(frames), 3)
+        self._loops.commands_in_force(
+            self.first_frames.numpy(),
+            self.starts.numpy(),
+            self.targets.numpy(),
+            self._numbers[motions].numpy(),
+            frames.numpy(),
+            self.interpolation_frames,
+            values.numpy(),
+        )
+        return values
+
+    def target(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        """Command being approached at frames (n, ...) of motions (n,), (n, ..., 3)."""
+        return self.segment(frames, motions)[2]
+
+    def set_target(self, motions: torch.Tensor, frames: torch.Tensor, targets: torch.Tensor) -> None:
+        """From frames (n,) on, approach targets (n, 3) from the command then in force; forget all other segments."""
+        self.begin(motions, frames, self.value(frames, motions), targets)
+
+    def begin(self, motions: torch.Tensor, frames: torch.Tensor, starts: torch.Tensor, targets: torch.Tensor) -> None:
+        """From frames (n,) on, go from commands ``starts`` to ``targets`` (n, 3); forget all other segments."""
+        self.first_frames[motions] = _NEVER
+        self.first_frames[motions, 0] = frames
+        self.starts[motions, 0] = starts
+        self.targets[motions, 0] = targets
+
+    def plan(
+        self, motions: torch.Tensor, first_frames: torch.Tensor, starts: torch.Tensor, targets: torch.Tensor
+    ) -> None:
+        """Replace all segments.
+
+        Args:
+            motions: motions concerned, (n,).
+            first_frames: frame at which each segment begins, rising, (n, num_segments).
+            starts: command at the first of them, (n, 3).
+            targets: command that each segment approaches, (n, num_segments, 3).
+        """
+        self.first_frames[motions] = first_frames
+        self.targets[motions] = targets
+        self.starts[motions, 0] = starts
+        for segment in range(1, self.num_segments):
+            length = first_frames[:, segment] - first_frames[:, segment - 1]
+            share = (length.to(starts.dtype) / max(1, self.interpolation_frames)).clamp(max=1.0).unsqueeze(1)
+            starts = torch.lerp(starts, targets[:, segment - 1], share)
+            self.starts[motions, segment] = starts
+
+    def copy(self, sources: torch.Tensor, motions: torch.Tensor) -> None:
+        """Give motions (n,) the commands of motions ``sources`` (n,)."""
+        for held in (self.first_frames, self.starts, self.targets):
+            held[motions] = held[sources]
+
+    def segment(
+        self, frames: torch.Tensor, motions: slice | torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """First frame (n, ...), start and target (n, ..., 3) of the segments that hold at frames (n, ...)."""
+        first_frames = self.first_frames[motions]  # (n, num_segments)
+        if self.num_segments == 1:
+            shape = (-1, *[1] * (frames.ndim - 1))
+            starts, targets = self.starts[motions].view(*shape, 3), self.targets[motions].view(*shape, 3)
+            return first_frames.view(shape), starts, targets
+        flat = frames.flatten(1) if frames.ndim > 1 else frames.unsqueeze(1)  # (n, num_frames)
+        begun = (first_frames.unsqueeze(1) <= flat.unsqueeze(2)).sum(dim=2)
+        segment = (begun - 1).clamp(min=0)
+        rows = (self._numbers[motions].unsqueeze(1) * self.num_segments + segment).flatten()
+        return (
+            first_frames.gather(1, segment).view(frames.shape),
+            self.starts.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),
+            self.targets.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),
+        )

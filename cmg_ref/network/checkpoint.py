@@ -1,0 +1,188 @@
+"""One safetensors file with all a CMG needs to run: weights, statistics, initial states, a JSON description."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from cmg_ref.core.shorten import reason, shortened
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.files.atomic_file import atomic_file
+from cmg_ref.files.json_text import parse_json
+from cmg_ref.files.tensor_file import read_tensor_file
+from cmg_ref.network.model import CMG, CMGConfig
+
+FORMAT_VERSION = 1
+SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "assets" / "cmg_g1.safetensors"
+_METADATA_KEY = "cmg_ref"
+_MODEL_PREFIX = "model."
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file cannot be used; the message says which file and why."""
+
+
+@dataclass
+class Checkpoint:
+    """A trained CMG and what is needed to run it.
+
+    Attributes:
+        model: the network with its statistics, in evaluation mode.
+        joint_names: names of the columns of ``dof_pos`` and ``dof_vel``.
+        initial_states: states that a roll-out may start from, (num_initial_states, state_dim).
+        initial_commands: the command that each initial state was doing, (num_initial_states, 3).
+        metadata: JSON-ready notes: training data and licence, training settings, metrics.
+    """
+
+    model: CMG
+    joint_names: tuple[str, ...]
+    initial_states: torch.Tensor
+    initial_commands: torch.Tensor
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> StateLayout:
+        """Channels of the state."""
+        return self.model.layout
+
+    @property
+    def fps(self) -> float:
+        """Frames a second that the model advances at."""
+        return self.model.fps
+
+    @property
+    def command_min(self) -> torch.Tensor:
+        """Smallest trained vx [m/s], vy [m/s], yaw rate [rad/s], (3,)."""
+        return self.model.command_min
+
+    @property
+    def command_max(self) -> torch.Tensor:
+        """Largest trained vx [m/s], vy [m/s], yaw rate [rad/s], (3,)."""
+        return self.model.command_max
+
+    def standing_state(self) -> torch.Tensor:
+        """The initial state that is nearest to standing still, (state_dim,)."""
+        dof_vel = self.initial_states[:, self.layout["dof_vel"]]
+        effort = dof_vel.abs().mean(dim=1) + self.initial_commands.abs().sum(dim=1)
+        return self.initial_states[int(effort.argmin())]
+
+    def validate(self) -> None:
+        """Check that the parts fit each other.
+
+        Raises:
+            CheckpointError: names the part that does not fit.
+        """
+        num_joints, state_dim = self.layout.num_joints, self.layout.size
+        if len(self.joint_names) != num_joints or len(set(self.joint_names)) != num_joints:
+            raise CheckpointError(f"{len(set(self.joint_names))} distinct joint names for {num_joints} joints")
+        if self.initial_states.ndim != 2 or self.initial_states.shape[1] != state_dim or len(self.initial_states) < 1:
+            raise CheckpointError(
+                f"initial_states has shape {tuple(self.initial_states.shape)}, expected (>= 1, {state_dim})"
+            )
+        if self.initial_commands.shape != (len(self.initial_states), 3):
+            raise CheckpointError(f"initial_commands has shape {tuple(self.initial_commands.shape)}")
+        tensors = {
+            **self.model.state_dict(),
+            "initial_states": self.initial_states,
+            "initial_commands": self.initial_commands,
+        }
+        for name, tensor in tensors.items():
+            unbounded = name in ("state_min", "state_max")  # An imported checkpoint has no guard range.
+            if not bool(torch.isfinite(tensor).all()) and not (unbounded and not bool(torch.isnan(tensor).any())):
+                raise CheckpointError(f"'{name}' holds NaN or infinite values")
+        if not bool((self.model.motion_std > 0).all()):
+            raise CheckpointError("'motion_std' must be positive")
+        if not bool((self.command_max > self.command_min).all()):
+            raise CheckpointError("'command_max' must exceed 'command_min'")
+        if not 0.0 < self.fps < math.inf:
+            raise CheckpointError(f"fps must be positive and finite, got {self.fps}")
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Write a checkpoint; an existing file is replaced in one step, never half-written.
+
+    Raises:
+        CheckpointError: the parts do not fit each other.
+        OSError: the folder cannot be written.
+    """
+    checkpoint.validate()
+    tensors = {_MODEL_PREFIX + name: value.detach().cpu() for name, value in checkpoint.model.state_dict().items()}
+    tensors["initial_states"] = checkpoint.initial_states.detach().cpu()
+    tensors["initial_commands"] = checkpoint.initial_commands.detach().cpu()
+    description = {
+        "format_version": FORMAT_VERSION,
+        "architecture": checkpoint.model.config.to_json(),
+        "layout": checkpoint.layout.to_json(),
+        "joint_names": list(checkpoint.joint_names),
+        "fps": checkpoint.fps,
+        "metadata": checkpoint.metadata,
+    }
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(contiguous, str(temporary), {_METADATA_KEY: json.dumps(description)})
+
+
+@with_torch_defaults
+def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
+    """Read a checkpoint; no code in the file is ever executed.
+
+    Args:
+        path: a ``.safetensors`` file of this project; None takes the one that is shipped with the package.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, of another kind or version, or its parts do not fit.
+    """
+    path = Path(path) if path is not None else SHIPPED_CHECKPOINT
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    notes, tensors = read_tensor_file(path, CheckpointError, "a safetensors checkpoint")
+    try:
+        description = parse_json(notes.get(_METADATA_KEY, "null"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its description is no JSON ({reason(error)})") from error
+    if not isinstance(description, dict):
+        raise CheckpointError(
+            f"{path}: has no '{_METADATA_KEY}' description; earlier .pt files need scripts/import_checkpoint.py"
+        )
+    try:
+        return _assemble(description, tensors)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: has no {reason(error)}") from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {reason(error)}") from error
+
+
+def _assemble(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Checkpoint:
+    """Build a checkpoint from the description and tensors of a file."""
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"format version {shortened(version)}, this release reads version {FORMAT_VERSION}")
+    channels: list[dict[str, object]] = description["layout"]
+    config, layout = CMGConfig(**description["architecture"]), StateLayout.from_json(channels)
+    weights = {
+        name[len(_MODEL_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(_MODEL_PREFIX)
+    }
+    config.check_weights(layout, weights)
+    joint_names, metadata = description["joint_names"], description.get("metadata", {})
+    if not isinstance(joint_names, list) or not all(isinstance(name, str) for name in joint_names):
+        raise CheckpointError("'joint_names' is no list of names")
+    if not isinstance(metadata, dict):
+        raise CheckpointError("'metadata' is no dictionary")
+    model = CMG(config, layout, float(description["fps"]))
+    model.load_state_dict(weights)
+    checkpoint = Checkpoint(
+        model=model.eval().requires_grad_(False),
+        joint_names=tuple(joint_names),
+        initial_states=tensors["initial_states"].float(),
+        initial_commands=tensors["initial_commands"].float(),
+        metadata=metadata,
+    )
+    checkpoint.validate()
+    return checkpoint

@@ -1,0 +1,235 @@
+"""The Conditional Motion Generator: a mixture of experts that predicts the next motion state.
+
+A gate network blends the weights of ``num_experts`` experts, the same blend in every layer. Blending weights per sample
+would need a weight matrix for each environment (17 GB at 4096 environments); since
+``sum_e c_e (x W_e + b_e) = [c_1 x, ..., c_E x] [W_1; ...; W_E] + c B`` one matrix product with the stacked experts
+gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cmg_ref.core.shorten import shortened
+from cmg_ref.core.state_layout import StateLayout
+
+PREDICTIONS = ("next_state", "change")
+COMMAND_DIM = 3
+"""vx, vy, yaw rate."""
+
+
+@dataclass(frozen=True)
+class CMGConfig:
+    """Architecture of a :class:`CMG`.
+
+    Attributes:
+        num_experts: number of experts that the gate blends.
+        hidden: width of the hidden layers of the experts.
+        num_layers: number of mixture layers, the output layer included.
+        gate_hidden: width of the gate's hidden layer.
+        prediction: ``"change"``: the network gives the change of every channel but ``dof_pos``, which integrates
+            ``dof_vel`` by the trapezoidal rule, so that positions and velocities agree by construction.
+            ``"next_state"``: the network gives the whole next state, normalised (the earlier project's checkpoints).
+    """
+
+    num_experts: int = 4
+    hidden: int = 512
+    num_layers: int = 3
+    gate_hidden: int = 512
+    prediction: str = "change"
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the first field with an impossible value."""
+        for name in ("num_experts", "hidden", "num_layers", "gate_hidden"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"CMGConfig.{name} must be an integer of at least 1, got {shortened(value)}")
+        if self.num_layers < 2:
+            raise ValueError(f"CMGConfig.num_layers must be at least 2, got {self.num_layers}")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"CMGConfig.prediction must be one of {PREDICTIONS}, got {shortened(self.prediction)}")
+
+    def layer_widths(self, layout: StateLayout) -> list[int]:
+        """Numbers that go into each mixture layer for states of this layout, and at last those that come out."""
+        outputs = layout.size if self.prediction == "next_state" else layout.size - layout.num_joints
+        return [layout.size + COMMAND_DIM] + [self.hidden] * (self.num_layers - 1) + [outputs]
+
+    def check_weights(self, layout: StateLayout, weights: Mapping[str, torch.Tensor]) -> None:
+        """Make sure that weights are those of such a network before one is made, which may take any amount of memory.
+
+        Args:
+            layout: channels of the state.
+            weights: parameters and buffers by name, as :class:`CMG` has them.
+
+        Raises:
+            ValueError: names a field that is impossible, or a weight that is missing or of another shape.
+        """
+        self.validate()
+        num_layers = sum(name.startswith("layers.") and name.endswith(".weight") for name in weights)
+        if num_layers != self.num_layers:
+            raise ValueError(f"CMGConfig.num_layers is {shortened(self.num_layers)}, there are {num_layers} layers")
+        widths = self.layer_widths(layout)
+        shapes: dict[str, tuple[int, ...]] = {
+            "gate.0.weight": (self.gate_hidden, widths[0]),
+            "gate.2.weight": (self.num_experts, self.gate_hidden),
+        }
+        for number, (before, after) in enumerate(zip(widths[:-1], widths[1:])):
+            shapes[f"layers.{number}.weight"] = (self.num_experts, before, after)
+        for name, shape in shapes.items():
+            have = tuple(weights[name].shape) if name in weights else "missing"
+            if have != shape:
+                raise ValueError(f"weight '{name}' is {have}, the architecture needs {shortened(shape)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON-ready dictionary."""
+        return asdict(self)
+
+
+class _MixedPrecisionLinear(torch.autograd.Function):
+    """``x @ weight`` in bfloat16 whose weight gradient leaves in float32.
+
+    Autocast would add up the weight gradients of all frames of a roll-out in bfloat16 and lose the small ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        x_half, weight_half = x.to(torch.bfloat16), weight.to(torch.bfloat16)
+        ctx.save_for_backward(x_half, weight_half)
+        return (x_half @ weight_half).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x_half, weight_half = ctx.saved_tensors
+        grad_half = grad_outputs[0].to(torch.bfloat16)
+        return (grad_half @ weight_half.t()).to(grad_outputs[0].dtype), (x_half.t() @ grad_half).float()
+
+
+class MixtureLinear(nn.Module):
+    """A linear layer whose weights are a blend of experts, computed as one matrix product.
+
+    Args:
+        num_experts: number of experts.
+        in_features: columns of the input.
+        out_features: columns of the output.
+    """
+
+    def __init__(self, num_experts: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_experts, in_features, out_features))
+        self.bias = nn.Parameter(torch.zeros(num_experts, out_features))
+        bound = (6.0 / (in_features + out_features)) ** 0.5  # Glorot and Bengio 2010, equation 16
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, x: torch.Tensor, blend: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
+        """Apply the blended layer.
+
+        Args:
+            x: input, (num_samples, in_features).
+            blend: weight of each expert, (num_samples, num_experts).
+            mixed_precision: multiply in bfloat16 (training only; bias and sums stay in the input's precision).
+
+        Returns:
+            Output, (num_samples, out_features).
+        """
+        num_experts, in_features, out_features = self.weight.shape
+        stacked = self.weight.reshape(num_experts * in_features, out_features)
+        scaled = (blend.unsqueeze(2) * x.unsqueeze(1)).flatten(1)  # (num_samples, num_experts * in_features)
+        bias = blend @ self.bias
+        if mixed_precision:
+            return bias + _MixedPrecisionLinear.apply(scaled, stacked)
+        return torch.addmm(bias, scaled, stacked)
+
+
+class CMG(nn.Module):
+    """Conditional Motion Generator: next motion state from the present one and a velocity command.
+
+    Normalisation and the guard range are buffers, so that a model is complete by itself: inputs and outputs are in
+    physical units.
+
+    Args:
+        config: architecture.
+        layout: channels of the state.
+        fps: frames a second the model advances at.
+
+    Attributes:
+        motion_mean, motion_std: z-score statistics of the state, (state_dim,).
+        command_min, command_max: trained range of (vx, vy, yaw rate), (3,) [m/s, m/s, rad/s].
+        change_std: unit of the predicted change of each channel, (state_dim,).
+        state_min, state_max: range the state is held in, (state_dim,).
+    """
+
+    motion_mean: torch.Tensor
+    motion_std: torch.Tensor
+    command_min: torch.Tensor
+    command_max: torch.Tensor
+    change_std: torch.Tensor
+    state_min: torch.Tensor
+    state_max: torch.Tensor
+
+    def __init__(self, config: CMGConfig, layout: StateLayout, fps: float) -> None:
+        super().__init__()
+        config.validate()
+        self.config = config
+        self.layout = layout
+        self.fps = float(fps)
+        state_dim = layout.size
+        widths = config.layer_widths(layout)
+        self.gate = nn.Sequential(
+            nn.Linear(widths[0], config.gate_hidden), nn.ELU(), nn.Linear(config.gate_hidden, config.num_experts)
+        )
+        self.layers = nn.ModuleList(
+            MixtureLinear(config.num_experts, before, after) for before, after in zip(widths[:-1], widths[1:])
+        )
+        self.register_buffer("motion_mean", torch.zeros(state_dim))
+        self.register_buffer("motion_std", torch.ones(state_dim))
+        self.register_buffer("command_min", -torch.ones(COMMAND_DIM))
+        self.register_buffer("command_max", torch.ones(COMMAND_DIM))
+        self.register_buffer("change_std", torch.ones(state_dim))
+        self.register_buffer("state_min", torch.full((state_dim,), -float("inf")))
+        self.register_buffer("state_max", torch.full((state_dim,), float("inf")))
+
+    def network(self, inputs: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
+        """The bare network on normalised inputs (num_samples, state_dim + 3); its output is normalised too."""
+        blend = torch.softmax(self.gate(inputs), dim=-1)
+        hidden = inputs
+        for layer in self.layers[:-1]:
+            hidden = functional.elu(layer(hidden, blend, mixed_precision))
+        return self.layers[-1](hidden, blend, mixed_precision)
+
+    def normalise(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
+        """Z-scored state and command scaled to [-1, 1], side by side, (num_samples, state_dim + 3)."""
+        command = (command - self.command_min) * (2.0 / (self.command_max - self.command_min)) - 1.0
+        return torch.cat(((state - self.motion_mean) / self.motion_std, command), dim=-1)
+
+    def forward(self, state: torch.Tensor, command: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
+        """Predict the state one frame (1 / fps) later, not yet held inside the guard range.
+
+        Args:
+            state: present state in physical units, (num_samples, state_dim).
+            command: vx [m/s], vy [m/s], yaw rate [rad/s] in the heading frame, (num_samples, 3).
+            mixed_precision: see :meth:`MixtureLinear.forward`.
+
+        Returns:
+            Next state in physical units, (num_samples, state_dim).
+        """
+        output = self.network(self.normalise(state, command), mixed_precision)
+        if self.config.prediction == "next_state":
+            return output * self.motion_std + self.motion_mean
+        num_joints = self.layout.num_joints
+        rest = state[:, num_joints:] + output * self.change_std[num_joints:]
+        velocity_sum = state[:, self.layout["dof_vel"]] + rest[:, :num_joints]
+        dof_pos = state[:, :num_joints] + (0.5 / self.fps) * velocity_sum
+        return torch.cat((dof_pos, rest), dim=-1)
+
+    def guard(self, state: torch.Tensor) -> torch.Tensor:
+        """The state held inside ``state_min`` and ``state_max``."""
+        return torch.minimum(torch.maximum(state, self.state_min), self.state_max)
+
+    def clamp_command(self, command: torch.Tensor) -> torch.Tensor:
+        """The command held inside the trained range."""
+        return torch.minimum(torch.maximum(command, self.command_min), self.command_max)

@@ -1,0 +1,1 @@
+"""Rewards and observations as plain functions of tensors, for any environment."""

@@ -1,0 +1,233 @@
+"""Autoregressive roll-out of a CMG: many motions at once, one forward pass per frame."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import Callable, Union
+
+import torch
+from tqdm import tqdm
+
+from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.rotations import quat_from_gravity_and_yaw
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.triton_available import triton_available
+from cmg_ref.cuda_graph.fastest_step import FastestStep
+from cmg_ref.cuda_graph.fused_frame import FusedFrame
+from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.network.model import CMG
+from cmg_ref.network.side_by_side_network import SideBySideNetwork
+from cmg_ref.rollout.numba_step import FusedStep
+from cmg_ref.rollout.traced import TracedWhereFew
+
+Network = Union[FoldedNetwork, SideBySideNetwork]
+
+CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
+
+# Told to stand, a motion slower than this is at rest. A network's "zero" is a few millimetres a second, which would
+# carry a standing robot metres away within an episode.
+REST_SPEED: dict[str, float] = {
+    "dof_vel": 0.15,
+    "root_lin_vel_h": 0.05,
+    "root_yaw_rate": 0.1,
+}  # [rad/s], [m/s], [rad/s]
+
+
+class Rollout:
+    """Advances motion states under commands, held inside the trained ranges.
+
+    Under zero command a state that is nearly at rest is kept as it is, with zero velocity.
+
+    Args:
+        model: the CMG; later changes of its weights go unnoticed.
+        device: where to run.
+        rest: whether states nearly at rest are kept under zero command.
+        dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
+        network: arithmetic of another kind, on that device; by default the folded network.
+        compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes ten seconds at the start.
+
+    Attributes:
+        guard_count: frames in which the guard had to act, summed over all motions since construction.
+        guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
+        frame_count: frames generated since construction.
+        fused: the step with compiled loops, where that is how it runs.
+        kernels: Triton's kernels, where that is how it runs.
+    """
+
+    def __init__(
+        self,
+        model: CMG,
+        device: str | torch.device = "cpu",
+        rest: bool = True,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+        network: FoldedNetwork | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        # The caller's model stays where it is: it may serve another device.
+        own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
+        self.model = own.eval()
+        self.layout = model.layout
+        self.fps = model.fps
+        self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
+        self.guarded = torch.zeros(0, dtype=torch.bool, device=self.device)
+        self.frame_count = 0
+        self.rest = rest
+        # Largest velocity at rest; columns that are no velocities do not matter.
+        self._rest_speed = torch.full((self.layout.size,), float("inf"), device=self.device)
+        self._keep = torch.ones(self.layout.size, device=self.device)
+        for channel, speed in REST_SPEED.items():
+            if channel in self.layout:
+                self._rest_speed[self.layout[channel]] = speed
+                self._keep[self.layout[channel]] = 0.0
+        self.kernels = self._kernels(dtype) if network is None else None
+        if self.kernels is not None:
+            self.network: Network = self.kernels.network
+        else:
+            self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
+        self._run = self._fastest_step(compiled)
+        self.fused = self._run if isinstance(self._run, FusedStep) else None
+
+    def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
+        """Triton's kernels, on a GPU that can run them; one that cannot is warned of."""
+        if self.device.type != "cuda" or not triton_available():
+            return None
+        try:
+            kernels = FusedFrame(
+                self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
+            )
+            kernels.step(torch.zeros(1, self.layout.size, device=self.device), torch.zeros(1, 3, device=self.device))
+        except Exception as error:  # Without a compiler on the machine, say; torch's own operations remain.
+            warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
+            return None
+        return kernels
+
+    @property
+    def _resting(self) -> torch.Tensor:
+        """Velocities below which a motion rests, and what resting keeps, (2, state_dim)."""
+        rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
+        return torch.stack((rest_speed, self._keep))
+
+    def _fastest_step(
+        self, compiled: bool
+    ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        if self.device.type == "cuda":
+            return FastestStep(self.step, self.network, compiled and self.kernels is None)
+        fusible = self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available()
+        if fusible and type(self.network) is FoldedNetwork:
+            return FusedStep(self.model, self.network, self._resting)
+        return TracedWhereFew(self.step, self.device)
+
+    @torch.no_grad()
+    def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
+        """The state one frame later.
+
+        Args:
+            state: (num_motions, state_dim).
+            command: vx [m/s], vy [m/s], yaw rate [rad/s], (num_motions, 3); held inside the trained range.
+
+        Returns:
+            Next state, held inside the guard range, (num_motions, state_dim).
+        """
+        num_blocks = self.num_blocks(len(state))
+        if num_blocks == 1:
+            following, self.guarded = self._run(state, command)
+        else:
+            blocks = zip(state.tensor_split(num_blocks), command.tensor_split(num_blocks))
+            results = [self._run(*block) for block in blocks]
+            following = torch.cat([result[0] for result in results])
+            self.guarded = torch.cat([result[1] for result in results])
+        self.count(len(state), self.guarded.sum())
+        return following
+
+    def count(self, frames: int, guarded: torch.Tensor | int) -> None:
+        """Count frames that were generated, and in how many of them the guard had to act ()."""
+        self.frame_count += frames
+        self.guard_count += guarded
+
+    def num_blocks(self, num: int) -> int:
+        """Into how many parts of about the same size a batch is best cut."""
+        blocks_itself = self.device.type != "cpu" or self.fused is not None
+        return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
+
+    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next state (n, state_dim) and whether the guard had to act (n,), uncounted."""
+        if self.kernels is not None:
+            return self.kernels.step(state, command)
+        assert isinstance(self.network, FoldedNetwork)
+        command = self.model.clamp_command(command)
+        predicted = self.network.predict(state, command)
+        held = self.model.guard(predicted)
+        # A largest value is found many times faster than whether any or all are true. What is not a number counts too.
+        guarded = (held - predicted).abs().amax(dim=1) != 0.0
+        if self.rest:
+            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & (command.abs().amax(dim=1) == 0.0)
+            held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
+        return held, guarded
+
+    @torch.no_grad()
+    def generate(
+        self, initial: torch.Tensor, commands: torch.Tensor, out: torch.Tensor | None = None, progress: bool = False
+    ) -> torch.Tensor:
+        """Roll motions out.
+
+        Args:
+            initial: states to start from, (num_motions, state_dim).
+            commands: command of every frame, (num_motions, num_frames, 3).
+            out: tensor to write into, (num_motions, num_frames, state_dim).
+            progress: show a progress bar.
+
+        Returns:
+            States (num_motions, num_frames, state_dim); frame 0 is the one after ``initial``.
+        """
+        if out is None:
+            out = torch.empty(*commands.shape[:2], self.layout.size, device=self.device)
+        state = initial.to(self.device)
+        frames = tqdm(commands.to(self.device).unbind(dim=1), "generate", unit="frame", disable=not progress)
+        for frame, command in enumerate(frames):
+            state = self.advance(state, command)
+            out[:, frame] = state
+        return out
+
+
+def integrate_root(
+    states: torch.Tensor,
+    layout: StateLayout,
+    fps: float,
+    root_xy: torch.Tensor | None = None,
+    yaw: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """World pose of the root from the root channels.
+
+    Position and heading are integrated by the trapezoidal rule, height and tilt are taken as they are.
+
+    Args:
+        states: (num_motions, num_frames, state_dim).
+        layout: channels of the states, root channels included.
+        fps: frames a second.
+        root_xy: position at the first frame, (num_motions, 2) [m]; the origin by default.
+        yaw: heading at the first frame, (num_motions,) [rad]; 0 by default.
+
+    Returns:
+        Position in the world (num_motions, num_frames, 3) and orientation xyzw (num_motions, num_frames, 4).
+    """
+    parts = layout.split(states)
+    rate = parts["root_yaw_rate"].squeeze(-1)
+    start = rate.new_zeros(len(states), 1) if yaw is None else yaw.unsqueeze(1)
+    heading = start + _integral(rate, fps)  # (num_motions, num_frames)
+    cos, sin = torch.cos(heading), torch.sin(heading)
+    vx, vy = parts["root_lin_vel_h"][..., 0], parts["root_lin_vel_h"][..., 1]
+    velocity_w = torch.stack((cos * vx - sin * vy, sin * vx + cos * vy), dim=1)  # (num_motions, 2, num_frames)
+    position = _integral(velocity_w, fps).transpose(1, 2)
+    if root_xy is not None:
+        position = position + root_xy.unsqueeze(1)
+    orientation = quat_from_gravity_and_yaw(parts["projected_gravity"], heading)
+    return torch.cat((position, parts["root_height"]), dim=-1), orientation
+
+
+def _integral(rate: torch.Tensor, fps: float) -> torch.Tensor:
+    """Trapezoidal integral over the last axis, 0 at the first frame."""
+    steps = 0.5 / fps * (rate[..., 1:] + rate[..., :-1])
+    return torch.nn.functional.pad(torch.cumsum(steps, dim=-1), (1, 0))

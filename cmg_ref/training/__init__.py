@@ -1,0 +1,1 @@
+"""Training of a CMG: windows of data, loss, validation, checkpoints."""

@@ -1,0 +1,312 @@
+"""Generated motions: stored frames, the commands they follow, and the states that generation goes on from."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from functools import partial
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+
+from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.cuda_graph.fused_frame import Motions
+from cmg_ref.cuda_graph.recorded_frames import RecordedFrames
+from cmg_ref.frames.command_plan import PlannedCommands
+from cmg_ref.frames.root_motion import NUM_SEEN, seen_columns
+from cmg_ref.frames.store import NUM_POSE, TrajectoryStore
+from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.rollout.numba_step import FusedStep, Room
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.rollout.stance_root import StanceRoot
+from cmg_ref.rollout.traced import TracedWhereFew
+from cmg_ref.trajectories.environment_changes import EnvironmentChanges
+from cmg_ref.trajectories.reader import MotionReader
+from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates
+
+ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for checkpoints without root channels
+
+
+class MotionBuffer:
+    """Motions extended frame by frame by the CMG.
+
+    Args:
+        checkpoint: the CMG.
+        rollout: advances its states.
+        sizes: (number of motions, frames kept of each) of one or more groups; older frames are overwritten.
+        interpolation_frames: frames over which a command ramps to a new one.
+        num_segments: changes of command kept per motion.
+        dtype: type the frames are stored in.
+        robot: robot description, for checkpoints without root channels; the shipped G1 by default.
+        usual_batch: number of motions that are mostly extended together; the largest group by default.
+        compiled: whether the frames of that many are compiled on a GPU, see :class:`RecordedFrames`.
+
+    Attributes:
+        layout: channels of the stored states: the checkpoint's, completed by the root channels.
+        store: the frames.
+        commands: the commands they follow.
+        written: number of frames generated since the start of each motion, (num_motions,).
+        guarded: how many of them the guard had to change, (num_motions,).
+        seconds: time spent generating [s]; of the host alone, which does not wait for a GPU.
+        motions: what a frame reads and writes of them.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        rollout: Rollout,
+        sizes: Sequence[tuple[int, int]],
+        interpolation_frames: int = 25,
+        num_segments: int = 1,
+        dtype: torch.dtype = torch.float32,
+        robot: Robot | None = None,
+        usual_batch: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.model_layout = checkpoint.layout
+        self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
+        self.rollout, self.device = rollout, rollout.device
+        self.num_motions = sum(number for number, _ in sizes)
+        self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype)
+        self.commands = PlannedCommands(self.num_motions, num_segments, interpolation_frames, self.device)
+        self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
+        self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
+        self.seconds = 0.0
+        self._shortest = min(capacity for _, capacity in sizes)
+        self._tail_state = torch.zeros(self.num_motions, checkpoint.layout.size, device=self.device)
+        self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
+        self._place_root = TracedWhereFew(self._placed_root, self.device)
+        self._num_missing = self.layout.size - checkpoint.layout.size
+        self._numbers = torch.arange(self.num_motions, device=self.device)
+        self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
+        self._recorded: RecordedFrames | None = None
+        if (self.device.type == "cuda" or rollout.kernels is not None) and checkpoint.layout.has_root:
+            largest = max(number for number, _ in sizes)
+            usual = largest if usual_batch is None else usual_batch
+            compiled = compiled and rollout.kernels is None
+            self._recorded = RecordedFrames(self._frame, *self._kept, largest, usual, compiled)
+        self._stance_root: StanceRoot | None = None
+        if not checkpoint.layout.has_root:
+            self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
+
+    @property
+    def _kept(self) -> tuple[tuple[torch.Tensor, ...], Callable[[], object]]:
+        """What a frame changes beside the store, and what gives the memory that it works in."""
+        kept = (self._tail_state, self._tail_pose, self.written, self.guarded, self.rollout.guard_count)
+        return kept, partial(getattr, self.rollout.network, "workspace")
+
+    def recorded_changes(
+        self, reader: MotionReader, initial_states: InitialStates, draws: EnvironmentDraws, excess: torch.Tensor
+    ) -> EnvironmentChanges | None:
+        """Recorded changes of environments, one for each motion; None where the driver cannot record.
+
+        Args:
+            reader: the environments' clock and place.
+            initial_states: where their motions begin.
+            draws: which of them.
+            excess: by how much commands exceed the trained range, (num_envs, 3); written.
+        """
+        if self._recorded is None:
+            return None
+        try:
+            return EnvironmentChanges(
+                self.rollout.model, self.motions, reader, initial_states, draws, excess, self._frame, *self._kept
+            )
+        except Exception as error:  # Drivers fail in ways of their own; resets remain one by one.
+            warnings.warn(f"changes cannot be recorded as a CUDA graph ({error})", stacklevel=2)
+            return None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held by frames, commands and states [bytes]."""
+        states = (self._tail_state, self._tail_pose, self.written, self.guarded)
+        own = sum(tensor.numel() * tensor.element_size() for tensor in states)
+        return own + self.store.num_bytes + self.commands.num_bytes
+
+    def restart(
+        self, motions: torch.Tensor, states: torch.Tensor, following: torch.Tensor, poses: torch.Tensor | None = None
+    ) -> None:
+        """Begin motions (n,) anew.
+
+        Args:
+            motions: motions concerned.
+            states: their frame 0, (n, state_dim) of the checkpoint.
+            following: states a frame later or nearly so, (n, state_dim), for the rates at frame 0.
+            poses: x, y and heading at frame 0, (n, 3); the origin by default.
+        """
+        if poses is None:
+            poses = states.new_zeros(len(states), NUM_POSE)
+        if self.store.fused and self._stance_root is None:
+            self.store.place_first(poses, states, following, motions)
+        else:
+            self._write_first(motions, states, following, poses)
+        self._tail_state[motions] = states
+        self._tail_pose[motions] = poses
+        self.written[motions] = 1
+        self.guarded[motions] = 0
+
+    def _write_first(
+        self, motions: torch.Tensor, states: torch.Tensor, following: torch.Tensor, poses: torch.Tensor
+    ) -> None:
+        """Store frame 0 of motions (n,), see :meth:`restart`."""
+        if self._stance_root is None:
+            full, seen = states, seen_columns(self.layout, states, following, 1.0 / self.store.fps, poses[:, 2])
+        else:
+            full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
+            full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
+            seen = seen_columns(self.layout, full, full, 1.0 / self.store.fps, poses[:, 2])
+        self.store.write(torch.zeros_like(motions), full, seen, poses, motions)
+
+    def truncate(self, motions: torch.Tensor, last: torch.Tensor) -> None:
+        """Forget the frames after frame ``last`` (n,) of motions (n,)."""
+        states, poses = self.store.read_last(last, motions)
+        self._tail_state[motions] = states[:, : self.model_layout.size]
+        self._tail_pose[motions] = poses
+        self.written[motions] = last + 1
+
+    def copy(self, sources: torch.Tensor, motions: torch.Tensor, last: torch.Tensor, count: int) -> None:
+        """Make motions (n,) copies of motions ``sources`` (n,), commands included.
+
+        Args:
+            sources: motions to copy.
+            motions: motions to overwrite.
+            last: last frame to copy; frames after it are forgotten, (n,).
+            count: frames to copy, at most as many as the motions hold.
+        """
+        frames = last.unsqueeze(1) + torch.arange(1 - count, 1, device=self.device)
+        self.store.copy(frames.clamp(min=0), sources, motions)  # frames: (n, count)
+        self.commands.copy(sources, motions)
+        self.truncate(motions, last)
+
+    def extend(self, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate ``count`` more frames for motions (n,); where kernels do it, -1 stands for none."""
+        if isinstance(motions, torch.Tensor) and len(motions) == 0:
+            return
+        started = time.perf_counter()
+        fused = self.rollout.fused
+        run = range(*motions.indices(self.num_motions)) if isinstance(motions, slice) else motions
+        recorded = self._recorded is not None and self._recorded(run, count)
+        if not recorded and self.rollout.kernels is not None and isinstance(motions, torch.Tensor):
+            motions = motions[motions >= 0]  # Only kernels know of none.
+        if recorded:
+            self.rollout.frame_count += count * len(run)
+        elif fused is not None and self.store.fused and self._stance_root is None:
+            self._extend_in_blocks(fused, motions, count)
+            self.written[motions] += count
+        else:
+            self._extend_in_loop(motions, count)
+            self.written[motions] += count
+        self.seconds += time.perf_counter() - started
+
+    def _extend_in_blocks(self, step: FusedStep, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate frames block by block of motions (n,), in all threads."""
+        # What is written is written by NumPy: other threads know nothing of torch's modes.
+        tail_state, tail_pose, guarded = (held.numpy() for held in (self._tail_state, self._tail_pose, self.guarded))
+        written, numbers = self.written[motions], self._numbers[motions]
+        blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
+        num_guarded: list[int] = []
+
+        def frame(room: Room, rows: slice, number: int) -> None:
+            frames = written[rows] + number
+            if isinstance(motions, slice):  # Slices are read without a copy.
+                first = motions.start or 0
+                own: slice | torch.Tensor = slice(first + rows.start, first + rows.stop)
+            else:
+                own = motions[rows]
+            state, pose = blocks.get(rows.start) or (self._tail_state[own], self._tail_pose[own])
+            following, placed = torch.empty_like(state), torch.empty_like(pose)
+            changed = np.empty(len(frames), np.bool_)
+            step.step(room, state.numpy(), self.commands.value(frames, own).numpy(), following.numpy(), changed)
+            self.store.place(frames, pose, state, following, own, placed)
+            blocks[rows.start] = following, placed
+            own_numbers = numbers[rows].numpy()
+            if changed.any():
+                guarded[own_numbers] += changed
+                num_guarded.append(int(changed.sum()))
+            if number == count - 1:
+                tail_state[own_numbers], tail_pose[own_numbers] = following.numpy(), placed.numpy()
+
+        step.share_out(len(numbers), count, frame)
+        self.rollout.count(count * len(numbers), sum(num_guarded))
+
+    def _extend_in_loop(self, motions: slice | torch.Tensor, count: int) -> None:
+        """Generate frames of all motions (n,) together, one by one."""
+        state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
+        guarded = torch.zeros_like(written)
+        for offset in range(count):
+            following = self.rollout.advance(state, self.commands.value(written + offset, motions))
+            guarded += self.rollout.guarded
+            if self._stance_root is None:
+                pose = self._append(written + offset, pose, state, following, motions)
+            else:
+                full = torch.cat((following, following.new_zeros(len(following), self._num_missing)), dim=1)
+                self.store.write(written + offset, full, full[:, :NUM_SEEN], pose, motions)
+            state = following
+        if self._stance_root is not None:
+            pose = self._fill_root(self._stance_root, written, count, motions)
+        self._tail_state[motions] = state
+        self._tail_pose[motions] = pose
+        self.guarded[motions] += guarded
+
+    def _frame(self, motions: torch.Tensor) -> None:
+        """Make and store a frame; see :data:`cmg_ref.cuda_graph.recorded_frames.Frame`."""
+        kernels = self.rollout.kernels
+        if kernels is not None:
+            kernels.frame(self.motions, motions)
+            return
+        present = motions >= 0
+        motions = torch.where(present, motions, motions[0])  # In place of none, the first is made several times alike.
+        state, pose, frames = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
+        following, guarded = self.rollout.step(state, self.commands.value(frames, motions))
+        pose = self._append(frames, pose, state, following, motions)
+        self._tail_state.index_copy_(0, motions, following)
+        self._tail_pose.index_copy_(0, motions, pose)
+        self.written.index_copy_(0, motions, frames + 1)
+        self.guarded.index_copy_(0, motions, self.guarded[motions] + guarded)
+        self.rollout.guard_count += (guarded & present).sum()
+
+    def finite(self, motions: torch.Tensor) -> torch.Tensor:
+        """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""
+        return torch.isfinite(self._tail_state[motions]).all(dim=1)
+
+    def _fill_root(
+        self, stance_root: StanceRoot, first: torch.Tensor, count: int, motions: slice | torch.Tensor
+    ) -> torch.Tensor:
+        """Tell the root of ``count`` new frames from the stance foot; returns the last pose (n, 3)."""
+        context = min(ROOT_CONTEXT, max(1, self._shortest - count))
+        frames = first.unsqueeze(1) + torch.arange(-context, count, device=self.device)
+        # Motions with fewer stored frames repeat their first one: a standing start.
+        frames = torch.maximum(frames, (first.unsqueeze(1) - context).clamp(min=0))  # (n, context + count)
+        states, _, poses = self.store.read_states(frames, motions)
+        states = stance_root.complete(states[..., : self.model_layout.size], self.model_layout, self.store.fps)
+        pose = poses[:, context - 1]
+        for column in range(context, context + count):
+            before, now = states[:, column - 1], states[:, column]
+            pose = self._append(frames[:, column], pose, before, now, motions)
+        return pose
+
+    def _append(
+        self,
+        frames: torch.Tensor,
+        pose: torch.Tensor,
+        before: torch.Tensor,
+        now: torch.Tensor,
+        motions: slice | torch.Tensor,
+    ) -> torch.Tensor:
+        """Store states ``now`` (n, state_dim), a frame after ``before`` at ``pose`` (n, 3); returns their poses."""
+        if self.store.fused:
+            placed = torch.empty_like(pose)
+            self.store.place(frames, pose, before, now, motions, placed)
+            return placed
+        pose, seen = self._place_root(pose, before, now)
+        self.store.write(frames, now, seen, pose, motions)
+        return pose
+
+    def _placed_root(
+        self, pose: torch.Tensor, before: torch.Tensor, now: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pose (n, 3) and seen columns of the root of states ``now``, a frame after ``before`` at ``pose`` (n, 3)."""
+        pose = self.store.integrate(pose, before, now)
+        return pose, seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])

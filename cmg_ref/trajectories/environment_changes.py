@@ -1,0 +1,166 @@
+"""Resets, new commands and the passing of time as recorded kernels over all environments, none of which waits."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import torch
+
+from cmg_ref.cuda_graph.fused_frame import Motions, power_of_two
+from cmg_ref.cuda_graph.recorded_frames import Recording
+from cmg_ref.network.model import CMG
+from cmg_ref.trajectories.reader import MotionReader
+from cmg_ref.trajectories.start_states import NUM_NEAREST, EnvironmentDraws, InitialStates
+
+BLOCK = 128  # environments of a program that only tells the time
+
+
+class EnvironmentChanges:
+    """What happens to environments whose motions are extended by a frame at every step.
+
+    What is asked for is written beside the number of each environment; a kernel over all of them then begins motions
+    anew and changes commands where something is written. Which environments those are, the host never learns.
+
+    Args:
+        model: the CMG.
+        motions: one motion for each environment, with a command of one segment.
+        reader: the environments' clock and place; it is told the rows that are on show.
+        initial_states: where motions begin.
+        draws: which of them.
+        excess: by how much commands exceed the trained range, (num_envs, 3); written.
+        frame: makes the next frame of motions (n,).
+        kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.recorded_frames.RecordedFrames`.
+        workspace: see there.
+
+    Attributes:
+        located: the rows on show, (num_envs,).
+    """
+
+    def __init__(
+        self,
+        model: CMG,
+        motions: Motions,
+        reader: MotionReader,
+        initial_states: InitialStates,
+        draws: EnvironmentDraws,
+        excess: torch.Tensor,
+        frame: Callable[[torch.Tensor], None],
+        kept: tuple[torch.Tensor, ...],
+        workspace: Callable[[], object],
+    ) -> None:
+        from cmg_ref.cuda_graph import change_kernels  # Triton is not everywhere.
+
+        self._kernels, self._motions, self._reader = change_kernels, motions, reader
+        self._initial_states, self._draws, self._excess, self._frame = initial_states, draws, excess, frame
+        num, device, layout = len(reader.shown), reader.shown.device, motions.store.layout
+        self._fps = motions.store.fps
+        self._begun, self._told = (torch.zeros(num, dtype=torch.uint8, device=device) for _ in range(2))
+        self._begun_commands, self._begun_poses, self._told_commands = (
+            torch.zeros(num, 3, device=device) for _ in range(3)
+        )
+        self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
+        self.located = torch.zeros_like(reader.shown)
+        names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
+        names["YAW_RATE"] = "root_yaw_rate"
+        self._channels = {name: layout[channel].start for name, channel in names.items()}
+        everyone = torch.arange(num, device=device)
+        clocks = (reader.shown, self.located)
+        begun = (self._begun, self._told, self._begun_commands, self._begun_poses, self._told_commands)
+        places = (reader.origin, draws.drawn, excess)
+        planned = (motions.commands.first_frames, motions.commands.starts, motions.commands.targets)
+        with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
+            self._change = Recording(self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone)
+            self._advance = Recording(self._advanced, (*clocks, *kept), workspace, everyone)
+        self.locate()
+
+    def locate(self) -> None:
+        """Find the rows on show, after somebody else has changed the clock."""
+        self._change.run(None, 1)
+
+    def begin(self, env_ids: torch.Tensor, commands: torch.Tensor | None, poses: torch.Tensor | None) -> None:
+        """Begin motions of environments (n,) anew.
+
+        Args:
+            env_ids: environments concerned.
+            commands: what they shall do, (n, 3); what they are told now by default.
+            poses: x, y and heading to begin at, (n, 3); the origin by default.
+        """
+        self._begun.index_fill_(0, env_ids, 2 if commands is None else 1)
+        if commands is not None:
+            self._begun_commands.index_copy_(0, env_ids, commands)
+        if poses is None:
+            self._begun_poses.index_fill_(0, env_ids, 0.0)
+        else:
+            self._begun_poses.index_copy_(0, env_ids, poses)
+        self._change.run(None, 1)
+
+    def tell(self, env_ids: torch.Tensor, commands: torch.Tensor) -> None:
+        """Give environments (n,) commands (n, 3); those that change go on from the frame on show."""
+        self._told.index_fill_(0, env_ids, 1)
+        self._told_commands.index_copy_(0, env_ids, commands)
+        self._change.run(None, 1)
+
+    def advance(self) -> None:
+        """Let a control step pass and make its frame."""
+        self._advance.run(None, 1)
+
+    # What is recorded -------------------------------------------------------------------------------------------------
+
+    def _changed(self, everyone: torch.Tensor) -> None:
+        motions, store, commands = self._motions, self._motions.store, self._motions.commands
+        known, reader = self._initial_states, self._reader
+        num_known = len(known.states)
+        self._kernels.change[(len(everyone),)](
+            self._begun,
+            self._begun_commands,
+            self._begun_poses,
+            self._told,
+            self._told_commands,
+            self._excess,
+            reader.shown,
+            reader.origin,
+            self._draws.drawn,
+            self._draws.first,
+            self._draws.mixed_seed,
+            known.states,
+            known.commands,
+            known.following,
+            known.scaled_commands,
+            known.at_rest,
+            known.scale,
+            self._command_range,
+            motions.state,
+            motions.pose,
+            motions.written,
+            motions.guarded,
+            commands.first_frames,
+            commands.starts,
+            commands.targets,
+            store.table,
+            store.bits,
+            store.first_rows,
+            store.capacities,
+            self._fps,
+            KNOWN=num_known,
+            RESTING=len(known.at_rest),
+            NEAREST=min(NUM_NEAREST, num_known),
+            RAMP=commands.interpolation_frames,
+            SIZE=store.layout.size,
+            JOINTS=2 * store.layout.num_joints,
+            WIDTH=store.table.shape[1],
+            HALF=store.dtype == torch.float16,
+            COLUMNS=power_of_two(store.layout.size),
+            KNOWN_ROOM=power_of_two(num_known),
+            **self._channels,
+        )
+        self._tell_time(0)
+
+    def _advanced(self, everyone: torch.Tensor) -> None:
+        self._tell_time(1)
+        self._frame(everyone)
+
+    def _tell_time(self, passed: int) -> None:
+        num, store = len(self.located), self._motions.store
+        self._kernels.tell_time[(-(-num // BLOCK),)](
+            self._reader.shown, self.located, store.first_rows, store.capacities, passed, num, BLOCK=BLOCK
+        )

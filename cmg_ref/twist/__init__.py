@@ -1,0 +1,1 @@
+"""TWIST's motion library, filled by the generator instead of files."""

@@ -1,0 +1,1 @@
+"""Where the reference plugs in: TWIST and plain legged_gym."""

@@ -1,0 +1,448 @@
+"""Training by rsl-rl-lib 5: the loop, what it logs, and checkpoints that a killed run goes on from."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+# GitPython, which rsl_rl imports, would otherwise refuse to be imported on a machine without git.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import torch
+from rsl_rl.runners import OnPolicyRunner
+from tensordict import TensorDict
+from torch import distributed
+from tqdm import tqdm
+
+from cmg_ref.core.sharding import join_processes
+from cmg_ref.files.atomic_file import buffered_file
+from cmg_ref.training.event_log import EventLog
+from envs.learning.mirrored_ppo import MirroredPPO
+from envs.learning.policy import (
+    Policy,
+    PolicyDescription,
+    PolicyError,
+    average_policies,
+    load_policy,
+    policy_of_checkpoint,
+    read_checkpoint,
+    save_policy,
+)
+from envs.learning.policy_evaluation import Evaluation
+from envs.learning.rsl_rl_vec_env import RslRlVecEnv
+from envs.learning.symmetric_network import SymmetricMLPModel, dense_state
+from envs.learning.training_run import (
+    BEST_CHECKPOINT,
+    BEST_POLICY,
+    EVALUATIONS,
+    TrainingDivergedError,
+    checkpoints,
+    save_json,
+)
+
+KEPT_CHECKPOINTS = 5
+
+
+def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]:
+    """Configuration of rsl-rl-lib 5.
+
+    Args:
+        train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
+        num_envs: Number of environments of this process.
+    """
+    policy, algorithm, runner = (dict(train_cfg[name]) for name in ("policy", "algorithm", "runner"))
+    network = {
+        "class_name": SymmetricMLPModel if policy["symmetric"] else "MLPModel",
+        "activation": policy["activation"],
+        "obs_normalization": policy["obs_normalization"],
+    }
+    distribution = {"class_name": "GaussianDistribution", "init_std": policy["init_noise_std"], "std_type": "log"}
+    warm_up_steps = policy["normalizer_warmup_steps"] if policy["obs_normalization"] else 0
+    return {
+        "num_steps_per_env": runner["num_steps_per_env"],
+        "save_interval": runner["save_interval"],
+        "obs_groups": {"actor": ["policy"], "critic": ["critic"]},
+        "actor": {**network, "hidden_dims": policy["actor_hidden_dims"], "distribution_cfg": distribution},
+        "critic": {**network, "hidden_dims": policy["critic_hidden_dims"]},
+        "algorithm": {
+            **algorithm,
+            "class_name": MirroredPPO,
+            "normalizer_warm_up": math.ceil(warm_up_steps / (num_envs * runner["num_steps_per_env"])),
+            "last_layer_gain": policy["last_layer_gain"],
+        },
+    }
+
+
+class Runner(OnPolicyRunner):
+    """Trains a policy.
+
+    Args:
+        env: The environment.
+        train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
+        run_dir: Folder for checkpoints and TensorBoard events; it need not be there before :meth:`learn`.
+        description: What the policy's numbers mean.
+        evaluate: Rolls a policy out and measures it; its score chooses the best checkpoint. None to go without.
+        device: Of networks and storage.
+
+    Attributes:
+        current_learning_iteration: Iterations done.
+        total_steps: Environment steps done, over all processes.
+        total_time: Time that they took [s].
+        evaluations: Results so far, the newest last.
+        best_score: Highest score so far.
+    """
+
+    alg: MirroredPPO
+
+    def __init__(
+        self,
+        env: Any,
+        train_cfg: Mapping[str, Any],
+        run_dir: Path,
+        description: PolicyDescription,
+        evaluate: Callable[[Policy], Evaluation] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(RslRlVecEnv(env), rsl_rl_config(train_cfg, env.num_envs), log_dir=None, device=device)
+        self.run_dir = run_dir
+        self.description = description
+        self.evaluate = evaluate
+        self.evaluation_interval = int(train_cfg["runner"]["evaluation_interval"])
+        self._noise_std = (train_cfg["policy"]["init_noise_std"], train_cfg["policy"]["final_noise_std"])
+        self.total_steps, self.total_time = 0, 0.0
+        self.evaluations: list[dict[str, Any]] = []
+        self.best_score = -math.inf
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files."""
+        return self.gpu_global_rank == 0
+
+    def learn(self, num_learning_iterations: int, init_at_random_ep_len: bool = False) -> None:
+        """Train up to an iteration with a progress bar, TensorBoard, evaluations and checkpoints.
+
+        Args:
+            num_learning_iterations: Iterations altogether, those of a resumed run included.
+            init_at_random_ep_len: Whether episodes begin at random ages, so that they do not end all at once.
+
+        Raises:
+            TrainingDivergedError: Observations, rewards or losses are no longer finite.
+        """
+        if init_at_random_ep_len:
+            self.env.episode_length_buf = torch.randint_like(
+                self.env.episode_length_buf, high=int(self.env.max_episode_length)
+            )
+        self.alg.train_mode()
+        if self.is_distributed:
+            self.alg.broadcast_parameters()
+        log = TrainingLog(self.run_dir, self.env.num_envs, self.device, self.current_learning_iteration, self.is_main)
+        progress = tqdm(
+            total=num_learning_iterations,
+            initial=self.current_learning_iteration,
+            unit="it",
+            disable=not self.is_main,
+            mininterval=1.0,
+        )
+        observations = self.env.get_observations().to(self.device)
+        try:
+            while self.current_learning_iteration < num_learning_iterations:
+                started = time.perf_counter()
+                first, final = self._noise_std
+                done = self.current_learning_iteration / num_learning_iterations
+                self.alg.bound_noise(first * (final / first) ** done)
+                observations = self._collect(observations, log)
+                collected = time.perf_counter()
+                losses = self.alg.update()
+                updated = time.perf_counter()
+                self.current_learning_iteration += 1
+                num_steps = self.cfg["num_steps_per_env"] * self.env.num_envs * self.gpu_world_size
+                self.total_steps += num_steps
+                self.total_time += updated - started
+                log.write(
+                    self.current_learning_iteration,
+                    {
+                        **{f"Loss/{name}": value for name, value in losses.items()},
+                        "Loss/learning_rate": self.alg.learning_rate,
+                        "Policy/mean_std": float(self.alg.get_policy().output_std.detach().mean()),
+                        "Perf/total_fps": num_steps / (updated - started),
+                        "Perf/collection_time": collected - started,
+                        "Perf/learning_time": updated - collected,
+                        "Perf/total_steps": self.total_steps,
+                    },
+                )
+                progress.set_postfix_str(
+                    f"reward {log.mean_reward:.1f}, length {log.mean_length * self.description.control_dt:.1f} s, "
+                    f"{num_steps / (updated - started):.0f} steps/s, best {self.best_score:.3f}",
+                    refresh=False,
+                )
+                progress.update()
+                if self._due(self.evaluation_interval, num_learning_iterations):
+                    observations = self._evaluate(observations, log, progress)
+                if self.is_main and self._due(self.cfg["save_interval"], num_learning_iterations):
+                    self.save_checkpoint()
+            if self.is_main and self.evaluate is not None and self.evaluation_interval > 0:
+                self._evaluate_mean(self.evaluate, progress)
+        finally:
+            progress.close()
+            log.close()
+
+    def save_checkpoint(self) -> Path:
+        """Write the state of the training and forget the oldest; returns the file."""
+        path = self.run_dir / f"model_{self.current_learning_iteration}.pt"
+        self.save(str(path))
+        for old in list(checkpoints(self.run_dir).values())[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def save(self, path: str, infos: dict[str, Any] | None = None) -> None:
+        """Write all that resuming needs, in one step: a killed run leaves the old file or the new one."""
+        env = self.env.env
+        state = {
+            **self.alg.save(),
+            "policy": dense_state(self.alg.get_policy()),
+            "iter": self.current_learning_iteration,
+            "infos": infos,
+            "total_steps": self.total_steps,
+            "total_time": self.total_time,
+            "best_score": self.best_score,
+            "evaluations": self.evaluations,
+            "description": asdict(self.description),
+            "activation": self.cfg["actor"]["activation"],
+            "environment": env.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+        with buffered_file(path) as buffer:
+            torch.save(state, buffer)
+
+    def load(
+        self, path: str, load_cfg: dict[str, bool] | None = None, strict: bool = True, map_location: str | None = None
+    ) -> dict[str, Any]:
+        """Go on from a checkpoint.
+
+        Args:
+            path: File that :meth:`save` wrote.
+            load_cfg: Which parts of the algorithm to take over; all by default. Without "iteration" only those are
+                taken over, and the training begins at iteration 0.
+            strict: Whether all weights must be there.
+            map_location: Without effect: checkpoints are read to the CPU, and copied from there to where they belong.
+
+        Returns:
+            The `infos` that were saved.
+
+        Raises:
+            PolicyError: The file is missing or damaged, or the checkpoint is of another robot or layout.
+        """
+        state = read_checkpoint(Path(path))
+        try:
+            self._check_fit(state)
+            if self.alg.load(state, load_cfg, strict):
+                self._restore(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise PolicyError(f"{path}: cannot be used here: {' '.join(str(error).split())[:300]}") from error
+        return state["infos"] or {}
+
+    def _check_fit(self, state: Mapping[str, Any]) -> None:
+        """Raise a PolicyError that says in what a checkpoint is of another robot, layout or network."""
+        reason = PolicyDescription.from_json(state["description"]).mismatch(self.description)
+        if reason:
+            raise PolicyError(reason)
+        if state["activation"] != self.cfg["actor"]["activation"]:
+            raise PolicyError(f"its activation is {state['activation']}, here it is {self.cfg['actor']['activation']}")
+        for name in ("actor", "critic"):
+            saved, own = state[f"{name}_state_dict"], getattr(self.alg, name).state_dict()
+            for field, value in own.items():
+                if field not in saved:
+                    raise PolicyError(f"the networks are others: its {name} lacks {field}")
+                if saved[field].shape != value.shape:
+                    sizes = f"{tuple(saved[field].shape)}, here {tuple(value.shape)}"
+                    raise PolicyError(f"the networks are others: {field} of its {name} is {sizes}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where the training of a checkpoint was."""
+        self.current_learning_iteration = int(state["iter"])
+        self.total_steps, self.total_time = int(state["total_steps"]), float(state["total_time"])
+        self.best_score, self.evaluations = float(state["best_score"]), list(state["evaluations"])
+        best = self.run_dir / BEST_POLICY
+        if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
+            self.best_score = max(self.best_score, load_policy(best).description.notes.get("score", -math.inf))
+        self.env.env.load_state_dict(state["environment"])
+        torch.set_rng_state(state["torch_rng"].cpu())
+
+    def policy(self) -> Policy:
+        """The policy as it is now, on the CPU."""
+        state = dense_state(self.alg.get_policy())
+        return Policy.from_actor_state(state, self.description, self.cfg["actor"]["activation"])
+
+    def _collect(self, observations: TensorDict, log: TrainingLog) -> TensorDict:
+        """Fill the storage; returns the observations after the last step."""
+        # Not torch.inference_mode: the environment keeps tensors that evaluations write to later.
+        with torch.no_grad():
+            for _ in range(self.cfg["num_steps_per_env"]):
+                actions = self.alg.act(observations)
+                observations, rewards, dones, extras = self.env.step(actions.to(self.env.device))
+                observations, rewards, dones = (value.to(self.device) for value in (observations, rewards, dones))
+                self.alg.process_env_step(observations, rewards, dones, extras)
+                log.add_step(rewards, dones, extras)
+            self.alg.compute_returns(observations)
+            # NaN in any observation or reward makes the returns NaN.
+            if not bool(torch.isfinite(self.alg.storage.returns).all()):
+                raise TrainingDivergedError("observations, rewards or values are no longer finite")
+        return observations
+
+    def _due(self, interval: int, last: int) -> bool:
+        """Whether something that happens every so many iterations, and at the last one, happens now."""
+        iteration = self.current_learning_iteration
+        return interval > 0 and (iteration % interval == 0 or iteration == last)
+
+    def _evaluate(self, observations: TensorDict, log: TrainingLog, progress: tqdm) -> TensorDict:
+        """Measure the policy and keep it if it is the best so far; returns the observations to go on from."""
+        if self.evaluate is None:
+            return observations
+        if self.is_main:
+            started = time.perf_counter()
+            policy = self.policy()
+            evaluation = self.evaluate(policy)
+            score = evaluation.score
+            self.evaluations.append(
+                {
+                    "iteration": self.current_learning_iteration,
+                    "steps": self.total_steps,
+                    "time": round(self.total_time, 1),
+                    "score": score,
+                    "rows": evaluation.to_json(),
+                }
+            )
+            save_json(self.evaluations, self.run_dir / EVALUATIONS)
+            log.write_evaluation(self.current_learning_iteration, evaluation)
+            better = score > self.best_score
+            if better:
+                self.best_score = score
+                self.save(str(self.run_dir / BEST_CHECKPOINT))
+                policy.description.notes.update(
+                    iteration=self.current_learning_iteration, steps=self.total_steps, score=score
+                )
+                save_policy(policy, self.run_dir / BEST_POLICY)
+            progress.write(
+                f"{self.current_learning_iteration}: {evaluation.summary()}{' (best so far)' if better else ''}, "
+                f"{self.total_steps / 1e6:.1f} M steps in {self.total_time / 60.0:.1f} min, "
+                f"evaluated in {time.perf_counter() - started:.0f} s"
+            )
+        if self.is_distributed:
+            distributed.barrier()
+        return self.env.get_observations().to(self.device)
+
+    def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: tqdm) -> None:
+        """Keep the mean of the last checkpoints if it is better than the best of them."""
+        paths = list(checkpoints(self.run_dir).values())
+        if len(paths) < 2:
+            return
+        policy = average_policies([policy_of_checkpoint(path) for path in paths])
+        evaluation = evaluate(policy)
+        better = evaluation.score > self.best_score
+        if better:
+            policy.description.notes.update(
+                averaged=[path.stem for path in paths], steps=self.total_steps, score=evaluation.score
+            )
+            save_policy(policy, self.run_dir / BEST_POLICY)
+        progress.write(
+            f"mean of {paths[0].stem} to {paths[-1].stem}: {evaluation.summary()}{' (the best)' if better else ''}"
+        )
+
+    def _configure_multi_gpu(self) -> None:
+        """Join the processes that torchrun started; unlike rsl_rl's own, on CPUs too."""
+        self.gpu_world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.gpu_global_rank = int(os.environ.get("RANK", "0"))
+        self.gpu_local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.is_distributed = self.gpu_world_size > 1
+        self.cfg["multi_gpu"] = None
+        if not self.is_distributed:
+            return
+        self.cfg["multi_gpu"] = {
+            "global_rank": self.gpu_global_rank,
+            "local_rank": self.gpu_local_rank,
+            "world_size": self.gpu_world_size,
+        }
+        if not distributed.is_initialized():
+            join_processes(torch.device(self.device))
+
+
+class TrainingLog:
+    """Sums what the environments report, and writes it to TensorBoard once an iteration.
+
+    Args:
+        run_dir: Folder of the events.
+        num_envs: Number of environments.
+        device: Of rewards and dones.
+        iteration: Iteration that the run goes on from; what a killed run wrote after it is hidden.
+        enabled: Whether to write.
+
+    Attributes:
+        mean_reward: Mean sum of rewards of the last hundred episodes.
+        mean_length: Their mean length in steps.
+    """
+
+    def __init__(self, run_dir: Path, num_envs: int, device: str, iteration: int, enabled: bool) -> None:
+        self.events = EventLog(run_dir, iteration + 1) if enabled else None
+        self.rewards: deque[float] = deque(maxlen=100)
+        self.lengths: deque[float] = deque(maxlen=100)
+        self._reward_sum = torch.zeros(num_envs, device=device)
+        self._length = torch.zeros(num_envs, device=device)
+        self._episodes: dict[str, list[torch.Tensor | float]] = {}
+
+    @property
+    def mean_reward(self) -> float:
+        """Mean sum of rewards of the last hundred episodes."""
+        return sum(self.rewards) / max(1, len(self.rewards))
+
+    @property
+    def mean_length(self) -> float:
+        """Mean length of the last hundred episodes in steps."""
+        return sum(self.lengths) / max(1, len(self.lengths))
+
+    def add_step(self, rewards: torch.Tensor, dones: torch.Tensor, extras: Mapping[str, Any]) -> None:
+        """Take note of a step of all environments."""
+        if self.events is None:
+            return
+        self._reward_sum += rewards
+        self._length += 1.0
+        ended = dones.nonzero().squeeze(-1)
+        if len(ended):
+            self.rewards.extend(self._reward_sum[ended].tolist())
+            self.lengths.extend(self._length[ended].tolist())
+            self._reward_sum[ended] = 0.0
+            self._length[ended] = 0.0
+            for name, value in extras.get("episode", {}).items():
+                self._episodes.setdefault(name, []).append(value)
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Write what happened in an iteration."""
+        if self.events is None:
+            return
+        self.events.add(values, iteration)
+        means = {name: sum(map(float, collected)) / len(collected) for name, collected in self._episodes.items()}
+        self.events.add({f"Episode/{name}": mean for name, mean in means.items()}, iteration)
+        self._episodes = {}
+        if self.rewards:
+            means = {"Train/mean_reward": self.mean_reward, "Train/mean_episode_length": self.mean_length}
+            self.events.add(means, iteration)
+
+    def write_evaluation(self, iteration: int, evaluation: Evaluation) -> None:
+        """Write the figures of every command."""
+        if self.events is None:
+            return
+        self.events.add({"Evaluation/score": evaluation.score}, iteration)
+        for row in evaluation.to_json():
+            for name in ("survival", "lin_vel_error", "yaw_rate_error"):
+                if row[name] is not None:
+                    self.events.add({f"Evaluation_{name}/{row['name']}": row[name]}, iteration)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self.events is not None:
+            self.events.close()

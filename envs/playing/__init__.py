@@ -1,0 +1,1 @@
+"""Looking at it: playing a policy or a motion, keyboard, videos."""

@@ -1,0 +1,203 @@
+"""One robot under a schedule of commands: what was asked for, what the reference did, and what the robot did."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import torch
+
+from cmg_ref.clips.dataset import average_command
+from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.commands.schedule import CommandSchedule
+from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
+from cmg_ref.files.atomic_file import atomic_file
+
+SETTLING_TIME = 2.0  # [s] after a change of command, left out of the means of the table
+AXES = ("forward speed vx [m/s]", "speed to the left vy [m/s]", "yaw rate wz [rad/s]")
+COMMANDED, REFERENCE, MEASURED = "#d1495b", "#4d9078", "#1f5fa8"
+
+
+@dataclass(frozen=True)
+class Playback:
+    """What happened, frame by frame.
+
+    Attributes:
+        robot: The robot's motion, with the commands that were given.
+        reference: The reference's motion; None for a task without one.
+        fell_at: When the robot fell [s]; None if it did not.
+    """
+
+    robot: MotionClip
+    reference: MotionClip | None
+    fell_at: float | None
+
+    def ghost(self) -> MotionClip | None:
+        """The reference where the robot is, to be drawn with it.
+
+        The policy follows commands, not places, so the two drift apart in time. The ghost has the robot's place and
+        heading, and the reference's height, tilt and joints.
+        """
+        if self.reference is None:
+            return None
+        clip = self.reference
+        turn = quat_from_yaw(yaw_from_quat(self.robot.root_quat) - yaw_from_quat(clip.root_quat))
+        root_pos = torch.cat((self.robot.root_pos[:, :2], clip.root_pos[:, 2:]), dim=1)
+        return MotionClip(
+            "reference", clip.fps, clip.joint_names, clip.dof_pos, root_pos, quat_multiply(turn, clip.root_quat)
+        )
+
+
+def playback_config(env_cfg: Any, duration: float) -> Any:
+    """The configuration of one undisturbed robot that begins standing and keeps commands for a duration [s]."""
+    cfg = copy.deepcopy(env_cfg)
+    cfg.env.num_envs = 1
+    cfg.env.episode_length_s = duration + 1.0
+    cfg.noise.add_noise = False
+    for name in vars(cfg.domain_rand):
+        if name.startswith("randomize_"):
+            setattr(cfg.domain_rand, name, False)
+    cfg.domain_rand.push_robots = False
+    cfg.commands.strata = {"stand": 1.0}
+    cfg.commands.resampling_time = (2.0 * duration, 2.0 * duration)
+    cfg.curriculum.stages = ((1.0, 0.0, 1.0, 1.0),)
+    if hasattr(cfg, "reference"):
+        cfg.reference.start = "standing"
+        cfg.termination.reference_tilt = None
+    return cfg
+
+
+def command_range(env: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lowest and highest command, (3,) each, that both the policy and its reference have been trained on."""
+    ranges = env.cfg.commands.ranges
+    lowest, highest = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw]).unbind(dim=1)
+    term = getattr(env, "term", None)
+    if term is None:
+        return lowest, highest
+    checkpoint = term.generator.checkpoint
+    return torch.maximum(lowest, checkpoint.command_min), torch.minimum(highest, checkpoint.command_max)
+
+
+@torch.no_grad()
+def play(
+    env: Any, policy: Callable[[torch.Tensor], torch.Tensor], commands: Iterator[torch.Tensor], name: str = "playback"
+) -> Playback:
+    """Roll one robot out until the commands end or it falls.
+
+    Args:
+        env: An environment made with :func:`playback_config`.
+        policy: Observations (1, num_obs) to actions (1, num_actions).
+        commands: The command (3,) of each control step.
+        name: Of the clips.
+    """
+    env.reset()
+    term = getattr(env, "term", None)
+    rows: list[torch.Tensor] = []
+    reference_rows: list[torch.Tensor] = []
+    given: list[torch.Tensor] = []
+    fell_at, last = None, None
+    for command in commands:
+        if last is None or not torch.equal(command, last):
+            env.set_commands(command.to(env.device).unsqueeze(0))
+            last = command
+        env.step(policy(env.get_observations()))
+        if bool(env.reset_buf[0]):
+            fell_at = len(rows) * env.dt
+            break
+        rows.append(torch.cat((env.root_states[0, :7], env.dof_pos[0])).cpu())
+        given.append(command)
+        if term is not None:
+            reference_rows.append(torch.cat((term.root_pos_w[0], term.root_quat_w[0], term.dof_pos[0])).cpu())
+
+    def clip(frames: list[torch.Tensor]) -> MotionClip:
+        table = torch.stack(frames).double()
+        quat = table[:, 3:7] / table[:, 3:7].norm(dim=1, keepdim=True)
+        return MotionClip(
+            name,
+            1.0 / env.dt,
+            tuple(env.dof_names),
+            table[:, 7:],
+            table[:, :3],
+            quat,
+            command=torch.stack(given).double().cpu(),
+        )
+
+    if len(rows) < 2:
+        raise RuntimeError("the robot fell at once: there is nothing to show")
+    return Playback(clip(rows), clip(reference_rows) if reference_rows else None, fell_at)
+
+
+def playback_table(playback: Playback, schedule: CommandSchedule) -> str:
+    """A row for each command: means of reference and robot once they had settled, and the joint error."""
+    robot, reference = playback.robot, playback.reference
+    measured = _velocity(robot)
+    wanted = None if reference is None else _velocity(reference)
+    lines = [
+        f"{'time [s]':>13}   {'command vx, vy, wz':22}   {'reference':22}   {'robot':22}   joints [rad]",
+    ]
+    starts = [round(time * robot.fps) for time in schedule.times.tolist()]
+    for start, end in zip(starts, [*starts[1:], robot.num_frames]):
+        end = min(end, robot.num_frames)
+        if start >= end:
+            continue
+        settled = slice(start + round(SETTLING_TIME * robot.fps), end)
+        times = f"{start / robot.fps:.1f} to {end / robot.fps:.1f}"
+        assert robot.command is not None
+        cells = [_triple(robot.command[end - 1])]
+        if settled.start + round(0.5 * robot.fps) > end:
+            lines.append(f"{times:>13}   {cells[0]:22}   (shorter than the {SETTLING_TIME:g} s it takes)")
+            continue
+        cells.append("" if wanted is None else _triple(wanted[settled].mean(dim=0)))
+        cells.append(_triple(measured[settled].mean(dim=0)))
+        error = "" if reference is None else f"{_rms(robot.dof_pos[settled] - reference.dof_pos[settled]):.3f}"
+        lines.append(f"{times:>13}   " + "   ".join(f"{cell:22}" for cell in cells) + f"   {error}")
+    if playback.fell_at is not None:
+        lines.append(f"The robot fell after {playback.fell_at:.1f} s.")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def save_playback_plot(playback: Playback, path: str | Path) -> None:
+    """Draw commanded, reference and measured velocity over time; raises ImportError without matplotlib."""
+    from matplotlib.figure import Figure
+
+    robot = playback.robot
+    assert robot.command is not None
+    time = (torch.arange(robot.num_frames) / robot.fps).numpy()
+    figure = Figure(figsize=(11.0, 8.0), layout="constrained")
+    measured = _velocity(robot)
+    sway = torch.cat((robot.root_lin_vel_h()[:, :2], robot.root_yaw_rate()[:, None]), dim=-1)
+    wanted = None if playback.reference is None else _velocity(playback.reference)
+    panels = figure.subplots(3, 1, sharex=True)
+    for column, (axes, title) in enumerate(zip(panels, AXES)):
+        axes.plot(time, sway[:, column], color=MEASURED, alpha=0.25, linewidth=0.7)
+        axes.plot(time, robot.command[:, column], color=COMMANDED, linestyle="--", linewidth=1.4, label="command")
+        if wanted is not None:
+            axes.plot(time, wanted[:, column], color=REFERENCE, linewidth=1.4, label="reference, stride average")
+        axes.plot(time, measured[:, column], color=MEASURED, linewidth=1.8, label="robot, stride average")
+        shown = torch.stack((measured[:, column], robot.command[:, column]))
+        middle = 0.5 * float(shown.min() + shown.max())
+        half = max(0.65 * float(shown.max() - shown.min()), 0.6)
+        axes.set_ylim(middle - half, middle + half)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.grid(True, color="#e4e7eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+    panels[0].legend(fontsize=8, ncols=3, loc="lower right", framealpha=0.8)
+    panels[-1].set_xlabel("time [s]")
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _velocity(clip: MotionClip) -> torch.Tensor:
+    """vx, vy, yaw rate in the heading frame, averaged over a stride, (num_frames, 3)."""
+    return average_command(clip, torch.ones(clip.num_frames, dtype=torch.bool))
+
+
+def _triple(values: torch.Tensor) -> str:
+    return " ".join(f"{value:+.2f}" for value in values.tolist())
+
+
+def _rms(values: torch.Tensor) -> float:
+    return math.sqrt(float(values.square().mean()))

@@ -1,0 +1,1 @@
+"""The environments that can be chosen by name, and the register of them."""

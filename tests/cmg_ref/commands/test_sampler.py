@@ -1,0 +1,99 @@
+"""Command smoothing is linear; sampling keeps to its ranges, shares and times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from cmg_ref.commands.sampler import PRESETS, CommandSampler, CommandSamplerCfg, CommandSmoother
+
+
+def test_ramp_is_a_straight_line() -> None:
+    smoother = CommandSmoother(2, interpolation_steps=25)
+    smoother.set_target(torch.tensor([[1.0, -0.5, 0.25]]), torch.tensor([1]))
+    path = torch.stack([smoother.step() for _ in range(30)])
+    assert torch.equal(path[:, 0], torch.zeros(30, 3))
+    expected = torch.arange(1, 31).clamp(max=25).unsqueeze(1) / 25 * torch.tensor([1.0, -0.5, 0.25])
+    torch.testing.assert_close(path[:, 1], expected)
+
+
+def test_change_in_mid_ramp_goes_on_from_the_command_in_force() -> None:
+    smoother = CommandSmoother(1, interpolation_steps=10)
+    smoother.set_target(torch.tensor([[1.0, 0.0, 0.0]]))
+    for _ in range(5):
+        smoother.step()
+    smoother.set_target(torch.tensor([[-1.0, 0.0, 0.0]]))
+    path = [float(smoother.value()[0, 0])] + [float(smoother.step()[0, 0]) for _ in range(10)]
+    torch.testing.assert_close(torch.tensor(path), torch.linspace(0.5, -1.0, 11))
+
+
+def test_looking_ahead_agrees_with_stepping() -> None:
+    smoother = CommandSmoother(3, interpolation_steps=7)
+    smoother.set_target(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    ahead = [smoother.value(steps) for steps in range(1, 10)]
+    for expected in ahead:
+        assert torch.equal(smoother.step(), expected)
+
+
+def test_no_interpolation_switches_at_once() -> None:
+    smoother = CommandSmoother(1, interpolation_steps=0)
+    smoother.set_target(torch.tensor([[1.0, 0.0, 0.0]]))
+    assert float(smoother.step()[0, 0]) == 1.0
+
+
+def test_samples_keep_to_ranges_and_shares() -> None:
+    cfg = CommandSamplerCfg(
+        lin_vel_x=(0.2, 1.0), lin_vel_y=(-0.1, 0.3), standing_share=0.25, preset_share=0.25, presets=("run",)
+    )
+    commands = CommandSampler(8, cfg, seed=1).sample(20_000)
+    standing = (commands == 0).all(dim=1)
+    running = (commands == torch.tensor(PRESETS["run"])).all(dim=1)
+    assert abs(float(standing.float().mean()) - 0.25) < 0.02
+    assert abs(float(running.float().mean()) - 0.25) < 0.02
+    uniform = commands[~standing & ~running]
+    assert uniform[:, 0].min() >= 0.2
+    assert uniform[:, 0].max() <= 1.0
+    assert uniform[:, 1].min() >= -0.1
+    assert abs(float(uniform[:, 1].mean()) - 0.1) < 0.01
+
+
+def test_curriculum_widens_the_ranges() -> None:
+    cfg = CommandSamplerCfg(lin_vel_x=(-1.0, 2.0), standing_share=0.0, curriculum_start=0.25)
+    sampler = CommandSampler(8, cfg)
+    sampler.level = 0.0
+    assert sampler.sample(5000)[:, 0].max() <= 0.5
+    sampler.level = 1.0
+    assert sampler.sample(5000)[:, 0].max() > 1.9
+
+
+def test_commands_change_in_time() -> None:
+    cfg = CommandSamplerCfg(resampling_time=(0.1, 0.2), standing_share=0.0)
+    sampler = CommandSampler(500, cfg, control_dt=0.02)
+    commands = sampler.sample(500)
+    since, longest, shortest = torch.zeros(500), 0.0, 100.0
+    for _ in range(100):
+        after, due = sampler.step(commands)
+        since += 1
+        assert torch.equal(after[~due], commands[~due])
+        if bool(due.any()):
+            longest, shortest = max(longest, float(since[due].max())), min(shortest, float(since[due].min()))
+        since[due] = 0
+        commands = after
+    assert shortest >= 5
+    assert longest <= 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"lin_vel_x": (1.0, 0.0)}, "lin_vel_x"),
+        ({"standing_share": 0.8, "preset_share": 0.5}, "standing_share"),
+        ({"presets": ("wlak",)}, "wlak"),
+        ({"resampling_time": (0.0, 1.0)}, "resampling_time"),
+    ],
+)
+def test_impossible_settings_are_named(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        CommandSampler(4, CommandSamplerCfg(**fields))

@@ -1,0 +1,193 @@
+"""The evaluation's figures, on a puppet whose velocities, steps and falls are known, and on the real robot."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("mujoco.batch")
+
+from cmg_ref.core.rotations import quat_from_yaw
+from envs.learning.policy_evaluation import GRID, EvaluationCase, evaluate, evaluation_config, shortened
+from envs.learning.policy_evaluation_report import markdown_text, save_evaluation, screen_text
+from envs.tasks.task_registry import task_registry
+
+DT = 0.02
+SPEED_ERROR, TURN_ERROR, JOINT_ERROR = 0.05, -0.1, 0.03
+FALL_TIME = 3.5  # [s] of puppets that are told to go backwards
+
+
+class Puppet:
+    """Goes where it is told, too fast by SPEED_ERROR to its left and TURN_ERROR in yaw; sways with every step."""
+
+    def __init__(self, num_envs: int, longest: float) -> None:
+        self.num_envs, self.dt, self.device, self.num_actions = num_envs, DT, "cpu", 2
+        self.max_episode_length = round(longest / DT)
+        self.feet_indices = torch.tensor([1, 2])
+        self.term = self
+        self.pushed: list[torch.Tensor] = []
+        self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
+        self.reset()
+
+    def reset(self) -> None:
+        self.root_states = torch.zeros(self.num_envs, 13)
+        self.yaw = torch.linspace(-3.0, 3.0, self.num_envs)
+        self.age = torch.zeros(self.num_envs)
+        self.commands = torch.zeros(self.num_envs, 3)
+        self.contact_forces = torch.full((self.num_envs, 3, 3), 100.0)
+        self.episode_length_buf[:] = 0
+
+    def set_commands(self, commands: torch.Tensor, env_ids: torch.Tensor) -> None:
+        self.commands[env_ids] = commands
+
+    def get_observations(self) -> torch.Tensor:
+        return self.commands
+
+    def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
+        self.pushed.append(torch.cat((self.age[env_ids].unsqueeze(1), velocity), dim=1))
+
+    @property
+    def dof_pos(self) -> Any:
+        """Of robot and reference at once: their difference is JOINT_ERROR at every joint."""
+        return _Offset()
+
+    def step(self, actions: torch.Tensor) -> None:
+        assert actions.shape == (self.num_envs, self.num_actions)
+        self.age += DT
+        self.episode_length_buf += 1
+        moves = (self.commands.abs().sum(dim=1) > 0).float()
+        sway = 0.3 * torch.sin(2.0 * math.pi * self.age / 0.8)  # averages out over a window
+        velocity = self.commands + moves.unsqueeze(1) * torch.tensor([0.0, SPEED_ERROR, TURN_ERROR])
+        velocity[:, 1] += sway
+        self.yaw = self.yaw + velocity[:, 2] * DT
+        cos, sin = torch.cos(self.yaw), torch.sin(self.yaw)
+        world = torch.stack(
+            (cos * velocity[:, 0] - sin * velocity[:, 1], sin * velocity[:, 0] + cos * velocity[:, 1]), 1
+        )
+        self.root_states[:, :2] += world * DT
+        self.root_states[:, 3:7] = quat_from_yaw(self.yaw)
+        self.root_states[:, 7:9] = world
+        self.root_states[:, 12] = velocity[:, 2]
+        # The left foot is lifted for 0.2 s in every second.
+        self.contact_forces[:, 1] = torch.where((self.age % 1.0 < 0.2)[:, None], 0.0, 100.0)
+        fallen = (self.commands[:, 0] < 0.0) & (self.age > FALL_TIME)
+        self.time_out_buf = (self.episode_length_buf >= self.max_episode_length) & ~fallen
+        self.reset_buf = fallen | self.time_out_buf
+        rows = self.reset_buf.nonzero().squeeze(1)
+        self.root_states[rows] = 1e6  # of the next episode: must not be measured
+        self.root_states[rows, :3] = 0.0
+        self.age[rows] = 0.0
+        self.episode_length_buf[rows] = 0
+        self.commands[rows] = 0.0
+
+
+class _Offset:
+    def __sub__(self, other: object) -> torch.Tensor:
+        return torch.full((1, 2), JOINT_ERROR)
+
+
+CASES = (
+    EvaluationCase("forward", (0.8, 0.0, 0.0), 9.0, required={"survival": 0.9, "lin_vel_error": 0.06}),
+    EvaluationCase("turn", (0.0, 0.0, 0.5), 6.0, push=0.7, required={"yaw_rate_error": 0.05}),
+    EvaluationCase("back", (-0.4, 0.0, 0.0), 6.0, required={"survival": 0.5}),
+    EvaluationCase("stand", (0.0, 0.0, 0.0), 6.0),
+)
+
+
+# Fewer environments than roll-outs, as many, and more.
+@pytest.mark.parametrize("num_envs", [3, 20, 32])
+def test_figures_are_those_of_the_puppet(num_envs: int) -> None:
+    env = Puppet(num_envs, 9.0)
+    evaluation = evaluate(env, lambda observations: torch.zeros(len(observations), 2), CASES, rollouts=5)
+    forward, turn, back, stand = evaluation.results
+    for result in (forward, turn):
+        assert result.survival == 1.0 and result.rollouts == 5
+        assert result.lin_vel_error == pytest.approx(SPEED_ERROR, abs=1e-3)
+        assert result.yaw_rate_error == pytest.approx(-TURN_ERROR, abs=1e-4)
+        assert result.joint_error == pytest.approx(JOINT_ERROR, abs=1e-5)
+        assert math.isnan(result.drift) and math.isnan(result.steps)
+    assert forward.velocity == pytest.approx((0.8, SPEED_ERROR, TURN_ERROR), abs=2e-3)
+    assert back.survival == 0.0
+    assert stand.survival == 1.0 and stand.lin_vel_error < 2e-3
+    assert stand.drift < 0.08
+    # Lifted at 2.1, 3.1, 4.1 and 5.1 s: earlier steps are allowed.
+    assert stand.steps == 4.0
+    assert [result.missed for result in evaluation.results] == [[], ["yaw_rate_error"], ["survival"], []]
+
+
+def test_pushes_come_every_five_seconds_in_all_directions() -> None:
+    env = Puppet(50, 9.0)
+    evaluate(env, lambda observations: torch.zeros(len(observations), 2), CASES, rollouts=50)
+    pushes = torch.cat(env.pushed)
+    assert len(pushes) == 50
+    torch.testing.assert_close(pushes[:, 0], torch.full((50,), 5.0), rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(pushes[:, 1:].norm(dim=1), torch.full((50,), 0.7))
+    assert float(pushes[:, 1:].mean(dim=0).norm()) < 0.3
+
+
+def test_the_score_falls_with_the_worst_command() -> None:
+    env = Puppet(20, 9.0)
+    act = lambda observations: torch.zeros(len(observations), 2)  # noqa: E731
+    everything, without_falls = evaluate(env, act, CASES, 5), evaluate(Puppet(20, 9.0), act, CASES[:2], 5)
+    assert 0.0 < everything.score < 0.5 < without_falls.score < 1.0
+
+
+def test_the_grid_is_that_of_the_requirements() -> None:
+    assert {case.command for case in GRID if case.push == 0.0} >= {
+        *((vx, 0.0, 0.0) for vx in (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5)),
+        *((0.0, vy, 0.0) for vy in (-0.3, 0.3)),
+        *((0.0, 0.0, wz) for wz in (-0.8, 0.8)),
+    }
+    assert {(case.command[0], case.push) for case in GRID if case.push} == {
+        (vx, p) for vx in (0, 1) for p in (0.5, 1.0)
+    }
+    assert max(case.duration for case in GRID) == 60.0
+    short = shortened(GRID, 5.0)
+    assert len(short) == len({case.name for case in short}) == 15 and all(case.duration == 5.0 for case in short)
+
+
+def test_reports_say_what_is_missed(tmp_path: Path) -> None:
+    env = Puppet(20, 9.0)
+    evaluation = evaluate(env, lambda observations: torch.zeros(len(observations), 2), CASES, rollouts=5)
+    save_evaluation(evaluation, tmp_path, {"seed": 4})
+    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["command"] for row in rows] == [list(case.command) for case in CASES]
+    for name in ("survival", "lin_vel_error", "yaw_rate_error", "joint_error", "drift", "required", "passed"):
+        assert name in rows[0]
+    assert [row["passed"] for row in rows] == [True, False, False, True]
+    assert rows[0]["drift"] is None and rows[2]["lin_vel_error"] is None
+    text = markdown_text(evaluation, {"seed": 4})
+    assert "- seed: 4" in text and "0.0% (must be >= 0.5)" in text
+    assert "1 of 3 cases as required" in text and "1 of 3 cases as required" in screen_text(evaluation)
+
+
+def test_the_real_robot_begins_standing_with_its_command_ahead() -> None:
+    env_cfg, _ = task_registry.get_cfgs("g1_cmg")
+    cfg = evaluation_config(env_cfg, 3.0)
+    assert env_cfg.noise.add_noise and not cfg.noise.add_noise
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg, num_envs=4)[0]
+    seen: list[torch.Tensor] = []
+
+    def record(observations: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.cat((env.commands, env.term.target_commands, env.root_states[:, 7:9]), dim=1))
+        return torch.zeros(4, env.num_actions)
+
+    cases = (EvaluationCase("ahead", (1.0, 0.0, 0.0), 0.4), EvaluationCase("still", (0.0, 0.0, 0.0), 3.0))
+    evaluation = evaluate(env, record, cases, rollouts=4)
+    # All four stand first, for the long ones go first, then all four walk.
+    first = seen[0]
+    assert float(first[:, :3].abs().max()) == 0.0 and float(first[:, 6:].abs().max()) < 0.2
+    frames = torch.stack(seen)  # (num_steps, 4, 8)
+    for env_id in range(4):
+        ahead = frames[frames[:, env_id, 3] == 1.0, env_id, 0]
+        assert len(ahead) == round(0.4 / env.dt)
+        assert float(ahead[0]) <= 0.1 and float(ahead[-1]) > 0.5
+    short, long = evaluation.results
+    # 0.4 s are too short to fall and to measure a velocity in; 3 s without any correction are too long to stay up.
+    assert short.survival == 1.0 and math.isnan(short.lin_vel_error)
+    assert long.survival < 1.0 and 0.0 < short.joint_error < 0.3

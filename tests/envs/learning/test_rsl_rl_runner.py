@@ -1,0 +1,343 @@
+"""Training by rsl-rl-lib 5, in the real environment with a few robots."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("rsl_rl")
+pytest.importorskip("mujoco.batch")
+
+from configs.base_config import class_to_dict
+from envs.learning.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
+from envs.learning.rsl_rl_runner import Runner
+from envs.learning.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
+from envs.tasks.task_registry import task_registry
+
+ROOT = Path(__file__).resolve().parents[3]
+NUM_ENVS = 16
+
+
+def make_env(policy_observations: tuple[str, ...] | None = None) -> Any:
+    env_cfg, _ = task_registry.get_cfgs("g1_cmg")
+    env_cfg.reference.mode = "realtime"  # a pool is not ready at once
+    if policy_observations is not None:
+        env_cfg.observations.policy = policy_observations
+    return task_registry.make_env("g1_cmg", env_cfg=env_cfg, num_envs=NUM_ENVS)[0]
+
+
+def make_runner(run_dir: Path, env: Any = None, **fields: Any) -> Runner:
+    env = env or make_env()
+    _, train_cfg = task_registry.get_cfgs("g1_cmg")
+    train_cfg.runner.num_steps_per_env = 8
+    train_cfg.runner.save_interval = 2
+    train_cfg.policy.normalizer_warmup_steps = NUM_ENVS * 8
+    config = class_to_dict(train_cfg)
+    for section, values in fields.items():
+        config[section].update(values)
+    torch.manual_seed(3)
+    return Runner(env, config, run_dir, describe_policy(env, "g1_cmg"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """Three iterations, the first of which only measures the statistics of the observations."""
+    runner = make_runner(tmp_path_factory.mktemp("run"))
+    runner.learn(3)
+    return runner
+
+
+def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_learning_changes_the_networks_and_leaves_checkpoints(trained: Runner) -> None:
+    fresh = make_runner(trained.run_dir)
+    assert not same_weights(trained.alg.actor.mlp.state_dict(), fresh.alg.actor.mlp.state_dict())
+    assert not same_weights(trained.alg.critic.mlp.state_dict(), fresh.alg.critic.mlp.state_dict())
+    assert trained.total_steps == 3 * 8 * NUM_ENVS
+    assert list(checkpoints(trained.run_dir)) == [2, 3]
+    assert list(trained.run_dir.glob("events.out.tfevents.*"))
+
+
+def test_exploration_falls_from_the_first_bound_to_the_last(trained: Runner) -> None:
+    """The third of three iterations begins two thirds of the way, in factors, from 0.4 to 0.05."""
+    bound = 0.4 * (0.05 / 0.4) ** (2.0 / 3.0)
+    std = trained.alg.actor.distribution.log_std_param.detach().exp()
+    assert 0.8 * bound < float(std.max()) < 1.1 * bound
+
+
+def test_the_same_seed_trains_the_same_policy(trained: Runner, tmp_path: Path) -> None:
+    again = make_runner(tmp_path)
+    again.learn(3)
+    assert same_weights(trained.alg.actor.state_dict(), again.alg.actor.state_dict())
+
+
+def test_a_resumed_run_goes_on_with_everything(trained: Runner, tmp_path: Path) -> None:
+    runner = make_runner(tmp_path)
+    runner.load(str(find_checkpoint(trained.run_dir)))
+    assert runner.current_learning_iteration == 3
+    assert runner.total_steps == trained.total_steps
+    assert same_weights(trained.alg.actor.state_dict(), runner.alg.actor.state_dict())
+    assert same_weights(trained.alg.critic.state_dict(), runner.alg.critic.state_dict())
+    assert runner.alg.learning_rate == trained.alg.learning_rate
+    moments = [alg.optimizer.state_dict()["state"][0]["exp_avg"] for alg in (trained.alg, runner.alg)]
+    assert torch.equal(*moments) and bool(moments[0].any())
+    assert runner.env.env.common_step_counter == trained.env.env.common_step_counter
+    assert runner.alg.warm_up_left == 0
+    runner.learn(4)
+    assert list(checkpoints(tmp_path)) == [4]
+
+
+def test_networks_and_optimiser_can_begin_a_new_run(trained: Runner, tmp_path: Path) -> None:
+    runner = make_runner(tmp_path)
+    runner.load(str(find_checkpoint(trained.run_dir)), {"actor": True, "critic": True, "optimizer": True})
+    assert runner.current_learning_iteration == 0 and runner.total_steps == 0
+    assert same_weights(trained.alg.actor.state_dict(), runner.alg.actor.state_dict())
+    assert runner.alg.optimizer.state and runner.alg.learning_rate == trained.alg.learning_rate
+
+
+def test_the_policy_of_a_checkpoint_acts_like_the_actor(trained: Runner) -> None:
+    policy = policy_of_checkpoint(find_checkpoint(trained.run_dir))
+    groups = trained.env.get_observations()
+    with torch.no_grad():
+        torch.testing.assert_close(policy(groups["policy"]), trained.alg.actor(groups), rtol=0.0, atol=1e-6)
+
+
+def test_an_old_optimum_is_kept_when_the_statistics_move(trained: Runner) -> None:
+    algorithm, groups = trained.alg, trained.env.get_observations()
+    storage = algorithm.storage
+    with torch.no_grad():
+        before = algorithm.actor(groups), algorithm.critic(groups)
+        mean = algorithm.actor.obs_normalizer.mean
+        for value in storage.observations.values():
+            value.normal_().mul_(3.0).add_(1.0)
+        algorithm._follow_normalizers()
+        after = algorithm.actor(groups), algorithm.critic(groups)
+    assert float((algorithm.actor.obs_normalizer.mean - mean).abs().max()) > 0.1
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)
+
+
+def test_the_two_sides_are_treated_alike(trained: Runner) -> None:
+    env, groups = trained.env, trained.env.get_observations()
+    mirrored = {name: env.mirror_observations(value, name) for name, value in groups.items()}
+    with torch.no_grad():
+        actions, values = trained.alg.actor(groups), trained.alg.critic(groups)
+        assert float(actions.abs().mean()) > 0.001
+        torch.testing.assert_close(trained.alg.actor(mirrored), env.mirror_actions(actions), rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(trained.alg.critic(mirrored), values, rtol=0.0, atol=1e-5)
+
+
+def test_half_of_every_minibatch_of_an_ordinary_network_is_mirrored(tmp_path: Path) -> None:
+    runner = make_runner(tmp_path, policy={"symmetric": False})
+    runner._collect(runner.env.get_observations(), _NoLog())  # type: ignore[arg-type]
+    algorithm, env, size = runner.alg, runner.env, NUM_ENVS * 8 // 4
+    torch.manual_seed(0)
+    first, second = algorithm._samples(size)
+    order = torch.randperm(NUM_ENVS * 8, generator=torch.Generator().manual_seed(0))
+    actions = algorithm.storage.actions.flatten(0, 1)[order]
+    raw = algorithm.storage.observations["policy"].flatten(0, 1)[order]
+    mirrored = env.mirror_observations(raw, "policy")
+    normalizer = algorithm.actor.obs_normalizer
+    for start in range(0, 4 * size, size):
+        left, right = slice(start, start + size // 2), slice(start + size // 2, start + size)
+        assert torch.equal(first["actions"][left], actions[left])
+        assert torch.equal(first["actions"][right], env.mirror_actions(actions[right]))
+        assert torch.equal(second["actions"][left], env.mirror_actions(actions[left]))
+        assert torch.equal(second["actions"][right], actions[right])
+        assert torch.equal(first["actor"][left], normalizer(raw[left]))
+        assert torch.equal(first["actor"][right], normalizer(mirrored[right]))
+
+
+class _NoLog:
+    def add_step(self, *_: Any) -> None: ...
+
+
+def test_divergence_is_an_error(trained: Runner, tmp_path: Path) -> None:
+    runner = make_runner(tmp_path)
+    runner.alg.warm_up_left = 0
+    with torch.no_grad():
+        runner.alg.critic.mlp[-1].bias.fill_(float("nan"))
+    with pytest.raises(TrainingDivergedError, match="finite"):
+        runner.learn(1)
+    assert not checkpoints(tmp_path)
+
+
+def test_the_threads_of_torch_are_as_before_after_an_update(trained: Runner) -> None:
+    torch.set_num_threads(1)
+    trained.alg.update_threads = 2
+    trained._collect(trained.env.get_observations(), _NoLog())  # type: ignore[arg-type]
+    trained.alg.update()
+    assert torch.get_num_threads() == 1
+
+
+def test_checkpoints_that_do_not_fit_are_refused(trained: Runner, tmp_path: Path) -> None:
+    path = str(find_checkpoint(trained.run_dir))
+    names = [name for name, _, _ in trained.description.observations if name != "commands"]
+    with pytest.raises(PolicyError, match=r"observations.*commands"):
+        make_runner(tmp_path, make_env(tuple(names))).load(path)
+    env = make_env()
+    env.dof_names = ["left_wheel_joint", *env.dof_names[1:]]
+    with pytest.raises(PolicyError, match=r"another robot.*lacks left_wheel_joint.*has left_hip_pitch_joint"):
+        make_runner(tmp_path, env).load(path)
+    with pytest.raises(PolicyError, match="networks are others"):
+        make_runner(tmp_path, policy={"actor_hidden_dims": (32, 32)}).load(path)
+    with pytest.raises(PolicyError, match="no such checkpoint"):
+        trained.load(str(tmp_path / "absent.pt"))
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(Path(path).read_bytes()[:1000])
+    with pytest.raises(PolicyError, match=r"truncated, damaged or not a file of torch\.save"):
+        trained.load(str(bad))
+
+
+def test_runs_and_checkpoints_are_found(trained: Runner, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        find_run(tmp_path)
+    run = trained.run_dir
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "empty").mkdir()
+    link = tmp_path / "logs" / "mine"
+    link.symlink_to(run)
+    assert find_run(tmp_path / "logs") == find_run(tmp_path / "logs", "mine") == link
+    assert find_checkpoint(run, "2").name == "model_2.pt"
+    with pytest.raises(RunError, match="no checkpoint of iteration 7; there are: 2, 3"):
+        find_checkpoint(run, "7")
+    with pytest.raises(RunError, match=r"no run 'other' .*; there are: empty, mine"):
+        find_run(tmp_path / "logs", "other")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write there"):
+        new_run(tmp_path / "file", "mine")
+
+
+def train(log_dir: Path, *arguments: object) -> list[str]:
+    settings = ["train.runner.num_steps_per_env=8", "train.runner.save_interval=1"]
+    settings += [
+        "reference.mode=realtime",
+        "train.runner.evaluation_interval=0",
+        "train.policy.normalizer_warmup_steps=128",
+    ]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--num_envs", str(NUM_ENVS)]
+    return [*command, "--log_dir", str(log_dir), *map(str, arguments), *settings]
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        train(tmp_path, "--max_iterations", 100000, "--run_name", "mine", "rewards.scales.alive=2.5"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+    ) as process:
+        for _ in range(600):
+            runs = list(tmp_path.glob("*_mine"))
+            if runs and len(checkpoints(runs[0])) >= 3:
+                break
+            time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+        output = process.communicate()[0].decode()
+    (run,) = tmp_path.glob("*_mine")
+    reached = max(checkpoints(run), default=0)
+    assert reached >= 3, output
+    result = subprocess.run(
+        train(tmp_path, "--resume", "--max_iterations", reached + 2), capture_output=True, text=True, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"iteration {reached}" in result.stdout
+    assert max(checkpoints(run)) == reached + 2
+    config = json.loads((run / "config.json").read_text())
+    assert config["environment"]["rewards"]["scales"]["alive"] == 2.5
+    assert len(config["git"].get("commit", 40 * "0")) == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "g1_cng"], "did you mean 'g1_cmg'"),
+        (["rewards.scales.alife=1"], "did you mean 'alive'"),
+        (["train.algorithm.gama=1"], "did you mean 'gamma'"),
+        (["--resume"], "holds no run"),
+        (["--initial", "absent.pt"], "absent.pt: no such checkpoint"),
+        (["--log_dir", "/proc/none"], "cannot write there"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import runpy
+
+    monkeypatch.setattr(sys, "argv", train(tmp_path, *arguments)[1:])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "scripts" / "train.py"), run_name="__main__")
+    assert str(stop.value).startswith("train: ") and message in str(stop.value)
+    assert "\n" not in str(stop.value)
+
+
+def test_two_processes_train_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    result = subprocess.run(
+        [*command, *train(tmp_path, "--max_iterations", 2, "--run_name", "pair")[1:]],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = tmp_path.glob("*_pair")
+    state = torch.load(run / "model_2.pt", weights_only=True)
+    assert state["total_steps"] == 2 * 2 * 8 * NUM_ENVS
+    # The observations of both processes, and how each looks in a mirror, are in the statistics.
+    assert int(state["actor_state_dict"]["obs_normalizer.count"]) == 2 * state["total_steps"]
+
+
+@pytest.mark.parametrize("mean_score", [0.3, 0.6])
+def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path, mean_score: float) -> None:
+    runner = make_runner(tmp_path)
+    runner.cfg["save_interval"] = 1
+    scores = iter((0.2, 0.5, 0.4, mean_score))
+    judged: list[Policy] = []
+    results: list[float] = []
+
+    class Scored:
+        def __init__(self) -> None:
+            self.score = next(scores)
+            results.append(self.score)
+
+        def to_json(self) -> list[dict[str, Any]]:
+            return [{"name": "stand", "survival": self.score, "lin_vel_error": None, "yaw_rate_error": None}]
+
+        def summary(self) -> str:
+            return ""
+
+    def evaluate(policy: Policy) -> Any:
+        judged.append(policy)
+        return Scored()
+
+    runner.evaluate = evaluate
+    runner.evaluation_interval = 1
+    runner.learn(3)
+    assert results == [0.2, 0.5, 0.4, mean_score] and runner.best_score == 0.5
+    assert [row["score"] for row in json.loads((tmp_path / "evaluations.json").read_text())] == results[:3]
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["iter"] == 2
+    # At the end the mean of the checkpoints is measured too.
+    states = [policy.state_dict() for policy in judged]
+    for name, value in states[3].items():
+        torch.testing.assert_close(value, sum(state[name] for state in states[:3]) / 3)
+    best, number = load_policy(tmp_path / "best_policy.safetensors"), 3 if mean_score > 0.5 else 1
+    assert best.description.notes["score"] == results[number]
+    assert all(torch.equal(value, states[number][name]) for name, value in best.state_dict().items())
+    resumed = make_runner(tmp_path)
+    resumed.load(str(find_checkpoint(tmp_path)))
+    assert resumed.best_score == results[number], "a worse policy must not replace the mean"
