@@ -28,6 +28,7 @@ from cmg_ref.motion_clip import MotionClip
 from cmg_ref.plots import save_clip_plot
 from cmg_ref.robot import load_g1
 from cmg_ref.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.shorten import one_line
 from configs.bounds import MAX_SEED
 from envs.video import RENDERERS, VideoError, can_write_mp4, write_video
 
@@ -170,10 +171,12 @@ def choose_initial_states(arguments: argparse.Namespace, checkpoint: Checkpoint)
         return checkpoint.standing_state().unsqueeze(0)
     if which == "random":
         index = int(torch.randint(number, (1,), generator=torch.Generator().manual_seed(arguments.seed)))
-    elif which.isdecimal() and int(which) < number:
+    elif which.isdecimal() and len(which) < 10 and int(which) < number:
         index = int(which)
     else:
-        raise OptionError(f"--initial-state {which}: must be standing, random or a number from 0 to {number - 1}")
+        raise OptionError(
+            f"--initial-state {one_line(which, 80)}: must be standing, random or a number from 0 to {number - 1}"
+        )
     return checkpoint.initial_states[index].unsqueeze(0)
 
 
