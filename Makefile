@@ -69,7 +69,7 @@ unit: $(STAMP) ## Run the tests
 kill-test: $(STAMP) ## Kill the scripts that write a hundred times, start them again: nothing may be lost (minutes)
 	$(TEST_ENV) $(BIN)/python tests/campaigns/kills.py --kills 100
 
-fuzz: $(STAMP) ## Feed damaged input to all that is read, for about ten minutes on two cores (FUZZ_ARGS)
+fuzz: $(STAMP) ## Feed damaged input to all that is read, 30,000 inputs on two cores (FUZZ_ARGS)
 	$(BIN)/python tests/campaigns/fuzz.py $(FUZZ_ARGS)
 
 # How much faster one matrix product is than many, which one test measures, depends on the version of torch.

@@ -24,6 +24,7 @@ import torch
 from cmg_ref.clips.formats.writers import write_npz, write_twist_pickle
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.core.shorten import one_line
 from cmg_ref.drawing.plots import save_clip_plot
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.robot import load_g1
@@ -170,10 +171,12 @@ def choose_initial_states(arguments: argparse.Namespace, checkpoint: Checkpoint)
         return checkpoint.standing_state().unsqueeze(0)
     if which == "random":
         index = int(torch.randint(number, (1,), generator=torch.Generator().manual_seed(arguments.seed)))
-    elif which.isdecimal() and int(which) < number:
+    elif which.isdecimal() and len(which) < 10 and int(which) < number:
         index = int(which)
     else:
-        raise OptionError(f"--initial-state {which}: must be standing, random or a number from 0 to {number - 1}")
+        raise OptionError(
+            f"--initial-state {one_line(which, 80)}: must be standing, random or a number from 0 to {number - 1}"
+        )
     return checkpoint.initial_states[index].unsqueeze(0)
 
 

@@ -337,7 +337,5 @@ def _check_same_joints(origin: str, have: Sequence[str], want: Sequence[str]) ->
     missing: list[str] = [name for name in want if name not in have]
     unknown: list[str] = [name for name in have if name not in want]
     if missing or unknown:
-        problems = [
-            f"{what} {listed(names, 8)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
-        ]
+        problems = [f"{what} {listed(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
         raise ClipError(f"{origin}: field 'joint_names': {'; '.join(problems)}")

@@ -111,7 +111,7 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
         if not found:
             raise RunError(f"{run}: holds no checkpoint (model_*.pt): the run ended before its first; choose another")
         return list(found.values())[-1]
-    if which.isdecimal():
+    if which.isdecimal() and len(which) < 10:
         if int(which) not in found:
             have = ", ".join(map(str, found)) or "none"
             raise RunError(f"{run}: holds no checkpoint of iteration {which}; there are: {have}")

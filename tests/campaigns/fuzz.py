@@ -17,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive the fork; read whe
 
 import argparse
 import collections
+import itertools
 import json
 import multiprocessing
 import random
@@ -101,6 +102,7 @@ class Runner:
         """Outcomes of (index of the target, number, content), as they come."""
         busy: dict[Connection, tuple[BaseProcess, float, tuple[int, int, bytes]]] = {}
         idle = list(self._workers)
+        waited: list[tuple[int, int, bytes]] = []  # once; the machine may have been busy, so they are tried again
         while True:
             while idle and (item := next(inputs, None)) is not None:
                 process, connection = idle.pop()
@@ -124,7 +126,11 @@ class Runner:
                     process.join()
                     del busy[connection]
                     idle.append(self._start())
-                    yield (*item, Outcome("hang", f"waits for more than {self.bounds.wall_seconds} s"))
+                    if item not in waited:
+                        waited.append(item)
+                        inputs = itertools.chain([item], inputs)
+                        continue
+                    yield (*item, Outcome("hang", f"waits for more than {self.bounds.wall_seconds} s, twice"))
         self._workers = idle
 
     def close(self) -> None:

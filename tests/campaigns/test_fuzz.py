@@ -51,7 +51,7 @@ def test_what_is_read_stands_a_slice_of_the_campaign(tmp_path: Path) -> None:
 
 
 def test_the_campaign_catches_what_was_planted(tmp_path: Path) -> None:
-    bounds = ("--cpu-seconds", "1", "--wall-seconds", "15")
+    bounds = ("--cpu-seconds", "1", "--wall-seconds", "8")
     status, summary, _ = campaign(tmp_path, "--planted", "--inputs", "24", "--jobs", "2", *bounds)
     assert status == 1
     counts = summary["counts"]

@@ -125,6 +125,7 @@ def test_commands_out_of_range_are_held_and_said(tmp_path: Path, generate: Gener
         (("--ramp", "-1"), "--ramp: '-1' is not a number from 0 to 10"),
         (("--initial-state", "lying"), "--initial-state lying: must be standing"),
         (("--initial-state", "100000"), "--initial-state 100000: must be standing"),
+        (("--initial-state", "9" * 5000), "--initial-state 99999999999"),
         (("--output", "motion.txt"), "--output motion.txt: must end in .npz or .pkl"),
         (("--output", "motion.npz", "--format", "twist"), "ends in .pkl"),
         (("--output", "blocked/motion.npz"), "--output blocked/motion.npz: cannot write there"),

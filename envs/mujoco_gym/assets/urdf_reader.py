@@ -242,7 +242,7 @@ class _UrdfReader:
     def _numbers(
         self, element: ElementTree.Element, attribute: str, count: int, owner: str, default: str | None = None
     ) -> np.ndarray:
-        """Numbers of an attribute, (count,)."""
+        """Numbers of an attribute, (count,); only limits may be infinite."""
         text = element.get(attribute, default)
         if text is None:
             raise self._error(element, f"has no {attribute}", owner)
@@ -250,7 +250,8 @@ class _UrdfReader:
             values = np.array([float(word) for word in text.split()])
         except ValueError:
             values = np.zeros(0)
-        if len(values) != count or np.isnan(values).any():
+        bad = np.isnan(values) if element.tag == "limit" else ~np.isfinite(values)
+        if len(values) != count or bad.any():
             raise self._error(element, f"has {attribute}={shortened(text)}, expected {count} number(s)", owner)
         return values
 

@@ -148,6 +148,20 @@ def test_commands_given_change_the_reference_without_a_jump(calm_g1_cmg: Any) ->
     torch.testing.assert_close(env.commands[[0, 2]], torch.tensor([[1.0, 0.0, 0.0]] * 2))
 
 
+def test_observations_follow_a_command_at_once(make: Callable[..., Any]) -> None:
+    env = make("g1_cmg", 2, "env.history_length=2", "reference.start=standing", "commands.strata={'stand': 1.0}")
+    env.step(no_actions(env))
+    before = env.get_observations().view(2, 2, -1).clone()
+    env.set_commands(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]))
+    after, coming = env.get_observations().view(2, 2, -1), env.term.future((1, 6)).dof_pos
+    column = columns_of(env, "reference_dof_change")
+    torch.testing.assert_close(after[:, 1, column], coming[:, 1] - coming[:, 0])
+    assert (after[0, 1] - before[0, 1]).abs().max() > 1e-4
+    # What was seen earlier stays, and so does what others see.
+    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=0.0, atol=0.0)
+    torch.testing.assert_close(after[1], before[1], rtol=0.0, atol=0.0)
+
+
 def test_a_reset_touches_only_its_rows(calm_g1_cmg: Any) -> None:
     env = calm_g1_cmg
     env.reset()

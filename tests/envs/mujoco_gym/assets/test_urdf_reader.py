@@ -258,6 +258,7 @@ def test_foreign_mesh_format_is_refused(tmp_path: Path) -> None:
         ('<mass value="1.5"/>', '<mass value="much"/>', "<mass> of 'alpha_thigh' has value='much'"),
         ('<mass value="1.5"/>', "", "<inertial> of 'alpha_thigh' has no <mass>"),
         ('<mass value="1.5"/>', '<mass value="-1"/>', "'alpha_thigh' has a negative mass"),
+        ('rpy="0.4 -0.2 0.7"', 'rpy="0.4 1e400 0.7"', "<origin> of 'trunk' has rpy='0.4 1e400 0.7'"),
         ("<sphere", "<cone", "<cone> of 'right_foot' is no shape"),
         ('<sphere radius="0.04"/>', '<sphere radius="0"/>', "MuJoCo cannot simulate it: .*size 0 must be"),
         ('<link name="base"/>', '<link name="base"/><link name="moon"/>', "root links base, moon"),
