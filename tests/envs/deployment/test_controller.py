@@ -21,8 +21,7 @@ from cmg_ref.robot import load_g1
 from cmg_ref.rollout import Rollout
 from configs.base_config import update_from_dict
 from envs.deployment.controller import Controller
-from envs.deployment.description import METADATA_KEY
-from envs.deployment.exported_controller import ArtefactError, ExportedController
+from envs.deployment.exported_controller import METADATA_KEY, ArtefactError, ExportedController
 from envs.deployment.gaitkeeper_contract import contract_path
 from envs.playback import play, playback_config
 from envs.policy import SHIPPED_POLICY, Policy, PolicyError, file_hash, load_policy
