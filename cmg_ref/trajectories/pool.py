@@ -40,7 +40,8 @@ class TrajectoryPoolCfg:
         batch: trajectories generated together; None for a fifth of them, at most 1024.
         resampling_time: shortest and longest time between changes of a trajectory's command [s]; None takes the
             sampler's, or 2 to 6 s.
-        from_standing: whether trajectories begin from standing, and not amid what their first command asks for.
+        from_standing: whether trajectories begin from standing, and not amid what their first command asks for; None
+            leaves it to who has the pool, and they begin amid it if nobody asks otherwise.
         max_guard_share: a trajectory with a larger share of frames that the guard had to change is dropped.
     """
 
@@ -49,7 +50,7 @@ class TrajectoryPoolCfg:
     regenerate_frames_per_step: int | None = None
     batch: int | None = None
     resampling_time: tuple[float, float] | None = None
-    from_standing: bool = False
+    from_standing: bool | None = None
     max_guard_share: float = 0.1
 
     def validate(self) -> None:
