@@ -15,6 +15,7 @@ from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.shorten import shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.evaluation.command_following import motions_follow_commands
 from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.joint_matching import match_joints
@@ -440,6 +441,7 @@ class CMGMotionGenerator:
             self._random,
             self._sampler,
             self._robot,
+            motions_follow_commands,
         )
         kernels = self.rollout.kernels
         self._reader.attach(self._buffer.store, self._supply, kernels is not None)

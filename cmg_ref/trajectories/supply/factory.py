@@ -10,7 +10,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.clock import FrameClock
 from cmg_ref.trajectories.frame_supply import FrameSupply
-from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPool
+from cmg_ref.trajectories.pool import FollowsCommands, SamplesCommands, TrajectoryPool
 from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 from cmg_ref.trajectories.start_states import InitialStates
 from cmg_ref.trajectories.supply.pooled import PooledSupply
@@ -27,6 +27,7 @@ def make_supply(
     random: torch.Generator,
     sampler: SamplesCommands,
     robot: Robot | None,
+    follows_commands: FollowsCommands = None,
 ) -> tuple[MotionBuffer, FrameSupply]:
     """Allocate the motions of all environments and who extends them.
 
@@ -39,6 +40,7 @@ def make_supply(
         random: draws which, and what else a pool leaves to chance.
         sampler: draws their commands.
         robot: robot description, for checkpoints without root channels.
+        follows_commands: tells which trajectories of a pool do what they are told.
     """
     buffer = MotionBuffer(
         checkpoint,
@@ -66,6 +68,7 @@ def make_supply(
         initial_states,
         sampler,
         random,
+        follows_commands,
     )
     budget = num_envs if budget is None else budget
     return buffer, PooledSupply(pool, buffer, clock, settings.buffer_size, budget, hold)

@@ -237,6 +237,20 @@ def test_small_pools_are_renewed_though_all_of_them_are_on_show(checkpoint: Chec
     assert generator.get_performance_stats()["trajectories_renewed"] >= 4
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_trajectories_that_miss_their_command_are_dropped_where_that_is_asked(
+    checkpoint: Checkpoint, checked: bool
+) -> None:
+    generator = make(checkpoint, preload_duration=250, resampling_time=(8.0, 8.0), check_commands=checked)
+    pool, plan = supply_of(generator).pool, generator._buffer.commands
+    everyone = torch.arange(16)
+    assert bool(pool.ready.all()), "the shipped checkpoint does what it is told"
+    plan.targets[3] = plan.targets[3] + torch.tensor([0.0, 0.0, 0.5])  # as if it had been told to turn
+    plan.starts[3] = plan.targets[3]
+    pool._admit(everyone)
+    assert (~pool.ready).nonzero().flatten().tolist() == ([3] if checked else [])
+
+
 def test_unhealthy_trajectories_are_not_handed_out(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = make(checkpoint, regenerate_frames_per_step=48, batch=4)
     supply = supply_of(generator)
