@@ -30,6 +30,7 @@ from cmg_ref.trajectories.argument_checks import (
     checked_tensor,
     whole_steps,
 )
+from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.clock import FrameClock
 from cmg_ref.trajectories.environment_changes import EnvironmentChanges
 from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
@@ -139,6 +140,11 @@ class CMGMotionGenerator:
     def mode(self) -> str:
         """``"pregenerated"`` or ``"realtime"``."""
         return self.settings.mode
+
+    @property
+    def buffer(self) -> MotionBuffer:
+        """The stored motions, in the frames of their own; in realtime mode motion i is that of environment i."""
+        return self._buffer
 
     @staticmethod
     def memory_required(

@@ -171,22 +171,29 @@ class TrajectoryPool:
                 for first in range(0, num, 1024)
             ]
             motions, frames = torch.cat([pair[0] for pair in chosen]), torch.cat([pair[1] for pair in chosen])
-        self._handed_out += num
+        self.lend(motions)
+        return motions, frames
+
+    def lend(self, motions: torch.Tensor) -> None:
+        """Take note that ready trajectories (n,), of which one may come several times, are handed out."""
+        self._handed_out += len(motions)
         self._handed_out_again += (self.handed[motions] >= self.cfg.uses).sum()
         self.handed.index_add_(0, motions, torch.ones_like(motions))
         self._may_renew = True
-        return motions, frames
 
     def take_back(self) -> None:
         """Take note that environments have left their trajectories."""
         self._may_renew = True
 
-    def renew(self, frames: float, motions: torch.Tensor) -> None:
+    def renew(self, frames: float, motions: torch.Tensor) -> torch.Tensor | None:
         """Generate used trajectories anew.
 
         Args:
             frames: most frames to generate now; what is left over is added to the next call's.
             motions: motions that environments are shown, (num_envs,); these are left alone.
+
+        Returns:
+            Trajectories (n,) whose last frame this was, whether they are healthy or not; None where there are none.
         """
         if self._batch is None:
             # Which trajectories are used up and shown changes only where one is handed out, left or admitted.
@@ -194,19 +201,21 @@ class TrajectoryPool:
                 self._batch = self._next_batch(motions)
             self._may_renew = self._batch is not None
             if self._batch is None:
-                return
+                return None
             self._plan(self._batch)
             self._frames_left = self.length - 1
         self._credit = min(self._credit + frames, max(frames, 0.0) + len(self._batch))
         count = min(int(self._credit / len(self._batch)), self._frames_left)
         if count < 1:
-            return
+            return None
         self._credit -= count * len(self._batch)
         self._frames_left -= count
         self.buffer.extend(self._batch, count)
-        if self._frames_left == 0:
-            self._admit(self._batch)
-            self._batch = None
+        if self._frames_left > 0:
+            return None
+        renewed, self._batch = self._batch, None
+        self._admit(renewed)
+        return renewed
 
     def stats(self) -> dict[str, Any]:
         """Counters since construction."""
