@@ -12,7 +12,7 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.trajectories.pool import TrajectoryPool
 from cmg_ref.twist.motion_view import MotionView
 
-NEVER = -(1 << 40)  # [steps] before anything was drawn
+NEVER = -(1 << 40)  # [steps] before anything was begun
 
 
 class PoolFeed:
@@ -36,15 +36,19 @@ class PoolFeed:
         self._pool, self._view, self._retirement, self._budget = pool, view, retirement, budget
         everyone = torch.arange(pool.num_trajectories, device=pool.device)
         self.first, self.last = torch.zeros_like(everyone), torch.full_like(everyone, pool.length - 1)
-        self._drawn, self._step = torch.full_like(everyone, NEVER), 0
+        self._begun, self._step = torch.full_like(everyone, NEVER), 0
         self._complete(everyone)
 
     def draw(self, num: int, weights: Tensor, random: torch.Generator) -> Tensor:
         """Motions (num,) in proportion to weights (num_motions,), of those that may be begun."""
         motions = torch.multinomial(weights * self._pool.ready, num, replacement=True, generator=random)
         self._pool.lend(motions)
-        self._drawn[motions] = self._step
+        self.begin(motions)
         return motions
+
+    def begin(self, motions: Tensor) -> None:
+        """Take note that environments begin motions (n,), drawn or not, and are in them for as long as an episode."""
+        self._begun[motions] = self._step
 
     def step(self) -> Tensor | None:
         """Let a control step pass; returns the motions (n,) that have just been renewed, if any."""
@@ -52,7 +56,7 @@ class PoolFeed:
             return None
         self._step += 1
         self._pool.take_back()
-        in_use = (self._drawn >= self._step - self._retirement).nonzero().squeeze(1)
+        in_use = (self._begun >= self._step - self._retirement).nonzero().squeeze(1)
         renewed = self._pool.renew(self._budget, in_use)
         if renewed is not None:
             self._complete(renewed)

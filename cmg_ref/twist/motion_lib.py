@@ -216,8 +216,9 @@ class CMGMotionLib:
     def sample_time(self, motion_ids: Values) -> Tensor:
         """Times to begin motions (n,) at [s], (n,): whole control steps; 0 in live mode."""
         motion_ids = self._motions(motion_ids)
-        if self._live is not None:
+        if self._pool is None:
             return torch.zeros(motion_ids.shape, device=self.device)
+        self._pool.begin(motion_ids)
         steps = self._lengths[motion_ids] / self.control_dt
         drawn = torch.rand(motion_ids.shape, generator=self._random, device=self.device)
         return (drawn * steps).floor() * self.control_dt

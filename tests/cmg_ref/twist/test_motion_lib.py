@@ -283,6 +283,19 @@ def test_motions_are_renewed_only_when_nobody_can_be_in_them() -> None:
     assert max(len(renewed) for renewed in renewals) <= 4
 
 
+def test_a_motion_that_is_begun_without_being_drawn_is_kept_too() -> None:
+    lib = CMGMotionLib(replace(POOL, motion_length=0.3, lookahead=0.1), 4, DT, load_g1(), BODIES)
+    lib.sample_motions(200)
+    chosen = [5]
+    before = lib.calc_motion_frame(chosen, [0.2])[4]
+    for step in range(150):
+        if step % 10 == 0:
+            lib.sample_time(chosen)
+        renewed = lib.step()
+        assert renewed is None or 5 not in renewed.tolist()
+        assert torch.equal(lib.calc_motion_frame(chosen, [0.2])[4], before)
+
+
 def test_a_motion_that_is_being_made_is_not_drawn() -> None:
     lib = CMGMotionLib(replace(POOL, motion_length=0.3, lookahead=0.1), 4, DT, load_g1(), BODIES)
     lib.sample_motions(200)
@@ -333,6 +346,7 @@ def test_a_live_motion_at_another_rate_is_the_generators(control_dt: float) -> N
     cfg = CMGMotionGeneratorCfg(3, "realtime", control_dt=control_dt, seed=LIVE.seed + 1)
     generator = CMGMotionGenerator(cfg=cfg)
     commands = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [-0.5, 0.0, 0.0]])
+    generator.reset(commands=torch.zeros(3, 3))  # as the library does when it is made
     lib.reset(commands=commands)
     generator.reset(commands=commands)
     for step in range(100):
@@ -340,9 +354,9 @@ def test_a_live_motion_at_another_rate_is_the_generators(control_dt: float) -> N
             lib.set_commands(-commands[:1], [0])
             generator.update_commands(-commands[:1], [0])
         shown, expected = now(lib), generator.get_frames()
-        assert (shown[0] - expected.root_pos_w).abs().max() < 1e-3
+        assert (shown[0] - expected.root_pos_w).abs().max() < 1e-4
         # Between two frames it goes straight, the generator in a curve.
-        assert (shown[4] - expected.dof_pos).abs().max() < 1e-2
+        assert (shown[4] - expected.dof_pos).abs().max() < 3e-2
         lib.step()
         generator.advance()
 
