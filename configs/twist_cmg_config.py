@@ -16,7 +16,7 @@ class G1CMGMimicCfg:
         checkpoint = ""  # file of your own CMG; empty takes the one shipped with cmg_ref
         mode = "pool"  # "pool" for training, "live" for commands set from outside (see docs/twist.md)
         num_motions = 1024  # motions in the pool
-        num_blocks = 4  # blocks in which they are renewed, one after another; 0 keeps them
+        num_blocks = 4  # parts in which they are renewed, the most used first; 0 keeps them
         check_commands = True  # motions that miss their command are made anew, or left out
         motion_length = 10.0  # longest episode [s]
         ramp_time = 0.5  # time that a command takes to change [s]

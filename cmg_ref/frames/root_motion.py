@@ -13,6 +13,7 @@ from cmg_ref.core.rotations import quat_from_gravity_and_yaw, quat_rotate
 from cmg_ref.core.state_layout import StateLayout
 
 NUM_SEEN = 12
+NUM_VELOCITIES = 8  # of them, which come first
 # The model's own upward velocity and yaw rate, needed to go on from a frame, fill the gaps between what begins at even
 # columns, as complex numbers must.
 _LIN_VEL, _ANG_VEL, _QUAT = slice(0, 3), slice(4, 7), slice(8, 12)

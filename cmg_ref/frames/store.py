@@ -10,7 +10,7 @@ import torch
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.numba_available import numba_available
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.frames.root_motion import NUM_SEEN, root_channels, rotate_xy
+from cmg_ref.frames.root_motion import NUM_SEEN, NUM_VELOCITIES, root_channels, rotate_xy
 
 __all__ = ["NUM_POSE", "MotionFrames", "TrajectoryStore", "rotate_xy"]
 
@@ -77,6 +77,16 @@ class TrajectoryStore:
     def bits(self) -> torch.Tensor:
         """The table as numbers of 16 bits, two of which hold a float32 of a place; in float32 the table itself."""
         return self.table if self.dtype == torch.float32 else self.table.view(torch.int16)
+
+    def extra_columns(self, number: int) -> torch.Tensor:
+        """Zeros (num_rows, number), for what somebody else knows of each row."""
+        return _zeros(len(self.table), number, torch.float32, self.table.device)
+
+    def still(self, rows: torch.Tensor) -> None:
+        """Let everything be at rest in rows (n,)."""
+        joints = self._num_joints
+        for columns in (slice(joints // 2, joints), slice(joints, joints + NUM_VELOCITIES)):
+            self.table[rows, columns] = 0.0
 
     def rows(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Row of each frame index (n, ...) of motions (n,), of the shape of ``frames``."""

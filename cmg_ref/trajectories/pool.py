@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import torch
 
@@ -15,6 +15,10 @@ from cmg_ref.trajectories.start_states import InitialStates
 CANDIDATES = 128  # trajectories looked at for a reset with a given command
 BIN_WIDTH = 0.1  # commands that differ by less than this share of the trained range count as the same
 FILL_ATTEMPTS = 5  # times that unhealthy trajectories of a new pool are drawn again
+
+
+# Which of motions (n,) of a buffer, of so many frames each, do what their commands say, (n,) bool; None does not ask.
+FollowsCommands = Optional[Callable[[MotionBuffer, torch.Tensor, int], torch.Tensor]]
 
 
 class SamplesCommands(Protocol):
@@ -40,8 +44,11 @@ class TrajectoryPoolCfg:
         batch: trajectories generated together; None for a fifth of them, at most 1024.
         resampling_time: shortest and longest time between changes of a trajectory's command [s]; None takes the
             sampler's, or 2 to 6 s.
-        from_standing: whether trajectories begin from standing, and not amid what their first command asks for.
+        from_standing: whether trajectories begin from standing, and not amid what their first command asks for; None
+            leaves it to who has the pool, and they begin amid it if nobody asks otherwise.
         max_guard_share: a trajectory with a larger share of frames that the guard had to change is dropped.
+        check_commands: whether a trajectory is also dropped whose mean velocity misses its command somewhere, by the
+            tolerances of :mod:`cmg_ref.evaluation.command_following`.
     """
 
     num_trajectories: int | None = None
@@ -49,8 +56,9 @@ class TrajectoryPoolCfg:
     regenerate_frames_per_step: int | None = None
     batch: int | None = None
     resampling_time: tuple[float, float] | None = None
-    from_standing: bool = False
+    from_standing: bool | None = None
     max_guard_share: float = 0.1
+    check_commands: bool = False
 
     def validate(self) -> None:
         """Raise a ValueError that names the first impossible field."""
@@ -96,13 +104,15 @@ class TrajectoryPool:
         initial_states: where trajectories begin.
         sampler: draws their commands.
         generator: draws everything else.
+        follows_commands: tells which trajectories do what they are told, if ``cfg`` asks for it.
 
     Attributes:
         handed: how often each trajectory has been handed out since it was generated, (num_trajectories,).
         ready: which may be handed out, (num_trajectories,) bool.
 
     Raises:
-        ValueError: hardly any trajectory stays inside the range that the checkpoint was trained in.
+        ValueError: hardly any trajectory stays inside the range that the checkpoint was trained in, or follows its
+            commands.
     """
 
     def __init__(
@@ -114,6 +124,7 @@ class TrajectoryPool:
         initial_states: InitialStates,
         sampler: SamplesCommands,
         generator: torch.Generator,
+        follows_commands: FollowsCommands = None,
     ) -> None:
         self.cfg, self.buffer, self.length = cfg, buffer, length
         self.num_trajectories, self.device = num_trajectories, buffer.device
@@ -121,7 +132,7 @@ class TrajectoryPool:
         self.ready = torch.zeros(num_trajectories, dtype=torch.bool, device=self.device)
         self._batch_size = cfg.batch_of(num_trajectories)
         self._initial_states, self._sampler = initial_states, sampler
-        self._generator = generator
+        self._generator, self._follows_commands = generator, follows_commands if cfg.check_commands else None
         self._scale = 1.0 / (buffer.rollout.model.command_max - buffer.rollout.model.command_min)
         self._batch: torch.Tensor | None = None
         self._frames_left = 0
@@ -160,22 +171,29 @@ class TrajectoryPool:
                 for first in range(0, num, 1024)
             ]
             motions, frames = torch.cat([pair[0] for pair in chosen]), torch.cat([pair[1] for pair in chosen])
-        self._handed_out += num
+        self.lend(motions)
+        return motions, frames
+
+    def lend(self, motions: torch.Tensor) -> None:
+        """Take note that ready trajectories (n,), of which one may come several times, are handed out."""
+        self._handed_out += len(motions)
         self._handed_out_again += (self.handed[motions] >= self.cfg.uses).sum()
         self.handed.index_add_(0, motions, torch.ones_like(motions))
         self._may_renew = True
-        return motions, frames
 
     def take_back(self) -> None:
         """Take note that environments have left their trajectories."""
         self._may_renew = True
 
-    def renew(self, frames: float, motions: torch.Tensor) -> None:
+    def renew(self, frames: float, motions: torch.Tensor) -> torch.Tensor | None:
         """Generate used trajectories anew.
 
         Args:
             frames: most frames to generate now; what is left over is added to the next call's.
             motions: motions that environments are shown, (num_envs,); these are left alone.
+
+        Returns:
+            Trajectories (n,) whose last frame this was, whether they are healthy or not; None where there are none.
         """
         if self._batch is None:
             # Which trajectories are used up and shown changes only where one is handed out, left or admitted.
@@ -183,19 +201,21 @@ class TrajectoryPool:
                 self._batch = self._next_batch(motions)
             self._may_renew = self._batch is not None
             if self._batch is None:
-                return
+                return None
             self._plan(self._batch)
             self._frames_left = self.length - 1
         self._credit = min(self._credit + frames, max(frames, 0.0) + len(self._batch))
         count = min(int(self._credit / len(self._batch)), self._frames_left)
         if count < 1:
-            return
+            return None
         self._credit -= count * len(self._batch)
         self._frames_left -= count
         self.buffer.extend(self._batch, count)
-        if self._frames_left == 0:
-            self._admit(self._batch)
-            self._batch = None
+        if self._frames_left > 0:
+            return None
+        renewed, self._batch = self._batch, None
+        self._admit(renewed)
+        return renewed
 
     def stats(self) -> dict[str, Any]:
         """Counters since construction."""
@@ -224,8 +244,9 @@ class TrajectoryPool:
         if 2 * self._num_ready <= self.num_trajectories:
             raise ValueError(
                 f"trajectory pool: {self.num_trajectories - self._num_ready} of {self.num_trajectories} trajectories "
-                f"were not finite or had more than {self.cfg.max_guard_share:.0%} of their frames held inside the "
-                "trained range; the checkpoint does not follow these commands"
+                f"were not finite, had more than {self.cfg.max_guard_share:.0%} of their frames held inside the "
+                "trained range or missed their commands where check_commands is set; the checkpoint does not follow "
+                "these commands"
             )
 
     def _plan(self, motions: torch.Tensor) -> None:
@@ -248,6 +269,8 @@ class TrajectoryPool:
         """Make generated motions (n,) ready, if they are healthy."""
         healthy = self.buffer.finite(motions)
         healthy &= self.buffer.guarded[motions] <= self.cfg.max_guard_share * self.length
+        if self._follows_commands is not None:
+            healthy &= self._follows_commands(self.buffer, motions, self.length)
         self.ready[motions] = healthy
         # What is dropped counts as used up, so that it is generated again first.
         self.handed[motions] = torch.where(healthy, 0, torch.iinfo(torch.int32).max)

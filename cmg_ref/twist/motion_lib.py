@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Mapping, NoReturn, Sequence
+from typing import Callable, NoReturn, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.torch_defaults import with_torch_defaults
-from cmg_ref.evaluation.command_following import follows_commands, velocities_h
+from cmg_ref.evaluation.command_following import motions_follow_commands
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.kinematic_tree import KinematicTree, RobotError
+from cmg_ref.robots.kinematics import ForwardKinematics
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
     Values,
@@ -27,68 +27,18 @@ from cmg_ref.trajectories.argument_checks import (
     checked_tensor,
     checked_whole,
 )
-from cmg_ref.trajectories.memory import check_room
-from cmg_ref.twist.feeds import FrameWriter, LiveFeed, MotionRecorder, PoolFeed
-from cmg_ref.twist.motion_table import MotionTable, TableFrames
+from cmg_ref.trajectories.buffer import MotionBuffer
+from cmg_ref.trajectories.memory import MemoryPlan, check_room, plan_memory
+from cmg_ref.trajectories.pool import TrajectoryPool, TrajectoryPoolCfg
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
+from cmg_ref.trajectories.start_states import InitialStates
+from cmg_ref.twist.feeds import LiveFeed, PoolFeed
+from cmg_ref.twist.motion_lib_cfg import CMGMotionLibCfg
+from cmg_ref.twist.motion_view import MotionView
 
-MODES = ("pool", "live")
+__all__ = ["CMGMotionLib", "CMGMotionLibCfg"]
+
 _SPARE_FRAMES = 12  # that a generator keeps beyond those it is asked for
-_CHECKED_TOGETHER = 64  # motions of a pool
-
-
-@dataclass(frozen=True)
-class CMGMotionLibCfg:
-    """What :class:`CMGMotionLib` is made of.
-
-    Attributes:
-        checkpoint: file of the CMG, or None for the one shipped with the package.
-        mode: ``"pool"``, for training: environments begin anywhere in ready motions that change command every few
-            seconds, and a reset costs nothing. ``"live"``, for playing: every environment has a motion of its own, and
-            its command may be set at any step.
-        num_motions: motions in the pool.
-        motion_length: longest episode [s]; a pool's motions are twice as long, so that no episode reaches their end.
-        lookahead: how far beyond the present the motion is known [s]; at least what observations ask for.
-        num_blocks: blocks in which a pool is renewed, one after another; 0 keeps the motions it begins with.
-        check_commands: whether motions of a pool that miss their command are made anew, or left out.
-        ramp_time: time that the command takes from one value to the next [s].
-        commands: what commands are drawn from; None, in live mode, leaves them to ``set_commands``.
-        drop_joints: joints of the CMG that the robot does not have.
-        held_joints: joints of the robot that the CMG does not have, and the angle at which they stay [rad].
-        seed: seed of commands and initial states.
-    """
-
-    checkpoint: str | Path | Checkpoint | None = None
-    mode: str = "pool"
-    num_motions: int = 1024
-    motion_length: float = 10.0
-    lookahead: float = 2.0
-    num_blocks: int = 4
-    check_commands: bool = True
-    ramp_time: float = 0.5
-    commands: CommandSamplerCfg | None = field(default_factory=CommandSamplerCfg)
-    drop_joints: Sequence[str] = ()
-    held_joints: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 0
-
-    def validate(self) -> None:
-        """Raise a ValueError that names the first impossible field."""
-        if self.mode not in MODES:
-            raise ValueError(f"CMGMotionLibCfg.mode must be one of {', '.join(MODES)}, got '{self.mode}'")
-        if self.mode == "pool" and self.commands is None:
-            raise ValueError("CMGMotionLibCfg.commands must be given in mode 'pool': its motions are made beforehand")
-        for name, least in (("num_motions", 1), ("num_blocks", 0)):
-            checked_whole(getattr(self, name), f"CMGMotionLibCfg.{name}", least)
-        if not 0 <= self.num_blocks <= self.num_motions:
-            raise ValueError(
-                f"CMGMotionLibCfg.num_blocks must lie in 0 to num_motions = {self.num_motions}, got {self.num_blocks}"
-            )
-        if self.num_blocks == 1:
-            raise ValueError("CMGMotionLibCfg.num_blocks must not be 1: while the only block is renewed none is left")
-        for name in ("motion_length", "lookahead"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"CMGMotionLibCfg.{name} must be positive, got {getattr(self, name)}")
-        if not 0.0 <= self.ramp_time < math.inf:
-            raise ValueError(f"CMGMotionLibCfg.ramp_time must not be negative, got {self.ramp_time}")
 
 
 class CMGMotionLib:
@@ -136,59 +86,91 @@ class CMGMotionLib:
             raise ValueError(f"control_dt must lie in (0, 0.1] s, got {control_dt}")
         self.body_names = tuple(body_names)
         self.joint_names = tuple(tree.joint_names if joint_names is None else joint_names)
-        checkpoint = cfg.checkpoint if isinstance(cfg.checkpoint, Checkpoint) else load_checkpoint(cfg.checkpoint)
-        generated = _generated_joints(checkpoint.joint_names, self.joint_names, cfg)
-        steps_ahead = math.ceil(cfg.lookahead / control_dt)
-        live = cfg.mode == "live"
-        num_motions = num_envs if live else cfg.num_motions
-        capacity = steps_ahead + 1 + (0 if live else 2 * round(cfg.motion_length / control_dt))
-        # A pool's generator is only ever asked for the frame being shown.
-        reach = math.ceil(steps_ahead * checkpoint.fps * control_dt) if live else 0
-        settings: dict[str, Any] = {
-            "mode": "realtime",
-            "buffer_size": reach + _SPARE_FRAMES,
-            "control_dt": control_dt,
-            "interpolation_steps": round(cfg.ramp_time * checkpoint.fps),
-        }
-        shape = (num_motions, capacity, len(self.joint_names), len(self.body_names))
-        plan = CMGMotionGenerator.memory_required(checkpoint, self.device, num_envs=num_motions, **settings)
-        what = f"num_envs={num_envs}" if live else f"CMGMotionLibCfg.num_motions={num_motions}"
-        check_room(plan.total + MotionTable.bytes_required(*shape), self.device, f"{capacity} frames for {what}")
-        self.table = MotionTable(*shape, self.device)
-        writer = FrameWriter(
-            self.table, tree, self.body_names, self.joint_names, generated, cfg.held_joints, self.device
-        )
-
-        def make_generator(num_motions: int) -> CMGMotionGenerator:
-            return CMGMotionGenerator(
-                checkpoint,
-                num_envs=num_motions,
-                device=self.device,
-                joint_names=generated,
-                drop_joints=cfg.drop_joints,
-                seed=next(seeds),
-                **settings,
-            )
-
-        def make_sampler(num_motions: int) -> CommandSampler:
-            return CommandSampler(num_motions, cfg.commands, control_dt, self.device, next(seeds))
-
-        seeds = itertools.count(cfg.seed)
+        checkpoint = load_checkpoint(cfg.checkpoint)
+        _check_joints(checkpoint.joint_names, self.joint_names, tree, cfg)
+        kinematics = ForwardKinematics(tree, self.body_names, self.device)
+        self._fps, self._steps_ahead = checkpoint.fps, math.ceil(cfg.lookahead / control_dt)
+        self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
         self._pool: PoolFeed | None = None
         self._live: LiveFeed | None = None
-        if live:
-            sampler = None if cfg.commands is None else make_sampler(num_envs)
-            self._live = LiveFeed(self.table, writer, make_generator(num_envs), sampler)
-        else:
-            self._pool = PoolFeed(
-                self.table,
-                lambda number: MotionRecorder(writer, make_generator(number), make_sampler(number)),
-                cfg.num_blocks,
-                retirement=math.ceil(cfg.motion_length / control_dt) + 2,
-                is_fit=self._is_fit,
+        self._sampler: CommandSampler | None = None
+
+        def view_of(buffer: MotionBuffer) -> MotionView:
+            return MotionView(
+                buffer.store, checkpoint.joint_names, kinematics, tree.joint_names, self.joint_names, cfg.held_joints
             )
-        self._lengths = torch.full((num_motions,), float(cfg.motion_length), device=self.device)
-        self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
+
+        if cfg.mode == "live":
+            self._live = self._live_feed_of(checkpoint, num_envs, view_of)
+        else:
+            self._pool = self._pool_feed_of(checkpoint, view_of)
+        self._lengths = torch.full((len(self._feed.first),), float(cfg.motion_length), device=self.device)
+
+    def _live_feed_of(
+        self, checkpoint: Checkpoint, num_envs: int, view_of: Callable[[MotionBuffer], MotionView]
+    ) -> LiveFeed:
+        cfg, reach = self.cfg, math.ceil(self._steps_ahead * self._fps * self.control_dt)
+        asked = CMGMotionGeneratorCfg(
+            num_envs=num_envs,
+            mode="realtime",
+            buffer_size=reach + _SPARE_FRAMES,
+            control_dt=self.control_dt,
+            interpolation_steps=round(cfg.ramp_time * self._fps),
+            seed=cfg.seed + 1,
+        )
+        planned = plan_memory(asked, checkpoint, CommandSampler(1), self.device)
+        self._check_room(planned, asked, f"num_envs={num_envs}")
+        generator = CMGMotionGenerator(checkpoint, device=self.device, cfg=asked)
+        if cfg.commands is not None:
+            self._sampler = CommandSampler(num_envs, cfg.commands, self.control_dt, self.device, cfg.seed)
+        self._view = view_of(generator.buffer)
+        return LiveFeed(generator, self._view, self._sampler, self._steps_ahead)
+
+    def _pool_feed_of(self, checkpoint: Checkpoint, view_of: Callable[[MotionBuffer], MotionView]) -> PoolFeed:
+        cfg = self.cfg
+        seconds = 2 * cfg.motion_length + self._steps_ahead * self.control_dt
+        batch = math.ceil(cfg.num_motions / max(1, cfg.num_blocks))
+        pool_cfg = TrajectoryPoolCfg(cfg.num_motions, batch=batch, check_commands=cfg.check_commands)
+        asked = CMGMotionGeneratorCfg(
+            num_envs=1,
+            preload_duration=math.ceil(seconds * self._fps - 1e-6) + 1,
+            buffer_size=8,
+            control_dt=self.control_dt,
+            interpolation_steps=round(cfg.ramp_time * self._fps),
+            pool=pool_cfg,
+        )
+        asked.validate()
+        sampler = CommandSampler(cfg.num_motions, cfg.commands, self.control_dt, self.device, cfg.seed)
+        planned = plan_memory(asked, checkpoint, sampler, self.device)
+        self._check_room(planned, asked, f"CMGMotionLibCfg.num_motions={cfg.num_motions}")
+        rollout, length = Rollout(checkpoint.model, self.device), asked.preload_duration
+        buffer = MotionBuffer(
+            checkpoint,
+            rollout,
+            [(cfg.num_motions, length)],
+            asked.interpolation_steps,
+            asked.num_segments(sampler, self._fps),
+            usual_batch=batch,
+        )
+        self._view, self._sampler, self._commands = view_of(buffer), sampler, buffer.commands
+        pool = TrajectoryPool(
+            pool_cfg,
+            buffer,
+            cfg.num_motions,
+            length,
+            InitialStates(checkpoint, rollout, load_g1()),
+            sampler,
+            self._random,
+            motions_follow_commands,
+        )
+        retirement = math.ceil(cfg.motion_length / self.control_dt) + 2
+        budget = batch * self._fps * self.control_dt if cfg.num_blocks > 0 else 0.0
+        return PoolFeed(pool, self._view, retirement, budget)
+
+    def _check_room(self, planned: MemoryPlan, asked: CMGMotionGeneratorCfg, what: str) -> None:
+        rows = sum(number * frames for number, frames in asked.sizes())
+        required = planned.total + 4 * 3 * len(self.body_names) * rows
+        check_room(required, self.device, f"{asked.sizes()[0][1]} frames for {what}")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another with the same arguments")
@@ -197,7 +179,12 @@ class CMGMotionLib:
 
     def num_motions(self) -> int:
         """Number of motions: those of the pool, or one for each environment."""
-        return self.table.num_motions
+        return len(self._feed.first)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the CMG that are known of each motion."""
+        return int(self._feed.last[0] - self._feed.first[0]) + 1
 
     def get_total_length(self) -> float:
         """Time that all motions take together [s]."""
@@ -222,15 +209,16 @@ class CMGMotionLib:
         else:
             weights = checked_tensor(motion_difficulty, tuple(self._lengths.shape), "motion_difficulty", self.device)
         if self._pool is not None:
-            weights = weights * self._pool.weights
+            return self._pool.draw(n, weights, self._random)
         return torch.multinomial(weights, n, replacement=True, generator=self._random)
 
     @with_torch_defaults
     def sample_time(self, motion_ids: Values) -> Tensor:
         """Times to begin motions (n,) at [s], (n,): whole control steps; 0 in live mode."""
         motion_ids = self._motions(motion_ids)
-        if self._live is not None:
+        if self._pool is None:
             return torch.zeros(motion_ids.shape, device=self.device)
+        self._pool.begin(motion_ids)
         steps = self._lengths[motion_ids] / self.control_dt
         drawn = torch.rand(motion_ids.shape, generator=self._random, device=self.device)
         return (drawn * steps).floor() * self.control_dt
@@ -260,7 +248,8 @@ class CMGMotionLib:
             Root position (n, 3), orientation xyzw (n, 4), linear and angular velocity (n, 3) in the world; joint angles
             and velocities (n, num_joints); positions of the bodies in the root's frame (n, num_bodies, 3).
         """
-        frames = self._frames(motion_ids, motion_times)
+        motions, times = self._asked(motion_ids, motion_times)
+        frames = self._view.read(motions, times, self._feed.first, self._feed.last)
         return (
             frames.root_pos_w,
             frames.root_quat_w,
@@ -283,7 +272,11 @@ class CMGMotionLib:
         """Commands in force (n, 3) in motions (n,) at times (n,) [s]; in live mode those in force now."""
         if self._live is not None:
             return self._live.commands[self._motions(motion_ids)]
-        return self._frames(motion_ids, motion_times).commands
+        motions, frames = self._asked(motion_ids, motion_times)
+        earlier = frames.clamp(torch.zeros_like(frames), self._feed.last[motions]).floor()
+        both = torch.stack((earlier, earlier + 1.0), dim=1).long()
+        before, after = self._commands.value(both, motions).unbind(dim=1)
+        return torch.lerp(before, after, (frames - earlier).clamp(0.0, 1.0).unsqueeze(1))
 
     @with_torch_defaults
     def step(self) -> Tensor | None:
@@ -301,14 +294,14 @@ class CMGMotionLib:
             commands: commands in force at the end, (n, 3).
             failed: whether the robot fell, (n,) bool.
         """
-        if self._pool is not None and self._pool.recorder is not None:
-            self._pool.recorder.sampler.report(commands, failed)
+        if self._pool is not None and self._sampler is not None and self.cfg.num_blocks > 0:
+            self._sampler.report(commands, failed)
 
     @with_torch_defaults
     def elapsed_times(self, env_ids: EnvIds | None = None) -> Tensor:
         """Live mode: time since the reset of every environment, or of environments (n,), [s]."""
-        clock = self._live_feed().clock
-        return (clock if env_ids is None else clock[self._environments(env_ids)]) * self.control_dt
+        steps = self._live_feed().steps
+        return (steps if env_ids is None else steps[self._environments(env_ids)]) * self.control_dt
 
     @with_torch_defaults
     def reset(self, env_ids: EnvIds | None = None, commands: Values | None = None) -> None:
@@ -327,29 +320,21 @@ class CMGMotionLib:
         """Live mode: commands being approached, (num_envs, 3)."""
         return self._live_feed().targets
 
-    def _is_fit(self, motion_ids: Tensor) -> Tensor:
-        """Which motions (n,) of the pool follow their commands, (n,) bool."""
-        if not self.cfg.check_commands:
-            return torch.ones_like(motion_ids, dtype=torch.bool)
-        # All but the last, which is at rest.
-        frames = torch.arange(self.table.capacity - 1, dtype=torch.float32, device=self.device)
-        fit = []
-        for some in motion_ids.split(_CHECKED_TOGETHER):
-            read = self.table.read(some.repeat_interleave(len(frames)), frames.repeat(len(some)))
-            velocities = velocities_h(read.root_quat_w, read.root_lin_vel_w, read.root_ang_vel_w)
-            shape = (len(some), len(frames), 3)
-            fit.append(follows_commands(velocities.view(shape), read.commands.view(shape), self.control_dt))
-        return torch.cat(fit)
+    @property
+    def _feed(self) -> PoolFeed | LiveFeed:
+        feed = self._pool or self._live
+        assert feed is not None
+        return feed
 
     def _motions(self, motion_ids: Values) -> Tensor:
         """Numbers (n,) of motions."""
         return checked_indices(motion_ids, self.num_motions(), self.device, "motion_ids")
 
-    def _frames(self, motion_ids: Values, motion_times: Values) -> TableFrames:
-        """Frames (n,) of motions at times [s]."""
+    def _asked(self, motion_ids: Values, motion_times: Values) -> tuple[Tensor, Tensor]:
+        """Numbers of motions (n,) and frames with fractions (n,) at times [s]."""
         motions = self._motions(motion_ids)
         times = checked_tensor(motion_times, tuple(motions.shape), "motion_times", self.device)
-        return self.table.read(motions, times / self.control_dt)
+        return motions, times * self._fps
 
     def _environments(self, env_ids: EnvIds | None) -> Tensor:
         """Indices (n,) of environments, which in live mode are those of their motions."""
@@ -364,11 +349,16 @@ class CMGMotionLib:
         return self._live
 
 
-def _generated_joints(available: Sequence[str], joint_names: Sequence[str], cfg: CMGMotionLibCfg) -> list[str]:
-    """The joints that the CMG moves, in order; every other joint must be held on purpose."""
+def _check_joints(
+    available: Sequence[str], joint_names: Sequence[str], tree: KinematicTree, cfg: CMGMotionLibCfg
+) -> None:
+    """Raise a RobotError unless every joint is the robot's and moved by the CMG, or held or dropped on purpose."""
     unknown = [name for name in cfg.held_joints if name not in joint_names]
     if unknown:
         raise RobotError(f"held_joints names '{unknown[0]}', which the robot does not have")
+    unknown = [name for name in cfg.drop_joints if name not in available]
+    if unknown:
+        raise RobotError(f"drop_joints names '{unknown[0]}', which the CMG does not move")
     generated = [name for name in joint_names if name not in cfg.held_joints]
     missing = [name for name in generated if name not in available]
     if missing:
@@ -378,4 +368,6 @@ def _generated_joints(available: Sequence[str], joint_names: Sequence[str], cfg:
     extra = [name for name in available if name not in generated and name not in cfg.drop_joints]
     if extra:
         raise RobotError(f"the robot has no joint '{extra[0]}' of the CMG; name it in drop_joints to leave it out")
-    return generated
+    if sorted(joint_names) != sorted(tree.joint_names):
+        odd = sorted(set(joint_names) ^ set(tree.joint_names))
+        raise RobotError(f"{tree.name}: the joints asked for and the robot's differ by {', '.join(odd)}")

@@ -166,7 +166,7 @@ def test_failures_reach_the_draw_of_commands(make: Any) -> None:
     env = make()
     for _ in range(5):
         env.step(torch.zeros(4, 29))
-    strata = env._motion_lib._pool.recorder.sampler.strata
+    strata = env._motion_lib._sampler.strata
     before = strata.reports.sum().item()
     env.time_out_buf[0] = True
     env.reset_idx(torch.tensor([0, 1]))
@@ -202,13 +202,15 @@ def test_live_commands_ramp_and_written_ones_are_taken(make: Any) -> None:
 
 def test_renewed_motions_are_as_difficult_as_the_hardest(make: Any) -> None:
     env = make(motion_length=0.2, num_blocks=2)
-    env.motion_difficulty[:] = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    given = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    env.motion_difficulty[:] = given
     for _ in range(200):
         env.step(torch.zeros(4, 29))
         env.reset_idx(torch.arange(4))
-        if env.motion_difficulty[0] != 1.0:
+        if not torch.equal(env.motion_difficulty, given):
             break
-    assert env.motion_difficulty.tolist() == [6.0, 6.0, 6.0, 4.0, 5.0, 6.0]
+    renewed = env.motion_difficulty != given
+    assert 1 <= int(renewed.sum()) <= 3 and (env.motion_difficulty[renewed] == 6.0).all()
 
 
 def test_rewards_on_the_command(make: Any) -> None:
