@@ -77,7 +77,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
         # Several rewards are made of these.
         self._measure_obedience()
-        self.told_to_stand = rewards.standing(self.commands)
+        self.told_to_stand = rewards.standing(self.commands, self.cfg.rewards.standing_speed)
         if not self.reward_functions:
             self.rew_buf = torch.zeros(self.num_envs, device=self.device)
             return

@@ -207,7 +207,7 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
 
 
 def make_evaluator(
-    task: str, env_cfg: Any, rollouts: int = 8, duration: float = 10.0
+    task: str, env_cfg: Any, rollouts: int, duration: float
 ) -> Callable[[Callable[[torch.Tensor], torch.Tensor]], Evaluation] | None:
     """What measures a policy during training, in environments of its own.
 

@@ -130,3 +130,11 @@ def test_the_height_of_a_sole_is_that_of_its_lowest_point(make: Callable[..., An
     assert heights.abs().max() < 0.01
     raised = env.feet.heights(env.dof_pos, root[:, :3] + torch.tensor([0.0, 0.0, 0.2]), root[:, 3:7])
     torch.testing.assert_close(raised, heights + 0.2)
+
+
+def test_the_configuration_says_below_which_speed_robots_are_told_to_stand(make: Callable[..., Any]) -> None:
+    env = make("g1", 2, "rewards.standing_speed=0.5")
+    env.set_commands([[0.4, -0.4, 0.4], [0.0, 0.0, 0.6]])
+    for _ in range(round(env.cfg.commands.ramp_time / env.dt) + 1):
+        env.step(torch.zeros(2, env.num_actions))
+    assert env.told_to_stand.tolist() == [True, False]
