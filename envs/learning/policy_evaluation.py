@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cmg_ref.core.rotations import yaw_from_quat
+from cmg_ref.core.rotations import in_heading
 from envs.simulator import BACKEND
 from envs.tasks.task_registry import task_registry
 
@@ -316,12 +316,7 @@ class _Meter:
         ended = env.reset_buf.bool()
         valid = (~ended).float()
         root = env.root_states
-        yaw = yaw_from_quat(root[:, 3:7])
-        forward, left = torch.cos(yaw), torch.sin(yaw)
-        velocity = torch.stack(
-            (forward * root[:, 7] + left * root[:, 8], forward * root[:, 8] - left * root[:, 7], root[:, 12]), dim=1
-        )
-        self.window += velocity
+        self.window += torch.cat((in_heading(root[:, 3:7], root[:, 7:10])[:, :2], root[:, 12:]), dim=1)
         complete = self.elapsed % self.window_steps == 0
         settled = self.elapsed > round(SETTLING_TIME / dt) + self.window_steps - 1
         counted = valid * (complete & settled)

@@ -11,6 +11,7 @@ from torch import Tensor
 from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
+from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.observations import joint_changes, running_average
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from configs.base_config import ConfigError, suggestion
@@ -23,9 +24,6 @@ STARTS = ("random", "standing")
 
 class G1CMG(LeggedRobot):
     """Joint targets are those of the reference at the next step, plus scaled actions.
-
-    The PD control damps the joint velocity itself, so the target leads by damping / stiffness times the velocity of the
-    reference: at a zero action the torque is that of stiffness and damping on the errors of position and velocity.
 
     Attributes:
         term: The reference motion, with the commands.
@@ -63,7 +61,7 @@ class G1CMG(LeggedRobot):
         self.term = ReferenceMotionTerm(
             term_cfg, self.num_envs, self.dt, self.dof_names, self.device, self.robot, self.cfg.seed
         )
-        self._velocity_lead = self.nominal_d_gains / self.nominal_p_gains
+        self._velocity_lead = velocity_lead(self.nominal_p_gains, self.nominal_d_gains)
         self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
         self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
         self._read_reference()
@@ -131,7 +129,7 @@ class G1CMG(LeggedRobot):
 
     def _joint_targets(self, actions: Tensor) -> Tensor:
         """Joint targets in rad, (num_envs, num_dof), from clipped actions."""
-        followed = torch.addcmul(self._next_dof_pos, self._next_dof_vel, self._velocity_lead)
+        followed = reference_targets(self._next_dof_pos, self._next_dof_vel, self._velocity_lead)
         return followed.addcmul_(actions, self.action_scale)
 
     def _further_causes(self) -> dict[str, Tensor]:

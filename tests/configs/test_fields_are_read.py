@@ -33,7 +33,7 @@ def names_read(tree: ast.AST) -> tuple[set[str], set[str]]:
             if not (isinstance(node.value, ast.Name) and node.value.id in COMMAND_LINES):
                 read.add(node.attr)
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            read.add(node.slice.value)
+            read.add(str(node.slice.value))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             quoted.add(node.value)
             read.update(re.findall(r"[Tt]he section `(\w+)` of the configuration", node.value))  # given as an argument
