@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # Isaac Gym has to be imported before torch.
-from envs.simulator import BACKEND  # isort: skip
+from envs.simulator import BACKEND, CAPABILITIES  # isort: skip
 
 import torch
 
@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     env_cfg.seed += rank
     torch.manual_seed(env_cfg.seed)
-    sim_device = arguments.sim_device or ("cpu" if BACKEND == "mujoco" else f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+    sim_device = arguments.sim_device or CAPABILITIES.default_device
     device = arguments.rl_device or sim_device
     if device == "cpu":
         # The cores belong to the physics between updates; the algorithm takes them all during an update.

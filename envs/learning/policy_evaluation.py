@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from cmg_ref.core.rotations import in_heading
-from envs.simulator import BACKEND
+from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
 
 SETTLING_TIME = 3.0  # [s] from standing to the command, left out of the velocity errors
@@ -218,9 +218,9 @@ def make_evaluator(
         duration: Their length [s].
 
     Returns:
-        A function from a policy to its evaluation; None with Isaac Gym, which has one simulation in a process.
+        A function from a policy to its evaluation; None where a process has only one simulation.
     """
-    if BACKEND != "mujoco":
+    if not CAPABILITIES.many_simulations:
         return None
     cases = shortened(GRID, duration)
     cfg = evaluation_config(env_cfg, duration)
@@ -290,7 +290,7 @@ class _Meter:
             name: torch.zeros(self.num_jobs + 1, device=device)
             for name in ("windows", "lin", "yaw", "vx", "vy", "wz", "joint", "samples", "drift", "lifts")
         }
-        self.reference = getattr(env, "term", None)
+        self.reference = env.reference
 
     def begin(self, env_ids: torch.Tensor) -> None:
         """Give environments that have just been reset the next jobs and their commands."""

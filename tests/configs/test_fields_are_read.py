@@ -70,8 +70,7 @@ def handed_on(path: tuple[str, ...]) -> bool:
     if path[0] == "algorithm":
         learning = pytest.importorskip("envs.learning.mirrored_ppo")
         known = [set(inspect.signature(owner.__init__).parameters) for owner in learning.MirroredPPO.__mro__[:2]]
-        assert any(path[1] in names for names in known), path
-        return True
+        return any(path[1] in names for names in known)
     if path[:2] == ("rewards", "scales"):
         return any(
             f"_reward_{path[2]}" in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
