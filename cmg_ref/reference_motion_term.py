@@ -50,7 +50,8 @@ class ReferenceMotionTermCfg:
             training); ``"realtime"`` generates as time passes (for playing, or where every step counts the same);
             ``"pregenerated"`` generates a whole trajectory at each reset and each change of command.
         pool: size and renewal of the pool; by default it has a trajectory for every other environment, and renews them
-            by a sixteenth of a frame per environment and step.
+            by a sixteenth of a frame per environment and step. Its trajectories begin from standing if
+            ``standing_starts`` is above 0, and keep their command without ``resample_commands``.
         future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
             together with the present frame, and :meth:`ReferenceMotionTerm.future` costs nothing for them.
         future_joint_steps: control steps ahead of which the joint angles alone are read at every step, rising from 1
@@ -113,6 +114,12 @@ class ReferenceMotionTermCfg:
             raise ValueError(f"{name}.standing_starts must be in [0, 1], got {self.standing_starts}")
         self.command_sampler.validate()
         self.pool.validate()
+        if self.pool.from_standing and self.standing_starts == 0.0:
+            raise ValueError(
+                f"{name}.pool.from_standing contradicts standing_starts=0: leave it out, or raise the latter"
+            )
+        if self.pool.resampling_time is not None and not self.resample_commands:
+            raise ValueError(f"{name}.pool.resampling_time contradicts resample_commands=False: leave one of them out")
 
 
 class ReferenceMotionTerm:
