@@ -345,7 +345,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         lam = 0.95
         desired_kl = 0.03
         max_grad_norm = 1.0
-        mirrored = True  # half of each minibatch is seen in a mirror
+        mirrored = True  # networks that are not symmetric see each sample in a mirror too
 
     class evaluation:
         """Evaluations during training, which choose the best policy."""
@@ -364,4 +364,6 @@ class LeggedRobotCfgPPO(BaseConfig):
         save_interval = 50
         evaluation_interval = 100
         experiment_name = "legged_robot"
+        logger = "tensorboard"  # or wandb, neptune, or module:Class of a LogWriter of rsl_rl
+        project = ""  # at W&B or Neptune; empty for the experiment's name
         run_name = ""  # follows the date in the name of a run
