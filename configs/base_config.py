@@ -10,6 +10,7 @@ A configuration is a class whose attributes are its fields and whose inner class
 
 ``TaskCfg()`` is an independent copy of all of it, sections included, so that ``cfg.env.num_envs = 64`` changes nothing
 but ``cfg``. A field that the class does not declare is an error that suggests the one that was probably meant.
+A class or section may name fields of earlier releases in ``_dropped``: files that hold them can still be read.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ class ConfigError(ValueError):
 class BaseConfig:
     """Base of configurations; inner classes become sections of the instance.
 
+    Attributes:
+        _dropped: fields that earlier releases declared and nothing depends on.
+
     Raises:
         ConfigError: On assigning to a field that the class does not declare.
     """
+
+    _dropped: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         for name in field_names(self):
@@ -80,7 +86,8 @@ def update_from_dict(config: BaseConfig, values: Mapping[str, Any]) -> None:
 
     Args:
         config: What to change.
-        values: Field or section names and their values; fields that are not named keep theirs.
+        values: Field or section names and their values; fields that are not named keep theirs, and those that
+            earlier releases had are passed over.
 
     Raises:
         ConfigError: If a field does not exist or a value is of another kind; nothing is changed then.
@@ -150,6 +157,8 @@ def _check(config: BaseConfig, declared: BaseConfig, owner: str, path: str, free
 
 def _update(config: BaseConfig, values: Mapping[str, Any], owner: str) -> None:
     for name, value in values.items():
+        if name in config._dropped and name not in config.__dict__:
+            continue
         if isinstance(value, Mapping) and isinstance(config.__dict__.get(name), BaseConfig):
             _update(config.__dict__[name], value, f"{owner}.{name}")
         else:

@@ -74,7 +74,6 @@ ENVIRONMENT = (
     ("normalization.clip_*", 1e-3, 1e6),
     ("normalization.obs_scales.*", 0, 1e6),
     ("noise.noise_level noise.noise_scales.*", 0, 1e3),
-    ("viewer.ref_env", 0, MAX_NUM_ENVS),
     ("viewer.pos viewer.lookat", -1e4, 1e4),
     ("sim.dt", 1e-5, 0.1),
     ("sim.substeps", 1, 100),
@@ -102,12 +101,11 @@ TRAINING = (
     ("algorithm.max_grad_norm", 1e-9, 1e9),
     ("algorithm.value_loss_coef algorithm.entropy_coef algorithm.desired_kl", 0, 1e3),
     ("evaluation.rollouts", 1, 10**6),
-    ("evaluation.duration", 0.1, 1e4),
+    ("evaluation.duration", 4, 1e4),
     ("runner.max_iterations", 1, MAX_ITERATIONS),
     ("runner.num_steps_per_env", 1, 10**5),
     ("runner.save_interval", 1, 10**9),
     ("runner.evaluation_interval", 0, 10**9),
-    ("runner.load_run runner.checkpoint", -1, 10**9),
 )
 # Fields of (lowest, highest), and fields of a certain number of entries.
 _PAIRS = ("commands.ranges.*", "commands.resampling_time", "domain_rand.*_range", "domain_rand.push_interval_s")

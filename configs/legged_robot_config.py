@@ -221,7 +221,7 @@ class LeggedRobotCfg(BaseConfig):
         air_time_target = 0.4
         feet_clearance_target = 0.04  # m
         feet_distance_target = 0.14  # m, sideways
-        standing_speed = 0.1  # commands below this (m/s and rad/s together) mean to stand
+        standing_speed = 0.1  # commands with every part below this (m/s, rad/s) mean to stand
 
     class normalization:
         """Scales of observations, and their limits."""
@@ -270,7 +270,8 @@ class LeggedRobotCfg(BaseConfig):
     class viewer:
         """Camera of Isaac Gym's viewer."""
 
-        ref_env = 0
+        _dropped = ("ref_env",)
+
         pos = (4.0, 0.0, 2.0)
         lookat = (0.0, 0.0, 0.8)
 
@@ -310,8 +311,9 @@ class LeggedRobotCfg(BaseConfig):
 class LeggedRobotCfgPPO(BaseConfig):
     """Training by PPO."""
 
+    _dropped = ("runner_class_name",)
+
     seed = 1
-    runner_class_name = "OnPolicyRunner"
 
     class policy:
         """Networks of actor and critic."""
@@ -343,7 +345,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         lam = 0.95
         desired_kl = 0.03
         max_grad_norm = 1.0
-        mirrored = True  # half of each minibatch is seen in a mirror
+        mirrored = True  # networks that are not symmetric see each sample in a mirror too
 
     class evaluation:
         """Evaluations during training, which choose the best policy."""
@@ -352,14 +354,16 @@ class LeggedRobotCfgPPO(BaseConfig):
         duration = 10.0
 
     class runner:
-        """Length, logging and resuming."""
+        """Length and logging."""
+
+        # A run cannot say of itself what it goes on from: --resume, --load_run and --checkpoint do.
+        _dropped = ("resume", "load_run", "checkpoint")
 
         num_steps_per_env = 24
         max_iterations = 2500
         save_interval = 50
         evaluation_interval = 100
         experiment_name = "legged_robot"
-        run_name = ""
-        resume = False
-        load_run = -1  # -1: the last one
-        checkpoint = -1  # -1: the last one
+        logger = "tensorboard"  # or wandb, neptune, or module:Class of a LogWriter of rsl_rl
+        project = ""  # at W&B or Neptune; empty for the experiment's name
+        run_name = ""  # follows the date in the name of a run

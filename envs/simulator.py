@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+from dataclasses import dataclass
 from types import ModuleType
 
 from cmg_ref.core.extras import InstallationError
 
 __all__ = [
     "BACKEND",
+    "CAPABILITIES",
     "gymapi",
     "gymtorch",
     "gymutil",
@@ -42,6 +45,43 @@ def _is_importable(name: str) -> bool:
 
 BACKEND: str = "isaacgym" if _is_importable("isaacgym") else "mujoco"
 """Which simulator runs: "isaacgym" or "mujoco"."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a simulator can do beyond what its API says; who needs to know asks this, not for its name.
+
+    Attributes:
+        on_gpu: Whether it simulates on a GPU too.
+        changes_robots: Whether masses, gains and surfaces of robots may change while it runs.
+        many_simulations: Whether a process may hold more than one simulation.
+        has_viewer: Whether it shows a window.
+        large_ground: Whether a ground of many triangles costs little.
+    """
+
+    on_gpu: bool
+    changes_robots: bool
+    many_simulations: bool
+    has_viewer: bool
+    large_ground: bool
+
+    @property
+    def default_device(self) -> str:
+        """Where it runs unless told otherwise: the GPU of this process among those of torchrun, or the CPU."""
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if self.on_gpu else "cpu"
+
+
+_CAPABILITIES = {
+    # On a GPU, PhysX takes the properties of robots before the simulation is prepared only.
+    "isaacgym": Capabilities(
+        on_gpu=True, changes_robots=False, many_simulations=False, has_viewer=True, large_ground=True
+    ),
+    "mujoco": Capabilities(
+        on_gpu=False, changes_robots=True, many_simulations=True, has_viewer=False, large_ground=False
+    ),
+}
+CAPABILITIES = _CAPABILITIES[BACKEND]
+"""What the simulator that runs can do."""
 
 
 def _load(name: str) -> ModuleType:

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # Isaac Gym has to be imported before torch.
-from envs.simulator import BACKEND  # isort: skip
+from envs.simulator import BACKEND, CAPABILITIES  # isort: skip
 
 import torch
 
@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num_envs", type=whole_number(1, MAX_NUM_ENVS), help="number of environments of each process")
     parser.add_argument("--max_iterations", type=whole_number(1, MAX_ITERATIONS), help="iterations altogether")
     parser.add_argument("--seed", type=whole_number(0, MAX_SEED), help="seed of everything that is drawn")
-    parser.add_argument("--run_name", default="", help="name of the run, after its date")
+    parser.add_argument("--run_name", help="name of the run, after its date (default: train.runner.run_name)")
     parser.add_argument("--log_dir", type=Path, help="folder of the runs (default: logs/<experiment name>)")
     parser.add_argument("--resume", action="store_true", help="go on with a run and its configuration")
     parser.add_argument("--load_run", metavar="RUN", help="run to go on with (default: the newest)")
@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     env_cfg.seed += rank
     torch.manual_seed(env_cfg.seed)
-    sim_device = arguments.sim_device or ("cpu" if BACKEND == "mujoco" else f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+    sim_device = arguments.sim_device or CAPABILITIES.default_device
     device = arguments.rl_device or sim_device
     if device == "cpu":
         # The cores belong to the physics between updates; the algorithm takes them all during an update.
@@ -124,7 +124,7 @@ def train(arguments: argparse.Namespace) -> None:
             """Folder of the run, made if it is a new one, with its configuration."""
             if rank != 0:
                 return run_dir or log_dir
-            folder = run_dir or new_run(log_dir, arguments.run_name)
+            folder = run_dir or new_run(log_dir, train_cfg.runner.run_name)
             if run_dir is None:
                 stack.enter_context(sole_writer(folder))
             try:
@@ -143,7 +143,8 @@ def train(arguments: argparse.Namespace) -> None:
             return
         from envs.learning.rsl_rl_runner import Runner
 
-        evaluate = make_evaluator(arguments.task, env_cfg) if rank == 0 else None
+        tried = train_cfg.evaluation
+        evaluate = make_evaluator(arguments.task, env_cfg, tried.rollouts, tried.duration) if rank == 0 else None
         runner = Runner(env, training, run_dir or log_dir, describe_policy(env, arguments.task), evaluate, device)
         if checkpoint is not None:
             # The optimiser comes along also into a new run: with its first steps at full length it would spoil the
@@ -171,6 +172,8 @@ def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -
         env_cfg.env.num_envs = arguments.num_envs
     if arguments.max_iterations is not None:
         train_cfg.runner.max_iterations = arguments.max_iterations
+    if arguments.run_name is not None:
+        train_cfg.runner.run_name = arguments.run_name
     if arguments.seed is not None:
         env_cfg.seed = train_cfg.seed = arguments.seed
     prefix = TRAINING_PREFIX

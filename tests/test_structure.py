@@ -39,6 +39,7 @@ ORDER = (
     "envs/mujoco_gym/assets",
     "envs/mujoco_gym/engine",
     "envs/mujoco_gym",
+    "envs/terms",
     "envs/base",
     "envs/tasks",
     "envs/learning",

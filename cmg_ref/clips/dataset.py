@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cmg_ref.clips.held_out import split_held_out
 from cmg_ref.clips.motion_clip import ClipError, MotionClip, moving_average, time_derivative
-from cmg_ref.clips.quality import floor_offset, quality_report
+from cmg_ref.clips.quality import floor_offset, quality_mask, quality_report
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.files.atomic_file import atomic_file
@@ -304,7 +304,7 @@ def build_dataset_with_summary(
             lowered = clip.root_pos - torch.tensor([0.0, 0.0, offset], dtype=torch.float64)
             clip = dataclasses.replace(clip, root_pos=lowered)
         report = quality_report(clip, robot)
-        valid = ~torch.stack(list(report.values())).any(dim=0)
+        valid = quality_mask(report)
         states.append(clip_states(clip).float())
         commands.append(average_command(clip, valid).float())
         valids.append(valid)

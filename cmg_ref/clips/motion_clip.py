@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Sequence
 import torch
 
 from cmg_ref.core.rotations import (
+    in_heading,
     projected_gravity,
-    quat_from_yaw,
-    quat_rotate_inverse,
     unwrap_quat_signs,
     yaw_from_quat,
 )
@@ -154,8 +153,7 @@ class MotionClip:
 
     def root_lin_vel_h(self) -> torch.Tensor:
         """Velocity of the root's origin in the heading (yaw-only) frame of the same instant [m/s], (num_frames, 3)."""
-        heading = quat_from_yaw(yaw_from_quat(self.root_quat))
-        return quat_rotate_inverse(heading, time_derivative(self.root_pos, self.fps))
+        return in_heading(self.root_quat, time_derivative(self.root_pos, self.fps))
 
     def root_yaw_rate(self) -> torch.Tensor:
         """Rate of change of the heading [rad/s], (num_frames,)."""

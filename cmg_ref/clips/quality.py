@@ -7,6 +7,8 @@ were chosen on mocap retargeted to the G1 so that ordinary gaits of any speed pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from cmg_ref.clips.motion_clip import MotionClip, moving_average, time_derivative
@@ -52,9 +54,9 @@ STANCE_SPEED = 0.3
 """A lowest sole point slower than this stands on the floor [m/s]."""
 
 
-def quality_mask(clip: MotionClip, robot: Robot) -> torch.Tensor:
-    """Frames fit for use, (num_frames,) bool; see `quality_report` for the causes."""
-    return ~torch.stack(list(quality_report(clip, robot).values())).any(dim=0)
+def quality_mask(report: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Frames fit for use, (num_frames,) bool, by a `quality_report`."""
+    return ~torch.stack(list(report.values())).any(dim=0)
 
 
 def quality_report(clip: MotionClip, robot: Robot) -> dict[str, torch.Tensor]:
@@ -79,7 +81,7 @@ def quality_report(clip: MotionClip, robot: Robot) -> dict[str, torch.Tensor]:
         "joint limits": _beyond_limits(clip, robot),
         "posture": _odd_posture(clip, robot),
     }
-    good = ~torch.stack(list(report.values())).any(dim=0)
+    good = quality_mask(report)
     report["fragment"] = good & (run_lengths(good) < MIN_FRAGMENT * clip.fps)
     return report
 

@@ -138,30 +138,6 @@ def matrix_from_quat(q: Tensor) -> Tensor:
     ).reshape((*q.shape[:-1], 3, 3))
 
 
-def quat_slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation along the shorter arc (K. Shoemake, SIGGRAPH 1985).
-
-    Args:
-        a: Unit quaternions xyzw at t = 0, (..., 4).
-        b: Unit quaternions xyzw at t = 1, (..., 4).
-        t: Fractions, (...).
-
-    Returns:
-        Unit quaternions xyzw, (..., 4).
-    """
-    t = t.unsqueeze(-1)
-    cosine = (a * b).sum(dim=-1, keepdim=True)
-    b = torch.where(cosine < 0.0, -b, b)
-    cosine = cosine.abs()
-    # Below this angle the linear blend is exact to rounding, and arccos has no finite slope at 1.
-    nearly_equal = cosine > 1.0 - 8.0 * torch.finfo(cosine.dtype).eps
-    angle = torch.acos(torch.where(nearly_equal, torch.zeros_like(cosine), cosine))
-    sine = torch.sin(angle)
-    weight_a = torch.where(nearly_equal, 1.0 - t, torch.sin((1.0 - t) * angle) / sine)
-    weight_b = torch.where(nearly_equal, t + torch.zeros_like(cosine), torch.sin(t * angle) / sine)
-    return _normalized(weight_a * a + weight_b * b)
-
-
 def yaw_from_quat(q: Tensor) -> Tensor:
     """Heading: the angle of the base's x axis in the horizontal plane, atan2(R10, R00).
 
@@ -173,6 +149,35 @@ def yaw_from_quat(q: Tensor) -> Tensor:
     """
     x, y, z, w = q.unbind(-1)
     return torch.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
+
+
+def in_heading(q: Tensor, v: Tensor) -> Tensor:
+    """Vectors of the world in the heading frame, which has the base's heading and stands upright.
+
+    Args:
+        q: Unit quaternions xyzw of the base, (..., 4).
+        v: Vectors such as velocities, (..., 3).
+
+    Returns:
+        (..., 3).
+    """
+    x, y, z, w = q.unbind(-1)
+    horizontal = horizontal_in_heading(0.5 - (y * y + z * z), x * y + w * z, v[..., 0], v[..., 1])
+    return torch.cat((horizontal, v[..., 2:]), dim=-1)
+
+
+def horizontal_in_heading(ahead_x: Tensor, ahead_y: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Horizontal vectors (x, y) of the world, (...), in the heading frame, (..., 2).
+
+    Args:
+        ahead_x: Component along the world's x axis of the base's x axis, of any length, (...).
+        ahead_y: Component along the world's y axis, (...).
+        x: Component of the vectors along the world's x axis, (...).
+        y: Component along the world's y axis, (...).
+    """
+    # The base's x axis flat on the ground, as a complex number, tells the heading without an angle.
+    heading = torch.sgn(torch.complex(ahead_x, ahead_y))
+    return torch.view_as_real(torch.complex(x, y) * heading.conj())
 
 
 def quat_from_yaw(yaw: Tensor) -> Tensor:

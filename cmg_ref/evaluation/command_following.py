@@ -43,8 +43,7 @@ def velocities_h(root_quat_w: Tensor, root_lin_vel_w: Tensor, root_ang_vel_w: Te
     Returns:
         vx, vy in the heading frame [m/s] and yaw rate [rad/s], (..., 3).
     """
-    unturned = rotations.quat_from_yaw(-rotations.yaw_from_quat(root_quat_w))
-    return torch.cat((rotations.quat_rotate(unturned, root_lin_vel_w)[..., :2], root_ang_vel_w[..., 2:]), dim=-1)
+    return torch.cat((rotations.in_heading(root_quat_w, root_lin_vel_w)[..., :2], root_ang_vel_w[..., 2:]), dim=-1)
 
 
 def follows_commands(velocities: Tensor, commands: Tensor, dt: float) -> Tensor:

@@ -3,8 +3,8 @@
 Pure functions of tensors whose first dimension is the environments'. Positions and velocities are given in the robot's
 own frames, so that nothing depends on where in the world it stands or which way it faces: ``_b`` is the frame of the
 base, ``_h`` the heading frame, which has the base's heading and stands upright. Quaternions are xyzw, lengths in m,
-angles in rad. What is no more than a difference of two tensors is left to the caller; the direction of gravity is
-`cmg_ref.core.rotations.projected_gravity`.
+angles in rad. What is no more than a difference of two tensors is left to the caller; the direction of gravity and
+vectors in the two frames are in `cmg_ref.core.rotations`: `projected_gravity`, `quat_rotate_inverse`, `in_heading`.
 
 The constants ``..._SIGNS`` tell how an encoding changes in a mirror: ``mirrored = signs * encoding``.
 """
@@ -14,8 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmg_ref.core.rotations import projected_gravity, quat_rotate_inverse, yaw_from_quat
-from cmg_ref.frames.store import rotate_xy
+from cmg_ref.core.rotations import in_heading, projected_gravity, yaw_from_quat
 
 VECTOR_SIGNS = (1.0, -1.0, 1.0)
 """Positions, velocities and gravity: the component across the mirror changes its sign."""
@@ -29,30 +28,6 @@ CONTACT_FORCE = 1.0
 """Force on a foot that touches the ground [N]; what is less is taken for noise."""
 
 
-def vectors_in_base(root_quat_w: Tensor, vectors_w: Tensor) -> Tensor:
-    """Vectors such as velocities in the base frame.
-
-    Args:
-        root_quat_w: Orientation of the base, xyzw, (num_envs, 4).
-        vectors_w: One vector per environment, (num_envs, 3), or several, (num_envs, n, 3).
-
-    Returns:
-        Of the shape of ``vectors_w``.
-    """
-    quat = root_quat_w if vectors_w.ndim == 2 else root_quat_w.unsqueeze(1)
-    return quat_rotate_inverse(quat, vectors_w)
-
-
-def vectors_in_heading(root_quat_w: Tensor, vectors_w: Tensor) -> Tensor:
-    """Vectors such as velocities in the heading frame; arguments and shapes as of :func:`vectors_in_base`."""
-    x, y, z, w = root_quat_w.unbind(-1)
-    # The base's x axis flat on the ground, as a complex number: it tells the heading without an angle.
-    ahead = torch.complex(0.5 - (y * y + z * z), x * y + w * z)
-    heading = torch.sgn(ahead if vectors_w.ndim == 2 else ahead.unsqueeze(1))
-    horizontal = torch.view_as_real(torch.complex(vectors_w[..., 0], vectors_w[..., 1]) * heading.conj())
-    return torch.cat((horizontal, vectors_w[..., 2:]), dim=-1)
-
-
 def body_positions_in_heading(root_pos_w: Tensor, root_quat_w: Tensor, body_pos_w: Tensor) -> Tensor:
     """Places of bodies seen from the root, in the heading frame.
 
@@ -64,7 +39,7 @@ def body_positions_in_heading(root_pos_w: Tensor, root_quat_w: Tensor, body_pos_
     Returns:
         (num_envs, num_bodies, 3).
     """
-    return vectors_in_heading(root_quat_w, body_pos_w - root_pos_w.unsqueeze(1))
+    return in_heading(root_quat_w.unsqueeze(1), body_pos_w - root_pos_w.unsqueeze(1))
 
 
 def running_average(average: Tensor, value: Tensor, share: float) -> Tensor:
@@ -94,7 +69,7 @@ def root_residual(root_pos_w: Tensor, root_quat_w: Tensor, ref_root_pos_w: Tenso
         projected gravity (3); (num_envs, 7).
     """
     heading = yaw_from_quat(root_quat_w)
-    offset = _turned_back(ref_root_pos_w - root_pos_w, heading)
+    offset = in_heading(root_quat_w, ref_root_pos_w - root_pos_w)
     turn = yaw_from_quat(ref_root_quat_w) - heading
     turn = torch.atan2(torch.sin(turn), torch.cos(turn)).unsqueeze(1)
     return torch.cat((offset, turn, projected_gravity(ref_root_quat_w) - projected_gravity(root_quat_w)), dim=1)
@@ -124,7 +99,7 @@ def reference_root(
         heading frame (3) [m/s], yaw rate (1) [rad/s].
     """
     heading = yaw_from_quat(root_quat_w)
-    offset = _turned_back(ref_root_pos_w - root_pos_w.unsqueeze(1), heading)
+    offset = in_heading(root_quat_w.unsqueeze(1), ref_root_pos_w - root_pos_w.unsqueeze(1))
     turn = yaw_from_quat(ref_root_quat_w) - heading.unsqueeze(1)
     encoding = torch.cat(
         (
@@ -133,7 +108,7 @@ def reference_root(
             torch.sin(turn).unsqueeze(-1),
             torch.cos(turn).unsqueeze(-1),
             projected_gravity(ref_root_quat_w),
-            _turned_back(ref_root_lin_vel_w, heading),
+            in_heading(root_quat_w.unsqueeze(1), ref_root_lin_vel_w),
             ref_root_ang_vel_w[..., 2:],
         ),
         dim=-1,
@@ -167,9 +142,3 @@ def append_history(history: Tensor, observation: Tensor, begins: Tensor) -> Tens
     """
     newest = observation.unsqueeze(1)
     return torch.where(begins.view(-1, 1, 1), newest, torch.cat((history[:, 1:], newest), dim=1))
-
-
-def _turned_back(vectors: Tensor, heading: Tensor) -> Tensor:
-    """Vectors (num_envs, 3) or (num_envs, n, 3) turned about the vertical by minus a heading (num_envs,)."""
-    angle = -heading if vectors.ndim == 2 else -heading.unsqueeze(1)
-    return torch.cat((rotate_xy(vectors, angle), vectors[..., 2:]), dim=-1)

@@ -155,16 +155,6 @@ def feet_closeness(feet_pos_h: Tensor, wanted: float) -> Tensor:
     return (wanted - (feet_pos_h[:, 0, 1] - feet_pos_h[:, 1, 1])).clamp(min=0.0)
 
 
-def feet_contact_mismatch(feet_contact: Tensor, ref_feet_contact: Tensor) -> Tensor:
-    """Share of the feet that touch the ground where the reference's do not, or the other way round.
-
-    Args:
-        feet_contact: Whether each foot touches the ground, (num_envs, num_feet) bool.
-        ref_feet_contact: Whether it does in the reference, (num_envs, num_feet) bool.
-    """
-    return (feet_contact != ref_feet_contact).to(torch.float32).mean(dim=-1)
-
-
 # Standing -----------------------------------------------------------------------------------------------------------
 
 
@@ -219,11 +209,6 @@ def action_rate(actions: Tensor, last_actions: Tensor) -> Tensor:
     return (actions - last_actions).square().sum(dim=-1)
 
 
-def action_curvature(actions: Tensor, last_actions: Tensor, earlier_actions: Tensor) -> Tensor:
-    """Squared second difference of the actions of three successive steps, summed over (num_envs, num_actions)."""
-    return (actions - 2.0 * last_actions + earlier_actions).square().sum(dim=-1)
-
-
 def residual_size(actions: Tensor) -> Tensor:
     """Squared actions, which are corrections to the reference, summed over (num_envs, num_actions)."""
     return actions.square().sum(dim=-1)
@@ -237,11 +222,6 @@ def torque_share(torques: Tensor, torque_limits: Tensor) -> Tensor:
         torque_limits: Largest torques, positive [N m], (num_joints,) or (num_envs, num_joints).
     """
     return (torques / torque_limits).square().mean(dim=-1)
-
-
-def mechanical_power(torques: Tensor, dof_vel: Tensor) -> Tensor:
-    """Power of the joints, braking counted like driving [W], from torques [N m] and velocities [rad/s]."""
-    return (torques * dof_vel).abs().sum(dim=-1)
 
 
 def joint_acceleration(dof_vel: Tensor, last_dof_vel: Tensor, dt: float) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.rotations import horizontal_in_heading
 
 
 class BaseMotion:
@@ -42,7 +43,7 @@ class BaseMotion:
             return results
         rows = root_states.T.contiguous()  # (13, n): operations on single numbers of all bases run over long rows
         rotation = self._rotation(rows[3:7])
-        horizontal = _in_heading(rotation, rows[7], rows[8])
+        horizontal = horizontal_in_heading(rotation[0, 0], rotation[1, 0], rows[7], rows[8])
         velocity_h = torch.cat((horizontal, root_states[:, 9:10], root_states[:, 12:]), dim=1)
         # R^T w, and minus the third row of R.
         ang_vel_b = (rotation * rows[10:13].unsqueeze(1)).sum(dim=0)
@@ -63,20 +64,13 @@ class BaseMotion:
             self._loops.velocity_and_gravity(quat_w.numpy(), lin_vel_w.numpy(), *(result.numpy() for result in results))
             return results
         rotation = self._rotation(quat_w.T.contiguous())
-        horizontal = _in_heading(rotation, lin_vel_w[:, 0], lin_vel_w[:, 1])
+        horizontal = horizontal_in_heading(rotation[0, 0], rotation[1, 0], lin_vel_w[:, 0], lin_vel_w[:, 1])
         return torch.cat((horizontal, lin_vel_w[:, 2:]), dim=1), -rotation[2].T
 
     def _rotation(self, quat: Tensor) -> Tensor:
         """Rotation matrices, base to world, (3, 3, n), of unit quaternions xyzw, (4, n)."""
         products = (quat.unsqueeze(1) * quat).flatten(0, 1)  # (16, n)
         return (self._matrix_of_products @ products).view(3, 3, -1)
-
-
-def _in_heading(rotation: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Horizontal vectors x, y (n,) of the world in the heading frames, (n, 2), of rotation matrices (3, 3, n)."""
-    # The first column of R is the base's x axis; flat on the ground, as a complex number, it is the heading.
-    heading = torch.sgn(torch.complex(rotation[0, 0], rotation[1, 0]))
-    return torch.view_as_real(torch.complex(x, y) * heading.conj())
 
 
 def _matrix_of_products() -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from cmg_ref.trajectories.argument_checks import checked_whole
 from cmg_ref.trajectories.memory import check_room
-from envs.simulator import BACKEND, gymapi, gymutil
+from envs.simulator import CAPABILITIES, gymapi, gymutil
 
 LEAST_BYTES = 40_000  # that an environment with a robot takes, most of it in the simulator; the G1 alone takes 42,000
 
@@ -52,7 +52,7 @@ class BaseTask:
         self.cfg, self.sim_params, self.physics_engine = cfg, sim_params, physics_engine
         self.sim_device, self.headless = sim_device, headless
         device_type, self.sim_device_id = gymutil.parse_device_str(sim_device)
-        if BACKEND == "mujoco" and device_type != "cpu":
+        if device_type != "cpu" and not CAPABILITIES.on_gpu:
             raise ValueError(f"sim_device '{sim_device}': MuJoCo simulates on the CPU; use sim_device='cpu'")
         # Isaac Gym hands out tensors of the GPU only with its GPU pipeline.
         self.device = sim_device if device_type == "cuda" and sim_params.use_gpu_pipeline else "cpu"

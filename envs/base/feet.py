@@ -11,6 +11,7 @@ from cmg_ref.core.rotations import matrix_from_quat
 from cmg_ref.rl.observations import CONTACT_FORCE, foot_contacts
 from cmg_ref.robots.kinematics import LimbKinematics
 from cmg_ref.robots.robot import Robot
+from envs.terms.rewards import AIR_TIME, FEET_MOTION
 
 
 class Feet:
@@ -31,13 +32,6 @@ class Feet:
     Attributes:
         contact: Whether each foot touches the ground, (num_envs, 2) bool.
         sliding_contact: Whether it did before this step too, (num_envs, 2) bool.
-        first_contact: Whether it landed in this step, (num_envs, 2) bool; False where it is not wanted.
-        air_time: Time since each foot left the ground in seconds, (num_envs, 2); of a foot that lands in this step,
-            the time it was in the air; zero where it is not wanted.
-        speed: Horizontal speeds of the feet in m/s, (num_envs, 2); zero without kinematics and in the first step of an
-            episode.
-        pos_w: Positions of the feet in the world in metres, (num_envs, 2, 3).
-        height_w: Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2).
     """
 
     def __init__(
@@ -64,17 +58,50 @@ class Feet:
             self._limbs = (limbs.joints.numpy(), limbs.turns.numpy(), limbs.moves.numpy(), self._points.numpy())
         self.contact = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
         self.sliding_contact = torch.zeros_like(self.contact)
-        self.first_contact = torch.zeros_like(self.contact)
-        self.air_time = torch.zeros(num_envs, 2, device=device)
-        self.pos_w = torch.zeros(num_envs, 2, 3, device=device)
-        self.speed = torch.zeros(num_envs, 2, device=device)
-        self.height_w = torch.zeros(num_envs, 2, device=device)
+        self._first_contact = torch.zeros_like(self.contact)
+        self._air_time = torch.zeros(num_envs, 2, device=device)
+        self._pos_w = torch.zeros(num_envs, 2, 3, device=device)
+        self._speed = torch.zeros(num_envs, 2, device=device)
+        self._height_w = torch.zeros(num_envs, 2, device=device)
         self._jumped = torch.ones(num_envs, dtype=torch.bool, device=device)  # since the last step, without a way there
+
+    @property
+    def speed(self) -> Tensor:
+        """Horizontal speeds of the feet in m/s, (num_envs, 2); zero in the first step of an episode."""
+        return self._wanted(self._speed, self.with_kinematics, "speed", FEET_MOTION)
+
+    @property
+    def pos_w(self) -> Tensor:
+        """Positions of the feet in the world in metres, (num_envs, 2, 3)."""
+        return self._wanted(self._pos_w, self.with_kinematics, "pos_w", FEET_MOTION)
+
+    @property
+    def height_w(self) -> Tensor:
+        """Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2)."""
+        return self._wanted(self._height_w, self.with_kinematics, "height_w", FEET_MOTION)
+
+    @property
+    def air_time(self) -> Tensor:
+        """Time since each foot left the ground in seconds, (num_envs, 2); how long it was, where it lands now."""
+        return self._wanted(self._air_time, self.with_air_time, "air_time", AIR_TIME)
+
+    @property
+    def first_contact(self) -> Tensor:
+        """Whether each foot landed in this step, (num_envs, 2) bool."""
+        return self._wanted(self._first_contact, self.with_air_time, "first_contact", AIR_TIME)
+
+    def _wanted(self, values: Tensor, computed: bool, name: str, quantity: str) -> Tensor:
+        if not computed:
+            raise RuntimeError(
+                f"feet.{name} is not computed: mark the reward that reads it with @needs({quantity!r}) of "
+                "envs.terms.rewards, and give it a scale that is not zero"
+            )
+        return values
 
     def reset(self, env_ids: Tensor) -> None:
         """Forget what the feet did in environments (n,)."""
         self.contact[env_ids] = False
-        self.air_time[env_ids] = 0.0
+        self._air_time[env_ids] = 0.0
         self._jumped[env_ids] = True
 
     def update(self, contact_forces: Tensor, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> None:
@@ -86,22 +113,22 @@ class Feet:
             root_pos_w: Positions of the root in the world in metres, (num_envs, 3).
             root_rotation: Rotation matrices of the root, base to world, (num_envs, 3, 3).
         """
-        before, last_pos_w = self.contact, self.pos_w
+        before, last_pos_w = self.contact, self._pos_w
         if self.with_kinematics:
-            self.pos_w, self.height_w = self._places(dof_pos, root_pos_w, root_rotation)
+            self._pos_w, self._height_w = self._places(dof_pos, root_pos_w, root_rotation)
         if self._fused:
             self._touch_and_move(contact_forces, last_pos_w)
         else:
             self.contact = foot_contacts(contact_forces.index_select(1, self._bodies))
             self.sliding_contact = self.contact & before
             if self.with_kinematics:
-                way = (self.pos_w[..., :2] - last_pos_w[..., :2]).square_().sum(dim=-1).sqrt_()
-                self.speed = way.div_(self._dt).masked_fill_(self._jumped.unsqueeze(1), 0.0)
+                way = (self._pos_w[..., :2] - last_pos_w[..., :2]).square_().sum(dim=-1).sqrt_()
+                self._speed = way.div_(self._dt).masked_fill_(self._jumped.unsqueeze(1), 0.0)
                 self._jumped.zero_()
         if self.with_air_time:
             # A foot that landed in the last step begins a new time in the air.
-            self.air_time = (self.air_time + self._dt).masked_fill_(before, 0.0)
-            self.first_contact = self.contact & (self.air_time > self._dt)
+            self._air_time = (self._air_time + self._dt).masked_fill_(before, 0.0)
+            self._first_contact = self.contact & (self._air_time > self._dt)
 
     def heights(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
         """Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2)."""
@@ -138,17 +165,17 @@ class Feet:
     def _touch_and_move(self, contact_forces: Tensor, last_pos_w: Tensor) -> None:
         before = self.contact
         self.contact, self.sliding_contact = torch.empty_like(before), torch.empty_like(before)
-        self.speed = torch.empty_like(self.speed)
+        self._speed = torch.empty_like(self._speed)
         self._loops.foot_motion(
             contact_forces.numpy(),
             self._bodies.numpy(),
             np.float32(CONTACT_FORCE),
             before.numpy(),
             last_pos_w.numpy(),
-            self.pos_w.numpy(),
+            self._pos_w.numpy(),
             self._jumped.numpy(),
             np.float32(self._dt),
             self.contact.numpy(),
             self.sliding_contact.numpy(),
-            self.speed.numpy(),
+            self._speed.numpy(),
         )

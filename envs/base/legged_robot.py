@@ -11,24 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.core.rotations import quat_from_yaw, quat_multiply
 from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl.observations import running_average
-from cmg_ref.trajectories.argument_checks import EnvIds, Values, as_tensor, checked_env_ids, checked_tensor
+from cmg_ref.trajectories.argument_checks import EnvIds, Values, as_tensor, checked_env_ids
 from configs.base_config import check_fields
 from configs.legged_robot_config import LeggedRobotCfg
-from envs.base.base_motion import BaseMotion
 from envs.base.curriculum import Curriculum
-from envs.base.feet import Feet
-from envs.base.legged_robot_observations import LeggedRobotObservations
-from envs.base.legged_robot_rewards import LeggedRobotRewards
-from envs.base.simulated_robot import SimulatedRobot
-
-# Rewards that need to know where the feet are.
-REWARDS_OF_FEET = ("feet_slip", "feet_clearance", "feet_closeness", "feet_height", "creeping_in_place")
+from envs.base.legged_robot_terms import LeggedRobotTerms
+from envs.terms.observations import ObservationTerms
+from envs.terms.rewards import LAST_DOF_VEL, RewardTerms
 
 
-class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
+class LeggedRobot(LeggedRobotTerms):
     """Actions move the joints' targets around the standing pose.
 
     Environments are named by indices (n,), each once, or by a mask (num_envs,), bool or uint8; these and all numbers
@@ -43,12 +38,10 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         headless: Whether to go without a viewer.
 
     Attributes:
-        base_lin_vel_h: Velocity of the base in its heading frame in m/s, (num_envs, 3).
-        base_ang_vel: Angular velocity of the base in its own frame in rad/s, (num_envs, 3).
-        projected_gravity: Direction of gravity in the base's frame, (num_envs, 3).
-        base_height: Height of the base above the ground in metres, (num_envs,).
-        average_velocity: Averaged velocity in the heading frame and averaged yaw rate, (num_envs, 4).
-        feet: What the feet do.
+        reward_terms: The rewards in use, and their sums.
+        observations: Builds the observations of actor and critic.
+        observation_layout: What these are made of, by group.
+        curriculum: The stage of training.
 
     Raises:
         ConfigError: If a field of the configuration is unknown or its value does not fit.
@@ -56,6 +49,10 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
 
     config_class: type = LeggedRobotCfg
     """The configuration whose fields are read; a derived environment with fields of its own names its own."""
+    reference: ReferenceMotionTerm | None = None
+    """The reference motion that robots follow; None for a task without one."""
+    action_meaning: str = "joint target = default_dof_pos + action_scale * action"
+    """How a joint target comes from an action, in one sentence; policies of another one are refused."""
 
     @with_torch_defaults
     def __init__(self, cfg: Any, sim_params: Any, physics_engine: Any, sim_device: str, headless: bool) -> None:
@@ -65,7 +62,6 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self.max_episode_length = math.ceil(self.max_episode_length_s / self.dt)
         self.num_actions = self.num_dof
         self._init_buffers()
-        self._prepare_reward_function()
         self._apply_curriculum()
         self._prepare_observations()
         self.reset()
@@ -123,7 +119,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self._push_robots()
         self.compute_observations()
         self.last_actions = self.actions
-        if self._keeps_last_dof_vel:
+        if LAST_DOF_VEL in self.reward_terms.needed:
             self.last_dof_vel = self.dof_vel.clone()
 
     def check_termination(self) -> None:
@@ -187,7 +183,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         self.episode_length_buf[env_ids] = 0
         self.asked_distance[env_ids] = 0.0
         self.episode_sums[:, env_ids] = 0.0
-        self._begins[env_ids] = True
+        self.observations.begin(env_ids)
         self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
 
     def _end_episodes(self, env_ids: Tensor) -> None:
@@ -205,7 +201,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         log["seconds"] = self.episode_length_buf[env_ids].float().mean() * self.dt
         if len(self.cfg.curriculum.stages) > 1:
             log["curriculum_stage"] = torch.tensor(float(self.curriculum.stage))
-        self._report_failures(env_ids[self.fallen[env_ids]])
+        self.command_source.report_failures(env_ids[self.fallen[env_ids]])
         if self.terrain is not None:
             log["terrain_level"] = self.terrain.levels.float().mean()
             self.terrain.update_levels(env_ids, self.root_states[env_ids, :3], self.asked_distance[env_ids])
@@ -229,109 +225,78 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         """Actions (..., num_actions) of the robot seen in a mirror."""
         return actions[..., self.mirror_joint_index.to(actions.device)] * self.mirror_joint_sign.to(actions)
 
-    # State ------------------------------------------------------------------------------------------------------------
+    # Buffers and terms ------------------------------------------------------------------------------------------------
 
     def _init_buffers(self) -> None:
-        """Make views of the simulator's state and the buffers of the environment."""
-        self._acquire_state()
+        """Make the state, the commands and the buffers of the environment."""
         num_envs, device = self.num_envs, self.device
+        self.reward_terms = RewardTerms(self, self.cfg.rewards, self.dt, num_envs, device)
+        self._init_state()
         self.common_step_counter = 0
-        self.actions = torch.zeros(num_envs, self.num_actions, device=device)
-        self.last_actions = torch.zeros_like(self.actions)
-        self.last_dof_vel = torch.zeros_like(self.actions)
-        self._base_motion = BaseMotion(device)
-        self._keeps_last_dof_vel = getattr(self.cfg.rewards.scales, "dof_acc", 0.0) != 0.0
-        self.base_lin_vel_h = torch.zeros(num_envs, 3, device=device)
-        self.base_ang_vel = torch.zeros(num_envs, 3, device=device)
-        self.projected_gravity = torch.zeros(num_envs, 3, device=device)
-        self.base_height = torch.zeros(num_envs, device=device)
-        self.average_velocity = torch.zeros(num_envs, 4, device=device)
-        self._velocity_and_yaw_rate = torch.zeros(num_envs, 4, device=device)
-        self.asked_distance = torch.zeros(num_envs, device=device)
-        self.diverged = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        self._root_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._push_countdown = self._push_intervals(num_envs)
-        scales = self.cfg.rewards.scales
-        moving_feet = any(getattr(scales, name, 0.0) != 0.0 for name in REWARDS_OF_FEET)
-        flying_feet = getattr(scales, "feet_air_time", 0.0) != 0.0
-        self.feet = Feet(self.robot, self.feet_indices, num_envs, self.dt, self.device, moving_feet, flying_feet)
-        self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, self.device)
+        self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, device)
         self._init_commands()
 
-    def _update_base_state(self, env_ids: Tensor | None) -> None:
-        """Velocities, gravity and height of the base in environments (n,), or in all, from `root_states`."""
-        root = self.root_states if env_ids is None else self.root_states[env_ids]
-        velocities, angular, gravity, rotation = self._base_motion(root)
-        height = root[:, 2] - self.ground_height(root[:, :2])
-        if env_ids is None:
-            self._velocity_and_yaw_rate, self.base_ang_vel = velocities, angular
-            self.projected_gravity, self.base_height, self._rotation = gravity, height, rotation
-        else:
-            self._velocity_and_yaw_rate[env_ids], self.base_ang_vel[env_ids] = velocities, angular
-            self.projected_gravity[env_ids], self.base_height[env_ids] = gravity, height
-        self.base_lin_vel_h = self._velocity_and_yaw_rate[:, :3]
+    def _prepare_observations(self) -> None:
+        """Look up what is observed; raises ConfigError if a term is unknown."""
+        joints = (self.mirror_joint_index, self.mirror_joint_sign)
+        terms = self.observation_terms()
+        self.observations = ObservationTerms(self, terms, self.cfg, joints, self.num_envs, self.generator)
+        self.observation_layout = self.observations.layout
+        self.num_obs, self.num_privileged_obs = self.observations.num_policy, self.observations.num_critic
 
-    def _update_feet(self) -> None:
-        """Let a control step pass for the feet."""
-        self.feet.update(
-            self.contact_forces,
-            self.in_description_order(self.dof_pos),
-            self.root_states[:, :3],
-            self._rotation,
-        )
+    def compute_reward(self) -> None:
+        """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
+        # Several rewards are made of these.
+        self._measure_obedience()
+        self.rew_buf = self.reward_terms(self.diverged)  # The state of a diverged simulation means nothing.
 
-    def _feet_heights(self) -> Tensor:
-        """Heights of the soles above the ground in metres, (num_envs, 2)."""
-        heights = self.feet.height_w
-        return heights if self.terrain is None else heights - self.ground_height(self.feet.pos_w[..., :2])
+    @property
+    def reward_names(self) -> list[str]:
+        """Rewards in use."""
+        return self.reward_terms.names
 
-    def _reset_states(self, env_ids: Tensor) -> None:
-        """Put robots (n,) into their initial state: `root_states`, `dof_pos` and `dof_vel`."""
-        count, init = len(env_ids), self.cfg.init_state
-        yaw = math.pi * self._uniform(count) if init.random_yaw else torch.zeros(count, device=self.device)
-        pos = torch.tensor(init.pos, device=self.device)
-        quat = quat_multiply(quat_from_yaw(yaw), torch.tensor(init.rot, device=self.device).expand(count, 4))
-        velocity = torch.cat(
-            (init.lin_vel_noise * self._uniform(count, 3), init.ang_vel_noise * self._uniform(count, 3)), dim=1
-        )
-        self.root_states[env_ids] = torch.cat((self.env_origins[env_ids] + pos, quat, velocity), dim=1)
-        self.dof_pos[env_ids] = self.default_dof_pos + init.dof_pos_noise * self._uniform(count, self.num_dof)
-        self.dof_vel[env_ids] = init.dof_vel_noise * self._uniform(count, self.num_dof)
+    @property
+    def episode_sums(self) -> Tensor:
+        """Their sums since each episode began, (num_rewards, num_envs)."""
+        return self.reward_terms.episode_sums
 
-    def _uniform(self, *shape: int) -> Tensor:
-        """Random numbers between -1 and 1."""
-        return 2.0 * torch.rand(*shape, generator=self.generator, device=self.device) - 1.0
+    def compute_observations(self) -> None:
+        """Set `obs_buf`, `privileged_obs_buf` and `extras["observations"]` to new tensors."""
+        self._take_observations(self.observations.observe(self.curriculum.randomisation_level))
 
-    def _simulate(self, dof_pos_target: Tensor) -> None:
-        """Write states that were changed since the last step, then simulate a control step."""
-        for changed, write in (
-            (self._root_changed, self._write_root_states),
-            (self._dof_changed, self._write_dof_states),
-        ):
-            rows = changed.nonzero().squeeze(1)
-            if len(rows) > 0:
-                write(rows)
-                changed.zero_()
-        super()._simulate(dof_pos_target)
-
-    # Disturbances -----------------------------------------------------------------------------------------------------
+    def _take_observations(self, observations: tuple[Tensor, Tensor]) -> None:
+        self._commands_changed = False
+        self.obs_buf, self.privileged_obs_buf = observations
+        self.extras["observations"] = {"policy": self.obs_buf, "critic": self.privileged_obs_buf}
 
     @with_torch_defaults
-    def push(self, env_ids: EnvIds, velocity: Values) -> None:
-        """Change the velocities of bases at once.
+    def get_observations(self) -> Tensor:
+        """Observations of the actor, (num_envs, num_obs), of the commands as they are given by now."""
+        return self.observation_groups()["policy"]
 
-        Args:
-            env_ids: Environments, (n,).
-            velocity: Added horizontal velocity in the world in m/s, (n, 2), and with it, if there are more columns,
-                vertical and angular velocity in rad/s, (n, 3 to 6).
-        """
-        env_ids = checked_env_ids(env_ids, self.num_envs, self.device)
-        velocity = as_tensor(velocity, "velocity")
-        columns = velocity.shape[1] if velocity.ndim == 2 and 2 <= velocity.shape[1] <= 6 else 2
-        velocity = checked_tensor(velocity, (len(env_ids), columns), "velocity", self.device)
-        self.root_states[env_ids, 7 : 7 + columns] += velocity
-        self._root_changed[env_ids] = True
+    @with_torch_defaults
+    def get_privileged_observations(self) -> Tensor:
+        """Observations of the critic, (num_envs, num_privileged_obs), of the commands as they are given by now."""
+        return self.observation_groups()["critic"]
+
+    @with_torch_defaults
+    def observation_groups(self) -> dict[str, Tensor]:
+        """Observations by group: `policy` (num_envs, num_obs), `critic` (num_envs, num_privileged_obs)."""
+        self._take_written_commands()
+        if self._commands_changed:
+            self._observe_now()
+        return {"policy": self.obs_buf, "critic": self.privileged_obs_buf}
+
+    def _observe_now(self) -> None:
+        """Observe the present state once more, with the noise and history it has been observed with already."""
+        self._take_observations(self.observations.observe_again(self.curriculum.randomisation_level))
+
+    def mirror_observations(self, observations: Tensor, group: str) -> Tensor:
+        """Observations of a group (..., size) of the robot seen in a mirror."""
+        return self.observations.mirrored(observations, group)
+
+    # Disturbances -----------------------------------------------------------------------------------------------------
 
     def _push_robots(self) -> None:
         """Push the robots whose time has come, in random directions."""
@@ -359,7 +324,7 @@ class LeggedRobot(LeggedRobotObservations, LeggedRobotRewards, SimulatedRobot):
         """Take over the present stage."""
         self.command_sampler.level = self.curriculum.command_level
         self._randomise(self.curriculum.randomisation_level)
-        self.set_refinement(self.curriculum.refinement_level)
+        self.reward_terms.set_refinement(self.curriculum.refinement_level)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another and load its state_dict")

@@ -16,7 +16,7 @@ from configs.base_config import ConfigError, suggestion
 from envs.base.base_task import BaseTask
 from envs.base.domain_randomisation import DomainRandomisation
 from envs.base.terrain import Terrain
-from envs.simulator import BACKEND, gymapi, gymtorch
+from envs.simulator import CAPABILITIES, gymapi, gymtorch
 
 DRIVE_MODES = ("position", "effort")
 MESH_TYPES = ("plane", "heightfield", "trimesh")
@@ -143,8 +143,8 @@ class SimulatedRobot(BaseTask):
 
     def _randomise(self, level: float) -> None:
         """Use a share of the randomisation, 0 to 1."""
-        # PhysX on a GPU takes these properties before the simulation is prepared only: there all of it is in use.
-        if level == self.randomisation.level or BACKEND != "mujoco":
+        # Where robots cannot change any more all of it is in use.
+        if level == self.randomisation.level or not CAPABILITIES.changes_robots:
             return
         self.randomisation.set_level(level)
         self._set_gains()

@@ -37,9 +37,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cmg_ref.core.rotations import quat_from_yaw, quat_rotate, quat_rotate_inverse, yaw_from_quat
+from cmg_ref.core.rotations import in_heading, quat_rotate_inverse
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
+from cmg_ref.rl.actions import reference_targets, velocity_lead
 
 
 class ReferenceMotionMixin:
@@ -101,8 +102,7 @@ class ReferenceMotionMixin:
         coming = self.reference.future()  # fields of (num_envs, num_future_steps, ...)
         gravity_w = self.gravity_vec.unsqueeze(1).expand_as(coming.root_pos_w)
         joints = coming.dof_pos - self.default_dof_pos.unsqueeze(0)
-        heading = quat_from_yaw(-yaw_from_quat(self.reference.root_quat_w))
-        velocity_h = quat_rotate(heading, self.reference.root_lin_vel_w)
+        velocity_h = in_heading(self.reference.root_quat_w, self.reference.root_lin_vel_w)
         seen = torch.cat((joints, quat_rotate_inverse(coming.root_quat_w, gravity_w)), dim=-1)
         return torch.cat((seen.flatten(1), velocity_h), dim=1)
 
@@ -112,10 +112,9 @@ class ReferenceMotionMixin:
         """Let a control step pass under actions (num_envs, num_actions)."""
         if self.residual_action:
             coming = self.reference.future((1,))
-            # The damping holds back a joint that should move, so that its target has to lead by as much.
-            lead = self.d_gains / self.p_gains.clamp(min=1e-6) * coming.dof_vel[:, 0]
-            offset = coming.dof_pos[:, 0] + lead - self.default_dof_pos
-            self._reference_actions = offset / self.cfg.control.action_scale
+            lead = velocity_lead(self.p_gains, self.d_gains)
+            targets = reference_targets(coming.dof_pos[:, 0], coming.dof_vel[:, 0], lead)
+            self._reference_actions = (targets - self.default_dof_pos) / self.cfg.control.action_scale
         return super().step(actions)  # type: ignore[misc]
 
     def _compute_torques(self, actions: Tensor) -> Tensor:

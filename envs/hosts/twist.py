@@ -9,7 +9,7 @@ from __future__ import annotations
 from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: skip
 
 # Isaac Gym has to be imported before torch.
-from envs.simulator import BACKEND, register_as_isaacgym  # isort: skip
+from envs.simulator import BACKEND, CAPABILITIES, register_as_isaacgym  # isort: skip
 
 import argparse
 import copy
@@ -298,7 +298,7 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
         rest += ["--device", "cpu"]
     if "--proj_name" not in rest:
         rest += ["--proj_name", options.task]
-    if BACKEND == "mujoco" and not {"--rows", "--cols"} & set(rest):
+    if not CAPABILITIES.large_ground and not {"--rows", "--cols"} & set(rest):
         rest += ["--rows", "4", "--cols", "4"]  # TWIST's ground is flat; 400 tiles of it cost gigabytes
     previous, sys.argv = sys.argv, ["envs.hosts.twist", *rest]
     try:
@@ -314,7 +314,7 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
             checked_device(getattr(args, option), f"--{option}")
     if not args.exptid:
         raise TwistError("--exptid is missing: the name of the run")
-    args.headless = args.headless or BACKEND == "mujoco"  # the stand-in has no viewer
+    args.headless = args.headless or not CAPABILITIES.has_viewer
     if args.sim_device == "cpu":
         torch.set_num_threads(1)  # threads of torch that wait for work would take the cores from the physics
     return options, args, registry

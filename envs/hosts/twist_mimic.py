@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSamplerCfg
 from cmg_ref.core import rotations
+from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.rewards import command_velocity_tracking, command_yaw_rate_tracking
 from cmg_ref.robots.urdf import read_urdf
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
@@ -76,7 +77,6 @@ class CMGMimic:
     feet_indices: Tensor
     commands: Tensor
     root_states: Tensor
-    yaw: Tensor
     episode_length_buf: Tensor
     episode_init_origin: Tensor
     time_out_buf: Tensor
@@ -198,10 +198,8 @@ class CMGMimic:
         """Let a control step pass under actions (num_envs, num_actions)."""
         if self.cfg.control.residual_action:
             coming = self._motion_lib.calc_motion_frame(self._motion_ids, self._get_motion_times() + self.dt)
-            # The damping holds back a joint that should move, so that its target has to lead by as much.
-            lead = self.d_gains / self.p_gains.clamp(min=1e-6) * coming[5]
-            offset = coming[4] + lead - self.default_dof_pos_all
-            self._reference_action = offset / self.cfg.control.action_scale
+            targets = reference_targets(coming[4], coming[5], velocity_lead(self.p_gains, self.d_gains))
+            self._reference_action = (targets - self.default_dof_pos_all) / self.cfg.control.action_scale
         return super().step(actions)  # type: ignore[misc]
 
     def _compute_torques(self, actions: Tensor) -> Tensor:
@@ -213,7 +211,7 @@ class CMGMimic:
 
     def _reward_tracking_lin_vel(self) -> Tensor:
         """How well the root's horizontal velocity in the heading frame is the commanded one, (num_envs,)."""
-        velocity_h = rotations.quat_rotate(rotations.quat_from_yaw(-self.yaw), self.root_states[:, 7:10])
+        velocity_h = rotations.in_heading(self.root_states[:, 3:7], self.root_states[:, 7:10])
         return command_velocity_tracking(velocity_h, self.commands, self.cfg.rewards.tracking_sigma)
 
     def _reward_tracking_ang_vel(self) -> Tensor:

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from envs.simulator import BACKEND
-
 WARM_UP_STEPS = 100  # in which the first robots fall and are put back, so that all phases of an episode are met
 RESTORED = ("qpos", "qvel", "qacc_warmstart")  # what a step of the physics changes and starts from
 
@@ -97,12 +95,12 @@ def measure_speed(
     Raises:
         ValueError: The environment runs on another simulator or drives its joints by torques.
     """
-    if BACKEND != "mujoco" or env.cfg.control.drive_mode != "position":
+    if not hasattr(env.sim, "batch") or env.cfg.control.drive_mode != "position":
         raise ValueError("the speed of bare physics is measured on MuJoCo and with control.drive_mode=position only")
     batch, decimation = env.sim.batch, env.cfg.control.decimation
     timed = None
-    if hasattr(env, "term"):
-        timed = env.term = TimedTerm(env.term)
+    if env.reference is not None:
+        timed = env.reference = TimedTerm(env.reference)
     whole, bare, term = [], [], []
     for step in tqdm(range(WARM_UP_STEPS + num_steps), unit="step", disable=not progress):
         actions = policy(env.get_observations())
@@ -117,7 +115,7 @@ def measure_speed(
         if step + 1 == WARM_UP_STEPS:
             whole, bare, term = [], [], []
     if timed is not None:
-        env.term = timed._term
+        env.reference = timed._term
     return EnvironmentSpeed(
         num_envs=env.num_envs,
         physics_dt=env.physics_dt,

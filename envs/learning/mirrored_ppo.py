@@ -1,9 +1,9 @@
-"""PPO of rsl-rl-lib 5 with left-right symmetry and an update that is quick on a CPU.
+"""PPO of rsl-rl-lib 5 for networks that know left from right, with an update that is quick on a CPU.
 
 What differs from ``rsl_rl.algorithms.PPO``:
 
-* Networks may be symmetric by construction, see ``symmetric_network.py``. With ordinary ones half of the samples of a
-  minibatch are seen in a mirror, and the halves change places from one epoch to the next: a minibatch is no larger.
+* Networks may be symmetric by construction, see ``symmetric_network.py``. With ordinary ones that are to learn from
+  mirror images too, rsl_rl's own update and symmetry extension do that.
 * Observations are mirrored and normalised once for an update instead of once for a minibatch, and samples are shuffled
   once, so that a minibatch is a slice of contiguous memory. Hidden layers are bfloat16 where the CPU is good at it.
 * The first iterations only measure the statistics of the observations. Later changes of these are taken out again by
@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from rsl_rl.algorithms import PPO
@@ -34,18 +34,17 @@ LEARNING_RATE_STEP = 1.5
 
 
 class MirroredPPO(PPO):
-    """PPO whose minibatches are half mirrored; the configuration is that of rsl_rl's PPO and a few more fields.
+    """PPO for symmetric networks; the configuration is that of rsl_rl's PPO and a few more fields.
 
     Args:
         *args: see ``rsl_rl.algorithms.PPO``.
-        mirrored: whether half of every minibatch is mirrored where the networks are not symmetric anyway.
         normalizer_warm_up: iterations that only measure the statistics of the observations.
         last_layer_gain: gain of the actor's last layer at first; small, for actions that begin near zero.
         update_threads: threads of torch during the update, 0 for one a core; between updates the number stays as the
             caller has set it, which leaves the cores to the physics.
         use_mixed_precision: whether the hidden layers are bfloat16 during an update; by default where the CPU has
             instructions for it, which takes about half of the time off an update. Log probabilities differ by less
-            than 0.02, far inside the clipping range.
+            than 0.02, far inside the clipping range. Not in rsl_rl's own update, which has the last layer in it too.
         **kwargs: see ``rsl_rl.algorithms.PPO``.
     """
 
@@ -54,7 +53,6 @@ class MirroredPPO(PPO):
     def __init__(
         self,
         *args: Any,
-        mirrored: bool = True,
         normalizer_warm_up: int = 4,
         last_layer_gain: float = 0.01,
         update_threads: int = 0,
@@ -62,17 +60,13 @@ class MirroredPPO(PPO):
         **kwargs: Any,
     ) -> None:
         if use_mixed_precision is None:
-            use_mixed_precision = torch.device(kwargs.get("device", "cpu")).type == "cpu" and _cpu_has_bfloat16()
+            on_cpu = torch.device(kwargs.get("device", "cpu")).type == "cpu"
+            use_mixed_precision = on_cpu and _cpu_has_bfloat16() and not kwargs.get("symmetry_cfg")
         super().__init__(*args, use_mixed_precision=use_mixed_precision, **kwargs)
-        if self.rnd or self.symmetry or self.actor.is_recurrent or self.critic.is_recurrent:
-            raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg and without symmetry_cfg (it has its own)")
-        # A symmetric network learns the same from a sample and from its mirror image.
-        self.mirrored = mirrored and not isinstance(self.actor, SymmetricMLPModel)
+        if self.rnd or self.actor.is_recurrent or self.critic.is_recurrent:
+            raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg")
         self.warm_up_left = normalizer_warm_up
         self.update_threads = update_threads
-        # Given by construct_algorithm: of a group (n, size) and its name, and of actions (n, num_actions).
-        self.mirror_observations: Callable[[torch.Tensor, str], torch.Tensor] | None = None
-        self.mirror_actions: Callable[[torch.Tensor], torch.Tensor] | None = None
         last_layer = self._raw_actor.mlp[-1]
         nn.init.orthogonal_(last_layer.weight, gain=last_layer_gain)
         nn.init.zeros_(last_layer.bias)
@@ -81,7 +75,7 @@ class MirroredPPO(PPO):
 
     @staticmethod
     def construct_algorithm(obs: TensorDict, env: Any, cfg: dict[str, Any], device: str) -> PPO:
-        """Build models, storage and algorithm as rsl_rl does, without what it prints, and find the mirror functions.
+        """Build models, storage and algorithm as rsl_rl does, without what it prints, and hand on the mirror functions.
 
         Args:
             obs: observation groups of the environment.
@@ -98,11 +92,7 @@ class MirroredPPO(PPO):
         if cfg["critic"]["class_name"] is SymmetricMLPModel:
             cfg["critic"].update(observation_mirror=lambda values, group: env.mirror_observations(values, group))
         with contextlib.redirect_stdout(io.StringIO()):
-            algorithm = PPO.construct_algorithm(obs, env, cfg, device)
-        assert isinstance(algorithm, MirroredPPO)
-        algorithm.mirror_observations = env.mirror_observations
-        algorithm.mirror_actions = env.mirror_actions
-        return algorithm
+            return PPO.construct_algorithm(obs, env, cfg, device)
 
     def update(self) -> dict[str, float]:
         """Learn from the stored steps.
@@ -124,14 +114,12 @@ class MirroredPPO(PPO):
         threads = torch.get_num_threads()
         torch.set_num_threads(self.update_threads or available_cores())
         try:
-            losses = self._learn()
+            losses = self._learn() if self.symmetry is None else super().update()
         finally:
             torch.set_num_threads(threads)
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise TrainingDivergedError(f"the optimisation has diverged: {name} is {value}")
-        self._follow_normalizers()
-        self.storage.clear()
         return losses
 
     @torch.no_grad()
@@ -154,26 +142,20 @@ class MirroredPPO(PPO):
         """All epochs over the stored steps; returns the means of what is reported."""
         storage = self.storage
         size = storage.num_envs * storage.num_transitions_per_env // self.num_mini_batches
-        versions = self._samples(size)
+        samples = self._samples(size)
         totals = torch.zeros(5, device=self.device)
-        for epoch in range(self.num_learning_epochs):
-            samples = versions[epoch % len(versions)]
-            # Rows that are as they were seen: the KL divergence is measured on them.
-            half = size // 2
-            genuine = slice(None)
-            if self.mirrored:
-                genuine = slice(half) if epoch % 2 == 0 else slice(half, None)
+        for _ in range(self.num_learning_epochs):
             for start in range(0, size * self.num_mini_batches, size):
-                batch = {name: value[start : start + size] for name, value in samples.items()}
-                totals += self._step(batch, genuine)
+                totals += self._step({name: value[start : start + size] for name, value in samples.items()})
         totals /= self.num_learning_epochs * self.num_mini_batches
+        self._follow_normalizers()
+        storage.clear()
         return dict(zip(("value", "surrogate", "entropy", "kl", "clipped"), totals.tolist(), strict=True))
 
-    def _samples(self, size: int) -> list[dict[str, torch.Tensor]]:
+    def _samples(self, size: int) -> dict[str, torch.Tensor]:
         """The stored steps in random order, (num_mini_batches * size, ...) each.
 
-        "actor" and "critic" are the normalised inputs of the networks. With mirroring there are two versions: in the
-        first the second half of every minibatch is mirrored, in the second the first half.
+        "actor" and "critic" are the normalised inputs of the networks.
         """
         storage = self.storage
         order = torch.randperm(storage.num_envs * storage.num_transitions_per_env, device=self.device)
@@ -183,45 +165,29 @@ class MirroredPPO(PPO):
             return stored.flatten(0, 1)[order]
 
         assert storage.distribution_params is not None
-        samples = {
+        observations = {group: shuffled(value) for group, value in storage.observations.items()}
+        return {
             "values": shuffled(storage.values),
             "returns": shuffled(storage.returns),
             "advantages": shuffled(storage.advantages).squeeze(-1),
             "log_prob": shuffled(storage.actions_log_prob).squeeze(-1),
             "mean": shuffled(storage.distribution_params[0]),
             "std": shuffled(storage.distribution_params[1]),
+            "actions": shuffled(storage.actions),
+            "actor": self._raw_actor.get_latent(observations),
+            "critic": self._raw_critic.get_latent(observations),
         }
-        actions = shuffled(storage.actions)
-        observations = {group: shuffled(value) for group, value in storage.observations.items()}
-        seen = {"actions": actions, **self._inputs(observations)}
-        if not self.mirrored:
-            return [{**samples, **seen}]
-        assert self.mirror_observations is not None and self.mirror_actions is not None
-        mirrored = {group: self.mirror_observations(value, group) for group, value in observations.items()}
-        reflected = {"actions": self.mirror_actions(actions), **self._inputs(mirrored)}
-        second_half = (torch.arange(len(order), device=self.device) % size >= size // 2).unsqueeze(1)
-        return [
-            {**samples, **{name: torch.where(rows, reflected[name], seen[name]) for name in seen}}
-            for rows in (second_half, ~second_half)
-        ]
 
-    def _inputs(self, observations: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Normalised inputs of the two networks, (n, size) each."""
-        return {"actor": self._raw_actor.get_latent(observations), "critic": self._raw_critic.get_latent(observations)}
-
-    def _step(self, batch: dict[str, torch.Tensor], genuine: slice) -> torch.Tensor:
+    def _step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """One step of the optimiser; returns value, surrogate, entropy, kl and clipped, (5,)."""
         distribution = self._raw_actor.distribution
         assert distribution is not None
         distribution.update(self._forward(self._raw_actor, batch["actor"]))
         values = self._forward(self._raw_critic, batch["critic"])  # (n, 1)
         log_prob = distribution.log_prob(batch["actions"])  # (n,)
-        entropy = distribution.entropy[genuine].mean()
+        entropy = distribution.entropy.mean()
         with torch.no_grad():
-            old, new = (
-                (mean[genuine], std[genuine]) for mean, std in ((batch["mean"], batch["std"]), distribution.params)
-            )
-            kl = distribution.kl_divergence(old, new).mean()
+            kl = distribution.kl_divergence((batch["mean"], batch["std"]), distribution.params).mean()
             self._adapt_learning_rate(kl)
 
         ratio = torch.exp(log_prob - batch["log_prob"])
@@ -286,6 +252,26 @@ class MirroredPPO(PPO):
             # W (x - mean) / scale + b must stay the same for every x.
             first.bias += first.weight @ ((new_mean - mean) / scale)
             first.weight *= new_scale / scale
+
+
+def with_mirror_images(
+    env: Any, obs: TensorDict | None, actions: torch.Tensor | None
+) -> tuple[TensorDict | None, torch.Tensor | None]:
+    """Samples, followed by what they are in a mirror, as rsl_rl's symmetry extension asks for them.
+
+    Args:
+        env: Vectorised environment; has ``mirror_observations(obs, group)`` and ``mirror_actions(actions)``.
+        obs: Observation groups, (n, size) each.
+        actions: (n, num_actions).
+
+    Returns:
+        Observation groups, (2 * n, size) each, and actions (2 * n, num_actions); None for what is not given.
+    """
+    if obs is not None:
+        groups = cast("Mapping[str, torch.Tensor]", obs)
+        both = {name: torch.cat((values, env.mirror_observations(values, name))) for name, values in groups.items()}
+        obs = TensorDict(both, batch_size=[2 * len(obs)])
+    return obs, None if actions is None else torch.cat((actions, env.mirror_actions(actions)))
 
 
 def _cpu_has_bfloat16() -> bool:

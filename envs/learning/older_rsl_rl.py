@@ -67,6 +67,7 @@ def older_config(train_cfg: Mapping[str, Any], version: int, algorithm: type) ->
     names = ("init_noise_std", "actor_hidden_dims", "critic_hidden_dims", "activation")
     policy = {name: train_cfg["policy"][name] for name in names}
     runner = dict(train_cfg["runner"])
+    runner["wandb_project"] = runner["neptune_project"] = runner.pop("project") or runner["experiment_name"]
     if version == 1:
         runner.update(policy_class_name="ActorCritic", algorithm_class_name="PPO")
         return {"runner": runner, "algorithm": settings, "policy": policy}

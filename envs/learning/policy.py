@@ -158,12 +158,9 @@ def describe_policy(env: Any, task: str) -> PolicyDescription:
         env: The environment, a `LeggedRobot`.
         task: Name of its task.
     """
-    reference, meaning = "", "joint target = default_dof_pos + action_scale * action"
-    if hasattr(env, "term"):
+    reference = ""
+    if env.reference is not None:
         reference = file_hash(env.cfg.reference.checkpoint or SHIPPED_CHECKPOINT)
-        meaning = (
-            "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
-        )
     layout = [(term.name, term.size, term.scale) for term in env.observation_layout["policy"]]
     return PolicyDescription(
         task=task,
@@ -176,7 +173,7 @@ def describe_policy(env: Any, task: str) -> PolicyDescription:
         control_dt=float(env.dt),
         observations=tuple(layout * env.cfg.env.history_length),
         reference=reference,
-        action_meaning=meaning,
+        action_meaning=env.action_meaning,
         config=class_to_dict(env.cfg),
     )
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cmg_ref.core.rotations import yaw_from_quat
-from envs.simulator import BACKEND
+from cmg_ref.core.rotations import in_heading
+from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
 
 SETTLING_TIME = 3.0  # [s] from standing to the command, left out of the velocity errors
@@ -207,7 +207,7 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
 
 
 def make_evaluator(
-    task: str, env_cfg: Any, rollouts: int = 8, duration: float = 10.0
+    task: str, env_cfg: Any, rollouts: int, duration: float
 ) -> Callable[[Callable[[torch.Tensor], torch.Tensor]], Evaluation] | None:
     """What measures a policy during training, in environments of its own.
 
@@ -218,9 +218,9 @@ def make_evaluator(
         duration: Their length [s].
 
     Returns:
-        A function from a policy to its evaluation; None with Isaac Gym, which has one simulation in a process.
+        A function from a policy to its evaluation; None where a process has only one simulation.
     """
-    if BACKEND != "mujoco":
+    if not CAPABILITIES.many_simulations:
         return None
     cases = shortened(GRID, duration)
     cfg = evaluation_config(env_cfg, duration)
@@ -290,7 +290,7 @@ class _Meter:
             name: torch.zeros(self.num_jobs + 1, device=device)
             for name in ("windows", "lin", "yaw", "vx", "vy", "wz", "joint", "samples", "drift", "lifts")
         }
-        self.reference = getattr(env, "term", None)
+        self.reference = env.reference
 
     def begin(self, env_ids: torch.Tensor) -> None:
         """Give environments that have just been reset the next jobs and their commands."""
@@ -316,12 +316,7 @@ class _Meter:
         ended = env.reset_buf.bool()
         valid = (~ended).float()
         root = env.root_states
-        yaw = yaw_from_quat(root[:, 3:7])
-        forward, left = torch.cos(yaw), torch.sin(yaw)
-        velocity = torch.stack(
-            (forward * root[:, 7] + left * root[:, 8], forward * root[:, 8] - left * root[:, 7], root[:, 12]), dim=1
-        )
-        self.window += velocity
+        self.window += torch.cat((in_heading(root[:, 3:7], root[:, 7:10])[:, :2], root[:, 12:]), dim=1)
         complete = self.elapsed % self.window_steps == 0
         settled = self.elapsed > round(SETTLING_TIME / dt) + self.window_steps - 1
         counted = valid * (complete & settled)

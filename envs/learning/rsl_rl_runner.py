@@ -1,11 +1,10 @@
-"""Training by rsl-rl-lib 5: the loop, what it logs, and checkpoints that a killed run goes on from."""
+"""Training by rsl-rl-lib 5: the loop, evaluations, and checkpoints that a killed run goes on from."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +21,7 @@ from tqdm import tqdm
 
 from cmg_ref.core.sharding import join_processes
 from cmg_ref.files.atomic_file import buffered_file
-from cmg_ref.training.event_log import EventLog
-from envs.learning.mirrored_ppo import MirroredPPO
+from envs.learning.mirrored_ppo import MirroredPPO, with_mirror_images
 from envs.learning.policy import (
     Policy,
     PolicyDescription,
@@ -37,6 +35,7 @@ from envs.learning.policy import (
 from envs.learning.policy_evaluation import Evaluation
 from envs.learning.rsl_rl_vec_env import RslRlVecEnv
 from envs.learning.symmetric_network import SymmetricMLPModel, dense_state
+from envs.learning.training_log import TrainingLog, writer_config
 from envs.learning.training_run import (
     BEST_CHECKPOINT,
     BEST_POLICY,
@@ -56,17 +55,21 @@ def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]
         train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
         num_envs: Number of environments of this process.
     """
-    policy, algorithm, runner = (dict(train_cfg[name]) for name in ("policy", "algorithm", "runner"))
+    policy, runner, algorithm = train_cfg["policy"], train_cfg["runner"], dict(train_cfg["algorithm"])
     network = {
         "class_name": SymmetricMLPModel if policy["symmetric"] else "MLPModel",
         "activation": policy["activation"],
         "obs_normalization": policy["obs_normalization"],
     }
     distribution = {"class_name": "GaussianDistribution", "init_std": policy["init_noise_std"], "std_type": "log"}
+    # Networks that are symmetric themselves learn the same from a sample and from its mirror image.
+    mirrored = algorithm.pop("mirrored") and not policy["symmetric"]
+    symmetry = {"data_augmentation_func": with_mirror_images, "use_data_augmentation": True}
     warm_up_steps = policy["normalizer_warmup_steps"] if policy["obs_normalization"] else 0
     return {
         "num_steps_per_env": runner["num_steps_per_env"],
         "save_interval": runner["save_interval"],
+        "logger": writer_config(runner),
         "obs_groups": {"actor": ["policy"], "critic": ["critic"]},
         "actor": {**network, "hidden_dims": policy["actor_hidden_dims"], "distribution_cfg": distribution},
         "critic": {**network, "hidden_dims": policy["critic_hidden_dims"]},
@@ -75,6 +78,7 @@ def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]
             "class_name": MirroredPPO,
             "normalizer_warm_up": math.ceil(warm_up_steps / (num_envs * runner["num_steps_per_env"])),
             "last_layer_gain": policy["last_layer_gain"],
+            "symmetry_cfg": symmetry if mirrored else None,
         },
     }
 
@@ -85,7 +89,7 @@ class Runner(OnPolicyRunner):
     Args:
         env: The environment.
         train_cfg: Training configuration in legged_gym's shape, as nested dictionaries.
-        run_dir: Folder for checkpoints and TensorBoard events; it need not be there before :meth:`learn`.
+        run_dir: Folder for checkpoints and logs; it need not be there before :meth:`learn`.
         description: What the policy's numbers mean.
         evaluate: Rolls a policy out and measures it; its score chooses the best checkpoint. None to go without.
         device: Of networks and storage.
@@ -99,6 +103,7 @@ class Runner(OnPolicyRunner):
     """
 
     alg: MirroredPPO
+    logger: TrainingLog
 
     def __init__(
         self,
@@ -110,6 +115,16 @@ class Runner(OnPolicyRunner):
         device: str = "cpu",
     ) -> None:
         super().__init__(RslRlVecEnv(env), rsl_rl_config(train_cfg, env.num_envs), log_dir=None, device=device)
+        self.logger = TrainingLog(
+            None,
+            self.cfg,
+            self.env.cfg,
+            env.num_envs,
+            self.is_distributed,
+            self.gpu_world_size,
+            self.gpu_global_rank,
+            device,
+        )
         self.run_dir = run_dir
         self.description = description
         self.evaluate = evaluate
@@ -125,7 +140,10 @@ class Runner(OnPolicyRunner):
         return self.gpu_global_rank == 0
 
     def learn(self, num_learning_iterations: int, init_at_random_ep_len: bool = False) -> None:
-        """Train up to an iteration with a progress bar, TensorBoard, evaluations and checkpoints.
+        """Train up to an iteration with a progress bar, curves, evaluations and checkpoints.
+
+        In place of rsl_rl's loop, which knows neither evaluations nor bounds of the exploration, goes on by a number
+        of iterations and not up to one, and keeps every checkpoint.
 
         Args:
             num_learning_iterations: Iterations altogether, those of a resumed run included.
@@ -141,7 +159,8 @@ class Runner(OnPolicyRunner):
         self.alg.train_mode()
         if self.is_distributed:
             self.alg.broadcast_parameters()
-        log = TrainingLog(self.run_dir, self.env.num_envs, self.device, self.current_learning_iteration, self.is_main)
+        log, begun = self.logger, self.current_learning_iteration
+        log.begin(self.run_dir, begun + 1)
         progress = tqdm(
             total=num_learning_iterations,
             initial=self.current_learning_iteration,
@@ -156,7 +175,7 @@ class Runner(OnPolicyRunner):
                 first, final = self._noise_std
                 done = self.current_learning_iteration / num_learning_iterations
                 self.alg.bound_noise(first * (final / first) ** done)
-                observations = self._collect(observations, log)
+                observations = self._collect(observations)
                 collected = time.perf_counter()
                 losses = self.alg.update()
                 updated = time.perf_counter()
@@ -164,18 +183,18 @@ class Runner(OnPolicyRunner):
                 num_steps = self.cfg["num_steps_per_env"] * self.env.num_envs * self.gpu_world_size
                 self.total_steps += num_steps
                 self.total_time += updated - started
-                log.write(
-                    self.current_learning_iteration,
-                    {
-                        **{f"Loss/{name}": value for name, value in losses.items()},
-                        "Loss/learning_rate": self.alg.learning_rate,
-                        "Policy/mean_std": float(self.alg.get_policy().output_std.detach().mean()),
-                        "Perf/total_fps": num_steps / (updated - started),
-                        "Perf/collection_time": collected - started,
-                        "Perf/learning_time": updated - collected,
-                        "Perf/total_steps": self.total_steps,
-                    },
+                log.log(
+                    it=self.current_learning_iteration,
+                    start_it=begun,
+                    total_it=num_learning_iterations,
+                    collect_time=collected - started,
+                    learn_time=updated - collected,
+                    loss_dict=losses,
+                    learning_rate=self.alg.learning_rate,
+                    action_std=self.alg.get_policy().output_std.detach(),
+                    rnd_weight=None,
                 )
+                log.add({"Perf/total_steps": self.total_steps}, self.current_learning_iteration)
                 progress.set_postfix_str(
                     f"reward {log.mean_reward:.1f}, length {log.mean_length * self.description.control_dt:.1f} s, "
                     f"{num_steps / (updated - started):.0f} steps/s, best {self.best_score:.3f}",
@@ -183,19 +202,20 @@ class Runner(OnPolicyRunner):
                 )
                 progress.update()
                 if self._due(self.evaluation_interval, num_learning_iterations):
-                    observations = self._evaluate(observations, log, progress)
+                    observations = self._evaluate(observations, progress)
                 if self.is_main and self._due(self.cfg["save_interval"], num_learning_iterations):
                     self.save_checkpoint()
             if self.is_main and self.evaluate is not None and self.evaluation_interval > 0:
                 self._evaluate_mean(self.evaluate, progress)
         finally:
             progress.close()
-            log.close()
+            log.stop_logging_writer()
 
     def save_checkpoint(self) -> Path:
         """Write the state of the training and forget the oldest; returns the file."""
         path = self.run_dir / f"model_{self.current_learning_iteration}.pt"
         self.save(str(path))
+        self.logger.save_model(str(path), self.current_learning_iteration)
         for old in list(checkpoints(self.run_dir).values())[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path
@@ -279,7 +299,7 @@ class Runner(OnPolicyRunner):
         state = dense_state(self.alg.get_policy())
         return Policy.from_actor_state(state, self.description, self.cfg["actor"]["activation"])
 
-    def _collect(self, observations: TensorDict, log: TrainingLog) -> TensorDict:
+    def _collect(self, observations: TensorDict) -> TensorDict:
         """Fill the storage; returns the observations after the last step."""
         # Not torch.inference_mode: the environment keeps tensors that evaluations write to later.
         with torch.no_grad():
@@ -288,7 +308,7 @@ class Runner(OnPolicyRunner):
                 observations, rewards, dones, extras = self.env.step(actions.to(self.env.device))
                 observations, rewards, dones = (value.to(self.device) for value in (observations, rewards, dones))
                 self.alg.process_env_step(observations, rewards, dones, extras)
-                log.add_step(rewards, dones, extras)
+                self.logger.process_env_step(rewards, dones, extras)
             self.alg.compute_returns(observations)
             # NaN in any observation or reward makes the returns NaN.
             if not bool(torch.isfinite(self.alg.storage.returns).all()):
@@ -300,7 +320,7 @@ class Runner(OnPolicyRunner):
         iteration = self.current_learning_iteration
         return interval > 0 and (iteration % interval == 0 or iteration == last)
 
-    def _evaluate(self, observations: TensorDict, log: TrainingLog, progress: tqdm) -> TensorDict:
+    def _evaluate(self, observations: TensorDict, progress: tqdm) -> TensorDict:
         """Measure the policy and keep it if it is the best so far; returns the observations to go on from."""
         if self.evaluate is None:
             return observations
@@ -319,7 +339,12 @@ class Runner(OnPolicyRunner):
                 }
             )
             save_json(self.evaluations, self.run_dir / EVALUATIONS)
-            log.write_evaluation(self.current_learning_iteration, evaluation)
+            curves = {"Evaluation/score": score}
+            for row in evaluation.to_json():
+                for name in ("survival", "lin_vel_error", "yaw_rate_error"):
+                    if row[name] is not None:
+                        curves[f"Evaluation_{name}/{row['name']}"] = row[name]
+            self.logger.add(curves, self.current_learning_iteration)
             better = score > self.best_score
             if better:
                 self.best_score = score
@@ -355,14 +380,15 @@ class Runner(OnPolicyRunner):
         )
 
     def _configure_multi_gpu(self) -> None:
-        """Join the processes that torchrun started; unlike rsl_rl's own, on CPUs too."""
-        self.gpu_world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.gpu_global_rank = int(os.environ.get("RANK", "0"))
-        self.gpu_local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        self.is_distributed = self.gpu_world_size > 1
-        self.cfg["multi_gpu"] = None
-        if not self.is_distributed:
+        """Join the processes that torchrun started."""
+        if os.environ.get("WORLD_SIZE", "1") == "1" or torch.device(self.device).type == "cuda":
+            super()._configure_multi_gpu()
             return
+        # rsl_rl refuses processes that learn on CPUs, where MuJoCo leaves them.
+        self.gpu_world_size = int(os.environ["WORLD_SIZE"])
+        self.gpu_global_rank = int(os.environ["RANK"])
+        self.gpu_local_rank = int(os.environ["LOCAL_RANK"])
+        self.is_distributed = True
         self.cfg["multi_gpu"] = {
             "global_rank": self.gpu_global_rank,
             "local_rank": self.gpu_local_rank,
@@ -370,79 +396,3 @@ class Runner(OnPolicyRunner):
         }
         if not distributed.is_initialized():
             join_processes(torch.device(self.device))
-
-
-class TrainingLog:
-    """Sums what the environments report, and writes it to TensorBoard once an iteration.
-
-    Args:
-        run_dir: Folder of the events.
-        num_envs: Number of environments.
-        device: Of rewards and dones.
-        iteration: Iteration that the run goes on from; what a killed run wrote after it is hidden.
-        enabled: Whether to write.
-
-    Attributes:
-        mean_reward: Mean sum of rewards of the last hundred episodes.
-        mean_length: Their mean length in steps.
-    """
-
-    def __init__(self, run_dir: Path, num_envs: int, device: str, iteration: int, enabled: bool) -> None:
-        self.events = EventLog(run_dir, iteration + 1) if enabled else None
-        self.rewards: deque[float] = deque(maxlen=100)
-        self.lengths: deque[float] = deque(maxlen=100)
-        self._reward_sum = torch.zeros(num_envs, device=device)
-        self._length = torch.zeros(num_envs, device=device)
-        self._episodes: dict[str, list[torch.Tensor | float]] = {}
-
-    @property
-    def mean_reward(self) -> float:
-        """Mean sum of rewards of the last hundred episodes."""
-        return sum(self.rewards) / max(1, len(self.rewards))
-
-    @property
-    def mean_length(self) -> float:
-        """Mean length of the last hundred episodes in steps."""
-        return sum(self.lengths) / max(1, len(self.lengths))
-
-    def add_step(self, rewards: torch.Tensor, dones: torch.Tensor, extras: Mapping[str, Any]) -> None:
-        """Take note of a step of all environments."""
-        if self.events is None:
-            return
-        self._reward_sum += rewards
-        self._length += 1.0
-        ended = dones.nonzero().squeeze(-1)
-        if len(ended):
-            self.rewards.extend(self._reward_sum[ended].tolist())
-            self.lengths.extend(self._length[ended].tolist())
-            self._reward_sum[ended] = 0.0
-            self._length[ended] = 0.0
-            for name, value in extras.get("episode", {}).items():
-                self._episodes.setdefault(name, []).append(value)
-
-    def write(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Write what happened in an iteration."""
-        if self.events is None:
-            return
-        self.events.add(values, iteration)
-        means = {name: sum(map(float, collected)) / len(collected) for name, collected in self._episodes.items()}
-        self.events.add({f"Episode/{name}": mean for name, mean in means.items()}, iteration)
-        self._episodes = {}
-        if self.rewards:
-            means = {"Train/mean_reward": self.mean_reward, "Train/mean_episode_length": self.mean_length}
-            self.events.add(means, iteration)
-
-    def write_evaluation(self, iteration: int, evaluation: Evaluation) -> None:
-        """Write the figures of every command."""
-        if self.events is None:
-            return
-        self.events.add({"Evaluation/score": evaluation.score}, iteration)
-        for row in evaluation.to_json():
-            for name in ("survival", "lin_vel_error", "yaw_rate_error"):
-                if row[name] is not None:
-                    self.events.add({f"Evaluation_{name}/{row['name']}": row[name]}, iteration)
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self.events is not None:
-            self.events.close()

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
+
+from configs.base_config import class_to_dict
+
+
+@dataclass(frozen=True)
+class PlainConfig:
+    """Configuration of an environment as rsl_rl's writers upload it."""
+
+    fields: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of plain values."""
+        return self.fields
 
 
 class RslRlVecEnv(VecEnv):
@@ -22,7 +36,7 @@ class RslRlVecEnv(VecEnv):
         self.num_actions: int = env.num_actions
         self.max_episode_length: int = int(env.max_episode_length)
         self.device = env.device
-        self.cfg = env.cfg
+        self.cfg = PlainConfig(class_to_dict(env.cfg))
 
     @property
     def episode_length_buf(self) -> torch.Tensor:

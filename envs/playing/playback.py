@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.schedule import CommandSchedule
 from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
 from cmg_ref.files.atomic_file import atomic_file
+from envs.learning.policy_evaluation import evaluation_config
 
 SETTLING_TIME = 2.0  # [s] after a change of command, left out of the means of the table
 AXES = ("forward speed vx [m/s]", "speed to the left vy [m/s]", "yaw rate wz [rad/s]")
@@ -53,20 +53,12 @@ class Playback:
 
 def playback_config(env_cfg: Any, duration: float) -> Any:
     """The configuration of one undisturbed robot that begins standing and keeps commands for a duration [s]."""
-    cfg = copy.deepcopy(env_cfg)
+    cfg = evaluation_config(env_cfg, duration)
     cfg.env.num_envs = 1
     cfg.env.episode_length_s = duration + 1.0
-    cfg.noise.add_noise = False
     for name in vars(cfg.domain_rand):
         if name.startswith("randomize_"):
             setattr(cfg.domain_rand, name, False)
-    cfg.domain_rand.push_robots = False
-    cfg.commands.strata = {"stand": 1.0}
-    cfg.commands.resampling_time = (2.0 * duration, 2.0 * duration)
-    cfg.curriculum.stages = ((1.0, 0.0, 1.0, 1.0),)
-    if hasattr(cfg, "reference"):
-        cfg.reference.start = "standing"
-        cfg.termination.reference_tilt = None
     return cfg
 
 
@@ -74,10 +66,9 @@ def command_range(env: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Lowest and highest command, (3,) each, that both the policy and its reference have been trained on."""
     ranges = env.cfg.commands.ranges
     lowest, highest = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw]).unbind(dim=1)
-    term = getattr(env, "term", None)
-    if term is None:
+    if env.reference is None:
         return lowest, highest
-    checkpoint = term.generator.checkpoint
+    checkpoint = env.reference.generator.checkpoint
     return torch.maximum(lowest, checkpoint.command_min), torch.minimum(highest, checkpoint.command_max)
 
 
@@ -94,7 +85,7 @@ def play(
         name: Of the clips.
     """
     env.reset()
-    term = getattr(env, "term", None)
+    term = env.reference
     rows: list[torch.Tensor] = []
     reference_rows: list[torch.Tensor] = []
     given: list[torch.Tensor] = []

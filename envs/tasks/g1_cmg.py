@@ -3,41 +3,92 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
+from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.observations import joint_changes, running_average
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from configs.base_config import ConfigError, suggestion
 from configs.g1_cmg_config import G1CMGCfg
 from envs.base.legged_robot import LeggedRobot
-from envs.base.observation_layout import ObservationTerm
+from envs.terms.commands import CommandSource
+from envs.terms.observations import ObservationTerm
+from envs.terms.rewards import FEET_MOTION, needs
 
 STARTS = ("random", "standing")
+
+
+class ReferenceCommands(CommandSource):
+    """The commands that a reference motion follows.
+
+    Args:
+        reference: The reference motion.
+        places: Where the references of environments (n,) begin: x, y, heading, (n, 3).
+        standing: Whether all of them begin from standing.
+    """
+
+    def __init__(self, reference: ReferenceMotionTerm, places: Callable[[Tensor], Tensor], standing: bool) -> None:
+        self._reference, self._places, self._standing = reference, places, standing
+        self.sampler = reference.sampler
+
+    @property
+    def commands(self) -> Tensor:
+        """Commands in force, (num_envs, 3)."""
+        return self._reference.commands
+
+    @property
+    def targets(self) -> Tensor:
+        """Commands that those in force ramp to, (num_envs, 3)."""
+        return self._reference.target_commands
+
+    def reset(self, env_ids: Tensor) -> None:
+        """Begin new references for environments (n,)."""
+        self._reference.reset(env_ids, root_pose=self._places(env_ids), standing=self._standing)
+
+    def step(self) -> None:
+        """Let a control step pass."""
+        self._reference.step()
+
+    def approach(self, commands: Tensor, env_ids: Tensor) -> None:
+        """Approach commands (n, 3) in environments (n,) until their next reset."""
+        self._reference.set_commands(commands, env_ids)
+
+    def report_failures(self, env_ids: Tensor) -> None:
+        """Learn in which environments (n,) commands have just failed."""
+        self._reference.report_failures(env_ids)
+
+    def report_successes(self) -> None:
+        """Nothing to do: the term itself counts every second that a robot gets through."""
 
 
 class G1CMG(LeggedRobot):
     """Joint targets are those of the reference at the next step, plus scaled actions.
 
-    The PD control damps the joint velocity itself, so the target leads by damping / stiffness times the velocity of the
-    reference: at a zero action the torque is that of stiffness and damping on the errors of position and velocity.
-
     Attributes:
-        term: The reference motion, with the commands.
+        reference: The reference motion, with the commands.
         reference_lin_vel_h: Velocity of the reference's root in its heading frame in m/s, (num_envs, 3).
         reference_gravity: Direction of gravity in the frame of the reference's root, (num_envs, 3).
     """
 
     config_class: type = G1CMGCfg
+    reference: ReferenceMotionTerm
+    action_meaning = (
+        "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
+    )
+
+    @property
+    def term(self) -> ReferenceMotionTerm:
+        """`reference` by the name of earlier releases, for code of users."""
+        return self.reference
 
     # The reference ----------------------------------------------------------------------------------------------------
 
-    def _prepare_commands(self) -> None:
+    def _make_command_source(self) -> CommandSource:
         """Make the reference motion, whose commands are the environment's."""
         cfg = self.cfg.reference
         if cfg.start not in STARTS:
@@ -60,66 +111,52 @@ class G1CMG(LeggedRobot):
             ramp_time=self.cfg.commands.ramp_time,
             standing_starts=cfg.standing_starts,
         )
-        self.term = ReferenceMotionTerm(
+        self.reference = ReferenceMotionTerm(
             term_cfg, self.num_envs, self.dt, self.dof_names, self.device, self.robot, self.cfg.seed
         )
-        self._velocity_lead = self.nominal_d_gains / self.nominal_p_gains
+        self._velocity_lead = velocity_lead(self.nominal_p_gains, self.nominal_d_gains)
         self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
         self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
-        self._read_reference()
+        return ReferenceCommands(self.reference, self._starting_places, standing=cfg.start == "standing")
 
-    @property
-    def command_sampler(self) -> CommandSampler:  # type: ignore[override]
-        """What draws the commands of the reference."""
-        return self.term.sampler
+    def _starting_places(self, env_ids: Tensor) -> Tensor:
+        """Where the references of environments (n,) begin: x, y, heading, (n, 3)."""
+        heading = math.pi * self._uniform(len(env_ids))
+        return torch.cat((self.env_origins[env_ids, :2], heading.unsqueeze(1)), dim=1)
 
     def _reset_commands(self, env_ids: Tensor) -> None:
         """Begin new reference motions where the environments (n,) stand."""
-        heading = math.pi * self._uniform(len(env_ids))
-        place = torch.cat((self.env_origins[env_ids, :2], heading.unsqueeze(1)), dim=1)
-        self.term.reset(env_ids, root_pose=place, standing=self.cfg.reference.start == "standing")
-        self._read_reference()
+        super()._reset_commands(env_ids)
         self.average_reference_vel[env_ids] = self.reference_lin_vel_h[env_ids]
 
     def _update_commands(self) -> None:
         """Let a control step pass for the reference."""
-        self.term.step()
-        self._read_reference()
+        super()._update_commands()
         rate = self.cfg.rewards.velocity_averaging
         self.average_reference_vel = running_average(self.average_reference_vel, self.reference_lin_vel_h, rate)
-        if self.terrain is not None:
-            self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
-
-    def _target_commands(self) -> Tensor:
-        """Commands that those in force ramp to, (num_envs, 3)."""
-        return self.term.target_commands
-
-    def _report_failures(self, env_ids: Tensor) -> None:
-        """Tell what draws commands in which environments (n,) they have just failed."""
-        self.term.report_failures(env_ids)
-
-    def _report_successes(self) -> None:
-        """Nothing: the term itself counts every second that a robot gets through."""
 
     def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
         """Let the reference of environments (n,) go on from the frame it is in towards commands (n, 3)."""
-        self.term.set_commands(commands, env_ids)
+        super()._approach_commands(commands, env_ids)
+        self._show_commands()
+
+    def _show_commands(self) -> None:
+        """Take over the commands that are in force now, and what the reference shows."""
+        super()._show_commands()
         self._read_reference()
 
     def _read_reference(self) -> None:
-        """Take over what the term shows now."""
-        term = self.term
-        self._show_commands(term.commands)
-        following = term.future()  # the next step, fields of (num_envs, 1, ...)
+        """Take over what the reference shows now."""
+        following = self.reference.future()  # the next step, fields of (num_envs, 1, ...)
         self._next_dof_pos, self._next_dof_vel = following.dof_pos[:, 0], following.dof_vel[:, 0]
         self.reference_lin_vel_h, self.reference_gravity = self._base_motion.velocity_and_gravity(
-            term.root_quat_w, term.root_lin_vel_w
+            self.reference.root_quat_w, self.reference.root_lin_vel_w
         )
 
     def _reset_states(self, env_ids: Tensor) -> None:
         """Put robots (n,) on their reference, with a little noise."""
         init, count = self.cfg.init_state, len(env_ids)
-        dof_pos, dof_vel, root_states = self.term.initial_state(env_ids)
+        dof_pos, dof_vel, root_states = self.reference.initial_state(env_ids)
         # Where the reference sinks its feet into the floor, the robot begins that much higher.
         soles = self.feet.heights(self.in_description_order(dof_pos), root_states[:, :3], root_states[:, 3:7])
         root_states[:, 2] += self.ground_height(root_states[:, :2]) + (-soles.amin(dim=1)).clamp(min=0.0)
@@ -131,7 +168,7 @@ class G1CMG(LeggedRobot):
 
     def _joint_targets(self, actions: Tensor) -> Tensor:
         """Joint targets in rad, (num_envs, num_dof), from clipped actions."""
-        followed = torch.addcmul(self._next_dof_pos, self._next_dof_vel, self._velocity_lead)
+        followed = reference_targets(self._next_dof_pos, self._next_dof_vel, self._velocity_lead)
         return followed.addcmul_(actions, self.action_scale)
 
     def _further_causes(self) -> dict[str, Tensor]:
@@ -161,26 +198,26 @@ class G1CMG(LeggedRobot):
         ]
 
     def _observe_dof_pos_error(self) -> Tensor:
-        return self.dof_pos - self.term.dof_pos
+        return self.dof_pos - self.reference.dof_pos
 
     def _observe_reference_dof_pos(self) -> Tensor:
         return self._next_dof_pos - self.default_dof_pos
 
     def _observe_reference_dof_change(self) -> Tensor:
         column = self._future_steps.index(self.cfg.reference.actor_future_step)
-        return self.term.future_dof_pos[:, column] - self._next_dof_pos
+        return self.reference.future_dof_pos[:, column] - self._next_dof_pos
 
     def _observe_reference_window(self) -> Tensor:
-        return joint_changes(self._next_dof_pos, self.term.future_dof_pos[:, self._window])
+        return joint_changes(self._next_dof_pos, self.reference.future_dof_pos[:, self._window])
 
     def _observe_reference_lin_vel(self) -> Tensor:
         return self.reference_lin_vel_h
 
     def _observe_reference_yaw_rate(self) -> Tensor:
-        return self.term.root_ang_vel_w[:, 2:]
+        return self.reference.root_ang_vel_w[:, 2:]
 
     def _observe_reference_height(self) -> Tensor:
-        return self.term.root_pos_w[:, 2:]
+        return self.reference.root_pos_w[:, 2:]
 
     def _observe_reference_gravity(self) -> Tensor:
         return self.reference_gravity
@@ -190,13 +227,13 @@ class G1CMG(LeggedRobot):
     def _reward_reference_dof_pos(self) -> Tensor:
         """Joint angles against the reference."""
         return rewards.joint_position_tracking(
-            self.dof_pos, self.term.dof_pos, self._joint_weights, self.cfg.rewards.dof_pos_sigma
+            self.dof_pos, self.reference.dof_pos, self._joint_weights, self.cfg.rewards.dof_pos_sigma
         )
 
     def _reward_reference_dof_vel(self) -> Tensor:
         """Joint velocities against the reference."""
         return rewards.joint_velocity_tracking(
-            self.dof_vel, self.term.dof_vel, self._joint_weights, self.cfg.rewards.dof_vel_sigma
+            self.dof_vel, self.reference.dof_vel, self._joint_weights, self.cfg.rewards.dof_vel_sigma
         )
 
     def _reward_reference_lin_vel(self) -> Tensor:
@@ -211,17 +248,20 @@ class G1CMG(LeggedRobot):
 
     def _reward_reference_height(self) -> Tensor:
         """Height of the base against the reference."""
-        return rewards.root_height_tracking(self.base_height, self.term.root_pos_w[:, 2], self.cfg.rewards.height_sigma)
+        return rewards.root_height_tracking(
+            self.base_height, self.reference.root_pos_w[:, 2], self.cfg.rewards.height_sigma
+        )
 
     def _reward_reference_key_bodies(self) -> Tensor:
         """Places of the key bodies in the base's frame against the reference."""
-        places, wanted = self.term.key_body_positions(self.dof_pos), self.term.key_body_pos_b
+        places, wanted = self.reference.key_body_positions(self.dof_pos), self.reference.key_body_pos_b
         weights = torch.ones(places.shape[1], device=self.device)
         return rewards.key_body_tracking(places, wanted, weights, self.cfg.rewards.key_body_sigma)
 
+    @needs(FEET_MOTION)
     def _reward_feet_height(self) -> Tensor:
         """Heights of the feet above the ground against the reference's."""
-        term = self.term
+        term = self.reference
         wanted = self.feet.heights(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
         return rewards.feet_height_tracking(self._feet_heights(), wanted, self.cfg.rewards.feet_height_sigma)
 
@@ -229,9 +269,9 @@ class G1CMG(LeggedRobot):
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming a training needs; episodes begin anew."""
-        return {**super().state_dict(), "term": self.term.state_dict()}
+        return {**super().state_dict(), "term": self.reference.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, and begin new episodes."""
-        self.term.load_state_dict(state["term"])
+        self.reference.load_state_dict(state["term"])
         super().load_state_dict(state)

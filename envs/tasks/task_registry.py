@@ -7,7 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 # Isaac Gym has to be imported before torch.
-from envs.simulator import BACKEND, gymapi, gymutil  # isort: split
+from envs.simulator import CAPABILITIES, gymapi, gymutil  # isort: split
 
 import torch
 
@@ -88,7 +88,7 @@ class TaskRegistry:
         if env_cfg is None:
             apply_overrides(cfg, chosen.get("overrides", ()))
         check_bounds(cfg)
-        sim_device = chosen.get("sim_device", "cpu" if BACKEND == "mujoco" else "cuda:0")
+        sim_device = chosen.get("sim_device", CAPABILITIES.default_device)
         sim_params = make_sim_params(cfg, sim_device)
         env = task_class(cfg, sim_params, gymapi.SIM_PHYSX, sim_device, bool(chosen.get("headless", True)))
         return env, cfg
@@ -103,8 +103,9 @@ def make_sim_params(cfg: Any, sim_device: str) -> Any:
     """Parameters of the simulation from the section `sim` of a configuration."""
     sim_params = gymapi.SimParams()
     fields = class_to_dict(cfg.sim)
-    if BACKEND != "mujoco":
+    if not hasattr(sim_params, "mujoco"):
         del fields["mujoco"]
+    if CAPABILITIES.on_gpu:
         on_gpu = torch.device(sim_device).type == "cuda"
         sim_params.use_gpu_pipeline = sim_params.physx.use_gpu = on_gpu
     gymutil.parse_sim_config(fields, sim_params)

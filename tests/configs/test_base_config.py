@@ -143,3 +143,19 @@ def test_a_misspelt_field_of_a_derived_configuration_is_found() -> None:
     check_fields(Extended(), RobotCfg(), free=("env.limits",))
     with pytest.raises(ConfigError, match=r"limits has no field 'height'"):
         check_fields(Extended(), RobotCfg())
+
+
+def test_a_field_of_an_earlier_release_is_passed_over_in_files_and_refused_elsewhere() -> None:
+    class Cfg(BaseConfig):
+        class runner:
+            _dropped = ("resume",)
+
+            max_iterations = 5
+
+    cfg = Cfg()
+    update_from_dict(cfg, {"runner": {"resume": True, "max_iterations": 7}})
+    assert cfg.runner.max_iterations == 7 and "resume" not in class_to_dict(cfg)["runner"]
+    with pytest.raises(ConfigError, match="no field 'resume'"):
+        apply_overrides(cfg, ["runner.resume=True"])
+    with pytest.raises(ConfigError, match="no field 'max_iteration'; did you mean"):
+        update_from_dict(cfg, {"runner": {"max_iteration": 7}})

@@ -100,3 +100,24 @@ def test_a_mujoco_that_is_too_old_is_said() -> None:
             print(error)
     """
     assert "mujoco 4.0 or newer is installed" in run(code)
+
+
+def test_a_simulator_says_what_it_can_do(real_isaacgym: Path) -> None:
+    code = """
+        import os
+        os.environ["LOCAL_RANK"] = "1"
+        from envs.simulator import CAPABILITIES as can
+        print(can.default_device, can.on_gpu, can.changes_robots, can.many_simulations, can.has_viewer)
+    """
+    assert run(code) == "cpu False True True False"
+    assert run(code, real_isaacgym) == "cuda:1 True False False True"
+
+
+def test_environments_ask_what_a_simulator_can_do_and_not_for_its_name() -> None:
+    naming = {
+        str(path.relative_to(REPOSITORY))
+        for path in (REPOSITORY / "envs").rglob("*.py")
+        if "BACKEND" in path.read_text(encoding="utf-8")
+    }
+    # The two hosts let code written for Isaac Gym find it.
+    assert naming == {"envs/simulator.py", "envs/hosts/twist.py", "envs/hosts/legged_gym_mixin.py"}

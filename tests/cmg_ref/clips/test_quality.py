@@ -39,7 +39,7 @@ def causes(clip: MotionClip) -> set[str]:
 def test_standing_is_kept() -> None:
     clip = standing_clip()
     assert causes(clip) == set()
-    assert quality_mask(clip, load_g1()).all()
+    assert quality_mask(quality_report(clip, load_g1())).all()
 
 
 def test_joint_order_does_not_matter() -> None:
@@ -54,7 +54,7 @@ def test_height(offset: float, cause: str) -> None:
     clip = standing_clip()
     clip.root_pos[:, 2] += offset
     assert cause in causes(clip)
-    assert not quality_mask(clip, load_g1()).any()
+    assert not quality_mask(quality_report(clip, load_g1())).any()
 
 
 def test_flight_phase_is_kept_but_not_a_long_flight() -> None:
@@ -101,7 +101,7 @@ def test_joint_limit() -> None:
 def test_jump_takes_its_neighbours_along() -> None:
     clip = standing_clip()
     clip.root_pos[100:, 0] += 0.5
-    mask = quality_mask(clip, load_g1())
+    mask = quality_mask(quality_report(clip, load_g1()))
     assert causes(clip) == {"jump"}
     assert not mask[95:105].any()
     assert mask[:90].all()
@@ -164,7 +164,7 @@ def test_real_clips_are_judged_as_their_publisher_judged_them(motion_folder: Pat
         clip = read_clip(motion_folder / name)
         report = quality_report(clip, robot)
         unclean = torch.stack([report[cause] for cause in report if cause not in ("posture", "fragment")]).any(dim=0)
-        mask = quality_mask(clip, robot)
+        mask = quality_mask(quality_report(clip, robot))
         clean = int((~unclean == frames_of(judged["clean"], clip.num_frames)).sum())
         natural = int((mask == frames_of(judged["natural"], clip.num_frames)).sum())
         assert clean > 0.85 * clip.num_frames, name
@@ -180,13 +180,13 @@ def test_real_clips_are_judged_as_their_publisher_judged_them(motion_folder: Pat
     ["lafan1_g1/walk3_subject5.csv", "lafan1_g1/walk4_subject1.csv", "twist2_g1/0807_yanjie_walk_008.pkl"],
 )
 def test_known_junk_is_rejected(motion_folder: Path, name: str) -> None:
-    assert quality_mask(read_clip(motion_folder / name), load_g1()).double().mean() < 0.02
+    assert quality_mask(quality_report(read_clip(motion_folder / name), load_g1())).double().mean() < 0.02
 
 
 @pytest.mark.parametrize("number", ["004", "009", "010"])
 def test_teleport_of_the_first_frames_is_cut_off(motion_folder: Path, number: str) -> None:
     clip = read_clip(motion_folder / "twist2_g1" / f"0807_yanjie_walk_{number}.pkl")
-    assert not quality_mask(clip, load_g1())[:5].any()
+    assert not quality_mask(quality_report(clip, load_g1()))[:5].any()
 
 
 def test_climbed_step_is_off_the_floor(motion_folder: Path) -> None:
@@ -194,4 +194,4 @@ def test_climbed_step_is_off_the_floor(motion_folder: Path) -> None:
     height, speed = lowest_sole_point(clip, load_g1())
     on_the_step = (height > 0.15) & (height < 0.25) & (speed < 0.1)
     assert on_the_step.sum() > 100
-    assert not quality_mask(clip, load_g1())[on_the_step].any()
+    assert not quality_mask(quality_report(clip, load_g1()))[on_the_step].any()

@@ -91,26 +91,6 @@ def test_euler_angles_are_turns_about_fixed_axes() -> None:
     assert (found - expected).abs().max() < 1e-14 + EXPONENTIAL_TOLERANCE
 
 
-def test_slerp_turns_at_constant_speed_along_the_shorter_arc() -> None:
-    axis = torch.nn.functional.normalize(random_vectors(50), dim=-1)
-    total = torch.linspace(-3.0, 3.0, 50, dtype=torch.float64)
-    start = random_quats(50)
-    end = -rotations.quat_multiply(rotations.quat_from_axis_angle(axis, total), start)  # the other sign on purpose
-    for fraction in (0.0, 0.3, 1.0):
-        expected = rotations.quat_multiply(rotations.quat_from_axis_angle(axis, fraction * total), start)
-        found = rotations.quat_slerp(start, end, torch.tensor(fraction, dtype=torch.float64))
-        assert same_rotation(found, expected) < 1e-13
-
-
-@pytest.mark.parametrize("angle", [1e-9, 1e-7, 1e-5, 4e-4, 1e-3, 1e-2])
-def test_slerp_is_accurate_where_it_changes_formula(dtype: torch.dtype, angle: float) -> None:
-    axis = torch.tensor([0.0, 0.6, 0.8], dtype=dtype)
-    end = rotations.quat_from_axis_angle(axis, torch.tensor(angle, dtype=dtype))
-    found = rotations.quat_slerp(torch.tensor([0.0, 0, 0, 1], dtype=dtype), end, torch.tensor(0.25, dtype=dtype))
-    expected = rotations.quat_from_axis_angle(axis, torch.tensor(0.25 * angle, dtype=dtype))
-    assert torch.allclose(found, expected, rtol=10 * TOLERANCE[dtype], atol=0.0)
-
-
 def test_upright_gravity_points_down_and_headings_follow_the_x_axis() -> None:
     yaw = torch.linspace(-3.1, 3.1, 20, dtype=torch.float64)
     quat = rotations.quat_from_yaw(yaw)
@@ -182,8 +162,6 @@ def test_unwrapped_signs_are_continuous_and_keep_the_rotations() -> None:
     "function",
     [
         lambda q: rotations.quat_from_matrix(rotations.matrix_from_quat(q)),
-        lambda q: rotations.quat_slerp(q, q.detach().clone(), torch.tensor(0.3, dtype=q.dtype)),
-        lambda q: rotations.quat_slerp(q, q, torch.tensor(0.3, dtype=q.dtype)),
         rotations.rotation_vector_from_quat,
         rotations.yaw_from_quat,
         lambda q: rotations.quat_from_gravity_and_yaw(rotations.projected_gravity(q), rotations.yaw_from_quat(q)),
@@ -203,11 +181,25 @@ def test_gradients_are_finite_at_the_identity(
 
 def test_gradients_are_right_away_from_the_identity() -> None:
     quats = random_quats(6).requires_grad_()
-    others = random_quats(6, seed=9).requires_grad_()
     vectors = random_vectors(6).requires_grad_()
-    fraction = torch.rand(6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    yaw = torch.rand(6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
     assert torch.autograd.gradcheck(rotations.quat_rotate, (quats, vectors))
-    assert torch.autograd.gradcheck(rotations.quat_slerp, (quats, others, fraction))
     assert torch.autograd.gradcheck(rotations.rotation_vector_from_quat, (quats,))
     assert torch.autograd.gradcheck(lambda q: rotations.quat_from_matrix(rotations.matrix_from_quat(q)), (quats,))
-    assert torch.autograd.gradcheck(rotations.quat_from_gravity_and_yaw, (vectors, fraction))
+    assert torch.autograd.gradcheck(rotations.quat_from_gravity_and_yaw, (vectors, yaw))
+
+
+def test_vectors_in_the_heading_frame() -> None:
+    quarter_left = rotations.quat_from_yaw(torch.tensor([torch.pi / 2], dtype=torch.float64))
+    pitched = rotations.quat_multiply(
+        quarter_left, rotations.quat_from_euler_xyz(*torch.tensor([[0.0], [1.2], [0.0]], dtype=torch.float64))
+    )
+    vectors = torch.tensor([[[0.0, 2.0, 0.5], [1.0, 0.0, 0.0]]], dtype=torch.float64)  # the robot faces y
+    expected = torch.tensor([[[2.0, 0.0, 0.5], [0.0, -1.0, 0.0]]], dtype=torch.float64)
+    for quat in (quarter_left, pitched):
+        torch.testing.assert_close(rotations.in_heading(quat.unsqueeze(1), vectors), expected)
+    quats, vectors = random_quats(50), random_vectors(50)
+    turned = rotations.quat_rotate(rotations.quat_from_yaw(-rotations.yaw_from_quat(quats)), vectors)
+    torch.testing.assert_close(rotations.in_heading(quats, vectors), turned)
+    across, about = torch.tensor([1.0, -1.0, 1.0]), torch.tensor([-1.0, 1.0, -1.0, 1.0])  # in a mirror
+    torch.testing.assert_close(rotations.in_heading(quats * about, vectors * across), turned * across)

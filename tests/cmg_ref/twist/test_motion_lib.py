@@ -101,7 +101,10 @@ def test_between_two_frames_the_motion_is_blended(pool: CMGMotionLib) -> None:
     for first, second, blend, part in zip(earlier, later, between, range(7)):
         if part != 1:
             assert (blend - (0.75 * first + 0.25 * second)).abs().max() < 1e-4
-    slerped = rotations.quat_slerp(earlier[1], later[1], torch.full((8,), 0.25))
+    between_both = rotations.quat_multiply(rotations.quat_conjugate(earlier[1]), later[1])
+    turn = 0.25 * rotations.rotation_vector_from_quat(between_both)
+    quarter = rotations.quat_from_axis_angle(torch.nn.functional.normalize(turn, dim=1), turn.norm(dim=1))
+    slerped = rotations.quat_multiply(earlier[1], quarter)
     assert (
         rotations.rotation_vector_from_quat(rotations.quat_multiply(rotations.quat_conjugate(slerped), between[1]))
         .norm(dim=1)

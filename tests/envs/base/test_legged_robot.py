@@ -185,15 +185,15 @@ def test_commands_given_are_ramped_to_and_held(calm_g1: Any) -> None:
     calm_g1.reset()
     wanted = torch.tensor([[0.7, 0.1, -0.4]])
     calm_g1.set_commands(wanted, torch.tensor([2]))
-    others = calm_g1._smoother.target[[0, 1, 3]].clone()
+    others = calm_g1.command_source.targets[[0, 1, 3]].clone()
     for _ in range(30):
         calm_g1._update_commands()
     torch.testing.assert_close(calm_g1.commands[2:3], wanted)
-    torch.testing.assert_close(calm_g1._smoother.target[[0, 1, 3]], others)
+    torch.testing.assert_close(calm_g1.command_source.targets[[0, 1, 3]], others)
     for _ in range(1000):
         calm_g1._update_commands()
     torch.testing.assert_close(calm_g1.commands[2:3], wanted)
-    assert (calm_g1._smoother.target[[0, 1, 3]] != others).any()
+    assert (calm_g1.command_source.targets[[0, 1, 3]] != others).any()
 
 
 def test_a_push_changes_the_velocity_in_the_simulator(calm_g1: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from envs.base.observation_layout import ObservationMirror, ObservationTerm
+from envs.terms.observations import ObservationMirror, ObservationTerm
 
 FLIP = torch.tensor([1.0, -1.0, 1.0])
 
@@ -34,7 +34,7 @@ def put_mirrored_pair(env: Any) -> None:
 def test_the_mirror_of_an_observation_is_the_observation_of_the_mirror(make: Callable[..., Any]) -> None:
     env = make("g1", 2, "domain_rand.push_robots=False")
     put_mirrored_pair(env)
-    env._show_commands(torch.tensor([[0.5, 0.2, -0.7], [0.5, -0.2, 0.7]]))
+    env._command_buffer.show(torch.tensor([[0.5, 0.2, -0.7], [0.5, -0.2, 0.7]]))
     actions = torch.randn(29, generator=torch.Generator().manual_seed(1))
     env.actions = torch.stack((actions, env.mirror_actions(actions)))
     env.feet.contact = torch.tensor([[True, False], [False, True]])
@@ -50,7 +50,7 @@ def test_mirrored_actions_do_the_mirrored_thing_in_the_simulator(make: Callable[
     env = make("g1", 2)
     put_mirrored_pair(env)
     random = torch.Generator().manual_seed(2)
-    env._smoother.target[:] = 0.0
+    env.command_source.targets[:] = 0.0
     for _ in range(3):
         actions = 0.5 * torch.randn(29, generator=random)
         env.step(torch.stack((actions, env.mirror_actions(actions))))

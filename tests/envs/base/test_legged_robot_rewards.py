@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from configs.base_config import ConfigError
+from configs.base_config import ConfigError, apply_overrides
 from configs.g1_cmg_config import G1Cfg, G1CMGCfg
+from envs.base.legged_robot import LeggedRobot
 from envs.tasks.task_registry import task_registry
+from envs.terms.rewards import AIR_TIME, needs
 
 
 def only(*scales: str, cfg: Any = G1Cfg) -> list[str]:
@@ -70,7 +72,7 @@ def test_every_reward_can_be_switched_on(make: Callable[..., Any]) -> None:
         for _ in range(3):
             rewards = env.step(torch.full((3, 29), 0.2))[2]
         assert torch.isfinite(rewards).all()
-        values = dict(zip(names, [function() for function in env.reward_functions], strict=True))
+        values = dict(zip(names, [function() for function in env.reward_terms.functions], strict=True))
         for name, value in values.items():
             assert value.shape == (3,), name
             assert torch.isfinite(value).all(), name
@@ -130,3 +132,62 @@ def test_the_height_of_a_sole_is_that_of_its_lowest_point(make: Callable[..., An
     assert heights.abs().max() < 0.01
     raised = env.feet.heights(env.dof_pos, root[:, :3] + torch.tensor([0.0, 0.0, 0.2]), root[:, 3:7])
     torch.testing.assert_close(raised, heights + 0.2)
+
+
+def test_the_configuration_says_below_which_speed_robots_are_told_to_stand(make: Callable[..., Any]) -> None:
+    env = make("g1", 2, "rewards.standing_speed=0.5")
+    env.set_commands([[0.4, -0.4, 0.4], [0.0, 0.0, 0.6]])
+    for _ in range(round(env.cfg.commands.ramp_time / env.dt) + 1):
+        env.step(torch.zeros(2, env.num_actions))
+    assert env.told_to_stand.tolist() == [True, False]
+
+
+def build(task_class: type, monkeypatch: pytest.MonkeyPatch, *scales: str) -> Any:
+    """The baseline's task with another environment and few rewards."""
+    monkeypatch.setitem(task_registry._tasks, "g1", (task_class, *task_registry._tasks["g1"][1:]))
+    cfg, _ = task_registry.get_cfgs("g1")
+    apply_overrides(cfg, only(*scales))
+    return task_registry.make_env("g1", env_cfg=cfg, num_envs=2)[0]
+
+
+def test_a_reward_of_the_feet_says_so_and_an_overriding_one_need_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(LeggedRobot):
+        def _reward_dof_vel(self) -> torch.Tensor:
+            return self.feet.speed.sum(dim=1)
+
+        def _reward_feet_slip(self) -> torch.Tensor:
+            return self.feet.speed.sum(dim=1)
+
+    env = build(Forgetful, monkeypatch, "dof_vel=1.0")
+    with pytest.raises(RuntimeError, match=r"feet\.speed is not computed: mark the reward .* @needs\('feet_motion'\)"):
+        env.step(torch.zeros(2, 29))
+    env = build(Forgetful, monkeypatch, "feet_slip=1.0")
+    env.step(torch.zeros(2, 29))
+    assert bool((env.step(torch.ones(2, 29))[2] > 0.0).all())
+    with pytest.raises(ValueError, match="there is no 'feet_motions'; did you mean 'feet_motion'"):
+        needs("feet_motions")
+
+
+def test_a_user_adds_a_reward_by_a_method_and_a_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in legged_gym: two files at most, the environment and its configuration."""
+
+    class Mine(LeggedRobot):
+        @needs(AIR_TIME)
+        def _reward_hop(self) -> torch.Tensor:
+            return self.feet.air_time.amin(dim=1)
+
+        def _reset_states(self, env_ids: torch.Tensor) -> None:
+            super()._reset_states(env_ids)
+            self.root_states[env_ids, 2] += 0.3
+
+    class MineCfg(G1Cfg):
+        class rewards(G1Cfg.rewards):  # noqa: N801
+            class scales(G1Cfg.rewards.scales):  # noqa: N801
+                hop = 5.0
+
+    monkeypatch.setitem(task_registry._tasks, "mine", (Mine, MineCfg(), None))
+    env: Any = task_registry.make_env("mine", env_cfg=MineCfg(), num_envs=2)[0]
+    assert env.reward_names[-1] == "hop"
+    for _ in range(3):
+        env.step(torch.zeros(2, 29))
+    torch.testing.assert_close(env.episode_sums[-1], torch.full((2,), 5.0 * 0.02 * (0.02 + 0.04 + 0.06)))

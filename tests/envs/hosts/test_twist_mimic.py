@@ -36,7 +36,6 @@ class BareTwist:
         self.feet_indices = torch.tensor([self.body_names.index(name) for name in ROBOT.foot_bodies])
         self.commands = torch.zeros(num_envs, 3)
         self.root_states = torch.zeros(num_envs, 13)
-        self.yaw = torch.zeros(num_envs)
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
         self.episode_init_origin = torch.arange(3.0 * num_envs).view(num_envs, 3)
         self.time_out_buf = torch.zeros(num_envs, dtype=torch.bool)
@@ -215,9 +214,10 @@ def test_renewed_motions_are_as_difficult_as_the_hardest(make: Any) -> None:
 
 def test_rewards_on_the_command(make: Any) -> None:
     env = make()
-    env.yaw[:] = torch.tensor([0.0, 0.5, -2.0, 3.0])
+    yaw = torch.tensor([0.0, 0.5, -2.0, 3.0])
+    env.root_states[:, 3:7] = rotations.quat_from_yaw(yaw)
     env.commands[:] = torch.tensor([0.8, 0.1, -0.4])
-    turned = rotations.quat_rotate(rotations.quat_from_yaw(env.yaw), torch.tensor([[0.8, 0.1, 0.3]]))
+    turned = rotations.quat_rotate(rotations.quat_from_yaw(yaw), torch.tensor([[0.8, 0.1, 0.3]]))
     env.root_states[:, 7:10], env.root_states[:, 12] = turned, -0.4
     assert torch.allclose(env._reward_tracking_lin_vel(), torch.ones(4))
     assert torch.allclose(env._reward_tracking_ang_vel(), torch.ones(4))

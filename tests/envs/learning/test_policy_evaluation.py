@@ -29,7 +29,7 @@ class Puppet:
         self.num_envs, self.dt, self.device, self.num_actions = num_envs, DT, "cpu", 2
         self.max_episode_length = round(longest / DT)
         self.feet_indices = torch.tensor([1, 2])
-        self.term = self
+        self.reference = self
         self.pushed: list[torch.Tensor] = []
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
         self.reset()

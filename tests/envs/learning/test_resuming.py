@@ -95,6 +95,28 @@ def test_a_run_goes_on_with_another_number_of_robots(log_dir: Path) -> None:
     assert torch.load(str(run / "model_5.pt"), weights_only=True)["total_steps"] == 8 * (3 * 8 + 12 + 5)
 
 
+def test_a_run_of_an_earlier_release_goes_on(log_dir: Path) -> None:
+    """Its config.json holds fields that there are no more."""
+    file = find_run(log_dir) / "config.json"
+    config = json.loads(file.read_text())
+    config["environment"]["viewer"]["ref_env"] = 0
+    config["training"]["runner_class_name"] = "OnPolicyRunner"
+    config["training"]["runner"].update(resume=False, load_run=-1, checkpoint=-1)
+    file.write_text(json.dumps(config))
+    assert train(log_dir, "--resume", "--max_iterations", 4).code == 0
+    assert "runner_class_name" not in json.loads(file.read_text())["training"]
+
+
+def test_the_configuration_names_runs_and_says_how_they_are_evaluated(tmp_path: Path) -> None:
+    fields = ("train.runner.run_name=named", "train.evaluation.rollouts=1", "train.evaluation.duration=4")
+    settings = (*SETTINGS, "train.runner.evaluation_interval=1")
+    result = train(tmp_path, "--num_envs", 4, "--max_iterations", 1, *settings, *fields)
+    assert result.code == 0, result
+    (run,) = tmp_path.glob("*_named")
+    rows = json.loads((run / "evaluations.json").read_text())[0]["rows"]
+    assert {(row["rollouts"], row["duration"]) for row in rows} == {(1, 4.0)}
+
+
 def test_levels_of_rough_ground_go_on_with_more_robots(trained: Path, tmp_path: Path) -> None:
     ground = ("terrain.mesh_type=heightfield", "terrain.num_rows=3", "terrain.num_cols=3")
     result = train(tmp_path, "--num_envs", 4, "--max_iterations", 1, *SETTINGS, *ground)

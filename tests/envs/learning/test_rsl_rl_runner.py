@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,10 @@ import torch
 pytest.importorskip("rsl_rl")
 pytest.importorskip("mujoco.batch")
 
-from configs.base_config import class_to_dict
+from rsl_rl.utils.log_writer import LogWriter
+
+from configs.base_config import ConfigError, class_to_dict
+from envs.learning.mirrored_ppo import with_mirror_images
 from envs.learning.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
 from envs.learning.rsl_rl_runner import Runner
 from envs.learning.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
@@ -138,29 +142,95 @@ def test_the_two_sides_are_treated_alike(trained: Runner) -> None:
         torch.testing.assert_close(trained.alg.critic(mirrored), values, rtol=0.0, atol=1e-5)
 
 
-def test_half_of_every_minibatch_of_an_ordinary_network_is_mirrored(tmp_path: Path) -> None:
+def test_an_ordinary_network_learns_from_mirror_images_by_rsl_rl(tmp_path: Path) -> None:
     runner = make_runner(tmp_path, policy={"symmetric": False})
-    runner._collect(runner.env.get_observations(), _NoLog())  # type: ignore[arg-type]
-    algorithm, env, size = runner.alg, runner.env, NUM_ENVS * 8 // 4
-    torch.manual_seed(0)
-    first, second = algorithm._samples(size)
-    order = torch.randperm(NUM_ENVS * 8, generator=torch.Generator().manual_seed(0))
-    actions = algorithm.storage.actions.flatten(0, 1)[order]
-    raw = algorithm.storage.observations["policy"].flatten(0, 1)[order]
-    mirrored = env.mirror_observations(raw, "policy")
-    normalizer = algorithm.actor.obs_normalizer
-    for start in range(0, 4 * size, size):
-        left, right = slice(start, start + size // 2), slice(start + size // 2, start + size)
-        assert torch.equal(first["actions"][left], actions[left])
-        assert torch.equal(first["actions"][right], env.mirror_actions(actions[right]))
-        assert torch.equal(second["actions"][left], env.mirror_actions(actions[left]))
-        assert torch.equal(second["actions"][right], actions[right])
-        assert torch.equal(first["actor"][left], normalizer(raw[left]))
-        assert torch.equal(first["actor"][right], normalizer(mirrored[right]))
+    symmetry, env = runner.alg.symmetry, runner.env
+    assert symmetry is not None and symmetry.use_data_augmentation
+    groups, actions = env.get_observations(), torch.randn(NUM_ENVS, env.num_actions)
+    both, twice = with_mirror_images(env, groups, actions)
+    assert both is not None and twice is not None and both.batch_size == (2 * NUM_ENVS,)
+    for name, values in groups.items():
+        assert torch.equal(both[name][:NUM_ENVS], values)
+        assert torch.equal(both[name][NUM_ENVS:], env.mirror_observations(values, name))
+    assert torch.equal(twice, torch.cat((actions, env.mirror_actions(actions))))
+    before = {name: value.clone() for name, value in runner.alg.actor.mlp.state_dict().items()}
+    runner.learn(2)
+    assert not same_weights(before, runner.alg.actor.mlp.state_dict())
+    assert make_runner(tmp_path, policy={"symmetric": False}, algorithm={"mirrored": False}).alg.symmetry is None
 
 
-class _NoLog:
-    def add_step(self, *_: Any) -> None: ...
+class Notes(LogWriter):
+    """A writer as a user may plug one in."""
+
+    def __init__(self, log_dir: str) -> None:
+        self.notes: list[tuple[str, int]] = []
+        self.configs: tuple[Any, Any] = (None, None)
+        self.models: list[str] = []
+        self.stopped = False
+        written.append(self)
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        assert math.isfinite(float(scalar_value))
+        self.notes.append((tag, global_step))
+
+    def store_config(self, env_cfg: Any, train_cfg: dict[str, Any]) -> None:
+        self.configs = (env_cfg.to_dict(), train_cfg)
+
+    def save_model(self, model_path: str, it: int) -> None:
+        assert Path(model_path).is_file()
+        self.models.append(Path(model_path).name)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+written: list[Notes] = []
+
+
+def test_a_writer_that_is_plugged_in_gets_curves_models_and_configuration(tmp_path: Path) -> None:
+    runner = make_runner(tmp_path, runner={"logger": f"{__name__}:Notes"})
+    runner.learn(3)
+    writer = written[-1]
+    tags = {tag for tag, _ in writer.notes}
+    assert {"Loss/surrogate", "Loss/learning_rate", "Policy/mean_std", "Perf/total_fps", "Perf/total_steps"} <= tags
+    assert {step for tag, step in writer.notes if tag == "Perf/total_steps"} == {1, 2, 3}
+    assert writer.models == ["model_2.pt", "model_3.pt"] and writer.stopped
+    environment, training = writer.configs
+    assert environment["env"]["num_envs"] == 512 or environment["env"]["num_envs"] == NUM_ENVS
+    json.dumps({name: value for name, value in training.items() if name != "logger"})
+    assert not list(tmp_path.glob("events.*")) and not (tmp_path / "git").exists()
+
+
+def test_weights_and_biases_gets_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    make_runner(tmp_path, runner={"logger": "wandb", "project": "mine"}).learn(2)
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb")) and (tmp_path / "model_2.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("logger", "message"),
+    [("neptune", "needs neptune, which is not installed"), ("nobody", "neither tensorboard, wandb, neptune nor")],
+)
+def test_a_writer_that_is_not_there_is_refused_before_anything_is_made(
+    tmp_path: Path, logger: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_runner(tmp_path, runner={"logger": logger})
+
+
+def test_a_resumed_run_hides_what_a_killed_one_wrote_later(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first = make_runner(tmp_path)
+    first.learn(3)
+    resumed = make_runner(tmp_path)
+    resumed.load(str(find_checkpoint(tmp_path, "2")))
+    resumed.learn(4)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("Perf/total_steps")] == [1, 2, 3, 4]
 
 
 def test_divergence_is_an_error(trained: Runner, tmp_path: Path) -> None:
@@ -176,7 +246,7 @@ def test_divergence_is_an_error(trained: Runner, tmp_path: Path) -> None:
 def test_the_threads_of_torch_are_as_before_after_an_update(trained: Runner) -> None:
     torch.set_num_threads(1)
     trained.alg.update_threads = 2
-    trained._collect(trained.env.get_observations(), _NoLog())  # type: ignore[arg-type]
+    trained._collect(trained.env.get_observations())
     trained.alg.update()
     assert torch.get_num_threads() == 1
 

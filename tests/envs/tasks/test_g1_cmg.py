@@ -122,7 +122,7 @@ def test_the_mirror_of_an_observation_is_the_observation_of_the_mirrored_motion(
         mirrored[field.name] = values
     env.term._window = MotionFrames(**mirrored), ahead
     env._read_reference()
-    env._show_commands(torch.stack((env.commands[0], env.commands[0] * torch.tensor([1.0, -1.0, -1.0]))))
+    env._command_buffer.show(torch.stack((env.commands[0], env.commands[0] * torch.tensor([1.0, -1.0, -1.0]))))
     root = env.root_states[0]
     parts = (root[:3] * flip, root[3:7] * signs["root_quat_w"], root[7:10] * flip, -root[10:13] * flip)
     env.root_states[1] = torch.cat(parts)
@@ -220,7 +220,7 @@ def test_once_a_second_who_does_not_obey_is_reported(calm_g1_cmg: Any, monkeypat
     env.reset()
     reported = []
     monkeypatch.setattr(env.term, "report_failures", lambda env_ids: reported.append(env_ids.tolist()))
-    monkeypatch.setattr(env, "_target_commands", lambda: env.commands)
+    monkeypatch.setattr(type(env.command_source), "targets", property(lambda source: env.commands))
     env.average_velocity[:, :2], env.average_velocity[:, 3] = env.commands[:, :2], env.commands[:, 2]
     env.average_velocity[0, 1] += 0.4
     env.average_velocity[1, 3] -= 0.5

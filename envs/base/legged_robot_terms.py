@@ -1,95 +1,25 @@
-"""Rewards of a legged robot: a method `_reward_<name>` each, switched and weighed by `rewards.scales`."""
+"""Rewards and observations of a legged robot, a method each; the configuration chooses among them."""
 
 from __future__ import annotations
-
-from typing import Callable
 
 import torch
 from torch import Tensor
 
 from cmg_ref.rl import rewards
 from cmg_ref.rl.observations import body_positions_in_heading, foot_contacts
-from configs.base_config import ConfigError, suggestion
-from envs.base.feet import Feet
 from envs.base.legged_robot_commands import LeggedRobotCommands
+from envs.terms.observations import ObservationTerm
+from envs.terms.rewards import AIR_TIME, FEET_MOTION, LAST_DOF_VEL, needs
 
 
-class LeggedRobotRewards(LeggedRobotCommands):
-    """Sums the rewards whose scales are not zero; mixed into the environment, whose state the methods read.
+class LeggedRobotTerms(LeggedRobotCommands):
+    """What of a legged robot's state can be rewarded and observed.
 
-    Attributes:
-        reward_names: Rewards in use.
-        reward_scales: Their scales, times the time of a control step, (num_rewards, 1).
-        episode_sums: Their sums since each episode began, (num_rewards, num_envs).
-        told_to_stand: Whether the command is to stand, (num_envs,) bool.
+    A task adds methods `_reward_<name>` and `_observe_<name>`, the latter with a term in `observation_terms`, or
+    overrides these.
     """
 
-    rew_buf: Tensor
-    diverged: Tensor
-    fallen: Tensor
-    actions: Tensor
-    last_actions: Tensor
-    dof_pos: Tensor
-    dof_vel: Tensor
-    last_dof_vel: Tensor
-    torques: Tensor
-    torque_limits: Tensor
-    soft_dof_pos_limits: Tensor
-    contact_forces: Tensor
-    root_states: Tensor
-    penalised_indices: Tensor
-    base_lin_vel_h: Tensor
-    base_ang_vel: Tensor
-    base_height: Tensor
-    projected_gravity: Tensor
-    feet: Feet
-    told_to_stand: Tensor
-    _feet_heights: Callable[[], Tensor]
-
-    def _prepare_reward_function(self) -> None:
-        """Look up the methods of the scales that are not zero.
-
-        Raises:
-            ConfigError: If a scale or a refinement belongs to no method.
-        """
-        prefix = "_reward_"
-        known = [name[len(prefix) :] for name in dir(self) if name.startswith(prefix)]
-        scales = {name: value for name, value in vars(self.cfg.rewards.scales).items() if not name.startswith("_")}
-        for name in scales:
-            if name not in known:
-                raise ConfigError(f"rewards.scales: there is no reward '{name}'{suggestion(name, known)}")
-        for name in self.cfg.rewards.refinements:
-            if name not in known:
-                raise ConfigError(f"rewards.refinements: there is no reward '{name}'{suggestion(name, known)}")
-        self.reward_names = [name for name, scale in scales.items() if scale != 0.0]
-        self.reward_functions: list[Callable[[], Tensor]] = [getattr(self, prefix + name) for name in self.reward_names]
-        self.episode_sums = torch.zeros(len(self.reward_names), self.num_envs, device=self.device)
-
-    def set_refinement(self, share: float) -> None:
-        """Let the rewards in `rewards.refinements` count by a share of their scales."""
-        refined, scales = self.cfg.rewards.refinements, self.cfg.rewards.scales
-        self.reward_scales = self.dt * torch.tensor(
-            [float(getattr(scales, name)) * (share if name in refined else 1.0) for name in self.reward_names],
-            device=self.device,
-        ).unsqueeze(1)
-
-    def compute_reward(self) -> None:
-        """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
-        # Several rewards are made of these.
-        self._measure_obedience()
-        self.told_to_stand = rewards.standing(self.commands)
-        if not self.reward_functions:
-            self.rew_buf = torch.zeros(self.num_envs, device=self.device)
-            return
-        terms = torch.stack([function() for function in self.reward_functions])  # (num_rewards, num_envs)
-        # The state of a diverged simulation means nothing.
-        terms.mul_(self.reward_scales).masked_fill_(self.diverged, 0.0)
-        self.episode_sums += terms
-        self.rew_buf = terms.sum(dim=0)
-        if self.cfg.rewards.only_positive_rewards:
-            self.rew_buf = self.rew_buf.clamp(min=0.0)
-
-    # Each returns (num_envs,).
+    # Rewards, (num_envs,) -----------------------------------------------------------------------------------------
 
     def _reward_alive(self) -> Tensor:
         """One."""
@@ -139,6 +69,7 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Squared joint velocities [rad^2/s^2]."""
         return self.dof_vel.square().sum(dim=1)
 
+    @needs(LAST_DOF_VEL)
     def _reward_dof_acc(self) -> Tensor:
         """Squared joint accelerations [rad^2/s^4]."""
         return rewards.joint_acceleration(self.dof_vel, self.last_dof_vel, self.dt)
@@ -156,20 +87,24 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Squared actions."""
         return rewards.residual_size(self.actions)
 
+    @needs(FEET_MOTION)
     def _reward_feet_slip(self) -> Tensor:
         """Squared speed of feet on the ground [m^2/s^2]."""
         return rewards.feet_slip(self.feet.speed, self.feet.sliding_contact)
 
+    @needs(AIR_TIME)
     def _reward_feet_air_time(self) -> Tensor:
         """Time in the air of landing feet, beyond the time wanted [s]."""
         return rewards.feet_air_time(
             self.feet.air_time, self.feet.first_contact, self.told_to_stand, self.cfg.rewards.air_time_target
         )
 
+    @needs(FEET_MOTION)
     def _reward_feet_clearance(self) -> Tensor:
         """Height that moving feet lack, times their speed [m^2/s]."""
         return rewards.feet_clearance(self._feet_heights(), self.feet.speed, self.cfg.rewards.feet_clearance_target)
 
+    @needs(FEET_MOTION)
     def _reward_feet_closeness(self) -> Tensor:
         """Sideways distance that the feet lack [m]."""
         places = body_positions_in_heading(self.root_states[:, :3], self.root_states[:, 3:7], self.feet.pos_w)
@@ -188,6 +123,59 @@ class LeggedRobotRewards(LeggedRobotCommands):
         """Number of feet off the ground where the command is to stand."""
         return rewards.stepping_in_place(self.feet.contact, self.told_to_stand)
 
+    @needs(FEET_MOTION)
     def _reward_creeping_in_place(self) -> Tensor:
         """Horizontal speeds of feet on the ground where the command is to stand [m/s]."""
         return rewards.creeping_in_place(self.feet.speed, self.feet.sliding_contact, self.told_to_stand)
+
+    # Observations -----------------------------------------------------------------------------------------------------
+
+    def observation_terms(self) -> list[ObservationTerm]:
+        """All terms that can be observed; each is computed by `_observe_<name>`."""
+        scale, noise, num_dof = self.cfg.normalization.obs_scales, self.cfg.noise.noise_scales, self.num_dof
+        return [
+            ObservationTerm("base_ang_vel", 3, scale.ang_vel, "axial", noise.ang_vel),
+            ObservationTerm("projected_gravity", 3, scale.gravity, "polar", noise.gravity),
+            ObservationTerm("commands", 3, scale.command, "command"),
+            ObservationTerm("dof_pos", num_dof, scale.dof_pos, "joints", noise.dof_pos),
+            ObservationTerm("dof_vel", num_dof, scale.dof_vel, "joints", noise.dof_vel),
+            ObservationTerm("last_action", num_dof, scale.action, "joints"),
+            ObservationTerm("base_lin_vel", 3, scale.lin_vel, "polar"),
+            ObservationTerm("average_lin_vel", 3, scale.lin_vel, "polar"),
+            ObservationTerm("average_yaw_rate", 1, scale.ang_vel, "odd"),
+            ObservationTerm("base_height", 1, scale.height, "scalar"),
+            ObservationTerm("feet_contact", 2, 1.0, "pair"),
+        ]
+
+    def _observe_base_ang_vel(self) -> Tensor:
+        return self.base_ang_vel
+
+    def _observe_projected_gravity(self) -> Tensor:
+        return self.projected_gravity
+
+    def _observe_commands(self) -> Tensor:
+        return self.commands
+
+    def _observe_dof_pos(self) -> Tensor:
+        return self.dof_pos - self.default_dof_pos
+
+    def _observe_dof_vel(self) -> Tensor:
+        return self.dof_vel
+
+    def _observe_last_action(self) -> Tensor:
+        return self.actions
+
+    def _observe_base_lin_vel(self) -> Tensor:
+        return self.base_lin_vel_h
+
+    def _observe_average_lin_vel(self) -> Tensor:
+        return self.average_velocity[:, :3]
+
+    def _observe_average_yaw_rate(self) -> Tensor:
+        return self.average_velocity[:, 3:]
+
+    def _observe_base_height(self) -> Tensor:
+        return self.base_height.unsqueeze(1)
+
+    def _observe_feet_contact(self) -> Tensor:
+        return self.feet.contact.float()

@@ -1,0 +1,158 @@
+"""Velocity commands of an environment: what gives them, and the tensor in which users read and write them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.trajectories.argument_checks import checked_tensor
+
+
+class CommandSource:
+    """Gives every robot a command, and hears which of them fail; commands are vx, vy [m/s], yaw rate [rad/s].
+
+    Attributes:
+        sampler: Draws the commands.
+    """
+
+    sampler: CommandSampler
+
+    @property
+    def commands(self) -> Tensor:
+        """Commands in force, (num_envs, 3); later steps leave the tensor alone."""
+        raise NotImplementedError
+
+    @property
+    def targets(self) -> Tensor:
+        """Commands that those in force ramp to, (num_envs, 3)."""
+        raise NotImplementedError
+
+    def reset(self, env_ids: Tensor) -> None:
+        """Draw commands for environments (n,) that begin an episode."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Let a control step pass."""
+        raise NotImplementedError
+
+    def approach(self, commands: Tensor, env_ids: Tensor) -> None:
+        """Let environments (n,) approach commands (n, 3) until their next reset."""
+        raise NotImplementedError
+
+    def report_failures(self, env_ids: Tensor) -> None:
+        """Learn in which environments (n,) commands have just failed."""
+        raise NotImplementedError
+
+    def report_successes(self) -> None:
+        """Learn that every robot has got through another second of its command."""
+        raise NotImplementedError
+
+
+class SampledCommands(CommandSource):
+    """Commands that are drawn, and ramped from one to the next.
+
+    Args:
+        num_envs: Number of environments.
+        cfg: What to draw from.
+        ramp_time: Time in which a command passes linearly to the next in seconds.
+        dt: Time of a control step in seconds.
+        device: Device of the commands.
+        seed: Seed of the draws.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        cfg: CommandSamplerCfg,
+        ramp_time: float,
+        dt: float,
+        device: str | torch.device,
+        seed: int,
+    ) -> None:
+        self.sampler = CommandSampler(num_envs, cfg, dt, device, seed)
+        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device)
+        self._commands = torch.zeros(num_envs, 3, device=device)
+
+    @property
+    def commands(self) -> Tensor:
+        """Commands in force, (num_envs, 3)."""
+        return self._commands
+
+    @property
+    def targets(self) -> Tensor:
+        """Commands that those in force ramp to, (num_envs, 3)."""
+        return self._smoother.target
+
+    def reset(self, env_ids: Tensor) -> None:
+        """Draw commands for environments (n,), in force at once."""
+        self._smoother.reset(self.sampler.reset(env_ids), env_ids)
+        self._commands = self._smoother.value()
+
+    def step(self) -> None:
+        """Let a control step pass."""
+        targets, changed = self.sampler.step(self._smoother.target)
+        self._commands = self._smoother.step()
+        rows = changed.nonzero().squeeze(1)
+        if len(rows) > 0:
+            self._smoother.set_target(targets[rows], rows)
+
+    def approach(self, commands: Tensor, env_ids: Tensor) -> None:
+        """Approach commands (n, 3) in environments (n,) until their next reset."""
+        changed = (commands != self._smoother.target[env_ids]).any(dim=1).nonzero().squeeze(1)
+        self._smoother.set_target(commands[changed], env_ids[changed])  # Others are on their way already.
+        self.sampler.hold(env_ids)
+
+    def report_failures(self, env_ids: Tensor) -> None:
+        """Learn in which environments (n,) commands have just failed."""
+        failed = torch.ones(len(env_ids), dtype=torch.bool, device=env_ids.device)
+        self.sampler.report(self._smoother.target[env_ids], failed)
+
+    def report_successes(self) -> None:
+        """Learn that every robot has got through another second of its command."""
+        survived = torch.zeros(len(self._smoother.target), dtype=torch.bool, device=self._smoother.target.device)
+        self.sampler.report(self._smoother.target, survived)
+
+
+class CommandBuffer:
+    """The commands in force in one tensor, which users may write into.
+
+    Args:
+        num_envs: Number of environments.
+        device: Device of the commands.
+
+    Attributes:
+        values: Commands in force, (num_envs, 3); the same tensor always.
+    """
+
+    def __init__(self, num_envs: int, device: str | torch.device) -> None:
+        self.values = torch.zeros(num_envs, 3, device=device)
+        self.show(torch.zeros_like(self.values))
+
+    def show(self, commands: Tensor) -> None:
+        """Put commands in force (num_envs, 3), which nobody changes, into `values`."""
+        self._shown = commands
+        self.values.copy_(commands)
+        # Torch counts the changes of a tensor and of its views, so that whether there were any costs no comparison.
+        self._version = self.values._version
+
+    def take_written(self, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What users have written since the last call, after which `values` is what was shown again.
+
+        Args:
+            targets: Commands being approached, (num_envs, 3): numbers that are not written to keep theirs.
+
+        Returns:
+            Commands (n, 3) and their environments (n,); None if nothing was written.
+
+        Raises:
+            ValueError: If a number is not finite; nothing is taken then.
+        """
+        if self.values._version == self._version:
+            return None
+        written = checked_tensor(self.values, tuple(self.values.shape), "commands", self.values.device).clone()
+        changed = written != self._shown
+        wanted = torch.where(changed, written, targets)
+        self.show(self._shown)
+        rows = changed.any(dim=1).nonzero().squeeze(1)
+        return (wanted[rows], rows) if len(rows) > 0 else None
