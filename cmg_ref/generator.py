@@ -19,7 +19,7 @@ from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.joint_matching import match_joints
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
@@ -97,8 +97,8 @@ class CMGMotionGenerator:
         first_env: number of the first environment among all that share the seed, where other processes hold the rest
             (see :mod:`cmg_ref.core.sharding`): each is shown the motion it would be shown by one generator of them
             all. A pool belongs to one process; those of several differ.
-        robot: robot description; the shipped G1 by default. It tells how poses load the feet, and the root of
-            checkpoints without root channels.
+        robot: robot description; by default the one that the checkpoint names. It tells how poses load the feet, and
+            the root of checkpoints without root channels.
         pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
         command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
 
@@ -156,8 +156,8 @@ class CMGMotionGenerator:
         self.settings.validate()
         self.device = checked_device(device, "device")
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+        self._robot = self.checkpoint.robot(robot, drop_joints)
         check_memory(self.settings, self.checkpoint, command_sampler or CommandSampler(1), self.device)
-        self._robot = robot
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
             num_envs, control_dt=control_dt, device=self.device, seed=seed + first_env
         )
@@ -172,7 +172,7 @@ class CMGMotionGenerator:
             num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
         )
         self.command_excess = torch.zeros(num_envs, 3, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.rollout, robot or load_g1())
+        self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot)
         self._draws = EnvironmentDraws(num_envs, first_env, seed, self.device)
         self._random = torch.Generator(device=self.device).manual_seed(seed + first_env)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0

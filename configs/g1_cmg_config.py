@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cmg_ref.robots.g1 import SPEC as G1
 from configs.legged_robot_config import LeggedRobotCfg, LeggedRobotCfgPPO
 
 
@@ -11,42 +12,14 @@ class G1Cfg(LeggedRobotCfg):
     class control(LeggedRobotCfg.control):
         """Gains of the real robot's order of magnitude, by parts of joint names."""
 
-        stiffness = {
-            "hip": 100.0,
-            "knee": 150.0,
-            "ankle": 40.0,
-            "waist_yaw": 100.0,
-            "waist_roll": 80.0,
-            "waist_pitch": 80.0,
-            "shoulder": 40.0,
-            "elbow": 40.0,
-            "wrist": 20.0,
-        }
-        damping = {
-            "hip": 3.0,
-            "knee": 4.0,
-            "ankle": 2.0,
-            "waist_yaw": 4.0,
-            "waist_roll": 3.0,
-            "waist_pitch": 3.0,
-            "shoulder": 1.5,
-            "elbow": 1.5,
-            "wrist": 1.0,
-        }
-        action_scale = {
-            "hip": 0.5,
-            "knee": 0.5,
-            "ankle": 0.5,
-            "waist": 0.25,
-            "shoulder": 0.25,
-            "elbow": 0.25,
-            "wrist": 0.1,
-        }
+        stiffness = dict(G1.stiffness)
+        damping = dict(G1.damping)
+        action_scale = dict(G1.action_scale)
 
     class asset(LeggedRobotCfg.asset):
         """The G1 that ships with the package."""
 
-        name = "g1"
+        robot = name = G1.name
 
     class rewards(LeggedRobotCfg.rewards):
         """As of every legged robot, and a few that shape a gait without a reference."""
