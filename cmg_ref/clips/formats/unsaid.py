@@ -149,7 +149,7 @@ def names_of_columns(origin: str, dof_pos: np.ndarray, robot: Robot, unsaid: Uns
             f"{origin}: {num_joints} joints without names, and the motion does not tell which of the orders in use "
             "they have; put their names into a field 'joint_names', or give joint_names to read_clip"
         )
-    if names != robot.joint_names:
+    if names not in (robot.joint_names, robot.spec.clip_joint_names):
         order = next(order for order, joints in known_orders(robot, num_joints).items() if joints == names)
         unsaid.notices.append(f"joints have no names; their angles are those of the order {order}")
     return names
