@@ -86,7 +86,7 @@ $(VENV38)/.installed: setup.py
 # What the versions of packages can break: files, networks, compiled loops, physics, training, pictures.
 LOWEST_TESTS = tests/cmg_ref/network/test_checkpoint.py tests/cmg_ref/test_generator.py tests/cmg_ref/rollout/test_numba_step.py \
 	tests/cmg_ref/clips/formats/test_readers.py  tests/cmg_ref/drawing/test_plots.py \
-	tests/envs/base/test_numba_loops.py tests/envs/tasks/test_g1_cmg.py tests/envs/learning/test_policy.py tests/envs/learning/test_rsl_rl_runner.py \
+	tests/envs/base/test_numba_loops.py tests/envs/tasks/test_reference_follower.py tests/envs/learning/test_policy.py tests/envs/learning/test_rsl_rl_runner.py \
 	tests/envs/playing/test_video.py tests/envs/mujoco_gym tests/scripts/test_generate.py tests/scripts/test_play.py
 
 test-lowest: $(VENV_LOWEST)/.installed ## Run tests with the lowest versions of all packages (PYTHON_LOWEST, VENV_LOWEST)

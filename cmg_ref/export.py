@@ -20,7 +20,6 @@ from cmg_ref.files.atomic_file import buffered_file, write_file
 from cmg_ref.files.input_file import check_input_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.rollout import REST_SPEED
 from cmg_ref.trajectories.start_states import balanced_standing_state
 
@@ -68,7 +67,7 @@ class CMGStep(nn.Module):
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file says of itself: enough to feed it and to understand what comes out."""
-    standing = balanced_standing_state(checkpoint, load_g1())
+    standing = balanced_standing_state(checkpoint, checkpoint.robot())
     return {
         "format_version": FORMAT_VERSION,
         "description": "one frame of a Conditional Motion Generator: next_state = step(state, command)",
@@ -231,7 +230,7 @@ def _checked(step: CMGStep, exported: Any, checkpoint: Checkpoint, path: str | P
     for count in (1, 256):
         picks = torch.randint(len(checkpoint.initial_states), (count,), generator=generator)
         states = checkpoint.initial_states[picks].cpu()
-        states[0] = balanced_standing_state(checkpoint, load_g1())
+        states[0] = balanced_standing_state(checkpoint, checkpoint.robot())
         commands = low + (high - low) * (1.4 * torch.rand(count, 3, generator=generator) - 0.2)
         commands[0] = 0.0
         difference = (exported(states, commands) - step(states, commands)) / checkpoint.model.motion_std

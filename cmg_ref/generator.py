@@ -19,7 +19,7 @@ from cmg_ref.evaluation.command_following import motions_follow_commands
 from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.joint_matching import match_joints
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
@@ -78,8 +78,8 @@ class CMGMotionGenerator:
         num_envs: number of environments; as ``cfg`` says by default.
         device: device of everything.
         cfg: what to make; :class:`CMGMotionGeneratorCfg` with its defaults by default.
-        robot: robot description; the shipped G1 by default. It tells how poses load the feet, and the root of
-            checkpoints without root channels.
+        robot: robot description; by default the one that the checkpoint names. It tells how poses load the feet, and
+            the root of checkpoints without root channels.
         command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
         settings: fields of ``cfg`` by name, in place of what it says.
 
@@ -112,8 +112,9 @@ class CMGMotionGenerator:
         self.num_envs, self.control_dt = cfg.num_envs, cfg.control_dt
         self.device = checked_device(device, "device")
         self.checkpoint = load_checkpoint(checkpoint)
+        self._robot = self.checkpoint.robot(robot, cfg.drop_joints)
         check_memory(cfg, self.checkpoint, command_sampler or CommandSampler(1), self.device)
-        self._robot, own_seed = robot, cfg.seed + cfg.first_env
+        own_seed = cfg.seed + cfg.first_env
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
             self.num_envs, control_dt=self.control_dt, device=self.device, seed=own_seed
         )
@@ -125,7 +126,7 @@ class CMGMotionGenerator:
         self._clock = FrameClock(self.num_envs, self.checkpoint.fps * self.control_dt, self.device)
         self._reader = MotionReader(self._clock, self._joint_columns, hold=cfg.at_end == "hold")
         self.command_excess = torch.zeros(self.num_envs, 3, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.rollout, robot or load_g1())
+        self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot)
         self._draws = EnvironmentDraws(self.num_envs, cfg.first_env, cfg.seed, self.device)
         self._random = torch.Generator(device=self.device).manual_seed(own_seed)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0

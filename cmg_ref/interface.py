@@ -14,7 +14,8 @@ from cmg_ref.network.checkpoint import Checkpoint, CheckpointError, load_checkpo
 from cmg_ref.network.model import CMG
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.robots.kinematics import ForwardKinematics
-from cmg_ref.robots.robot import Robot, RobotError, load_g1
+from cmg_ref.robots.registry import register_robot
+from cmg_ref.robots.robot import Robot, RobotError, RobotSpec, load_g1, load_robot
 from cmg_ref.robots.urdf import read_urdf
 from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
@@ -40,13 +41,16 @@ __all__ = [
     "ReferenceMotionTermCfg",
     "Robot",
     "RobotError",
+    "RobotSpec",
     "ScheduleError",
     "Shard",
     "generate_clips",
     "load_checkpoint",
     "load_g1",
+    "load_robot",
     "read_clip",
     "read_urdf",
+    "register_robot",
     "save_checkpoint",
     "write_npz",
     "write_twist_pickle",

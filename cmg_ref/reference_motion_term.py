@@ -19,7 +19,7 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.joint_matching import match_joints
 from cmg_ref.robots.kinematics import ForwardKinematics
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
     Values,
@@ -187,7 +187,7 @@ class ReferenceMotionTerm:
         control_dt: time of a control step [s].
         joint_names: joints of the environment's robot, in its order.
         device: device of everything.
-        robot: robot description for the key bodies; the shipped G1 by default.
+        robot: robot description; by default the one that the checkpoint names.
         seed: seed of commands and starts.
 
     Attributes:
@@ -218,7 +218,7 @@ class ReferenceMotionTerm:
         self.device = checked_device(device, "device")
         checkpoint = load_checkpoint(cfg.checkpoint)
         self.joint_names, _ = match_joints(checkpoint.joint_names, joint_names, cfg.drop_joints, self.device)
-        robot = robot or load_g1()
+        robot = checkpoint.robot(robot, cfg.drop_joints)
         self.key_bodies = tuple(robot.key_bodies if cfg.key_bodies is None else cfg.key_bodies)
         self._kinematics = ForwardKinematics(robot, self.key_bodies, self.device)
         self._robot_columns = self._columns_for(robot)

@@ -121,10 +121,11 @@ class LeggedRobotCfg(BaseConfig):
     class asset:
         """The robot."""
 
-        file = ""  # MJCF or URDF; empty for the G1 that ships with the package
+        robot = ""  # its name, or a path to its description (.json)
+        file = ""  # another MJCF or a URDF of it; empty for the one of the description
         name = "robot"
-        foot_names = ("left_ankle_roll_link", "right_ankle_roll_link")
-        base_name = "pelvis"
+        foot_names: tuple[str, ...] = ()  # left and right; empty for those of the description
+        base_name = ""  # empty for the root
         penalize_contacts_on = ()
         collapse_fixed_joints = True
         fix_base_link = False

@@ -26,7 +26,6 @@ import torch
 from cmg_ref.clips.formats.writers import write_twist_pickle
 from cmg_ref.core.devices import checked_device
 from cmg_ref.network.checkpoint import load_checkpoint
-from cmg_ref.robots.robot import load_g1
 from cmg_ref.robots.urdf import read_urdf
 from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.twist.motion_lib import CMGMotionLib
@@ -59,11 +58,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def write_clips(folder: Path) -> Path:
     """Write generated clips for TWIST's library; returns the file that lists them."""
-    checkpoint, robot = load_checkpoint(), load_g1()
+    checkpoint = load_checkpoint()
     commands = torch.tensor(CLIP_COMMANDS).unsqueeze(1).repeat(1, round(CLIP_LENGTH * checkpoint.fps), 1)
     lines = [f"root_path: {folder}", "motions:"]
     for number, clip in enumerate(generate_clips(checkpoint, commands)):
-        write_twist_pickle(clip, folder / f"{number}.pkl", robot, wrists=False)
+        write_twist_pickle(clip, folder / f"{number}.pkl", checkpoint.robot(), wrists=False)
         lines += [f"- file: {number}.pkl", "  weight: 1.0"]
     (folder / "clips.yaml").write_text("\n".join(lines))
     return folder / "clips.yaml"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmg_ref import CommandSchedule, generate_clips, load_checkpoint, load_g1
+from cmg_ref import CommandSchedule, generate_clips, load_checkpoint
 from cmg_ref.core.extras import check_installed
 from cmg_ref.drawing.capsules import figures
 from cmg_ref.drawing.ray_caster import Camera, SoftwareRenderer
@@ -56,7 +56,7 @@ def main() -> None:
     half_height = max(half_width * arguments.height / arguments.width, LEAST_HALF_HEIGHT)
     distance = half_height / np.tan(np.deg2rad(0.5 * FIELD_OF_VIEW))
     camera = Camera(azimuth=90.0, elevation=-9.0, distance=distance, height=0.62, field_of_view=FIELD_OF_VIEW)
-    shown = figures(clip, load_g1())
+    shown = figures(clip, checkpoint.robot())
     picture = SoftwareRenderer(arguments.width, arguments.height, camera).draw(
         (0.5 * float(way[0] + way[-1]), 0.0), [shown[frame] for frame in frames]
     )

@@ -30,7 +30,7 @@ from cmg_ref.evaluation.evaluated_motion import read_motion
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
 from cmg_ref.evaluation.report import save_report, screen_text
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.robot import Robot, load_robot
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,6 +45,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/evaluation"), help="folder for the report (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--robot", help="name or description (.json) (default: the one that the checkpoint names, g1 for a motion)"
     )
     parser.add_argument("--quick", action="store_true", help="shorter and fewer roll-outs: a first look in seconds")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if a requirement is missed")
@@ -62,13 +65,13 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def recorded_figures(arguments: argparse.Namespace) -> dict[str, Any] | None:
+def recorded_figures(arguments: argparse.Namespace, robot: Robot) -> dict[str, Any] | None:
     """Figures of the recorded motion that the command line names."""
     if arguments.dataset is not None:
-        return mocap_figures(MotionDataset.load(arguments.dataset), load_g1(), STEADY_COMMANDS)
+        return mocap_figures(MotionDataset.load(arguments.dataset), robot, STEADY_COMMANDS)
     if arguments.motion is not None:
-        clips = read_clips([arguments.motion], say=print)
-        return mocap_figures(build_dataset(clips, load_g1(), progress=True), load_g1(), STEADY_COMMANDS)
+        clips = read_clips([arguments.motion], robot, say=print)
+        return mocap_figures(build_dataset(clips, robot, progress=True), robot, STEADY_COMMANDS)
     return None
 
 
@@ -76,14 +79,16 @@ def recorded_figures(arguments: argparse.Namespace) -> dict[str, Any] | None:
 def main() -> None:
     """Parse, measure, print, save."""
     arguments = parse_arguments()
-    subject, robot, device = arguments.subject, load_g1(), checked_device(arguments.device, "--device")
+    subject, device = arguments.subject, checked_device(arguments.device, "--device")
     if subject.suffix == ".safetensors":
         checkpoint = load_checkpoint(subject)
-        mocap = recorded_figures(arguments) or checkpoint.metadata.get("mocap")
+        robot = checkpoint.robot(None if arguments.robot is None else load_robot(arguments.robot))
+        mocap = recorded_figures(arguments, robot) or checkpoint.metadata.get("mocap")
         evaluation = CheckpointEvaluation(checkpoint, robot, mocap, arguments.quick, device).run(subject.name)
     else:
+        robot = load_robot(arguments.robot or "g1")
         motion = read_motion(subject, robot, arguments.fps, arguments.ignore_root)
-        evaluation = evaluate_motion(motion, robot, recorded_figures(arguments), arguments.command)
+        evaluation = evaluate_motion(motion, robot, recorded_figures(arguments, robot), arguments.command)
     files = save_report(evaluation, arguments.output)
     print(screen_text(evaluation))
     print("written: " + ", ".join(map(str, files)))

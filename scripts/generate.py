@@ -27,7 +27,7 @@ from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
 from cmg_ref.core.shorten import one_line
 from cmg_ref.drawing.plots import save_clip_plot
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.robot import Robot, load_robot
 from cmg_ref.rollout.clip_generation import generate_clips
 from configs.bounds import MAX_SEED
 from envs.playing.video import RENDERERS, VideoError, can_write_mp4, write_video
@@ -79,6 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     motion = parser.add_argument_group("motion")
     motion.add_argument("--checkpoint", type=Path, help="trained CMG (.safetensors; default: the one of the package)")
+    motion.add_argument("--robot", metavar="ROBOT", help="name or description (.json) (default: the checkpoint's)")
     motion.add_argument(
         "--initial-state",
         default="standing",
@@ -123,7 +124,9 @@ def main() -> None:
     arguments = parse_arguments()
     schedule = read_schedule(arguments)
     duration = chosen_duration(arguments, schedule)
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    robot = None if arguments.robot is None else load_robot(arguments.robot)
+    checkpoint = load_checkpoint(arguments.checkpoint or (None if robot is None else robot.spec.checkpoint))
+    robot = checkpoint.robot(robot)
     initial_states = choose_initial_states(arguments, checkpoint)
     outputs = prepare_outputs(arguments)
     commands, held = held_within(
@@ -137,12 +140,13 @@ def main() -> None:
         initial_states,
         names=[outputs.motion.stem],
         interpolation_steps=round(arguments.ramp * checkpoint.fps),
+        robot=robot,
         progress=True,
     )[0]
     if arguments.fps is not None:
         clip = clip.resample(arguments.fps)
     print_speeds(clip, schedule)
-    write_outputs(clip, outputs, arguments.renderer)
+    write_outputs(clip, robot, outputs, arguments.renderer)
 
 
 def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
@@ -234,18 +238,18 @@ def triple(values: torch.Tensor) -> str:
     return "  ".join(f"{value:+.2f}" for value in values.tolist())
 
 
-def write_outputs(clip: MotionClip, outputs: Outputs, renderer: str) -> None:
+def write_outputs(clip: MotionClip, robot: Robot, outputs: Outputs, renderer: str) -> None:
     """Writes motion, plot and video, and says what was written."""
     if outputs.form == "npz":
         write_npz(clip, outputs.motion)
     else:
-        write_twist_pickle(clip, outputs.motion, load_g1(), wrists=outputs.form == "gmr")
+        write_twist_pickle(clip, outputs.motion, robot, wrists=outputs.form == "gmr")
     print(f"wrote {outputs.motion} ({clip.num_frames} frames at {clip.fps:g} per second)")
     if outputs.plot is not None:
-        save_clip_plot(clip, outputs.plot)
+        save_clip_plot(clip, outputs.plot, robot)
         print(f"wrote {outputs.plot}")
     if outputs.video is not None:
-        report = write_video(clip, outputs.video, renderer=renderer)
+        report = write_video(clip, outputs.video, robot, renderer=renderer)
         reason = f"; not by MuJoCo: {report.note}" if report.note else ""
         print(f"wrote {report.path} ({report.num_frames} frames, drawn by {report.renderer}{reason})")
 

@@ -35,6 +35,7 @@ from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.extras import check_installed
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
+from cmg_ref.robots.robot import Robot
 from configs.base_config import apply_overrides, update_from_dict
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs.hosts import twist
@@ -271,10 +272,10 @@ def show(
             print(line)
         playback = play(env, act, iter(commands))
         print(playback_table(playback, schedule))
-    write_outputs(playback, folder, arguments)
+    write_outputs(playback, env.robot, folder, arguments)
 
 
-def write_outputs(playback: Playback, folder: Path, arguments: argparse.Namespace) -> None:
+def write_outputs(playback: Playback, robot: Robot, folder: Path, arguments: argparse.Namespace) -> None:
     """Plot and video, where what they need is installed."""
     if importlib.util.find_spec("matplotlib") is None:
         print("without a plot and a video: they need more packages, pip install 'cmg_ref[viz]'")
@@ -283,7 +284,7 @@ def write_outputs(playback: Playback, folder: Path, arguments: argparse.Namespac
     print(f"wrote {folder / 'velocity.png'}")
     if not arguments.no_video:
         path = folder / ("video.mp4" if can_write_mp4() else "video.gif")
-        video = write_video(playback.robot, path, ghost=playback.ghost(), renderer=arguments.renderer)
+        video = write_video(playback.robot, path, robot, ghost=playback.ghost(), renderer=arguments.renderer)
         print(f"wrote {path} ({video.num_frames} frames, drawn by {video.renderer})")
 
 

@@ -1,7 +1,7 @@
 """Turn folders of motion clips into one dataset file for train_cmg.py.
 
 Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
-to the G1. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the
+to one robot. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the
 floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
 
 Example:
@@ -21,11 +21,10 @@ from tqdm import tqdm
 from cmg_ref.clips.dataset import ClipSummary, MotionDataset, build_dataset_with_summary
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.formats.quaternion_order import ORDERS
-from cmg_ref.clips.formats.readers import LAFAN1_FPS
 from cmg_ref.clips.held_out import default_held_out
 from cmg_ref.clips.motion_clip import ClipError
 from cmg_ref.drawing.coverage_plot import plot_velocity_coverage
-from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.robot import RobotError, load_robot
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,6 +33,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="clip file, or folder searched to any depth"
     )
+    parser.add_argument(
+        "--robot", default="g1", help="name or description (.json) of the robot of the clips (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="dataset file to write (.safetensors)")
     parser.add_argument(
         "--fps", type=real_number(1, 1000), default=50.0, help="frame rate of the dataset (default: %(default)s)"
@@ -41,7 +43,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--csv-fps",
         type=real_number(1, 1000),
-        help=f"frame rate of CSV clips, which do not tell (default: {LAFAN1_FPS:g} unless gravity speaks against it)",
+        help="frame rate of CSV clips, which do not tell (default: the robot's, 30 of the G1, unless gravity speaks "
+        "against it)",
     )
     parser.add_argument(
         "--quat-order",
@@ -74,12 +77,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@command("prepare_data", ClipError, OSError)
+@command("prepare_data", ClipError, RobotError, OSError)
 def main() -> None:
     """Read, build, save, report."""
     arguments = parse_arguments()
+    robot = load_robot(arguments.robot)
     clips = read_clips(
         arguments.paths,
+        robot,
         arguments.csv_fps,
         quat_order=arguments.quat_order,
         skip_broken=arguments.skip_broken,
@@ -88,7 +93,7 @@ def main() -> None:
     )
     held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
     licences = dict(entry.split("=", 1) for entry in arguments.licence)
-    dataset, summaries = build_dataset_with_summary(clips, load_g1(), arguments.fps, held_out, licences, progress=True)
+    dataset, summaries = build_dataset_with_summary(clips, robot, arguments.fps, held_out, licences, progress=True)
     dataset.save(arguments.output)
     print_summary(dataset, summaries)
     print(f"\nwrote {arguments.output}")

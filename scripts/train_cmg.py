@@ -27,7 +27,7 @@ from cmg_ref.files.atomic_file import write_file
 from cmg_ref.files.folder_lock import sole_writer
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
-from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.robot import load_robot
 from cmg_ref.training.event_log import EventLog
 from cmg_ref.training.objective import LossWeights
 from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
@@ -41,6 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--run-dir", type=Path, default=Path("runs/cmg"), help="folder of the run (default: %(default)s)"
     )
+    parser.add_argument("--robot", help="name or description (.json) (default: the one that the dataset names)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir; its settings are kept")
     parser.add_argument(
         "--initial", type=Path, help="checkpoint to start from, such as the shipped one, to adapt it to other clips"
@@ -139,13 +140,14 @@ def main() -> None:
         print(f"{arguments.run_dir}: nothing to do: {asked}")
         return
     dataset = MotionDataset.load(arguments.dataset)
+    robot = load_robot(arguments.robot or dataset.robot)
     initial = load_checkpoint(arguments.initial) if arguments.initial else None
     if arguments.device == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if world_size > 1:
         join_processes(device)
-    trainer = Trainer(dataset, load_g1(), config, arguments.run_dir, device, rank, world_size, initial)
+    trainer = Trainer(dataset, robot, config, arguments.run_dir, device, rank, world_size, initial)
     if rank != 0:
         train(trainer, arguments.run_dir, show=False)
         return

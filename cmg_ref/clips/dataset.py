@@ -21,6 +21,7 @@ from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.plain_arrays import MAX_NAMES
 from cmg_ref.files.tensor_file import read_tensor_file
+from cmg_ref.robots.registry import FIRST_ROBOT
 from cmg_ref.robots.robot import Robot
 
 FORMAT = "cmg_ref dataset 1"
@@ -45,6 +46,7 @@ class MotionDataset:
         licences: Licence terms of each clip, "" where unknown.
         fps: Frame rate.
         joint_names: Order of the joints in the states.
+        robot: Name of the robot; files that name none are of the G1.
     """
 
     states: torch.Tensor
@@ -56,6 +58,7 @@ class MotionDataset:
     licences: tuple[str, ...]
     fps: float
     joint_names: tuple[str, ...]
+    robot: str = FIRST_ROBOT
 
     @property
     def layout(self) -> StateLayout:
@@ -147,6 +150,7 @@ class MotionDataset:
             "clip_names": self.clip_names,
             "held_out": self.held_out,
             "licences": self.licences,
+            "robot": self.robot,
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in described.items()}}
         tensors = {field: getattr(self, field).contiguous() for field in TENSORS}
@@ -178,6 +182,7 @@ class MotionDataset:
                 licences=_texts("licences", described),
                 fps=float(described["fps"]),
                 joint_names=_texts("joint_names", described),
+                robot=str(described.get("robot", FIRST_ROBOT)),
             )
             layout = described["layout"]
         except KeyError as error:
@@ -320,6 +325,7 @@ def build_dataset_with_summary(
         licences=tuple(_licence(part, licences or {}) for part, _ in parts),
         fps=fps,
         joint_names=robot.joint_names,
+        robot=robot.spec.name,
     )
     return dataset, summaries
 

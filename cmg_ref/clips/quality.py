@@ -2,7 +2,8 @@
 
 Standing, side-steps, walking backward and turning are kept; crouching, bending over, climbing, lying, arms held out,
 jumps of the retargeting and anything that leaves the floor for longer than a running stride are not. The thresholds
-were chosen on mocap retargeted to the G1 so that ordinary gaits of any speed pass.
+were chosen on mocap retargeted to the G1 so that ordinary gaits of any speed pass; a robot's description has those that
+depend on its build.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from cmg_ref.robots.robot import Robot
 
 MAX_TILT = 0.6
 """Angle between the pelvis and upright [rad]."""
-ROOT_HEIGHT_RANGE = (0.64, 0.86)
-"""Height of the pelvis above the floor in walking and running [m]; lower is a crouch."""
 MAX_SOLE_HEIGHT = 0.12
 """Height of the lowest sole point in the flight phase of running [m]."""
 MAX_STANCE_HEIGHT = 0.05
@@ -44,7 +43,7 @@ MAX_TORSO_LEAN = (0.40, 0.60)
 """Forward or backward lean of the torso in walking and in running [rad]."""
 RUNNING_SPEED = 1.4
 """Horizontal speed above which the torso may lean as in running [m/s]."""
-MAX_SHOULDER_ROLL = 0.8
+MAX_SPREAD = 0.8
 """Arms held out further than this to the side are a pose, not a gait [rad]."""
 POSTURE_TIME = 0.4
 """Postures are judged on averages over this time, so that the swing of a stride does not cut it up [s]."""
@@ -72,10 +71,10 @@ def quality_report(clip: MotionClip, robot: Robot) -> dict[str, torch.Tensor]:
     """
     clip = clip.reordered(robot)
     low, _ = lowest_sole_point(clip, robot)
-    height = clip.root_height()
+    height, (lowest, highest) = clip.root_height(), robot.spec.walking_height
     report = {
         "tilted": -clip.projected_gravity()[:, 2] < torch.cos(torch.tensor(MAX_TILT, dtype=torch.float64)),
-        "root height": (height < ROOT_HEIGHT_RANGE[0]) | (height > ROOT_HEIGHT_RANGE[1]),
+        "root height": (height < lowest) | (height > highest),
         "off the floor": _off_the_floor(low, clip.fps),
         "jump": _jumps(clip),
         "joint limits": _beyond_limits(clip, robot),
@@ -142,13 +141,16 @@ def _beyond_limits(clip: MotionClip, robot: Robot) -> torch.Tensor:
 def _odd_posture(clip: MotionClip, robot: Robot) -> torch.Tensor:
     """Torso leant forward or backward, or arms held out to the side."""
     gravity = clip.projected_gravity()
-    pelvis_pitch = torch.atan2(gravity[:, 0], -gravity[:, 2])
-    waist_pitch = clip.dof_pos[:, robot.joint_index(["waist_pitch_joint"])].squeeze(1)
+    pitch = torch.atan2(gravity[:, 0], -gravity[:, 2])
+    if robot.spec.lean_joint is not None:
+        pitch = pitch + clip.dof_pos[:, robot.joint_index([robot.spec.lean_joint])].squeeze(1)
     speed = clip.root_lin_vel_h()[:, :2].norm(dim=-1)
-    shoulders = robot.joint_index(["left_shoulder_roll_joint", "right_shoulder_roll_joint"])
-    outward = (clip.dof_pos[:, shoulders] * torch.tensor([1.0, -1.0], dtype=torch.float64)).amax(dim=-1)
-    momentary = torch.stack([pelvis_pitch + waist_pitch, speed, outward], dim=-1)
+    outward = torch.zeros_like(speed)
+    if robot.spec.spread_joints:
+        sign = torch.tensor(list(robot.spec.spread_joints.values()), dtype=torch.float64)
+        outward = (clip.dof_pos[:, robot.joint_index(list(robot.spec.spread_joints))] * sign).amax(dim=-1)
+    momentary = torch.stack([pitch, speed, outward], dim=-1)
     lean, speed, outward = moving_average(momentary, round(0.5 * POSTURE_TIME * clip.fps)).unbind(dim=-1)
     walking, running = MAX_TORSO_LEAN
     max_lean = torch.where(speed > RUNNING_SPEED, torch.full_like(speed, running), torch.full_like(speed, walking))
-    return (lean.abs() > max_lean) | (outward > MAX_SHOULDER_ROLL)
+    return (lean.abs() > max_lean) | (outward > MAX_SPREAD)

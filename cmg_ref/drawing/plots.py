@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import torch
 
@@ -11,7 +11,7 @@ from cmg_ref.clips.dataset import COMMAND_TIME, average_command
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.robots.kinematics import FootKinematics
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,28 +20,17 @@ if TYPE_CHECKING:
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 CONTACT_HEIGHT = 0.02  # [m] a foot whose lowest point is lower than this is shown as touching the floor
 MEASURED, COMMANDED = "#1f5fa8", "#d1495b"
-SIDES = {"left": "#2f6fb7", "right": "#e2832b", "waist": "#4d9078"}
-# Title and the joints of a panel, by parts of their names.
-JOINT_PANELS = (
-    ("hip pitch", ("hip_pitch",)),
-    ("knee", ("knee",)),
-    ("ankle pitch", ("ankle_pitch",)),
-    ("hip roll, yaw", ("hip_roll", "hip_yaw")),
-    ("ankle roll", ("ankle_roll",)),
-    ("waist", ("waist",)),
-    ("shoulder", ("shoulder",)),
-    ("elbow", ("elbow",)),
-    ("wrist", ("wrist",)),
-)
+SIDES = {"left": "#2f6fb7", "right": "#e2832b", "middle": "#4d9078"}
+NUM_PANELS = 9  # of joints
 
 
-def save_clip_plot(clip: MotionClip, path: str | Path, robot: Robot | None = None) -> None:
+def save_clip_plot(clip: MotionClip, path: str | Path, robot: Robot) -> None:
     """Draws `clip_figure` into a file.
 
     Args:
         clip: The motion.
         path: A file that ends in .png, .pdf or .svg.
-        robot: Whose joints the clip has, the G1 by default.
+        robot: Whose joints the clip has.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -55,12 +44,12 @@ def save_clip_plot(clip: MotionClip, path: str | Path, robot: Robot | None = Non
         figure.savefig(temporary, dpi=110)
 
 
-def clip_figure(clip: MotionClip, robot: Robot | None = None) -> Figure:
+def clip_figure(clip: MotionClip, robot: Robot) -> Figure:
     """A matplotlib figure of a clip, which needs no screen.
 
     Args:
         clip: The motion.
-        robot: Whose joints the clip has, the G1 by default.
+        robot: Whose joints the clip has.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -70,7 +59,6 @@ def clip_figure(clip: MotionClip, robot: Robot | None = None) -> Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'cmg_ref[viz]'") from error
-    robot = robot or load_g1()
     clip = clip.reordered(robot)
     time = (torch.arange(clip.num_frames) / clip.fps).numpy()
     figure = Figure(figsize=(16.0, 11.0), layout="constrained")
@@ -80,12 +68,12 @@ def clip_figure(clip: MotionClip, robot: Robot | None = None) -> Figure:
     _plot_velocity(velocity, time, clip)
     path_axes, height_axes, feet_axes = (figure.add_subplot(grid[row, 0]) for row in (3, 4, 5))
     _plot_path(path_axes, clip)
-    _plot_height(height_axes, time, clip)
+    _plot_height(height_axes, time, clip, robot)
     _plot_feet(feet_axes, time, clip, robot)
-    for index, (title, parts) in enumerate(JOINT_PANELS):
+    for index, (title, parts) in enumerate(_joint_panels(robot).items()):
         row, column = divmod(index, 3)
         axes = figure.add_subplot(grid[2 * row : 2 * row + 2, 1 + column])
-        _plot_joints(axes, time, clip, title, parts)
+        _plot_joints(axes, time, clip, title, parts, robot)
     _plot_limits(figure.add_subplot(grid[:, 4]), clip, robot)
     for axes in figure.axes:
         axes.grid(True, color="#e4e7eb", linewidth=0.8)
@@ -129,10 +117,11 @@ def _plot_path(axes: Axes, clip: MotionClip) -> None:
     axes.legend(fontsize=7, ncols=2, loc="best", framealpha=0.8)
 
 
-def _plot_height(axes: Axes, time: Any, clip: MotionClip) -> None:
+def _plot_height(axes: Axes, time: Any, clip: MotionClip, robot: Robot) -> None:
     axes.plot(time, clip.root_height(), color=MEASURED, linewidth=1.4)
     low, high = float(clip.root_height().min()), float(clip.root_height().max())
-    axes.set_ylim(min(low - 0.02, 0.65), max(high + 0.02, 0.85))
+    lowest, highest = robot.spec.walking_height
+    axes.set_ylim(min(low - 0.02, lowest + 0.01), max(high + 0.02, highest - 0.01))
     axes.set_xlim(time[0], time[-1])
     axes.set_title("root height [m]", fontsize=10, loc="left")
 
@@ -158,17 +147,37 @@ def _plot_feet(axes: Axes, time: Any, clip: MotionClip, robot: Robot) -> None:
     axes.legend(fontsize=7, ncols=2, loc="upper right", framealpha=0.8)
 
 
-def _plot_joints(axes: Axes, time: Any, clip: MotionClip, title: str, parts: tuple[str, ...]) -> None:
+def _joint_panels(robot: Robot) -> Mapping[str, Sequence[str]]:
+    """Title of each panel, and parts of the names of its joints."""
+    if robot.spec.joint_panels:
+        return robot.spec.joint_panels
+    pairs = dict.fromkeys(tuple(sorted({name, robot.spec.mirrored_name(name)})) for name in robot.joint_names)
+    groups = [list(pairs)[start::NUM_PANELS] for start in range(min(NUM_PANELS, len(pairs)))]
+    return {_label(group[0][0]): [name for pair in group for name in pair] for group in groups}
+
+
+def _label(joint: str) -> str:
+    return joint.replace("_joint", "").replace("_", " ")
+
+
+def _side(joint: str, robot: Robot) -> str:
+    """Left, right or middle."""
+    for left, right in robot.spec.mirror_names:
+        if left in joint or right in joint:
+            return "left" if left in joint else "right"
+    return "middle"
+
+
+def _plot_joints(axes: Axes, time: Any, clip: MotionClip, title: str, parts: Sequence[str], robot: Robot) -> None:
     """Angles of a group of joints, left and right in their colours; further joints of a side are dashed or dotted."""
     drawn = dict.fromkeys(SIDES, 0)
     for joint, name in enumerate(clip.joint_names):
         if not any(part in name for part in parts):
             continue
-        side = name.split("_")[0]
+        side = _side(name, robot)
         style = ("-", "--", ":")[drawn[side] % 3]
         drawn[side] += 1
-        label = name.replace("_joint", "").replace("_", " ")
-        axes.plot(time, clip.dof_pos[:, joint], color=SIDES[side], linestyle=style, linewidth=1.1, label=label)
+        axes.plot(time, clip.dof_pos[:, joint], color=SIDES[side], linestyle=style, linewidth=1.1, label=_label(name))
     axes.set_title(f"{title} [rad]", fontsize=10, loc="left")
     axes.set_xlim(time[0], time[-1])
     low, high = axes.get_ylim()
@@ -185,10 +194,9 @@ def _plot_limits(axes: Axes, clip: MotionClip, robot: Robot) -> None:
     rows = range(robot.num_joints)
     broken = (low < 0.0) | (high > 1.0)
     axes.barh(rows, [1.0] * robot.num_joints, color="#edf0f3", height=0.72)
-    colors = [COMMANDED if bad else SIDES[name.split("_")[0]] for bad, name in zip(broken, robot.joint_names)]
+    colors = [COMMANDED if bad else SIDES[_side(name, robot)] for bad, name in zip(broken, robot.joint_names)]
     axes.barh(rows, (high - low).tolist(), left=low.tolist(), color=colors, height=0.40)
-    labels = [name.replace("_joint", "").replace("_", " ") for name in robot.joint_names]
-    axes.set_yticks(list(rows), labels)
+    axes.set_yticks(list(rows), [_label(name) for name in robot.joint_names])
     axes.set_ylim(robot.num_joints - 0.5, -0.5)
     axes.set_xlim(min(-0.02, float(low.min()) - 0.02), max(1.02, float(high.max()) + 0.02))
     axes.set_xticks([0.0, 0.5, 1.0], ["lower", "middle", "upper"])

@@ -67,7 +67,8 @@ RESPONSE_TIME = 1.5
 AVERAGE_TIME = 1.0
 RAMP_FRAMES = 25
 """Frames over which the generator ramps a change of command unless told otherwise."""
-ROOT_HEIGHT = (0.6, 0.9)
+HEIGHT_MARGIN = 0.04
+"""A root this far outside of the heights of walking and running [m] has gone astray."""
 LARGEST_TILT = 0.7
 LIMIT_EXCESS = 0.01
 CHUNK_TIME = 1.0
@@ -260,6 +261,8 @@ class CheckpointEvaluation:
         initial = initial[torch.arange(self.num_random) % len(initial)]
         rollout = Rollout(self.checkpoint.model, self.device)
         lengths = self._chunk_lengths(self.random_time)
+        low, high = self.robot.spec.walking_height
+        low, high = low - HEIGHT_MARGIN, high + HEIGHT_MARGIN
         lowest, highest, tilt, excess, num_diverged = float("inf"), 0.0, 0.0, 0.0, 0
         with self._bar("random commands", self.num_random * sum(lengths)) as bar:
             for number, block in enumerate(initial.split(BLOCK_SIZE)):
@@ -271,7 +274,7 @@ class CheckpointEvaluation:
                     height, angle = parts["root_height"].squeeze(-1), tilt_angle(parts["projected_gravity"])
                     beyond = joint_limit_excess(parts["dof_pos"], self.robot).amax(dim=-1)  # (block, chunk length)
                     # Written so that a state that is not a number is not sound either.
-                    sound = (height >= ROOT_HEIGHT[0]) & (height <= ROOT_HEIGHT[1]) & (angle < LARGEST_TILT)
+                    sound = (height >= low) & (height <= high) & (angle < LARGEST_TILT)
                     diverged |= ~(sound & (beyond <= LIMIT_EXCESS)).all(dim=1)
                     lowest, highest = min(lowest, float(height.min())), max(highest, float(height.max()))
                     tilt, excess = max(tilt, float(angle.max())), max(excess, float(beyond.max()))
@@ -279,8 +282,8 @@ class CheckpointEvaluation:
         label = f"{self.num_random} random roll-outs of {self.random_time:.0f} s"
         evaluation.measures += [
             Measure("diverged roll-outs", label, float(num_diverged), "", 0.0),
-            Measure("lowest root", label, lowest, "m", ROOT_HEIGHT[0], at_least=True),
-            Measure("highest root", label, highest, "m", ROOT_HEIGHT[1]),
+            Measure("lowest root", label, lowest, "m", low, at_least=True),
+            Measure("highest root", label, highest, "m", high),
             Measure("largest tilt", label, tilt, "rad", LARGEST_TILT),
             Measure("joint limits exceeded", label, excess, "rad", LIMIT_EXCESS),
             Measure(

@@ -48,7 +48,10 @@ def mocap_figures(
         ValueError: The joints of dataset and robot differ, or no motion in it is sound.
     """
     if tuple(dataset.joint_names) != tuple(robot.joint_names):
-        raise ValueError("the joints of the dataset are not those of the robot, in its order")
+        raise ValueError(
+            f"the joints of the dataset, of the robot {dataset.robot}, are not those of the robot {robot.spec.name}, "
+            "in its order"
+        )
     clips = [_ClipFigures(dataset, clip, robot) for clip in range(len(dataset.clip_names))]
     held_out = [clip for clip in clips if clip.held_out]
     like = []

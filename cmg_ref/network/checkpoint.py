@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from safetensors.torch import save_file
@@ -18,9 +18,12 @@ from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.tensor_file import read_tensor_file
 from cmg_ref.network.model import CMG, CMGConfig
+from cmg_ref.robots.g1 import G1_CHECKPOINT
+from cmg_ref.robots.registry import FIRST_ROBOT, registered_robot
+from cmg_ref.robots.robot import Robot, RobotError, read_robot
 
 FORMAT_VERSION = 1
-SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "assets" / "cmg_g1.safetensors"
+SHIPPED_CHECKPOINT = G1_CHECKPOINT
 _METADATA_KEY = "cmg_ref"
 _MODEL_PREFIX = "model."
 
@@ -38,7 +41,8 @@ class Checkpoint:
         joint_names: names of the columns of ``dof_pos`` and ``dof_vel``.
         initial_states: states that a roll-out may start from, (num_initial_states, state_dim).
         initial_commands: the command that each initial state was doing, (num_initial_states, 3).
-        metadata: JSON-ready notes: training data and licence, training settings, metrics.
+        metadata: JSON-ready notes: name of the robot (checkpoints that name none are of the G1), training data and
+            licence, training settings, metrics.
     """
 
     model: CMG
@@ -66,6 +70,25 @@ class Checkpoint:
     def command_max(self) -> torch.Tensor:
         """Largest trained vx [m/s], vy [m/s], yaw rate [rad/s], (3,)."""
         return self.model.command_max
+
+    def robot(self, given: Robot | None = None, dropped: Sequence[str] = ()) -> Robot:
+        """The robot that it moves.
+
+        Args:
+            given: Another model of that robot; by default the one that goes by the name in the metadata.
+            dropped: Joints of the checkpoint that the robot need not have.
+
+        Raises:
+            RobotError: There is no robot of that name, or the robot lacks a joint of the checkpoint.
+        """
+        robot = read_robot(registered_robot(self.metadata.get("robot", FIRST_ROBOT))) if given is None else given
+        missing = [name for name in self.joint_names if name not in robot.joint_names and name not in dropped]
+        if missing:
+            raise RobotError(
+                f"the robot {robot.spec.name} has no joint '{missing[0]}' of the checkpoint: give the robot that the "
+                "checkpoint was trained for"
+            )
+        return robot
 
     def standing_state(self) -> torch.Tensor:
         """The initial state that is nearest to standing still, (state_dim,)."""

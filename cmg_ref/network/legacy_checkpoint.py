@@ -95,7 +95,7 @@ def import_legacy_checkpoint(
     for name in STATISTICS:
         parameters[name] = _statistic(stats_path, statistics, name, motion_dims.get(name, COMMAND_DIM))
 
-    robot = load_g1()
+    robot = load_g1()  # the only one that the earlier code knew
     names = tuple(robot.joint_names if joint_names is None else joint_names)
     if 2 * len(names) != state_dim:
         raise CheckpointError(f"{path}: state of {state_dim} numbers, but {len(names)} joints have {2 * len(names)}")

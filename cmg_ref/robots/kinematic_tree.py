@@ -8,9 +8,9 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
+from cmg_ref.robots.spec import RobotError
 
-class RobotError(ValueError):
-    """A robot file that cannot be used; the message names the file, the element and what is wrong."""
+__all__ = ["KinematicTree", "RobotError"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,7 @@
-"""The robot: names, tree, limits, masses, mirroring, feet and key bodies, read from its MJCF file.
-
-The shipped `assets/g1_29dof.xml` is the one source for all of them; everything else asks a `Robot` by name.
-"""
+"""The robot: names, tree, limits, masses, mirroring, feet and key bodies, from its MJCF file and its description."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,25 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.robots.kinematic_tree import KinematicTree, RobotError
+from cmg_ref.robots.kinematic_tree import KinematicTree
 from cmg_ref.robots.mjcf import MjcfBody, MjcfJoint, MjcfModel, read_mjcf
+from cmg_ref.robots.registry import robot_spec
+from cmg_ref.robots.spec import RobotError, RobotSpec
 
-__all__ = ["Robot", "RobotError", "load_g1"]
+__all__ = ["Robot", "RobotError", "RobotSpec", "load_g1", "load_robot", "read_robot"]
 
-_G1_FILE = Path(__file__).parents[1] / "assets" / "g1_29dof.xml"
-_FOOT_BODIES = ("left_ankle_roll_link", "right_ankle_roll_link")
-# Feet, knees, elbows, hands and torso: the bodies whose places make two postures look alike.
-_KEY_BODIES = (
-    "left_ankle_roll_link",
-    "right_ankle_roll_link",
-    "left_knee_link",
-    "right_knee_link",
-    "left_elbow_link",
-    "right_elbow_link",
-    "left_wrist_yaw_link",
-    "right_wrist_yaw_link",
-    "torso_link",
-)
 _STANDING_KEYFRAMES = ("stand", "home")
 _SOLE_THICKNESS = 0.01
 _MAX_FOOT = 10.0  # [m]
@@ -45,6 +29,7 @@ class Robot(KinematicTree):
     Joints stand in the order of the file, which is Unitree's own for the G1.
 
     Attributes:
+        spec: What is known of it beside the file.
         body_mass: Masses in kg, (num_bodies,); 0 where the file gives none.
         body_com: Centre of mass in the body's frame in metres, (num_bodies, 3).
         body_inertia: Principal moments of inertia in kg m^2, (num_bodies, 3).
@@ -62,6 +47,7 @@ class Robot(KinematicTree):
         default_dof_pos: Standing pose in rad, (num_joints,).
     """
 
+    spec: RobotSpec
     body_mass: Tensor
     body_com: Tensor
     body_inertia: Tensor
@@ -92,11 +78,12 @@ class Robot(KinematicTree):
         return replace(self, **moved)
 
     @classmethod
-    def from_mjcf(cls, path: str | Path) -> Robot:
-        """Read a robot from an MJCF file: ours, or another description of a G1 such as Unitree's or mjlab's.
+    def from_mjcf(cls, path: str | Path, spec: RobotSpec) -> Robot:
+        """Read a robot from an MJCF file: its description's own, or another of the same robot, such as mjlab's G1.
 
         Args:
-            path: MJCF file with left and right ankle roll links whose soles are spheres, capsules or boxes.
+            path: MJCF file with the feet of the description, whose soles are spheres, capsules or boxes.
+            spec: The description; bodies beside the feet may be missing.
 
         Raises:
             RobotError: If the file cannot be used; the message names the file and the element.
@@ -106,15 +93,16 @@ class Robot(KinematicTree):
         if not joints:
             raise RobotError(f"{path}: <worldbody> holds a robot without joints")
         body_names = tuple(body.name for body in bodies)
-        for name in _FOOT_BODIES:
+        for name in spec.foot_bodies:
             if name not in body_names:
                 raise RobotError(f"{path}: <body name='{name}'>, a foot, is missing")
-        feet = [bodies[body_names.index(name)] for name in _FOOT_BODIES]
+        feet = [bodies[body_names.index(name)] for name in spec.foot_bodies]
         soles = torch.stack([_sole_corners(foot, path) for foot in feet])  # (2, 4, 3)
         foot_radius = feet[0].collision_spheres[0][1]
-        mirror_index, mirror_sign = _mirror_map(joints, path)
+        mirror_index, mirror_sign = _mirror_map(joints, spec, path)
         return cls(
             name=model.name,
+            spec=spec,
             body_names=body_names,
             body_parents=tuple(body.parent for body in bodies),
             body_pos=torch.stack([body.pos for body in bodies]),
@@ -133,31 +121,45 @@ class Robot(KinematicTree):
             armature=_vector([joint.armature for joint in joints]),
             mirror_index=mirror_index,
             mirror_sign=mirror_sign,
-            key_bodies=tuple(name for name in _KEY_BODIES if name in body_names),
-            foot_bodies=_FOOT_BODIES,
+            key_bodies=tuple(name for name in spec.key_bodies or spec.foot_bodies if name in body_names),
+            foot_bodies=spec.foot_bodies,
             # One radius for all: a sphere of another one is replaced by one that ends at the same height.
             foot_points=soles + soles.new_tensor([0.0, 0.0, foot_radius]),
             foot_radius=foot_radius,
-            default_dof_pos=_standing_pose(model, path),
+            default_dof_pos=_standing_pose(model, spec, path),
         )
 
 
-@lru_cache(maxsize=None)
+def load_robot(name: str | Path) -> Robot:
+    """A robot by its name, or by a path to its description (.json); treat its tensors as read-only.
+
+    Raises:
+        RobotError: There is no such robot, or a file of it cannot be used.
+    """
+    return read_robot(robot_spec(name))
+
+
 def load_g1() -> Robot:
-    """The G1 with 29 joints that ships with the package; read once, so treat its tensors as read-only."""
-    return Robot.from_mjcf(_G1_FILE)
+    """The G1 with 29 joints that ships with the package; treat its tensors as read-only."""
+    return load_robot("g1")
+
+
+@lru_cache(maxsize=16)
+def read_robot(spec: RobotSpec) -> Robot:
+    """The robot of a description, read once; raises RobotError if a file cannot be used."""
+    return Robot.from_mjcf(spec.asset, spec)
 
 
 def _vector(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _mirror_map(joints: list[MjcfJoint], path: str | Path) -> tuple[Tensor, Tensor]:
+def _mirror_map(joints: list[MjcfJoint], spec: RobotSpec, path: str | Path) -> tuple[Tensor, Tensor]:
     """Twin of each joint and the sign between them, from the names and the axes."""
     names = [joint.name for joint in joints]
     index, sign = [], []
     for joint in joints:
-        twin = re.sub("left|right", lambda side: "right" if side.group() == "left" else "left", joint.name)
+        twin = spec.mirrored_name(joint.name)
         if twin not in names:
             raise RobotError(f"{path}: <joint name='{joint.name}'> has no twin '{twin}' on the other side")
         index.append(names.index(twin))
@@ -190,8 +192,18 @@ def _sole_corners(foot: MjcfBody, path: str | Path) -> Tensor:
     return sole[corners]
 
 
-def _standing_pose(model: MjcfModel, path: str | Path) -> Tensor:
-    """Joints of the keyframe "stand" or "home", else the first, else zero, moved inside the limits."""
+def _standing_pose(model: MjcfModel, spec: RobotSpec, path: str | Path) -> Tensor:
+    """Joints of the keyframe "stand" or "home", else the first, else zero; the description may say otherwise."""
+    pose = _pose_of_keyframe(model, path).clone()
+    for name, angle in spec.standing_pose.items():
+        names = [joint.name for joint in model.joints]
+        if name not in names:
+            raise RobotError(f"{path}: there is no joint '{name}' of the standing pose of the robot {spec.name}")
+        pose[names.index(name)] = angle
+    return pose
+
+
+def _pose_of_keyframe(model: MjcfModel, path: str | Path) -> Tensor:
     num_joints = len(model.joints)
     if not model.keyframes:
         lower = _vector([joint.lower for joint in model.joints])

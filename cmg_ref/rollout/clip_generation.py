@@ -9,7 +9,7 @@ import torch
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.sampler import CommandSmoother
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.rollout import Rollout, integrate_root
 from cmg_ref.rollout.stance_root import StanceRoot
 
@@ -34,7 +34,7 @@ def generate_clips(
         interpolation_steps: frames over which a change of command is ramped, as environments do it; 0 takes
             the commands as they are.
         device: where to run.
-        robot: robot description, needed by checkpoints without root channels; the shipped G1 by default.
+        robot: robot description, needed by checkpoints without root channels; the one they name by default.
         progress: show a progress bar.
 
     Returns:
@@ -49,7 +49,7 @@ def generate_clips(
     if layout.has_root:
         root_pos, root_quat = integrate_root(states, layout, checkpoint.fps)
     else:
-        root = StanceRoot(robot or load_g1(), device, joint_names=checkpoint.joint_names)(
+        root = StanceRoot(checkpoint.robot(robot), device, joint_names=checkpoint.joint_names)(
             states[..., layout["dof_pos"]], checkpoint.fps
         )
         root_pos, root_quat = root.root_pos_w, root.root_quat_w

@@ -182,7 +182,10 @@ class Trainer:
     ) -> None:
         config.validate()
         if tuple(dataset.joint_names) != tuple(robot.joint_names):
-            raise ValueError("the joints of the dataset are not those of the robot, in its order")
+            raise ValueError(
+                f"the joints of the dataset, of the robot {dataset.robot}, are not those of the robot "
+                f"{robot.spec.name}, in its order"
+            )
         if config.batch_size < 4 * world_size:
             raise ValueError(f"TrainConfig.batch_size is {config.batch_size}: {world_size} processes need 4 rows each")
         self.config, self.dataset, self.robot, self.run_dir = config, dataset, robot, Path(run_dir)
@@ -342,6 +345,7 @@ class Trainer:
             initial_states=states,
             initial_commands=commands,
             metadata={
+                "robot": self.robot.spec.name,
                 "training": {"config": asdict(self.config), "iteration": self.iteration},
                 "data": self.dataset.description(),
                 "validation": report,

@@ -17,7 +17,7 @@ from cmg_ref.frames.command_plan import PlannedCommands
 from cmg_ref.frames.root_motion import NUM_SEEN, seen_columns
 from cmg_ref.frames.store import NUM_POSE, TrajectoryStore
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.numba_step import FusedStep, Room
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.rollout.stance_root import StanceRoot
@@ -39,7 +39,7 @@ class MotionBuffer:
         interpolation_frames: frames over which a command ramps to a new one.
         num_segments: changes of command kept per motion.
         dtype: type the frames are stored in.
-        robot: robot description, for checkpoints without root channels; the shipped G1 by default.
+        robot: robot description, for checkpoints without root channels; the one they name by default.
         usual_batch: number of motions that are mostly extended together; the largest group by default.
         compiled: whether the frames of that many are compiled on a GPU, see :class:`RecordedFrames`.
 
@@ -89,7 +89,7 @@ class MotionBuffer:
             self._recorded = RecordedFrames(self._frame, *self._kept, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
-            self._stance_root = StanceRoot(robot or load_g1(), self.device, joint_names=checkpoint.joint_names)
+            self._stance_root = StanceRoot(checkpoint.robot(robot), self.device, joint_names=checkpoint.joint_names)
 
     @property
     def _kept(self) -> tuple[tuple[torch.Tensor, ...], Callable[[], object]]:

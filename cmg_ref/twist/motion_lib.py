@@ -17,7 +17,6 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.kinematic_tree import KinematicTree, RobotError
 from cmg_ref.robots.kinematics import ForwardKinematics
-from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
@@ -158,7 +157,7 @@ class CMGMotionLib:
             buffer,
             cfg.num_motions,
             length,
-            InitialStates(checkpoint, rollout, load_g1()),
+            InitialStates(checkpoint, rollout, checkpoint.robot(dropped=cfg.drop_joints)),
             sampler,
             self._random,
             motions_follow_commands,

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import cmg_ref
 from cmg_ref.core.numba_available import numba_available
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.registry import robot_spec
+from cmg_ref.robots.robot import Robot, RobotError, read_robot
 from configs.base_config import ConfigError, suggestion
 from envs.base.base_task import BaseTask
 from envs.base.domain_randomisation import DomainRandomisation
@@ -20,7 +20,6 @@ from envs.simulator import CAPABILITIES, gymapi, gymtorch
 
 DRIVE_MODES = ("position", "effort")
 MESH_TYPES = ("plane", "heightfield", "trimesh")
-_SHIPPED_ROBOT = Path(cmg_ref.__file__).parent / "assets" / "g1_29dof.xml"
 
 
 class SimulatedRobot(BaseTask):
@@ -157,10 +156,14 @@ class SimulatedRobot(BaseTask):
     def _load_asset(self) -> Any:
         """The robot for the simulator, and `self.robot`, its description for kinematics and mirroring."""
         cfg = self.cfg.asset
-        path = Path(cfg.file) if cfg.file else _SHIPPED_ROBOT
+        try:
+            spec = robot_spec(cfg.robot)
+        except RobotError as error:
+            raise ConfigError(f"asset.robot: {error}") from error
+        path = Path(cfg.file) if cfg.file else spec.asset
         if not path.is_file():
             raise ConfigError(f"asset.file: there is no file '{path}'")
-        self.robot: Robot = Robot.from_mjcf(path) if path.suffix == ".xml" and cfg.file else load_g1()
+        self.robot: Robot = Robot.from_mjcf(path, spec) if path.suffix == ".xml" and cfg.file else read_robot(spec)
         options = gymapi.AssetOptions()
         for name in (
             *("collapse_fixed_joints", "fix_base_link", "replace_cylinder_with_capsule", "disable_gravity", "density"),
@@ -174,12 +177,14 @@ class SimulatedRobot(BaseTask):
 
     def _find_bodies_and_joints(self) -> None:
         """Indices by name: base, feet, joints of the description."""
-        self.base_index = self._body_index(self.cfg.asset.base_name, "asset.base_name")
+        asset = self.cfg.asset
+        self.base_index = self._body_index(asset.base_name or self.robot.body_names[0], "asset.base_name")
         self.feet_indices = torch.tensor(
-            [self._body_index(name, "asset.foot_names") for name in self.cfg.asset.foot_names], device=self.device
+            [self._body_index(name, "asset.foot_names") for name in asset.foot_names or self.robot.foot_bodies],
+            device=self.device,
         )
         self.penalised_indices = torch.tensor(
-            [self._body_index(name, "asset.penalize_contacts_on") for name in self.cfg.asset.penalize_contacts_on],
+            [self._body_index(name, "asset.penalize_contacts_on") for name in asset.penalize_contacts_on],
             dtype=torch.long,
             device=self.device,
         )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
-from cmg_ref.robots.robot import load_g1
 from cmg_ref.trajectories.start_states import balanced_standing_state
 from envs.learning.policy import Policy, PolicyError
 
@@ -96,7 +95,7 @@ class Controller(nn.Module):
         joints = torch.arange(len(checkpoint.joint_names)) if columns is None else columns
         ratio = torch.tensor(description.damping) / torch.tensor(description.stiffness)
         for name, value in {
-            "standing": balanced_standing_state(checkpoint, load_g1()),
+            "standing": balanced_standing_state(checkpoint, checkpoint.robot()),
             "command_min": low,
             "command_max": high,
             # Half of the steepest ramp of training, from one end of the range to the other.

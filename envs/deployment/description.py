@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.robots.robot import Robot, load_g1
 from envs.deployment.controller import Controller
 from envs.deployment.exported_controller import METADATA_KEY
 from envs.learning.policy import PolicyDescription
@@ -55,7 +54,7 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
     return {
         "format_version": FORMAT_VERSION,
         "description": "recurrent controller: measurements and a velocity command in, joint targets out",
-        **describe_drive(description, load_g1()),
+        **describe_drive(description),
         "inputs": {
             "observation": [
                 _term("base_ang_vel", 3, "rad/s", OBSERVATION_MEANINGS["base_ang_vel"]),
@@ -97,7 +96,7 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
             "joint_pos": stance["dof_pos"][0][joints_at].tolist(),
             "base_height": float(stance["root_height"]) if "root_height" in stance else None,
             "from_measured_pose": {
-                "columns": _arm_columns(reference_names, checkpoint.layout["dof_pos"].start),
+                "columns": _arm_columns(checkpoint),
                 "meaning": "where the arms are elsewhere, state[:, column] = measured angle - angle of joint_pos for "
                 "these joints alone: then the targets begin where the arms are. Legs and waist begin with a zero state "
                 "wherever they are: the reference stands there until it is told to move, and so does the robot",
@@ -112,8 +111,9 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
     }
 
 
-def describe_drive(description: PolicyDescription, robot: Robot) -> dict[str, Any]:
+def describe_drive(description: PolicyDescription) -> dict[str, Any]:
     """Joints, gains, limits, timing and how the robot was simulated in training, JSON-ready."""
+    robot = description.robot()
     order = robot.joint_index(description.joint_names)
     config = description.config
     control, sim, randomised = (config.get(name, {}) for name in ("control", "sim", "domain_rand"))
@@ -198,10 +198,12 @@ def metadata_entries(controller: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _arm_columns(joint_names: list[str], first: int) -> dict[str, int]:
+def _arm_columns(checkpoint: Checkpoint) -> dict[str, int]:
     """Column of the state that holds the angle of each joint of the arms."""
-    arms = ("shoulder", "elbow", "wrist")
-    return {name: first + place for place, name in enumerate(joint_names) if any(part in name for part in arms)}
+    first, arms = checkpoint.layout["dof_pos"].start, checkpoint.robot().spec.arm_joints
+    return {
+        name: first + place for place, name in enumerate(checkpoint.joint_names) if any(part in name for part in arms)
+    }
 
 
 def _term(name: str, size: int, unit: str, meaning: str) -> dict[str, Any]:

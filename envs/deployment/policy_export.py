@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from cmg_ref.robots.robot import load_g1
 from envs.deployment.description import LICENCE, describe_drive, describe_policy_observations
 from envs.deployment.onnx_file import write_onnx
 from envs.learning.policy import Policy
@@ -51,7 +50,7 @@ def _metadata(policy: Policy) -> dict[str, str]:
     description = dataclasses.asdict(policy.description)
     plain = {name: json.dumps(value) for name, value in description.items() if name not in ("config", "notes")}
     deployment = {
-        **describe_drive(policy.description, load_g1()),
+        **describe_drive(policy.description),
         "observations": describe_policy_observations(policy.description),
         "reference_of_training": policy.description.reference,
         "licence": LICENCE,

@@ -25,6 +25,8 @@ from cmg_ref.files.plain_arrays import kind_of
 from cmg_ref.files.tensor_file import read_tensor_file
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, CheckpointError
 from cmg_ref.network.legacy_checkpoint import load_torch_file
+from cmg_ref.robots.registry import FIRST_ROBOT
+from cmg_ref.robots.robot import Robot, load_robot
 from configs.base_config import class_to_dict
 from envs.learning.training_run import checkpoints
 
@@ -73,6 +75,10 @@ class PolicyDescription:
     action_meaning: str
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def robot(self) -> Robot:
+        """The robot it was trained on; raises RobotError if there is none of that name."""
+        return load_robot(self.config.get("asset", {}).get("robot") or FIRST_ROBOT)
 
     @property
     def num_observations(self) -> int:

@@ -19,7 +19,7 @@ from cmg_ref.core.rotations import yaw_from_quat
 from cmg_ref.drawing.capsules import figures
 from cmg_ref.drawing.ray_caster import Camera, Figure, SoftwareRenderer
 from cmg_ref.files.atomic_file import atomic_file
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot
 from envs.playing.mujoco_renderer import RendererError, render_with_mujoco
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def can_write_mp4() -> bool:
 def write_video(
     clip: MotionClip,
     path: str | Path,
+    robot: Robot,
     *,
     ghost: MotionClip | None = None,
-    robot: Robot | None = None,
     renderer: str = "auto",
     width: int = 640,
     height: int = 480,
@@ -79,8 +79,8 @@ def write_video(
     Args:
         clip: The motion.
         path: A file that ends in .mp4 or .gif; it appears when it is complete.
+        robot: Whose joints the clip has.
         ghost: A second motion of the same frame rate, drawn half transparent, e.g. the reference of a policy.
-        robot: Whose joints the clip has, the G1 by default.
         renderer: "mujoco", "software", or "auto" for the first of these that works.
         width: Of the pictures [pixels], even.
         height: Of the pictures [pixels], even.
@@ -94,7 +94,6 @@ def write_video(
     """
     path = Path(path)
     _check(path, renderer, width, height, clip, ghost)
-    robot = robot or load_g1()
     stride = max(1, round(clip.fps / (GIF_FPS if path.suffix == ".gif" else VIDEO_FPS)))
     fps = clip.fps / stride
     frames = [[figure] for figure in figures(clip, robot)[::stride]]

@@ -15,7 +15,7 @@ from configs.base_config import ConfigError, apply_overrides, class_to_dict, sug
 from configs.bounds import check_bounds
 from configs.g1_cmg_config import G1Cfg, G1CfgPPO, G1CMGCfg, G1CMGCfgPPO
 from envs.base.legged_robot import LeggedRobot
-from envs.tasks.g1_cmg import G1CMG
+from envs.tasks.reference_follower import ReferenceFollower
 
 
 class TaskRegistry:
@@ -113,5 +113,5 @@ def make_sim_params(cfg: Any, sim_device: str) -> Any:
 
 
 task_registry = TaskRegistry()
-task_registry.register("g1_cmg", G1CMG, G1CMGCfg(), G1CMGCfgPPO())
+task_registry.register("g1_cmg", ReferenceFollower, G1CMGCfg(), G1CMGCfgPPO())
 task_registry.register("g1", LeggedRobot, G1Cfg(), G1CfgPPO())

@@ -30,6 +30,7 @@ from cmg_ref.evaluation.evaluated_motion import read_motion
 from cmg_ref.export import ExportError, read_description
 from cmg_ref.network.checkpoint import CheckpointError, load_checkpoint
 from cmg_ref.network.legacy_checkpoint import import_legacy_checkpoint
+from cmg_ref.robots.g1 import SPEC as G1
 from cmg_ref.robots.kinematic_tree import RobotError
 from cmg_ref.robots.robot import Robot, load_g1
 from cmg_ref.robots.urdf import read_urdf
@@ -99,8 +100,12 @@ def _sampled_schedule(path: Path) -> None:
     schedule.sample(50.0, min(schedule.last_change + 4.0, 600.0))
 
 
+def _changed_g1(path: Path) -> None:
+    Robot.from_mjcf(path, G1)
+
+
 def _prepared(path: Path) -> None:
-    build_dataset(read_clips([path.parent], say=lambda line: None), load_g1())
+    build_dataset(read_clips([path.parent], load_g1(), say=lambda line: None), load_g1())
 
 
 def _split(path: Path) -> None:
@@ -291,7 +296,15 @@ def all_targets(corpus: Corpus) -> list[Target]:
         Target(
             "schedule json", "x.json", corpus["schedule.json"], mutated_json, _sampled_schedule, (ScheduleError,), 4
         ),
-        Target("robot mjcf", "g1.xml", corpus["g1.xml"], mutated_xml, Robot.from_mjcf, (RobotError,), 6),
+        Target(
+            "robot mjcf",
+            "g1.xml",
+            corpus["g1.xml"],
+            mutated_xml,
+            _changed_g1,
+            (RobotError,),
+            6,
+        ),
         Target("robot urdf", "arms.urdf", corpus["arms.urdf"], mutated_xml, read_urdf, (RobotError,), 4),
         Target(
             "asset mjcf",

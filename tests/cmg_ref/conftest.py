@@ -68,7 +68,7 @@ def gaits() -> dict[str, MotionClip]:
 @pytest.fixture(scope="session")
 def real_clips(motion_folder: Path) -> list[MotionClip]:
     """The real clips, as the readers have them."""
-    return read_clips([motion_folder], say=lambda line: None)
+    return read_clips([motion_folder], load_g1(), say=lambda line: None)
 
 
 @pytest.fixture()

@@ -397,11 +397,6 @@ def test_fields_of_one_name_reach_the_generator(checkpoint: Checkpoint) -> None:
         ({"ramp_time": -1.0}, "ramp_time"),
         ({"standing_starts": 1.5}, "standing_starts"),
         ({"command_sampler": CommandSamplerCfg(strata={"jump": 1.0})}, "no stratum 'jump'"),
-        ({"pool": TrajectoryPoolCfg(from_standing=True), "standing_starts": 0.0}, "from_standing contradicts"),
-        (
-            {"pool": TrajectoryPoolCfg(resampling_time=(1.0, 2.0)), "resample_commands": False},
-            "resampling_time contradicts",
-        ),
         ({"pool": TrajectoryPoolCfg(uses=0)}, "uses"),
         ({"pool": TrajectoryPoolCfg(from_standing=False)}, "standing_starts=0.1 needs trajectories that begin from"),
         ({"pool": TrajectoryPoolCfg(resampling_time=(1.0, 2.0)), "resample_commands": False}, "resampling_time says"),

@@ -18,8 +18,8 @@ _Answer = TypeVar("_Answer")
 
 def read_clips(
     paths: Sequence[str | Path],
+    robot: Robot,
     csv_fps: float | None = None,
-    robot: Robot | None = None,
     quat_order: str | None = None,
     skip_broken: bool = False,
     say: Callable[[str], None] | None = None,
@@ -32,8 +32,8 @@ def read_clips(
 
     Args:
         paths: Files, and folders that are searched to any depth.
-        csv_fps: Frame rate of files that do not carry their own; 30 if not given.
-        robot: Robot whose joints the clips must have; the G1 if not given.
+        robot: Robot whose joints the clips must have.
+        csv_fps: Frame rate of files that do not carry their own; that of the robot's clips if not given.
         quat_order: "xyzw" or "wxyz", for formats that have both.
         skip_broken: Whether clips that cannot be read are left out, which `say` tells, instead of being an error.
         say: Takes one line on what was assumed or left out; a `ClipWarning` if not given.

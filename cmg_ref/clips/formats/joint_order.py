@@ -1,8 +1,7 @@
 """Which joint each column of a file is, where the file does not name them: told from its bodies or from its angles.
 
-The G1 is sold and modelled with several sets of joints, and each of them is written depth first (Unitree's own order,
-MJCF, GMR) as well as breadth first (Isaac Lab). Two sets have 23 joints: TWIST's without wrists, and Unitree's G1 of 23
-joints, whose waist turns about one axis only and whose wrists turn about one.
+A robot may be sold and modelled with several sets of joints, and each of them is written depth first (Unitree's own
+order, MJCF, GMR) as well as breadth first (Isaac Lab).
 """
 
 from __future__ import annotations
@@ -27,9 +26,6 @@ BEYOND_LIMITS = 5.0
 MAX_ROWS = 2000
 """Frames, spread over the clip, that the angles are judged by; a few dozen do where bodies are compared."""
 
-_LOCKED_WAIST = ("waist_roll_joint", "waist_pitch_joint")
-_HAND_WRISTS = ("wrist_pitch", "wrist_yaw")
-
 
 def spread_rows(num_rows: int, most: int) -> np.ndarray:
     """Up to `most` rows spread evenly over a table."""
@@ -45,22 +41,19 @@ def breadth_first_bodies(robot: Robot) -> list[int]:
 
 
 def known_orders(robot: Robot, num_joints: int) -> dict[str, tuple[str, ...]]:
-    """All orders in use for a number of joints of this robot, by what they are called; depth first before breadth."""
+    """All orders in use for a number of joints of this robot, by what they are called; its clips' comes first."""
     joint_of_body = {body: joint for joint, body in enumerate(robot.joint_bodies)}
     by_breadth = [
         robot.joint_names[joint_of_body[body]] for body in breadth_first_bodies(robot) if body in joint_of_body
     ]
     orders: dict[str, tuple[str, ...]] = {}
-    for walk, names in (("depth first", list(robot.joint_names)), ("breadth first", by_breadth)):
-        for waist, locked in (("", ()), (", waist yaw only", _LOCKED_WAIST)):
-            for wrists, missing in (
-                ("", ()),
-                (", wrist roll only", _HAND_WRISTS),
-                (", no wrists", ("wrist",)),
-            ):
-                kept = tuple(name for name in names if name not in locked and not any(part in name for part in missing))
-                if len(kept) == num_joints and kept not in orders.values():
-                    orders[walk + waist + wrists] = kept
+    own = robot.spec.clip_joint_names
+    first = ("of the robot's clips", own) if own else ("depth first", robot.joint_names)
+    for walk, names in (first, ("breadth first", by_breadth)):
+        for label, missing in (("", ()), *robot.spec.joint_sets.items()):
+            kept = tuple(name for name in names if not any(part in name for part in missing))
+            if len(kept) == num_joints and kept not in orders.values():
+                orders[f"{walk}, {label}" if label else walk] = kept
     return orders
 
 
@@ -77,7 +70,7 @@ def all_joints(robot: Robot, joint_names: Sequence[str], values: np.ndarray) -> 
 
 
 def is_known_set(robot: Robot, joint_names: Sequence[str]) -> bool:
-    """Whether the joints are those of a G1 in use, whose missing wrists or waist joints are then straight."""
+    """Whether the joints are those of a model of the robot in use, whose missing joints are then straight."""
     return any(set(joint_names) == set(order) for order in known_orders(robot, len(joint_names)).values())
 
 

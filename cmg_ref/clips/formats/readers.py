@@ -1,4 +1,4 @@
-"""Readers of the clip formats that are in use for the G1: `read_clip` finds out which one a file is.
+"""Readers of the clip formats that are in use: `read_clip` finds out which one a file is.
 
 | format | reader |
 |---|---|
@@ -27,16 +27,15 @@ from cmg_ref.clips.formats.npz_file import npz_fields, read_npz
 from cmg_ref.clips.formats.pickled_arrays import load_pickled_arrays
 from cmg_ref.clips.formats.quaternion_order import ORDERS
 from cmg_ref.clips.formats.recorded_bodies import RecordedBodies
-from cmg_ref.clips.formats.unsaid import LAFAN1_FPS, ClipNumbers, OpenClipError, Unsaid, checked_clip
+from cmg_ref.clips.formats.unsaid import ClipNumbers, OpenClipError, Unsaid, checked_clip
 from cmg_ref.clips.motion_clip import ClipError, ClipWarning, MotionClip
 from cmg_ref.core.shorten import listed, reason, shortened
 from cmg_ref.files.input_file import MEBIBYTE, check_input_file
 from cmg_ref.files.plain_arrays import kind_of, names_of
-from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.robot import Robot, load_robot
 
 __all__ = [
     "CLIP_SUFFIXES",
-    "LAFAN1_FPS",
     "ROOT_COLUMNS",
     "OpenClipError",
     "Unsaid",
@@ -58,7 +57,7 @@ ROOT_COLUMNS = ("root_x", "root_y", "root_z", "root_qx", "root_qy", "root_qz", "
 def read_clip(
     path: PathLike,
     fps: float | None = None,
-    robot: Robot | None = None,
+    robot: Robot | str | Path = "g1",
     quat_order: str | None = None,
     joint_names: Sequence[str] | None = None,
 ) -> MotionClip:
@@ -68,8 +67,8 @@ def read_clip(
 
     Args:
         path: The file.
-        fps: Frame rate of a file that does not carry its own (CSV); 30 if not given.
-        robot: Robot whose joints the clip must have; the G1 if not given.
+        fps: Frame rate of a file that does not carry its own (CSV); that of the robot's clips if not given.
+        robot: Robot whose joints the clip must have, or its name or description as `load_robot` takes it.
         quat_order: "xyzw" or "wxyz", for formats that have both (CSV, pickles); told from the motion if not given.
         joint_names: Names of the columns of a file that does not name its joints; told from the motion if not given.
 
@@ -79,7 +78,9 @@ def read_clip(
     Raises:
         OpenClipError: Neither file nor motion tells what the numbers mean.
         ClipError: The format is unknown, or something in the file is wrong.
+        RobotError: There is no such robot.
     """
+    robot = robot if isinstance(robot, Robot) else load_robot(robot)
     unsaid = Unsaid(fps, quat_order, None if joint_names is None else tuple(joint_names))
     clip = read_unsaid_clip(path, robot, unsaid)
     for notice in unsaid.notices:
@@ -87,7 +88,7 @@ def read_clip(
     return clip
 
 
-def read_unsaid_clip(path: PathLike, robot: Robot | None, unsaid: Unsaid) -> MotionClip:
+def read_unsaid_clip(path: PathLike, robot: Robot, unsaid: Unsaid) -> MotionClip:
     """Reads a clip as `read_clip` does; what the file leaves unsaid is taken from `unsaid` and put down there."""
     path = Path(path)
     check_input_file(path, ClipError)
@@ -109,13 +110,11 @@ def read_unsaid_clip(path: PathLike, robot: Robot | None, unsaid: Unsaid) -> Mot
     if head.startswith(b"\x80") or suffix == ".pkl":
         return read_twist_pickle(path, robot, unsaid)
     if suffix == ".csv":
-        return read_lafan1_csv(path, robot=robot, unsaid=unsaid)
+        return read_lafan1_csv(path, robot, unsaid)
     raise ClipError(f"{path}: unknown format; known are {', '.join(CLIP_SUFFIXES)}")
 
 
-def read_lafan1_csv(
-    path: PathLike, fps: float | None = None, robot: Robot | None = None, unsaid: Unsaid | None = None
-) -> MotionClip:
+def read_lafan1_csv(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> MotionClip:
     """Reads a CSV without header: root x y z [m], root quaternion, joint angles [rad] in one of the orders in use.
 
     A byte-order mark, any line ends, and semicolons or tabs in place of commas are taken.
@@ -123,7 +122,7 @@ def read_lafan1_csv(
     Raises:
         ClipError: Names file, row and column of what is wrong.
     """
-    path, robot, unsaid = Path(path), robot or load_g1(), unsaid or Unsaid(fps)
+    path, unsaid = Path(path), unsaid or Unsaid()
     names = ROOT_COLUMNS + robot.joint_names
     check_input_file(path, ClipError, 1024 * MEBIBYTE)
     delimiter = _delimiter(path)
@@ -151,13 +150,13 @@ def read_lafan1_csv(
     return checked_clip(numbers, robot, unsaid)
 
 
-def read_amass_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | None = None) -> MotionClip:
+def read_amass_npz(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> MotionClip:
     """Reads an npz of AMASS_Retargeted_for_G1; its `fps` counts, not the rate of the human source in the file's name.
 
     Raises:
         ClipError: Names file, field and row of what is wrong.
     """
-    path, robot = Path(path), robot or load_g1()
+    path = Path(path)
     fields = _Fields(path, read_npz(path))
     bodies = fields.names("body_names")
     joint_names = fields.names("dof_names")
@@ -183,8 +182,8 @@ def read_amass_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | 
     return checked_clip(numbers, robot, unsaid)
 
 
-def read_twist_pickle(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | None = None) -> MotionClip:
-    """Reads a GMR or TWIST pickle of all joints, or of the 21 to 27 of a smaller G1, whose others are set to zero.
+def read_twist_pickle(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> MotionClip:
+    """Reads a GMR or TWIST pickle of all joints, or of those of a smaller model of the robot; others are zero.
 
     Joints are told by a field `joint_names` or `dof_names`, by `local_body_pos` and `link_body_list`, or by the angles;
     the order of quaternions by a field `quat_order` or by the motion.
@@ -192,7 +191,7 @@ def read_twist_pickle(path: PathLike, robot: Robot | None = None, unsaid: Unsaid
     Raises:
         ClipError: Names file, field and row of what is wrong, or what a pickle wanted to load that is not data.
     """
-    path, robot = Path(path), robot or load_g1()
+    path = Path(path)
     fields = _Fields(path, load_pickled_arrays(path))
     dof_pos = fields.array("dof_pos", None, None)
     unsaid = Unsaid() if unsaid is None else unsaid
@@ -211,7 +210,7 @@ def read_twist_pickle(path: PathLike, robot: Robot | None = None, unsaid: Unsaid
     return checked_clip(numbers, robot, unsaid)
 
 
-def read_mjlab_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | None = None) -> MotionClip:
+def read_mjlab_npz(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> MotionClip:
     """Reads a BeyondMimic or mjlab npz; quaternions in the file are wxyz, unnamed bodies begin with the root.
 
     Such files seldom name their joints: BeyondMimic writes Isaac Lab's order (breadth first), mjlab the MJCF's (depth
@@ -220,7 +219,7 @@ def read_mjlab_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | 
     Raises:
         ClipError: Names file, field and row of what is wrong; also if no order fits.
     """
-    path, robot = Path(path), robot or load_g1()
+    path = Path(path)
     fields = _Fields(path, read_npz(path))
     joint_pos = fields.array("joint_pos", None, None)
     joint_names = fields.names("joint_names") if "joint_names" in fields else None
@@ -248,13 +247,13 @@ def read_mjlab_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | 
     return checked_clip(numbers, robot, unsaid)
 
 
-def read_cmg_npz(path: PathLike, robot: Robot | None = None, unsaid: Unsaid | None = None) -> MotionClip:
+def read_cmg_npz(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> MotionClip:
     """Reads this project's npz (see `clip_writers.write_npz`); `dof_vel` and `command` may be absent.
 
     Raises:
         ClipError: Names file, field and row of what is wrong.
     """
-    path, robot = Path(path), robot or load_g1()
+    path = Path(path)
     fields = _Fields(path, read_npz(path))
     dof_pos = fields.array("dof_pos", None, None)
     numbers = ClipNumbers(

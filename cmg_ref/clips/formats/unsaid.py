@@ -15,8 +15,6 @@ from cmg_ref.clips.formats.quaternion_order import ORDERS, as_xyzw, quat_order_e
 from cmg_ref.clips.motion_clip import MAX_QUAT_NORM_ERROR, ClipError, MotionClip
 from cmg_ref.robots.robot import Robot
 
-LAFAN1_FPS = 30.0
-"""Assumed of files that do not tell their frame rate: that of the LAFAN1 CSV files."""
 QUAT_NORM_RANGE = (0.9, 1.1)
 """Blended and averaged quaternions are this short or long, and are normalised; others are no rotations."""
 RATE_MARGIN = 1.2
@@ -87,7 +85,7 @@ def checked_clip(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> MotionCl
 
     Args:
         numbers: What the file holds.
-        robot: Robot whose joints the clip must have; wrists and waist joints that smaller robots lack are straight.
+        robot: Robot whose joints the clip must have; those that smaller models of it lack are straight.
         unsaid: What is known from elsewhere; what the motion told, and what was assumed, is put down there.
 
     Raises:
@@ -109,7 +107,7 @@ def checked_clip(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> MotionCl
         names = robot.joint_names
     clip = MotionClip(
         name=path.stem,
-        fps=_frame_rate(numbers, unsaid),
+        fps=_frame_rate(numbers, robot, unsaid),
         joint_names=tuple(names),
         dof_pos=torch.from_numpy(dof_pos),
         root_pos=torch.from_numpy(numbers.root_pos),
@@ -151,16 +149,16 @@ def names_of_columns(origin: str, dof_pos: np.ndarray, robot: Robot, unsaid: Uns
             f"{origin}: {num_joints} joints without names, and the motion does not tell which of the orders in use "
             "they have; put their names into a field 'joint_names', or give joint_names to read_clip"
         )
-    if names != robot.joint_names:
+    if names not in (robot.joint_names, robot.spec.clip_joint_names):
         order = next(order for order, joints in known_orders(robot, num_joints).items() if joints == names)
         unsaid.notices.append(f"joints have no names; their angles are those of the order {order}")
     return names
 
 
-def _frame_rate(numbers: ClipNumbers, unsaid: Unsaid) -> float:
+def _frame_rate(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> float:
     if numbers.fps is not None:
         return numbers.fps
-    return LAFAN1_FPS if unsaid.fps is None else unsaid.fps
+    return robot.spec.clip_fps if unsaid.fps is None else unsaid.fps
 
 
 def _unit_quats(numbers: ClipNumbers, unsaid: Unsaid) -> np.ndarray:

@@ -21,13 +21,13 @@ def walk(swinging_clip: MotionClip) -> MotionClip:
 
 
 def panel(clip: MotionClip, title: str) -> Any:
-    return next(axes for axes in clip_figure(clip).axes if axes.get_title(loc="left").startswith(title))
+    return next(axes for axes in clip_figure(clip, load_g1()).axes if axes.get_title(loc="left").startswith(title))
 
 
 def test_plot_file_is_a_picture(walk: MotionClip, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     path = tmp_path / "new" / "walk.png"
-    save_clip_plot(walk, path)
+    save_clip_plot(walk, path, load_g1())
     with image.open(path) as picture:
         assert min(picture.size) > 600
         assert np.asarray(picture.convert("L")).std() > 10
@@ -48,7 +48,7 @@ def test_curves_are_the_clips_own(walk: MotionClip) -> None:
 def test_every_joint_is_drawn_once(walk: MotionClip) -> None:
     labels = [
         str(line.get_label())
-        for axes in clip_figure(walk).axes
+        for axes in clip_figure(walk, load_g1()).axes
         if axes.get_title(loc="left").endswith("[rad]")
         for line in axes.lines
     ]
@@ -80,7 +80,7 @@ def test_plot_works_without_command(walk: MotionClip) -> None:
 
 def test_other_endings_are_refused(walk: MotionClip, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a plot ends in"):
-        save_clip_plot(walk, tmp_path / "walk.bmp")
+        save_clip_plot(walk, tmp_path / "walk.bmp", load_g1())
 
 
 def test_missing_matplotlib_names_the_extra(walk: MotionClip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,4 +93,4 @@ def test_missing_matplotlib_names_the_extra(walk: MotionClip, monkeypatch: pytes
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(ImportError, match=r"cmg_ref\[viz\]"):
-        clip_figure(walk)
+        clip_figure(walk, load_g1())

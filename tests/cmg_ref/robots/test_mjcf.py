@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cmg_ref.core import rotations
+from cmg_ref.robots.g1 import SPEC as G1
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot, RobotError
 
@@ -75,7 +76,7 @@ def write(folder: Path, text: str) -> Path:
 def test_another_dialect_reads_as_mujoco_reads_it(tmp_path: Path, sequence: str) -> None:
     mujoco = pytest.importorskip("mujoco")
     path = write(tmp_path, DIALECT.replace("EULERSEQ", sequence))
-    robot = Robot.from_mjcf(path)
+    robot = Robot.from_mjcf(path, G1)
     model = mujoco.MjModel.from_xml_path(str(path))
     data = mujoco.MjData(model)
     first = model.body("pelvis").id
@@ -113,7 +114,7 @@ def test_another_dialect_reads_as_mujoco_reads_it(tmp_path: Path, sequence: str)
 
 
 def test_soles_of_capsules_and_boxes_have_four_corners(tmp_path: Path) -> None:
-    robot = Robot.from_mjcf(write(tmp_path, DIALECT))
+    robot = Robot.from_mjcf(write(tmp_path, DIALECT), G1)
     capsules = torch.tensor([[-0.05, 0.03, -0.02], [-0.05, -0.03, -0.02], [0.1, 0.03, -0.02], [0.1, -0.03, -0.02]])
     box = torch.tensor([[-0.06, 0.03, -0.03], [-0.06, -0.03, -0.03], [0.1, 0.03, -0.03], [0.1, -0.03, -0.03]])
     assert torch.allclose(robot.foot_points.float(), torch.stack((capsules, box)))
@@ -122,7 +123,7 @@ def test_soles_of_capsules_and_boxes_have_four_corners(tmp_path: Path) -> None:
 
 def test_without_a_keyframe_the_pose_is_zero_within_the_limits(tmp_path: Path) -> None:
     text = DIALECT.replace('range="0 120" axis', 'range="10 120" axis')
-    robot = Robot.from_mjcf(write(tmp_path, text))
+    robot = Robot.from_mjcf(write(tmp_path, text), G1)
     assert robot.default_dof_pos.tolist() == pytest.approx([0, math.radians(10), 0, 0, 0, 0])
 
 
@@ -166,7 +167,7 @@ def test_errors_name_the_file_and_the_element_in_one_line(tmp_path: Path, old: s
     assert old in DIALECT
     path = write(tmp_path, DIALECT.replace(old, new, 1))
     with pytest.raises(RobotError) as caught:
-        Robot.from_mjcf(path)
+        Robot.from_mjcf(path, G1)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -175,11 +176,11 @@ def test_errors_name_the_file_and_the_element_in_one_line(tmp_path: Path, old: s
 
 def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RobotError, match=r"none\.xml: cannot be read \(No such file"):
-        Robot.from_mjcf(tmp_path / "none.xml")
+        Robot.from_mjcf(tmp_path / "none.xml", G1)
     with pytest.raises(RobotError, match="is a folder, needs a file"):
-        Robot.from_mjcf(tmp_path)
+        Robot.from_mjcf(tmp_path, G1)
     with pytest.raises(RobotError, match=r"robot\.xml: the outermost element is <robot>, expected <mujoco>"):
-        Robot.from_mjcf(write(tmp_path, "<robot/>"))
+        Robot.from_mjcf(write(tmp_path, "<robot/>"), G1)
     (tmp_path / "binary.xml").write_bytes(bytes(range(256)))
     with pytest.raises(RobotError, match=r"binary\.xml: is not valid XML"):
-        Robot.from_mjcf(tmp_path / "binary.xml")
+        Robot.from_mjcf(tmp_path / "binary.xml", G1)

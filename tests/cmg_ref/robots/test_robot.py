@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import cmg_ref.robots.robot
+from cmg_ref.robots.g1 import SPEC as G1
 from cmg_ref.robots.kinematics import FootKinematics, ForwardKinematics
 from cmg_ref.robots.robot import Robot, RobotError, load_g1
 
@@ -102,7 +103,7 @@ def test_every_link_is_that_of_mjlabs_g1(robot: Robot) -> None:
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("mjlab, which packages Unitree's model, is not installed")
     folder = Path(spec.submodule_search_locations[0])
-    other = Robot.from_mjcf(folder / "asset_zoo" / "robots" / "unitree_g1" / "xmls" / "g1.xml")
+    other = Robot.from_mjcf(folder / "asset_zoo" / "robots" / "unitree_g1" / "xmls" / "g1.xml", G1)
     for name in ("body_names", "body_parents", "joint_names", "joint_bodies"):
         assert getattr(robot, name) == getattr(other, name), name
     for name in ("body_quat", "body_mass", "body_com", "body_inertia", "body_iquat", "joint_axes", "joint_lower"):

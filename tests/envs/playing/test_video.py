@@ -37,6 +37,7 @@ def test_mp4_holds_every_frame_at_the_right_rate(walk: MotionClip, tmp_path: Pat
     report = write_video(
         walk.slice(0, 20),
         tmp_path / "a.mp4",
+        load_g1(),
         renderer="software",
         width=320,
         height=240,
@@ -58,13 +59,15 @@ def test_mp4_holds_every_frame_at_the_right_rate(walk: MotionClip, tmp_path: Pat
 @needs_mp4
 def test_high_rates_are_thinned_out(walk: MotionClip, tmp_path: Path) -> None:
     clip = walk.slice(0, 16).resample(120.0)
-    report = write_video(clip, tmp_path / "a.mp4", renderer="software", width=64, height=48, progress=False)
+    report = write_video(clip, tmp_path / "a.mp4", load_g1(), renderer="software", width=64, height=48, progress=False)
     assert report.fps == pytest.approx(30.0)
     assert report.num_frames == 16
 
 
 def test_gif_plays_in_real_time(walk: MotionClip, tmp_path: Path) -> None:
-    report = write_video(walk, tmp_path / "a.gif", renderer="software", width=160, height=120, progress=False)
+    report = write_video(
+        walk, tmp_path / "a.gif", load_g1(), renderer="software", width=160, height=120, progress=False
+    )
     with image_module.open(report.path) as gif:
         durations = []
         for frame in range(gif.n_frames):
@@ -78,7 +81,9 @@ def test_the_robot_stays_in_the_picture(walk: MotionClip, tmp_path: Path) -> Non
     """Far from where it started too: the camera follows."""
     far = walk.slice(0, 12)
     far.root_pos = far.root_pos + torch.tensor([40.0, -25.0, 0.0])
-    write_video(far, tmp_path / "a.gif", renderer="software", width=160, height=120, captions=False, progress=False)
+    write_video(
+        far, tmp_path / "a.gif", load_g1(), renderer="software", width=160, height=120, captions=False, progress=False
+    )
     with image_module.open(tmp_path / "a.gif") as gif:
         for frame in range(gif.n_frames):
             gif.seek(frame)
@@ -100,8 +105,8 @@ def test_ghost_is_drawn_beside(walk: MotionClip, tmp_path: Path) -> None:
         "captions": False,
         "progress": False,
     }
-    write_video(short, tmp_path / "alone.gif", **options)
-    write_video(short, tmp_path / "both.gif", ghost=ghost, **options)
+    write_video(short, tmp_path / "alone.gif", load_g1(), **options)
+    write_video(short, tmp_path / "both.gif", load_g1(), ghost=ghost, **options)
     with image_module.open(tmp_path / "alone.gif") as alone, image_module.open(tmp_path / "both.gif") as both:
         assert alone.n_frames == both.n_frames
         green = [np.asarray(gif.convert("RGB")).astype(int) for gif in (alone, both)]
@@ -123,13 +128,13 @@ def test_wrong_arguments_are_named(
     walk: MotionClip, tmp_path: Path, name: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(VideoError, match=message):
-        write_video(walk, tmp_path / name, progress=False, **options)
+        write_video(walk, tmp_path / name, load_g1(), progress=False, **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_ghost_of_another_rate_is_refused(walk: MotionClip, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="resample"):
-        write_video(walk, tmp_path / "a.gif", ghost=walk.resample(50.0), progress=False)
+        write_video(walk, tmp_path / "a.gif", load_g1(), ghost=walk.resample(50.0), progress=False)
 
 
 def test_nothing_is_left_when_drawing_fails(walk: MotionClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +151,7 @@ def test_nothing_is_left_when_drawing_fails(walk: MotionClip, tmp_path: Path, mo
     for name in ("a.gif", *(["a.mp4"] if can_write_mp4() else [])):
         drawn.clear()
         with pytest.raises(MemoryError):
-            write_video(walk, tmp_path / name, renderer="software", width=64, height=48, progress=False)
+            write_video(walk, tmp_path / name, load_g1(), renderer="software", width=64, height=48, progress=False)
         assert not list(tmp_path.iterdir())
 
 
@@ -156,19 +161,19 @@ def test_without_opengl_it_is_drawn_anyway_and_said(
     pytest.importorskip("mujoco")
     monkeypatch.setenv("MUJOCO_GL", "no_such_backend")
     short = walk.slice(0, 4)
-    report = write_video(short, tmp_path / "a.gif", width=64, height=48, progress=False)
+    report = write_video(short, tmp_path / "a.gif", load_g1(), width=64, height=48, progress=False)
     assert report.renderer == "software"
     assert "no_such_backend" in report.note
     assert "\n" not in report.note
     with pytest.raises(VideoError, match="MuJoCo cannot draw here"):
-        write_video(short, tmp_path / "b.gif", renderer="mujoco", width=64, height=48, progress=False)
+        write_video(short, tmp_path / "b.gif", load_g1(), renderer="mujoco", width=64, height=48, progress=False)
 
 
 def test_without_mujoco_it_is_drawn_anyway_and_said(
     walk: MotionClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mujoco_renderer, "find_spec", lambda name: None)
-    report = write_video(walk.slice(0, 4), tmp_path / "a.gif", width=64, height=48, progress=False)
+    report = write_video(walk.slice(0, 4), tmp_path / "a.gif", load_g1(), width=64, height=48, progress=False)
     assert report.renderer == "software"
     assert "MuJoCo is not installed" in report.note
 

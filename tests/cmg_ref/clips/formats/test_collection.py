@@ -49,7 +49,7 @@ def test_clips_of_one_name_are_read(gaits: dict[str, MotionClip], tmp_path: Path
         (tmp_path / collection / "01" / "walk.csv").write_text(csv_text(gaits[gait]))
     write_twist_pickle(gaits["turning"], tmp_path / "KIT" / "01" / "walk.pkl", load_g1())
     said: list[str] = []
-    clips = read_clips([tmp_path], csv_fps=50.0, say=said.append)
+    clips = read_clips([tmp_path], load_g1(), csv_fps=50.0, say=said.append)
     assert [clip.name for clip in clips] == ["CMU/01/walk", "KIT/01/walk.csv", "KIT/01/walk.pkl"]
     for clip, gait in zip(clips, ("forward", "backward", "turning")):
         assert (clip.dof_pos - gaits[gait].dof_pos).abs().max() < 1e-6
@@ -65,21 +65,21 @@ def test_what_is_assumed_or_skipped_is_said_once(gaits: dict[str, MotionClip], t
     (tmp_path / "notes.txt").write_text("standing")
     (tmp_path / "f.bvh").write_text("HIERARCHY")
     said: list[str] = []
-    assert [clip.name for clip in read_clips([tmp_path], say=said.append)] == ["a", "b", "c"]
+    assert [clip.name for clip in read_clips([tmp_path], load_g1(), say=said.append)] == ["a", "b", "c"]
     assert said[0] == f"{tmp_path}: not read, since no clips: f.bvh, notes.txt"
     assert said[1].startswith("a, b, c: no frame rate inside, 30 per second assumed")
     assert len(said) == 2
     with pytest.warns(ClipWarning, match="a, b, c: no frame rate inside"):
-        read_clips([tmp_path])
+        read_clips([tmp_path], load_g1())
 
 
 def test_broken_clip_stops_or_is_left_out(gaits: dict[str, MotionClip], tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_text(gaits["standing"]))
     (tmp_path / "b.csv").write_text("no numbers")
     with pytest.raises(ClipError, match=r"b\.csv: row 0: 1 columns"):
-        read_clips([tmp_path], csv_fps=50.0)
+        read_clips([tmp_path], load_g1(), csv_fps=50.0)
     said: list[str] = []
-    assert len(read_clips([tmp_path], csv_fps=50.0, skip_broken=True, say=said.append)) == 1
+    assert len(read_clips([tmp_path], load_g1(), csv_fps=50.0, skip_broken=True, say=said.append)) == 1
     assert said == [f"left out {tmp_path / 'b.csv'}: row 0: 1 columns, needs 36"]
 
 
@@ -100,7 +100,7 @@ def test_other_endings_count_in_any_case(gaits: dict[str, MotionClip], tmp_path:
     write_twist_pickle(gaits["forward"], tmp_path / "b.pkl", load_g1())
     for name in ("a.npz", "b.pkl"):
         (tmp_path / name).rename(tmp_path / name.upper())
-    assert [clip.name for clip in read_clips([tmp_path])] == ["A", "B"]
+    assert [clip.name for clip in read_clips([tmp_path], load_g1())] == ["A", "B"]
 
 
 def test_csv_says_where_a_marked_file_is_wrong(gaits: dict[str, MotionClip], tmp_path: Path) -> None:
@@ -141,6 +141,6 @@ def test_real_csv_with_windows_marks(motion_folder: Path, tmp_path: Path) -> Non
     original = motion_folder / "lafan1_g1" / "walk1_subject1.csv"
     (tmp_path / "B.CSV").write_bytes(b"\xef\xbb\xbf" + original.read_bytes().replace(b"\n", b"\r\n"))
     shutil.copy(str(original), str(tmp_path / "a.csv"))
-    first, second = read_clips([tmp_path / "a.csv", tmp_path / "B.CSV"], csv_fps=30.0)
+    first, second = read_clips([tmp_path / "a.csv", tmp_path / "B.CSV"], load_g1(), csv_fps=30.0)
     assert first.root_pos.equal(second.root_pos)
     assert first.dof_pos.equal(second.dof_pos)

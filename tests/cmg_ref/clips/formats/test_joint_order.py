@@ -144,7 +144,7 @@ def test_open_order_is_that_of_the_folder(gaits: dict[str, MotionClip], tmp_path
     clip = ambiguous(gaits["forward"])
     write_pickle(clip, tmp_path / "a.pkl", names)
     write_pickle(gaits["turning"], tmp_path / "b.pkl", names, bodies=True)
-    first, _ = read_clips([tmp_path], say=lambda line: None)
+    first, _ = read_clips([tmp_path], load_g1(), say=lambda line: None)
     assert (first.dof_pos.numpy() == expected(clip, names)).all()
 
 

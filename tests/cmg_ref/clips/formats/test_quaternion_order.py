@@ -135,9 +135,9 @@ def test_open_order_is_that_of_the_folder(gaits: dict[str, MotionClip], tmp_path
     write_pickle(gliding(gaits["standing"], order), tmp_path / "glide.pkl", order)
     said: list[str] = []
     with pytest.raises(OpenClipError):
-        read_clips([tmp_path], say=said.append)
+        read_clips([tmp_path], load_g1(), say=said.append)
     write_pickle(gaits["forward"], tmp_path / "walk.pkl", order)
-    glide, _ = read_clips([tmp_path], say=said.append)
+    glide, _ = read_clips([tmp_path], load_g1(), say=said.append)
     assert glide.root_lin_vel_h()[5, 0] == pytest.approx(1.0)
     assert any(line == "glide: what is left open here is taken from the other clips of the folder" for line in said)
 

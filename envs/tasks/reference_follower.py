@@ -1,4 +1,4 @@
-"""The G1 that follows a reference motion: an action is a correction, and zero follows the reference."""
+"""A robot that follows a reference motion: an action is a correction, and zero follows the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.observations import joint_changes, running_average
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from configs.base_config import ConfigError, suggestion
-from configs.g1_cmg_config import G1CMGCfg
+from configs.reference_follower_config import ReferenceFollowerCfg
 from envs.base.legged_robot import LeggedRobot
 from envs.terms.commands import CommandSource
 from envs.terms.observations import ObservationTerm
@@ -66,7 +66,7 @@ class ReferenceCommands(CommandSource):
         """Nothing to do: the term itself counts every second that a robot gets through."""
 
 
-class G1CMG(LeggedRobot):
+class ReferenceFollower(LeggedRobot):
     """Joint targets are those of the reference at the next step, plus scaled actions.
 
     Attributes:
@@ -75,7 +75,7 @@ class G1CMG(LeggedRobot):
         reference_gravity: Direction of gravity in the frame of the reference's root, (num_envs, 3).
     """
 
-    config_class: type = G1CMGCfg
+    config_class: type = ReferenceFollowerCfg
     reference: ReferenceMotionTerm
     action_meaning = (
         "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
