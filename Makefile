@@ -52,7 +52,8 @@ train: $(STAMP) ## Train a policy from nothing into logs (TRAIN_ARGS); goes on w
 	$(BIN)/python scripts/train.py --task g1_cmg $(TRAIN_ARGS)
 
 picture: $(STAMP) ## Draw the README's picture with the checkpoint as it is now
-	$(BIN)/python scripts/draw_strip.py --output docs/motion.png
+	$(BIN)/python scripts/generate.py --schedule docs/motion.json --duration 7 --no-plot --no-video \
+		--output outputs/picture --strip docs/motion.png
 
 test: lint types unit ## Install, then run linters, type checker and tests
 

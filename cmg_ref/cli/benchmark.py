@@ -15,17 +15,17 @@ forward pass of the same size. Figures only mean something on a machine that doe
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, as_typed, command, whole_number  # isort: split
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Callable, Iterable, Iterator, Tuple
 
 # Threads of torch go on looking for work for milliseconds after each operation, and hold the cores meanwhile, unless
-# told to sleep before torch is imported. As in `scripts/train.py`; both ours and what it is held against run like that.
+# told to sleep before torch is imported. As in training; both ours and what it is held against run like that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
@@ -49,11 +49,11 @@ SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 PRELOAD_SIZES = (1024, 4096, 8192)
 DEFAULT_FOLDER = Path("outputs/benchmark")
 
-Measurement = tuple[str, Callable[[], Iterable[Figure]]]
+Measurement = Tuple[str, Callable[[], Iterable[Figure]]]
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("--mode", choices=MODES, default="quick", help="what to measure (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="write the tables into these documents too, between their marks <!-- benchmark: table --> or summary",
+        help="write the tables into these documents too, between their marks <!-- benchmark: table -->",
     )
     return parser.parse_args()
 
@@ -204,13 +204,13 @@ def run(plan: Plan) -> list[Figure]:
     return figures
 
 
-@command("benchmark_performance")
+@command()
 def main() -> None:
     """Parse, measure, print, write."""
     arguments = parse_arguments()
     device = checked_device(arguments.device, "--device")
     checkpoint = load_checkpoint(arguments.checkpoint)
-    title = f"{machine_name(device)}; `python {' '.join(['scripts/benchmark_performance.py', *sys.argv[1:]])}`"
+    title = f"{machine_name(device)}; `{as_typed()}`"
     print(title, flush=True)
     limits = MachineLimits(device)
     num_envs = (arguments.num_envs or [1024])[0]
@@ -232,7 +232,3 @@ def main() -> None:
     for document in arguments.document:
         write_into(document, figures, title)
         print(f"wrote the tables of {document}")
-
-
-if __name__ == "__main__":
-    main()

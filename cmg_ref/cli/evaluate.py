@@ -4,9 +4,9 @@ A checkpoint is rolled out from standing under steady, changing and random comma
 clip format of this project, or an npz with `dof_pos` and `fps` (and, if they are there, `joint_names`, `dof_vel` and
 `command`), whose root is then told by the stance foot.
 
-  evaluate_cmg.py                                the shipped checkpoint
-  evaluate_cmg.py runs/cmg/best.safetensors      another one
-  evaluate_cmg.py walk.npz --command 1.0 0 0     a motion that was told to walk at 1 m/s
+  cmg-evaluate                                the shipped checkpoint
+  cmg-evaluate runs/cmg/best.safetensors      another one
+  cmg-evaluate walk.npz --command 1.0 0 0     a motion that was told to walk at 1 m/s
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cmg_ref.robots.robot import load_g1
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument(
         "subject",
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if a requirement is missed")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     mocap = parser.add_mutually_exclusive_group()
-    mocap.add_argument("--dataset", type=Path, help="dataset whose held-out clips stand beside (from prepare_data.py)")
+    mocap.add_argument("--dataset", type=Path, help="dataset whose held-out clips stand beside (from cmg-prepare-data)")
     mocap.add_argument("--motion", type=Path, help="folder of clips to stand beside instead")
     motion = parser.add_argument_group("for a motion")
     speed = real_number(-MAX_COMMAND, MAX_COMMAND)
@@ -72,7 +72,7 @@ def recorded_figures(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-@command("evaluate_cmg")
+@command()
 def main() -> None:
     """Parse, measure, print, save."""
     arguments = parse_arguments()
@@ -91,7 +91,3 @@ def main() -> None:
         print("no plot: matplotlib is missing, `pip install 'cmg_ref[viz]'` brings it")
     if arguments.strict and evaluation.missed:
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ from cmg_ref.network.checkpoint import load_checkpoint
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("output", type=Path, help="file to write; its suffix, .onnx or .pt, chooses the kind")
     parser.add_argument("--checkpoint", type=Path, help="a .safetensors file (default: the one that is shipped)")
@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@command("export_cmg", ExportError, ValueError, OSError)
+@command(ExportError, ValueError, OSError)
 def main() -> None:
     """Parse, load, write."""
     arguments = parse_arguments()
@@ -31,7 +31,3 @@ def main() -> None:
     difference = export(checkpoint, arguments.output)
     size = arguments.output.stat().st_size / 1e6
     print(f"{arguments.output}: {size:.1f} MB, differs by {difference:.1e} standard deviations at most")
-
-
-if __name__ == "__main__":
-    main()

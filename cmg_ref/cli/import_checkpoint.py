@@ -16,7 +16,7 @@ from cmg_ref.network.legacy_checkpoint import LEGACY_FPS, import_legacy_checkpoi
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument(
         "checkpoint", type=Path, help="torch file with 'model_state_dict', or the bare state dictionary"
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@command("import_checkpoint")
+@command()
 def main() -> None:
     """Parse, import, save."""
     arguments = parse_arguments()
@@ -44,9 +44,5 @@ def main() -> None:
     save_checkpoint(checkpoint, output)
     low, high = checkpoint.command_min.tolist(), checkpoint.command_max.tolist()
     print(f"{output}: {checkpoint.model.config.num_experts} experts, {checkpoint.fps:g} fps, {checkpoint.layout}")
-    for name, least, most in zip(("vx", "vy", "yaw rate"), low, high, strict=True):
+    for name, least, most in zip(("vx", "vy", "yaw rate"), low, high):
         print(f"  {name:8s} {least:+.2f} to {most:+.2f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,11 @@
-"""Turn folders of motion clips into one dataset file for train_cmg.py.
+"""Turn folders of motion clips into one dataset file for cmg-train.
 
 Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
 to the G1. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the
 floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
 
 Example:
-  python scripts/prepare_data.py ../shared/motion --output data/dataset.safetensors
+  cmg-prepare-data path/to/clips --output data/dataset.safetensors
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cmg_ref.robots.robot import load_g1
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="clip file, or folder searched to any depth"
@@ -74,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@command("prepare_data", ClipError, OSError)
+@command(ClipError, OSError)
 def main() -> None:
     """Read, build, save, report."""
     arguments = parse_arguments()
@@ -117,7 +117,3 @@ def print_summary(dataset: MotionDataset, summaries: list[ClipSummary]) -> None:
     for band in training:
         print(f"{band:20}  {training[band]:12.1f}  {held_out[band]:12.1f}")
     print(f"{'all':20}  {sum(training.values()):12.1f}  {sum(held_out.values()):12.1f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Train a CMG on a dataset made by prepare_data.py.
+"""Train a CMG on a dataset made by cmg-prepare-data.
 
-Several GPUs or processes: ``torchrun --nproc_per_node N scripts/train_cmg.py ...``.
+Several GPUs or processes: ``torchrun --nproc_per_node N --no-python cmg-train ...``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from configs.bounds import MAX_THREADS
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script; every field of TrainConfig that is a number is an option."""
+    """Command line of the program; every field of TrainConfig that is a number is an option."""
     parser = Parser(__doc__)
-    parser.add_argument("dataset", type=Path, help="dataset file written by prepare_data.py")
+    parser.add_argument("dataset", type=Path, help="dataset file written by cmg-prepare-data")
     parser.add_argument(
         "--run-dir", type=Path, default=Path("runs/cmg"), help="folder of the run (default: %(default)s)"
     )
@@ -124,7 +124,7 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
             log.close()
 
 
-@command("train_cmg", ValueError, OSError, interrupted="go on with --resume")
+@command(ValueError, OSError, interrupted="go on with --resume")
 def main() -> None:
     """Parse, set up the processes, train."""
     arguments = parse_arguments()
@@ -154,7 +154,3 @@ def main() -> None:
         write_file(arguments.run_dir / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         train(trainer, arguments.run_dir, show=True)
     print(f"best score {trainer.best_score:.3f}: {arguments.run_dir / 'best.safetensors'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Average the policies of several checkpoints of one training into a policy file.
 
-python scripts/average_checkpoints.py RUN/model_2900.pt RUN/model_3000.pt --output mean.safetensors
-python scripts/play.py --task g1_cmg --policy mean.safetensors --evaluate
+cmg-average-policies RUN/model_2900.pt RUN/model_3000.pt --output mean.safetensors
+cmg-play --task g1_cmg --policy mean.safetensors --evaluate
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from envs.learning.policy import average_policies, policy_of_checkpoint, save_po
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="model_<iteration>.pt of a run")
     parser.add_argument("--output", type=Path, required=True, help="policy file to write (.safetensors)")
@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@command("average_checkpoints")
+@command()
 def main() -> None:
     """Read, average, write."""
     arguments = parse_arguments()
@@ -33,7 +33,3 @@ def main() -> None:
     policy.description.notes["averaged"] = [path.stem for path in arguments.checkpoints]
     save_policy(policy, arguments.output)
     print(f"wrote {arguments.output}, the mean of {len(arguments.checkpoints)} policies")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,15 @@
 """Measure how fast the environment is, beside how fast its physics alone would be in the same states.
 
 Both take turns in one run, with the shipped policy walking. Figures only mean something on a machine that does nothing
-else. The generator has a benchmark of its own: scripts/benchmark_performance.py.
+else. The generator has a benchmark of its own: cmg-benchmark.
 """
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, as_typed, command, whole_number  # isort: split
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -26,7 +25,7 @@ PHYSICS = ((0.005, 4), (0.01, 2))  # time step [s] and steps in a control step
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
     parser.add_argument("--num_envs", type=whole_number(1, MAX_NUM_ENVS), default=512, help="default: %(default)s")
@@ -66,26 +65,15 @@ def markdown(results: list[EnvironmentSpeed]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@command("benchmark_environment")
+@command()
 def main() -> None:
     """Measure, print, write."""
     arguments = parse_arguments()
     results = measure(arguments)
-    title = (
-        f"{machine_name(torch.device('cpu'))}; `python {' '.join(['scripts/benchmark_environment.py', *sys.argv[1:]])}`"
-    )
+    title = f"{machine_name(torch.device('cpu'))}; `{as_typed()}`"
     print(f"{title}\n\n{markdown(results)}", end="")
     if arguments.save is not None:
-        try:
-            write_file(arguments.save, f"{title}\n\n{markdown(results)}")
-            content = json.dumps([result.to_json() for result in results], indent=2) + "\n"
-            write_file(arguments.save.with_suffix(".json"), content)
-        except OSError as error:
-            sys.exit(f"benchmark_environment: {error}")
+        write_file(arguments.save, f"{title}\n\n{markdown(results)}")
+        content = json.dumps([result.to_json() for result in results], indent=2) + "\n"
+        write_file(arguments.save.with_suffix(".json"), content)
         print(f"wrote {arguments.save} and {arguments.save.with_suffix('.json')}")
-
-
-if __name__ == "__main__":
-    # The cores belong to the physics.
-    torch.set_num_threads(1)
-    main()

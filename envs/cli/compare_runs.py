@@ -1,6 +1,6 @@
 """Compare how fast training runs learn: a table and a picture of their learning curves.
 
-python scripts/compare_runs.py "with reference=logs/g1_cmg/<run>" "without=logs/g1/<run>" --output docs/baselines
+cmg-compare-runs "with reference=logs/g1_cmg/<run>" "without=logs/g1/<run>" --output docs/baselines
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from envs.learning.training_run import writable
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="[NAME=]FOLDER", help="runs, with the names to show for them")
     parser.add_argument("--output", type=Path, default=Path("outputs/comparison"), help="folder (default: %(default)s)")
     return parser.parse_args()
 
 
-@command("compare_runs")
+@command()
 def main() -> None:
     """Read, draw, write."""
     arguments = parse_arguments()
@@ -39,7 +39,3 @@ def main() -> None:
     write_file(folder / "learning_curves.md", table)
     save_comparison_plot(curves, folder / "learning_curves.png")
     print(f"wrote {folder / 'learning_curves.md'} and {folder / 'learning_curves.png'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """Turn a velocity command into a motion of the G1: a file of joint and root trajectories, a plot and a video.
 
 Examples:
-  python scripts/generate.py --vx 1.0 --duration 10
-  python scripts/generate.py --vx 0.6 --wz 0.8 --output outputs/curve.npz
-  python scripts/generate.py --schedule commands.csv --format twist --output outputs/mission
+  cmg-generate --vx 1.0 --duration 10
+  cmg-generate --vx 0.6 --wz 0.8 --output outputs/curve.npz
+  cmg-generate --schedule commands.csv --format twist --output outputs/mission
 
 A schedule is a CSV file with the header time,vx,vy,wz, or a JSON list of such rows; each command holds until the next.
 """
@@ -24,8 +24,10 @@ import torch
 from cmg_ref.clips.formats.writers import write_npz, write_twist_pickle
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.core.extras import check_installed
 from cmg_ref.core.shorten import one_line
 from cmg_ref.drawing.plots import save_clip_plot
+from cmg_ref.drawing.strip import save_strip
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
@@ -55,7 +57,7 @@ class Outputs:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     motion_command = parser.add_argument_group("command")
     speed = real_number(-MAX_COMMAND, MAX_COMMAND)
@@ -107,6 +109,16 @@ def parse_arguments() -> argparse.Namespace:
     )
     output.add_argument("--no-plot", action="store_true", help="do not draw the plot")
     output.add_argument("--no-video", action="store_true", help="do not draw the video")
+    output.add_argument("--strip", type=Path, metavar="FILE", help="draw moments of the motion side by side too (.png)")
+    pixels = whole_number(16, 16384)
+    output.add_argument(
+        "--strip-size",
+        type=pixels,
+        nargs=2,
+        default=(1600, 420),
+        metavar=("WIDTH", "HEIGHT"),
+        help="of --strip, in pixels (default: 1600 420)",
+    )
     output.add_argument(
         "--renderer",
         choices=RENDERERS,
@@ -114,13 +126,20 @@ def parse_arguments() -> argparse.Namespace:
         help="of the video: MuJoCo's, which needs EGL or OSMesa, or the one built in, which needs nothing "
         "(default: MuJoCo's where it works)",
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.strip is not None and arguments.strip.suffix != ".png":
+        parser.error(f"--strip {arguments.strip}: the name must end in .png")
+    return arguments
 
 
-@command("generate", ValueError, OSError, VideoError)
+@command(ValueError, OSError, VideoError)
 def main() -> None:
     """Check everything, generate, write, report."""
     arguments = parse_arguments()
+    if arguments.strip is not None:
+        check_installed("PIL")
+    # Small matrices: one core is enough, and the others are the renderer's and the encoder's.
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
     schedule = read_schedule(arguments)
     duration = chosen_duration(arguments, schedule)
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -143,6 +162,9 @@ def main() -> None:
         clip = clip.resample(arguments.fps)
     print_speeds(clip, schedule)
     write_outputs(clip, outputs, arguments.renderer)
+    if arguments.strip is not None:
+        save_strip(clip, arguments.strip, *arguments.strip_size)
+        print(f"wrote {arguments.strip}")
 
 
 def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
@@ -248,9 +270,3 @@ def write_outputs(clip: MotionClip, outputs: Outputs, renderer: str) -> None:
         report = write_video(clip, outputs.video, renderer=renderer)
         reason = f"; not by MuJoCo: {report.note}" if report.note else ""
         print(f"wrote {report.path} ({report.num_frames} frames, drawn by {report.renderer}{reason})")
-
-
-if __name__ == "__main__":
-    # Small matrices: one core is enough, and the others are the renderer's and the encoder's.
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
-    main()

@@ -1,11 +1,11 @@
 """Watch a policy obey, and measure how well it does.
 
-  python scripts/play.py --task g1_cmg                        # the newest run, else the policy of the package
-  python scripts/play.py --task g1_cmg --command 0.6 0 0.5 --output outputs/curve
-  python scripts/play.py --task g1_cmg --schedule commands.csv
-  python scripts/play.py --task g1_cmg --keyboard             # steer from the terminal
-  python scripts/play.py --task g1_cmg --evaluate --output outputs/evaluation
-  python scripts/play.py --task g1_cmg_stu_rl --twist_root TWIST --exptid mine --export     # see docs/twist.md
+  cmg-play --task g1_cmg                        # the newest run, else the policy of the package
+  cmg-play --task g1_cmg --command 0.6 0 0.5 --output outputs/curve
+  cmg-play --task g1_cmg --schedule commands.csv
+  cmg-play --task g1_cmg --keyboard             # steer from the terminal
+  cmg-play --task g1_cmg --evaluate --output outputs/evaluation
+  cmg-twist play --help                       # TWIST's tasks, see docs/twist.md
 
 A roll-out leaves a video of the robot and its half transparent reference, a plot of the velocities and a table; an
 evaluation tries every command of a grid and leaves evaluation.json and evaluation.md.
@@ -37,7 +37,7 @@ from cmg_ref.core.extras import check_installed
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from configs.base_config import apply_overrides, update_from_dict
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
-from envs.hosts import twist
+from envs.hosts import twist, twist_options
 from envs.learning.policy import (
     SHIPPED_POLICY,
     Policy,
@@ -49,13 +49,12 @@ from envs.learning.policy import (
 )
 from envs.learning.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
 from envs.learning.policy_evaluation_report import save_evaluation, screen_text
-from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, writable
+from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, project_folder, writable
 from envs.playing.keyboard import HELP, Keyboard, KeyboardError, steered_commands
 from envs.playing.playback import Playback, command_range, play, playback_config, playback_table, save_playback_plot
 from envs.playing.video import RENDERERS, VideoError, can_write_mp4, write_video
 from envs.tasks.task_registry import task_registry
 
-ROOT = Path(__file__).resolve().parents[1]
 # Time [s], vx, vy [m/s], wz [rad/s] of what is shown if nothing else is asked for.
 DEMONSTRATION = (
     (0.0, 0.0, 0.0, 0.0),
@@ -80,7 +79,7 @@ class OptionError(ValueError):
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
     policy = parser.add_argument_group("policy")
@@ -120,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
         help="of an evaluation (default: %(default)s)",
     )
     parser.add_argument("--seed", type=whole_number(0, MAX_SEED), default=1, help="default: %(default)s")
-    parser.add_argument("--headless", action="store_true", help="taken as by train.py: there is never a viewer")
+    parser.add_argument("--headless", action="store_true", help="taken as by cmg-train-policy: there is never a viewer")
     parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="fields of the environment's configuration")
     arguments = parser.parse_args()
@@ -129,11 +128,12 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@command("play", ValueError, KeyboardError, VideoError, twist.TwistError, OSError)
+@command(ValueError, KeyboardError, VideoError, twist.TwistError, OSError)
 def main() -> None:
     """Do what was asked for, or say in one line why not."""
-    if twist.is_asked_for(sys.argv[1:]):
-        twist.main("play", sys.argv[1:])
+    torch.set_num_threads(1)  # The cores belong to the physics.
+    if twist_options.is_asked_for(sys.argv[1:]):
+        twist.play(sys.argv[1:])
         return
     run(parse_arguments())
 
@@ -155,7 +155,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.export is not None:
         export(policy, origin, env_cfg, arguments)
         return
-    folder = writable(arguments.output or ROOT / "outputs" / ("evaluation" if arguments.evaluate else "play"))
+    folder = writable(
+        arguments.output or project_folder() / "outputs" / ("evaluation" if arguments.evaluate else "play")
+    )
     print(f"policy: {origin}")
     if arguments.evaluate:
         settings = {"policy": origin, "simulator": BACKEND, "seed": arguments.seed, "torch": torch.__version__}
@@ -185,7 +187,7 @@ def choose_policy(arguments: argparse.Namespace) -> tuple[Policy | None, str]:
     if arguments.zero_residual:
         return None, "none, every action is zero"
     _, train_cfg = task_registry.get_cfgs(arguments.task)
-    log_dir = arguments.log_dir or ROOT / "logs" / train_cfg.runner.experiment_name
+    log_dir = arguments.log_dir or project_folder() / "logs" / train_cfg.runner.experiment_name
     wants_run = arguments.load_run is not None or arguments.checkpoint is not None or arguments.log_dir is not None
     if arguments.policy is not None:
         policy, origin = load_policy(arguments.policy), str(arguments.policy)
@@ -304,8 +306,3 @@ def export(policy: Policy | None, origin: str, env_cfg: Any, arguments: argparse
             print("note: the policy was trained with another reference checkpoint than the one in use")
         difference, what = export_controller(policy, path, checkpoint_file, policy_file), "policy and reference"
     print(f"wrote {path}: {what} (onnxruntime differs from torch by {difference:.1e})")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()

@@ -1,14 +1,13 @@
 """Train a policy.
 
-  python scripts/train.py --task g1_cmg
+  cmg-train-policy --task g1_cmg
 
 Fields of the configurations can be set by name, those of the training with "train." before them:
-  python scripts/train.py --task g1_cmg --run_name mine rewards.scales.alive=2 train.algorithm.gamma=0.97
+  cmg-train-policy --task g1_cmg --run_name mine rewards.scales.alive=2 train.algorithm.gamma=0.97
 
-A run that was killed goes on:   python scripts/train.py --task g1_cmg --resume
-Several GPUs or processes:       torchrun --nproc_per_node N scripts/train.py --task g1_cmg
-TWIST's teacher and student:     python scripts/train.py --task g1_cmg_priv_mimic --twist_root TWIST --exptid mine
-                                 (its own options, see docs/twist.md)
+A run that was killed goes on:   cmg-train-policy --task g1_cmg --resume
+Several GPUs or processes:       torchrun --nproc_per_node N --no-python cmg-train-policy --task g1_cmg
+TWIST's teacher and student:     cmg-twist train --help
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from cmg_ref.core.extras import check_installed
 from cmg_ref.files.folder_lock import sole_writer
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
-from envs.hosts import twist
+from envs.hosts import twist, twist_options
 from envs.learning.older_rsl_rl import installed_version, train_with_older_rsl_rl
 from envs.learning.policy import describe_policy, read_checkpoint
 from envs.learning.policy_evaluation import make_evaluator
@@ -50,17 +49,17 @@ from envs.learning.training_run import (
     git_state,
     new_run,
     nothing_left,
+    project_folder,
     read_config,
     save_json,
 )
 from envs.tasks.task_registry import task_registry
 
-ROOT = Path(__file__).resolve().parents[1]
 TRAINING_PREFIX = "train."
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script, with legged_gym's names."""
+    """Command line of the program, with legged_gym's names."""
     parser = Parser(__doc__)
     parser.add_argument("--task", default="g1_cmg", help="default: %(default)s")
     parser.add_argument("--num_envs", type=whole_number(1, MAX_NUM_ENVS), help="number of environments of each process")
@@ -84,7 +83,7 @@ def train(arguments: argparse.Namespace) -> None:
     """Build environment and runner, and train; nothing is written before all of it has been accepted."""
     rank = int(os.environ.get("RANK", "0"))
     env_cfg, train_cfg = task_registry.get_cfgs(arguments.task)
-    log_dir = arguments.log_dir or ROOT / "logs" / train_cfg.runner.experiment_name
+    log_dir = arguments.log_dir or project_folder() / "logs" / train_cfg.runner.experiment_name
     run_dir, checkpoint = None, arguments.initial
     if arguments.resume:
         run_dir = find_run(log_dir, arguments.load_run)
@@ -99,7 +98,7 @@ def train(arguments: argparse.Namespace) -> None:
         "arguments": sys.argv[1:],
         "torch": torch.__version__,
         "simulator": BACKEND,
-        "git": git_state(ROOT),
+        "git": git_state(project_folder()),
     }
     version = installed_version()
     if version >= 5 and checkpoint is not None:
@@ -180,11 +179,11 @@ def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -
     check_bounds(train_cfg)
 
 
-@command("train", ValueError, TrainingDivergedError, twist.TwistError, OSError, interrupted="go on with --resume")
+@command(ValueError, TrainingDivergedError, twist.TwistError, OSError, interrupted="go on with --resume")
 def main() -> None:
     """Train, or say in one line why not."""
-    if twist.is_asked_for(sys.argv[1:]):
-        twist.main("train", sys.argv[1:])
+    if twist_options.is_asked_for(sys.argv[1:]):
+        twist.train(sys.argv[1:])
         return
     arguments = parse_arguments()
     for option in ("sim_device", "rl_device"):
@@ -192,7 +191,3 @@ def main() -> None:
             checked_device(getattr(arguments, option), f"--{option}")
     check_installed("rsl_rl", "tensorboard")
     train(arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(twist_root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "check_isaacgym.py"), "--twist_root", str(twist_root)],
+        [sys.executable, str(ROOT / "scripts" / "twist.py"), "check", "--twist_root", str(twist_root)],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -37,5 +37,5 @@ def test_all_checks_pass_on_the_stand_in(twist_copy: Path) -> None:
 def test_another_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.returncode == 1
-    assert result.stderr.strip().splitlines()[-1].startswith("check_isaacgym: ")
+    assert result.stderr.strip().splitlines()[-1].startswith("twist check: ")
     assert "is no checkout of TWIST" in result.stderr

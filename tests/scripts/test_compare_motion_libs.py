@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(twist_root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "scripts" / "compare_motion_libs.py"
+    script = ROOT / "scripts" / "twist.py"
     return subprocess.run(
-        [sys.executable, str(script), "--twist_root", str(twist_root), *map(str, arguments)],
+        [sys.executable, str(script), "compare", "--twist_root", str(twist_root), *map(str, arguments)],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -59,4 +59,4 @@ def test_what_is_missing_is_said_in_one_line(twist_copy: Path, tmp_path: Path, a
     result = run(twist_copy if arguments else tmp_path, *arguments)
     assert result.returncode == 1
     reason = "nowhere.yaml does not exist" if arguments else "is no checkout of TWIST"
-    assert result.stderr.splitlines()[-1].startswith("compare_motion_libs: ") and reason in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("twist compare: ") and reason in result.stderr
