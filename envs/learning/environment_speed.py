@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from envs.simulator import BACKEND
 
+now = time.perf_counter  # [s]
 WARM_UP_STEPS = 100  # in which the first robots fall and are put back, so that all phases of an episode are met
 RESTORED = ("qpos", "qvel", "qacc_warmstart")  # what a step of the physics changes and starts from
 
@@ -64,18 +65,18 @@ class TimedTerm:
 
     def __getattr__(self, name: str) -> Any:
         # Much of a term's work is done when something is first read.
-        started = time.perf_counter()
+        started = now()
         value = getattr(self._term, name)
-        self.seconds += time.perf_counter() - started
+        self.seconds += now() - started
         return self._timed(value) if callable(value) else value
 
     def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
+            started = now()
             try:
                 return method(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - started
+                self.seconds += now() - started
 
         return call
 
@@ -129,6 +130,6 @@ def measure_speed(
 
 
 def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = now()
     action()
-    return time.perf_counter() - started
+    return now() - started

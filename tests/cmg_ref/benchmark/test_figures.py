@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from functools import partial
 from pathlib import Path
 
@@ -31,18 +30,20 @@ def test_the_ratio_is_judged_and_the_value_without_one() -> None:
     assert asked_from(4096, 4095, 1.1) is None
 
 
-def test_median_times_in_turn_and_leaves_out_what_comes_before() -> None:
+def test_median_times_in_turn_and_leaves_out_what_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
+    clock = [0.0]
 
-    def slowly() -> None:
-        order.append("slow")
-        time.sleep(0.004)
+    def action(name: str, seconds: float) -> None:
+        order.append(name)
+        clock[0] += seconds
 
+    monkeypatch.setattr("cmg_ref.benchmark.figures.now", lambda: clock[0])
     slow, fast = Stopwatch(torch.device("cpu")).median(
-        slowly, partial(order.append, "fast"), repeats=3, before=partial(time.sleep, 0.003)
+        partial(action, "slow", 4.0), partial(action, "fast", 1.0), repeats=3, before=partial(action, "before", 3.0)
     )
-    assert order == ["slow", "fast"] * 4
-    assert slow >= 0.004 > 0.003 > fast
+    assert order == ["slow", "fast"] + ["before", "slow", "before", "fast"] * 3
+    assert (slow, fast) == (4.0, 1.0)
 
 
 def test_json_is_a_list_of_figures(tmp_path: Path) -> None:
