@@ -80,7 +80,7 @@ $(VENV38)/.installed: setup.py
 	@$(PYTHON38) -c 'import sys; sys.version_info[:2] == (3, 8) or sys.exit(1)' || { echo "error: '$(PYTHON38)' is no Python 3.8: name one: make test-py38 PYTHON38=/path/to/python3.8"; exit 1; }
 	$(PYTHON38) -m venv $(VENV38)
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH38)
-	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy safetensors tqdm pytest
+	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy==1.23.5 safetensors tqdm pytest
 	@touch $@
 
 # What the versions of packages can break: files, networks, compiled loops, physics, training, pictures.

@@ -38,7 +38,7 @@ setup(
     },
     # `make test-lowest` tests the lowest versions below but those of `export`; `make test-py38` tests the library with
     # the lowest torch.
-    install_requires=["torch>=1.12", "numpy>=1.24", "safetensors>=0.4", "tqdm>=4.42"],
+    install_requires=["torch>=1.12", "numpy>=1.23", "safetensors>=0.4", "tqdm>=4.42"],
     extras_require={
         # Compiles what lies between the matrix products on a CPU.
         "fast": ["numba>=0.58"],

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Iterator
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # On Windows files are written whole too, but nobody is told of another writer.
+    fcntl = None
 
 
 class FolderInUseError(OSError):
@@ -43,11 +49,14 @@ def lock_folder(folder: str | Path, wait: bool) -> int | None:
         wait: Whether to wait while another process holds the lock.
 
     Returns:
-        What :func:`unlock` takes; None if there is no such folder (any more), or its file system has no locks.
+        What :func:`unlock` takes; None if there is no such folder (any more), or its file system or the system has no
+        locks.
 
     Raises:
         BlockingIOError: Another process holds the lock, and `wait` is false.
     """
+    if fcntl is None:
+        return None
     try:
         lock = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -49,6 +49,7 @@ class Controller(nn.Module):
         standing: State of the generator that the zero state stands for, (state_dim,).
         command_min, command_max: What commands are held within, (3,) [m/s, m/s, rad/s].
         ramp_frames: Control steps that a new command takes to be in force.
+        observation_clip: Scaled observations are held within plus and minus this before the policy sees them.
         acceleration: Largest change of a command that keeps changing, (3,) [m/s^2, m/s^2, rad/s^2].
         state_parts: Layout of the state.
 
@@ -90,7 +91,7 @@ class Controller(nn.Module):
         commands, reference = config.get("commands", {}), config.get("reference", {})
         self._ahead = int(reference.get("actor_future_step", 1))
         self.ramp_frames = max(1, round(commands.get("ramp_time", 0.5) * checkpoint.fps))
-        self._clip = float(config.get("normalization", {}).get("clip_observations", math.inf))
+        self.observation_clip = float(config.get("normalization", {}).get("clip_observations", math.inf))
         low, high = _command_range(commands, checkpoint)
         joints = torch.arange(len(checkpoint.joint_names)) if columns is None else columns
         ratio = torch.tensor(description.damping) / torch.tensor(description.stiffness)
@@ -171,7 +172,7 @@ class Controller(nn.Module):
             frames[self._ahead],
         )
         terms = torch.cat([getattr(self, f"_observe_{name}")(seen) for name in self._terms], dim=1)
-        action = self.policy((terms * self._observation_scale).clamp(-self._clip, self._clip))
+        action = self.policy((terms * self._observation_scale).clamp(-self.observation_clip, self.observation_clip))
         limit = self.policy.description.action_limit
         action = action.clamp(-limit, limit)
         # A measurement that is not a number must not stay in the state for ever.

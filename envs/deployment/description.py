@@ -10,9 +10,9 @@ from typing import Any
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
 from envs.deployment.controller import Controller
+from envs.deployment.exported_controller import METADATA_KEY
 from envs.learning.policy import PolicyDescription
 
-METADATA_KEY = "cmg_ref_controller"
 FORMAT_VERSION = 1
 # What each column of an observation is, for the policies' own observations; {ahead} is the step that the policy sees.
 OBSERVATION_MEANINGS = {
@@ -78,7 +78,7 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
             "joint_targets": "joint targets [rad], to be held until the next control step",
         },
         "observation_scale": "none: all inputs in the units above, without factors, noise or clips",
-        "observation_clip": f"inside, after the factors of training: {controller._clip:g}",
+        "observation_clip": f"inside, after the factors of training: {controller.observation_clip:g}",
         "state": [dataclasses.asdict(part) for part in controller.state_parts],
         "command": {
             "range": _command_range(controller),

@@ -71,7 +71,7 @@ def walking_clip() -> MotionClip:
 
 
 def _clips(folder: Path) -> Corpus:
-    readers = module_of(ROOT / "tests" / "cmg_ref" / "test_clip_readers.py")
+    readers = module_of(ROOT / "tests" / "cmg_ref" / "clips" / "formats" / "test_readers.py")
     clip = walking_clip()
     contents = {form: [make(clip, folder).read_bytes()] for form, make in readers.FORMATS.items()}
     contents["twist"] += [readers.twist_file(clip, folder, protocol=protocol).read_bytes() for protocol in (0, 2, 5)]
@@ -93,7 +93,7 @@ def _clips(folder: Path) -> Corpus:
 def _networks(folder: Path) -> Corpus:
     """CMG checkpoints of this and of the earlier code, and a policy, all with few weights."""
     shipped = load_checkpoint()
-    earlier: Any = module_of(ROOT / "tests" / "cmg_ref" / "test_legacy_checkpoint.py")
+    earlier: Any = module_of(ROOT / "tests" / "cmg_ref" / "network" / "test_legacy_checkpoint.py")
     torch.manual_seed(0)
     model = CMG(CMGConfig(num_experts=2, hidden=4, num_layers=2, gate_hidden=4), shipped.layout, shipped.fps)
     model.load_state_dict({**model.state_dict(), **dict(shipped.model.named_buffers())})
@@ -178,12 +178,12 @@ def _trained(folder: Path) -> bytes:
 
 
 def _robots() -> Corpus:
-    urdf = module_of(ROOT / "tests" / "cmg_ref" / "test_urdf.py")
+    urdf = module_of(ROOT / "tests" / "cmg_ref" / "robots" / "test_urdf.py")
     links = "".join(f'<link name="{name}">{urdf.INERTIAL}</link>' for name in urdf.LINKS)
-    assets = ROOT / "tests" / "envs" / "mujoco_gym"
+    assets = ROOT / "tests" / "envs" / "mujoco_gym" / "assets"
     return {
         "g1.xml": [(ROOT / "cmg_ref" / "assets" / "g1_29dof.xml").read_bytes()],
         "arms.urdf": [urdf.URDF.format(links=links).encode()],
-        "walker.urdf": [module_of(assets / "test_urdf_asset.py").ROBOT.encode()],
-        "branches.xml": [module_of(assets / "test_mjcf_asset.py").BRANCHES.encode()],
+        "walker.urdf": [module_of(assets / "test_urdf_reader.py").ROBOT.encode()],
+        "branches.xml": [module_of(assets / "test_mjcf_reader.py").BRANCHES.encode()],
     }

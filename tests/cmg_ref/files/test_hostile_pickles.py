@@ -122,6 +122,7 @@ def twist_fields(clip: MotionClip) -> dict[str, Any]:
         "fps": clip.fps,
         "root_pos": clip.root_pos.numpy(),
         "root_rot": clip.root_quat.numpy(),
+        "quat_order": "xyzw",
         "dof_pos": clip.dof_pos.numpy(),
     }
 

@@ -21,8 +21,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.start_states import InitialStates
 from configs.base_config import update_from_dict
 from envs.deployment.controller import Controller
-from envs.deployment.description import METADATA_KEY
-from envs.deployment.exported_controller import ArtefactError, ExportedController
+from envs.deployment.exported_controller import METADATA_KEY, ArtefactError, ExportedController
 from envs.deployment.gaitkeeper_contract import contract_path
 from envs.deployment.policy_export import DEPLOYMENT_KEY, export_policy
 from envs.learning.policy import SHIPPED_POLICY, Policy, PolicyError, file_hash, load_policy
