@@ -13,7 +13,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from cmg_ref.core.extras import InstallationError
+from cmg_ref.core.installation import InstallationError
 
 __all__ = [
     "BACKEND",

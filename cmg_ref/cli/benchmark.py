@@ -30,7 +30,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
-from tqdm import tqdm
 
 from cmg_ref.benchmark import generator as of_generator
 from cmg_ref.benchmark import gpu as of_gpu
@@ -41,6 +40,7 @@ from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.core.devices import checked_device
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from configs.bounds import MAX_NUM_ENVS
 
@@ -191,12 +191,12 @@ def run(plan: Plan) -> list[Figure]:
     """Measure, and print each figure as it comes."""
     figures: list[Figure] = []
     measurements = list(plan.measurements())
-    with tqdm(measurements, unit="measurement", disable=None) as bar:
+    with ProgressBar(measurements, unit="measurement", disable=None) as bar:
         for name, measure in bar:
             bar.set_postfix_str(name)
             for figure in measure():
                 figures.append(figure)
-                tqdm.write(markdown([figure], "").splitlines()[-1], file=sys.stdout)
+                ProgressBar.write(markdown([figure], "").splitlines()[-1], file=sys.stdout)
                 sys.stdout.flush()
     failed = [figure for figure in figures if figure.meets is False]
     judged = [figure for figure in figures if figure.meets is not None]

@@ -16,14 +16,13 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cmg_ref.clips.dataset import ClipSummary, MotionDataset, build_dataset_with_summary
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.formats.quaternion_order import ORDERS
 from cmg_ref.clips.formats.readers import LAFAN1_FPS
 from cmg_ref.clips.held_out import default_held_out
 from cmg_ref.clips.motion_clip import ClipError
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.drawing.coverage_plot import plot_velocity_coverage
 from cmg_ref.robots.robot import load_g1
 
@@ -83,8 +82,8 @@ def main() -> None:
         arguments.csv_fps,
         quat_order=arguments.quat_order,
         skip_broken=arguments.skip_broken,
-        say=tqdm.write,
-        progress=lambda files: tqdm(files, desc="reading", unit="clip"),
+        say=ProgressBar.write,
+        progress=lambda files: ProgressBar(files, desc="reading", unit="clip"),
     )
     held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
     licences = dict(entry.split("=", 1) for entry in arguments.licence)

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import distributed
-from tqdm import tqdm
 
 from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.core.devices import checked_device
-from cmg_ref.core.extras import check_installed
+from cmg_ref.core.installation import check_installed
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.sharding import join_processes
 from cmg_ref.files.atomic_file import write_file
 from cmg_ref.files.folder_lock import sole_writer
@@ -96,7 +96,9 @@ def train(trainer: Trainer, run_dir: Path, show: bool) -> None:
     """Run to the last iteration with a progress bar, TensorBoard, validation and saved states."""
     log = EventLog(run_dir, trainer.iteration) if show else None
     config = trainer.config
-    progress = tqdm(total=config.iterations, initial=trainer.iteration, unit="it", disable=not show, mininterval=2.0)
+    progress = ProgressBar(
+        total=config.iterations, initial=trainer.iteration, unit="it", disable=not show, mininterval=2.0
+    )
     try:
         while trainer.iteration < config.iterations:
             report = trainer.train_step()

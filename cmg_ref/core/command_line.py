@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Callable, Iterator, NoReturn
 
-from cmg_ref.core.extras import what_to_install
-from cmg_ref.core.own_packages import check_own_packages
+from cmg_ref.core.installation import check_own_packages, what_to_install
 from cmg_ref.core.shorten import one_line, shortened
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 13

@@ -10,7 +10,7 @@ from cmg_ref.core.command_line import Parser, command  # isort: split
 import argparse
 from pathlib import Path
 
-from cmg_ref.core.extras import check_installed
+from cmg_ref.core.installation import check_installed
 from cmg_ref.files.atomic_file import write_file
 from envs.learning.learning_curves import comparison_table, read_learning_curve, save_comparison_plot
 from envs.learning.training_run import writable

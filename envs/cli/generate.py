@@ -24,7 +24,7 @@ import torch
 from cmg_ref.clips.formats.writers import write_npz, write_twist_pickle
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
-from cmg_ref.core.extras import check_installed
+from cmg_ref.core.installation import check_installed
 from cmg_ref.core.shorten import one_line
 from cmg_ref.drawing.plots import save_clip_plot
 from cmg_ref.drawing.strip import save_strip

@@ -33,7 +33,7 @@ import torch
 
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
 from cmg_ref.core.devices import checked_device
-from cmg_ref.core.extras import check_installed
+from cmg_ref.core.installation import check_installed
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from configs.base_config import apply_overrides, update_from_dict
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds

@@ -31,7 +31,7 @@ from envs.simulator import BACKEND  # isort: skip
 import torch
 
 from cmg_ref.core.devices import checked_device
-from cmg_ref.core.extras import check_installed
+from cmg_ref.core.installation import check_installed
 from cmg_ref.files.folder_lock import sole_writer
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds

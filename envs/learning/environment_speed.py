@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from cmg_ref.core.progress import ProgressBar
 from envs.simulator import BACKEND
 
 now = time.perf_counter  # [s]
@@ -105,7 +105,7 @@ def measure_speed(
     if hasattr(env, "term"):
         timed = env.term = TimedTerm(env.term)
     whole, bare, term = [], [], []
-    for step in tqdm(range(WARM_UP_STEPS + num_steps), unit="step", disable=not progress):
+    for step in ProgressBar(range(WARM_UP_STEPS + num_steps), unit="step", disable=not progress):
         actions = policy(env.get_observations())
         # Contacts change the cost of a step, so both run from the same states.
         states = {name: np.copy(getattr(batch, name)) for name in RESTORED}

@@ -18,8 +18,8 @@ import torch
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 from torch import distributed
-from tqdm import tqdm
 
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.sharding import join_processes
 from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.training.event_log import EventLog
@@ -142,7 +142,7 @@ class Runner(OnPolicyRunner):
         if self.is_distributed:
             self.alg.broadcast_parameters()
         log = TrainingLog(self.run_dir, self.env.num_envs, self.device, self.current_learning_iteration, self.is_main)
-        progress = tqdm(
+        progress = ProgressBar(
             total=num_learning_iterations,
             initial=self.current_learning_iteration,
             unit="it",
@@ -300,7 +300,7 @@ class Runner(OnPolicyRunner):
         iteration = self.current_learning_iteration
         return interval > 0 and (iteration % interval == 0 or iteration == last)
 
-    def _evaluate(self, observations: TensorDict, log: TrainingLog, progress: tqdm) -> TensorDict:
+    def _evaluate(self, observations: TensorDict, log: TrainingLog, progress: ProgressBar) -> TensorDict:
         """Measure the policy and keep it if it is the best so far; returns the observations to go on from."""
         if self.evaluate is None:
             return observations
@@ -337,7 +337,7 @@ class Runner(OnPolicyRunner):
             distributed.barrier()
         return self.env.get_observations().to(self.device)
 
-    def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: tqdm) -> None:
+    def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: ProgressBar) -> None:
         """Keep the mean of the last checkpoints if it is better than the best of them."""
         paths = list(checkpoints(self.run_dir).values())
         if len(paths) < 2:

@@ -139,7 +139,7 @@ def test_commands_out_of_range_are_held_and_said(tmp_path: Path, generate: Gener
         (("--schedule", "bad.csv"), "bad.csv: row 2: vy is 'x', not a number"),
         (("--schedule", "bad.csv", "--vx", "1"), "--vx and --schedule cannot go together"),
         (("--checkpoint", "missing.safetensors"), "missing.safetensors: no such checkpoint file"),
-        (("--checkpoint", "bad.csv"), "bad.csv: not a readable safetensors checkpoint"),
+        (("--checkpoint", "bad.csv"), "bad.csv: not a safetensors checkpoint"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
