@@ -25,7 +25,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test lint types unit fuzz kill-test soak test-py38 test-lowest clean
+.PHONY: help install generate play train picture test test-fast lint types unit fuzz kill-test soak test-py38 test-lowest clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,9 @@ types: $(STAMP) ## Check types
 
 unit: $(STAMP) ## Run the tests
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
+test-fast: $(STAMP) ## Run the tests that take no time: less than two minutes on two cores
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 -m 'not slow and not external'
 
 kill-test: $(STAMP) ## Kill the scripts that write a hundred times, start them again: nothing may be lost (minutes)
 	$(TEST_ENV) $(BIN)/python tests/campaigns/kills.py --kills 100

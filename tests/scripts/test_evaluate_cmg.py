@@ -16,6 +16,8 @@ from cmg_ref.network.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 
+pytestmark = pytest.mark.slow
+
 
 class Result(Protocol):
     """What a script leaves behind."""

@@ -16,6 +16,8 @@ from cmg_ref.clips.formats.readers import read_clip
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from cmg_ref.robots.robot import load_g1
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "generate.py"
 
 

@@ -16,6 +16,8 @@ from envs.deployment.exported_controller import ArtefactError, ExportedControlle
 from envs.learning.policy import Policy, describe_policy, save_policy
 from envs.tasks.task_registry import task_registry
 
+pytestmark = pytest.mark.slow
+
 
 class Result(Protocol):
     """What a script leaves behind."""

@@ -19,6 +19,8 @@ from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.clips.quality import lowest_sole_point
 from cmg_ref.robots.robot import load_g1
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
 
 

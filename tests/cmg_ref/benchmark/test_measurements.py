@@ -16,6 +16,8 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -22,6 +22,8 @@ from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 from cmg_ref.training.window_sampler import WindowSampler
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_cmg.py"
 SMALL = TrainConfig(
     iterations=40,

@@ -18,6 +18,8 @@ import mujoco
 from envs.cli.sim import parse_arguments
 from envs.deployment.exported_controller import ExportedController
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 

@@ -19,6 +19,8 @@ from envs.deployment.plain_runner import COMMANDS, PUSH_INTERVAL, SETTLING_TIME,
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.twist2_controller import Twist2Controller
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -11,6 +11,8 @@ from envs.learning.environment_speed import TimedTerm, measure_speed
 from envs.learning.policy import load_policy
 from envs.tasks.task_registry import task_registry
 
+pytestmark = pytest.mark.slow
+
 
 def test_bare_physics_and_the_term_are_measured_beside_the_step() -> None:
     env: Any = task_registry.make_env("g1_cmg", num_envs=16)[0]

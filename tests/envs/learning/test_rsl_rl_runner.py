@@ -23,6 +23,8 @@ from envs.learning.rsl_rl_runner import Runner
 from envs.learning.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
 from envs.tasks.task_registry import task_registry
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 NUM_ENVS = 16
 
