@@ -11,7 +11,7 @@ import torch
 
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from
 from cmg_ref.benchmark.limits import MachineLimits, gather_like
-from cmg_ref.benchmark.report import machine_name, markdown, save, summary, write_into
+from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.network.packed_product import PackedProduct
 
 GOOD = Figure("gather", 4096, "float32", 1.2, "ms", 1.0, at_most=1.25, note="11 MB")
@@ -62,15 +62,11 @@ def test_tables_say_what_falls_short() -> None:
     assert lines[0] == "machine"
     assert "| >= 0.85 | **no** |" in lines[5]
     assert "| 1.20 | <= 1.25 | yes; 11 MB |" in lines[4]
-    short = summary(FIGURES, "machine")
-    assert "start" not in short
-    assert "| robot | 1 | 0.2 ms | <= 0.3 ms | yes |" in short
-    assert "| rate | 1024 | 0.8 x (80 GFLOP/s / 100 GFLOP/s) | >= 0.85 | **no** |" in short
 
 
 def test_documents_get_their_tables_again_and_again(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- benchmark: summary -->\nold\n<!-- end of benchmark -->\nafter\n", encoding="utf-8")
+    page.write_text("before\n<!-- benchmark: table -->\nold\n<!-- end of benchmark -->\nafter\n", encoding="utf-8")
     for title in ("first machine", "second \\1 machine"):
         write_into(page, FIGURES, title)
     text = page.read_text(encoding="utf-8")
