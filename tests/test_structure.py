@@ -111,3 +111,11 @@ def test_no_folder_is_crowded() -> None:
 def test_every_folder_says_what_it_is_for(name: str) -> None:
     text = ast.get_docstring(ast.parse((ROOT / name / "__init__.py").read_text(encoding="utf-8")))
     assert text is not None and len(text) > 30, f"{name}/__init__.py needs a docstring: what is in here?"
+
+
+def test_the_document_lists_the_folders_in_this_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = [
+        line.split("`")[1] for line in text.splitlines() if line.startswith(("| `cmg_ref", "| `configs", "| `envs"))
+    ]
+    assert [name for name in listed if name in ORDER] == list(ORDER)
