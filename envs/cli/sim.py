@@ -75,13 +75,13 @@ def simulate(arguments: argparse.Namespace) -> None:
     if arguments.evaluate:
         steps = round((arguments.duration or 20.0) / controller.control_dt)
         rows = []
-        for velocity in COMMANDS:
+        for told in COMMANDS:
             runs = []
             for seed in range(arguments.seeds):
                 simulation = PlainSimulation(arguments.mjcf, controller, conditions, seed)
-                runs.append(run(simulation, controller, [np.array(velocity)] * steps))
-            rows.append(summarise(velocity, runs))
-            print(f"{velocity}: {rows[-1].survival:.0%}", file=sys.stderr)
+                runs.append(run(simulation, controller, [np.array(told)] * steps))
+            rows.append(summarise(told, runs))
+            print(f"{told}: {rows[-1].survival:.0%}", file=sys.stderr)
         print(table(rows))
         return
     commands = read_commands(arguments, controller.control_dt)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,20 +33,15 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 
 
-def run(
-    script: str, *arguments: object, folder: Path, without: str = "", path: tuple[Path, ...] = (ROOT,)
-) -> subprocess.CompletedProcess[str]:
-    """Run a script as a user would, where some packages are missing."""
-    (folder / "sitecustomize.py").write_text(WITHOUT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (folder, *path))), "WITHOUT": without}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run(run_process: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Runs a script as a user would, where some packages are missing."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+
+    def run(script: str, *arguments: object, without: str = "", path: tuple[Path, ...] = (ROOT,)) -> Any:
+        return run_process(script, *arguments, folder=tmp_path, path=(tmp_path, *path), WITHOUT=without)
+
+    return run
 
 
 def one_line(script: str, text: str) -> bool:
@@ -155,28 +147,28 @@ def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path
     ],
 )
 def test_a_missing_package_is_one_line_before_anything_is_made(
-    tmp_path: Path, script: str, arguments: tuple[str, ...], without: str, extra: str
+    run: Callable[..., Any], tmp_path: Path, script: str, arguments: tuple[str, ...], without: str, extra: str
 ) -> None:
-    result = run(script, *arguments, folder=tmp_path, without=without)
+    result = run(script, *arguments, without=without)
     assert result.returncode == 1, result.stderr
     assert one_line(script, result.stderr), result.stderr
     assert f"pip install 'cmg_ref[{extra}]'" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]
 
 
-def test_without_what_only_draws_or_hastens_a_motion_is_generated(tmp_path: Path) -> None:
+def test_without_what_only_draws_or_hastens_a_motion_is_generated(run: Callable[..., Any], tmp_path: Path) -> None:
     missing = "matplotlib,imageio_ffmpeg,PIL,numba,mujoco,rsl_rl,tensorboard,onnx"
-    result = run("generate.py", "--duration", "0.5", folder=tmp_path, without=missing)
+    result = run("generate.py", "--duration", "0.5", without=missing)
     assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "outputs" / "motion").iterdir()] == ["motion.npz"]
     assert "without a plot" in result.stdout and "without a video" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["envs", "configs"])
-def test_another_package_of_the_same_name_is_said(tmp_path: Path, name: str) -> None:
+def test_another_package_of_the_same_name_is_said(run: Callable[..., Any], tmp_path: Path, name: str) -> None:
     (tmp_path / "theirs" / name).mkdir(parents=True)
     (tmp_path / "theirs" / name / "__init__.py").write_text("raise RuntimeError('never imported')")
-    result = run("train.py", folder=tmp_path, path=(tmp_path / "theirs", ROOT))
+    result = run("train.py", path=(tmp_path / "theirs", ROOT))
     assert result.returncode == 1
     theirs, ours = tmp_path / "theirs" / name, ROOT / name
     assert result.stderr == (
@@ -223,16 +215,9 @@ def test_every_script_is_interrupted_below() -> None:
 
 
 @pytest.mark.parametrize("script", ARGUMENTS)
-def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path, script: str) -> None:
+def test_ctrl_c_is_one_line_and_leaves_nothing(run_process: Callable[..., Any], tmp_path: Path, script: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *ARGUMENTS[script]],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_process(script, *ARGUMENTS[script], folder=tmp_path, path=(tmp_path, ROOT))
     assert result.returncode == 128 + signal.SIGINT, result.stderr
     assert one_line(script, result.stderr) and ": interrupted" in result.stderr, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]

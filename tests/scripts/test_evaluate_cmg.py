@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,19 +19,11 @@ from cmg_ref.robots.robot import load_g1
 pytestmark = pytest.mark.slow
 
 
-class Result(Protocol):
-    """What a script leaves behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Runner = Callable[..., Result]
+Runner = Callable[..., Any]
 
 
 @pytest.fixture
-def run(run_script: Callable[..., Result]) -> Runner:
+def run(run_script: Runner) -> Runner:
     return lambda *arguments: run_script("evaluate_cmg.py", *arguments)
 
 
