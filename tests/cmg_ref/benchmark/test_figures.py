@@ -77,6 +77,7 @@ def test_documents_get_their_tables_again_and_again(tmp_path: Path) -> None:
         write_into(page, FIGURES, "machine")
 
 
+@pytest.mark.slow
 def test_limits_are_of_this_machine() -> None:
     limits = MachineLimits(torch.device("cpu"), repeats=2, seconds=0.02)
     best, sustained = limits.gemm_rates()
