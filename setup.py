@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="cmg_ref",
-    version="0.1.0",
+    version="0.2.0",
     description="Reference motion of the Unitree G1 from a velocity command, for thousands of environments at once",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -17,6 +17,25 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["cmg_ref", "cmg_ref.*", "envs", "envs.*", "configs", "configs.*"]),
     package_data={"cmg_ref": ["py.typed", "assets/*"], "envs": ["assets/*"]},
+    # Beside each stands scripts/<name>.py, which runs the same without an installation.
+    entry_points={
+        "console_scripts": [
+            "cmg-generate = envs.cli.generate:main",
+            "cmg-play = envs.cli.play:main",
+            "cmg-sim = envs.cli.sim:main",
+            "cmg-train-policy = envs.cli.train_policy:main",
+            "cmg-benchmark-environment = envs.cli.benchmark_environment:main",
+            "cmg-average-policies = envs.cli.average_policies:main",
+            "cmg-compare-runs = envs.cli.compare_runs:main",
+            "cmg-prepare-data = cmg_ref.cli.prepare_data:main",
+            "cmg-train = cmg_ref.cli.train:main",
+            "cmg-evaluate = cmg_ref.cli.evaluate:main",
+            "cmg-export = cmg_ref.cli.export:main",
+            "cmg-import = cmg_ref.cli.import_checkpoint:main",
+            "cmg-benchmark = cmg_ref.cli.benchmark:main",
+            "cmg-twist = envs.cli.twist:main",
+        ]
+    },
     # `make test-lowest` tests the lowest versions below but those of `export`; `make test-py38` tests the library with
     # the lowest torch.
     install_requires=["torch>=1.12", "numpy>=1.23", "safetensors>=0.4", "tqdm>=4.42"],

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-OWNER = "cmg_ref"  # by which `cmg_ref.core.own_packages` knows it
+OWNER = "cmg_ref"  # by which `cmg_ref.core.installation` knows it

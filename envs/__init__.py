@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cmg_ref.core.own_packages import check_own_packages
+from cmg_ref.core.installation import check_own_packages
 
-OWNER = "cmg_ref"  # by which `cmg_ref.core.own_packages` knows it
+OWNER = "cmg_ref"  # by which `cmg_ref.core.installation` knows it
 
 check_own_packages()

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
-from cmg_ref.core.extras import InstallationError
+from cmg_ref.core.installation import InstallationError
 
 __all__ = [
     "BACKEND",

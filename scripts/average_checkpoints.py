@@ -1,39 +1,7 @@
-"""Average the policies of several checkpoints of one training into a policy file.
+"""Average the policies of several checkpoints of a training: `cmg-average-policies` without installing it."""
 
-python scripts/average_checkpoints.py RUN/model_2900.pt RUN/model_3000.pt --output mean.safetensors
-python scripts/play.py --task g1_cmg --policy mean.safetensors --evaluate
-"""
-
-from __future__ import annotations
-
-from cmg_ref.core.command_line import Parser, command  # isort: split
-
-import argparse
-from pathlib import Path
-
-from envs.learning.policy import average_policies, policy_of_checkpoint, save_policy
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
-    parser = Parser(__doc__)
-    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="model_<iteration>.pt of a run")
-    parser.add_argument("--output", type=Path, required=True, help="policy file to write (.safetensors)")
-    arguments = parser.parse_args()
-    if arguments.output.suffix != ".safetensors":
-        parser.error(f"--output {arguments.output}: the name must end in .safetensors")
-    return arguments
-
-
-@command("average_checkpoints")
-def main() -> None:
-    """Read, average, write."""
-    arguments = parse_arguments()
-    policy = average_policies([policy_of_checkpoint(path) for path in arguments.checkpoints])
-    policy.description.notes["averaged"] = [path.stem for path in arguments.checkpoints]
-    save_policy(policy, arguments.output)
-    print(f"wrote {arguments.output}, the mean of {len(arguments.checkpoints)} policies")
-
+from cmg_ref.core import command_line  # noqa: F401  # isort: split
+from envs.cli.average_policies import main
 
 if __name__ == "__main__":
     main()

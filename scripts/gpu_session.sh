@@ -25,4 +25,4 @@ lines=60 part figures 150 "$python" scripts/benchmark_performance.py --device cu
 part tests 180 "$python" -m pytest -q -rA --durations=5 -p no:cacheprovider tests/cmg_ref/test_cuda*.py \
   tests/cmg_ref/test_recorded_frames.py tests/cmg_ref/test_folded_network.py
 [ -f tune_gpu.py ] && lines=80 part tuning 120 "$python" tune_gpu.py
-lines=45 part profile 60 "$python" scripts/benchmark_performance.py --device cuda --mode profile --num-envs 4096 --save /tmp/gpu_profile
+lines=45 part profile 60 "$python" scripts/benchmark_performance.py --device cuda --mode profile --num-envs 4096 --save "$out/profile"

@@ -35,6 +35,19 @@ TWIST_PACKAGES = (
 )
 
 
+# Fixtures for what is not in the repository: a test that asks for one is "external".
+EXTERNAL = {"motion_folder", "twist_root", "twist_copy", "legged_gym_root", "small_disk"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs things from outside, and skip what needs a GPU where there is none."""
+    for item in items:
+        if EXTERNAL & set(getattr(item, "fixturenames", ())):
+            item.add_marker("external")
+        if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 @pytest.fixture(scope="session")
 def motion_folder() -> Path:
     """Folder of real clips: `$CMG_MOTION_FOLDER`, else `../shared/motion` beside the repository; skips without it."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from configs.twist_cmg_config import G1CMGMimicCfg
+from envs.hosts.twist_options import read_options
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "twist.md").read_text(encoding="utf-8")
@@ -21,6 +22,17 @@ def test_files_and_targets_exist() -> None:
         assert (ROOT / path).is_file(), path
     for target in re.findall(r"`make ([\w-]+)`", PAGE):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+
+
+def test_commands_are_understood() -> None:
+    """With the options that TWIST itself knows left for it."""
+    lines = re.findall(r"^cmg-twist (train|play) (.*)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+    assert {action for action, _ in lines} == {"train", "play"}
+    for action, words in lines:
+        arguments = words.split("#")[0].split()
+        options, rest = read_options(arguments, playing=action == "play")
+        assert options.overrides == [word for word in arguments if "=" in word]
+        assert "--exptid" in rest
 
 
 def test_settings_exist() -> None:

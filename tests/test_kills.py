@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CAMPAIGN = Path(__file__).parent / "campaigns" / "kills.py"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,3 +108,38 @@ def test_base_installation_asks_for_little(wheel: Path) -> None:
     needed = [line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
     assert sorted(needed) == ["numpy>=1.23", "safetensors>=0.4", "torch>=1.12", "tqdm>=4.42"]
     assert "Requires-Python: >=3.8" in lines
+
+
+def test_installed_commands_explain_themselves(wheel: Path, tmp_path: Path) -> None:
+    """Every console command starts from an installation alone; each script of the checkout has one, and the reverse."""
+    (listed,) = wheel.glob("*.dist-info/entry_points.txt")
+    programs = dict(re.findall(r"^(cmg-[\w-]+) = (.+):main$", listed.read_text(encoding="utf-8"), re.MULTILINE))
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py")]
+    assert sorted(programs.values()) == sorted(re.findall(r"^from (.+) import main$", "\n".join(texts), re.MULTILINE))
+    wrapper = "import sys, importlib; sys.argv[:2] = [sys.argv[1]]; importlib.import_module({!r}).main()"
+    for program, module in programs.items():
+        result = subprocess.run(
+            [sys.executable, "-c", wrapper.format(module), str(tmp_path / program), "--help"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(wheel)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith(f"usage: {program} ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_and_outputs_go_where_one_is_after_an_installation(wheel: Path, tmp_path: Path) -> None:
+    code = "from envs.learning.training_run import project_folder; print(project_folder().resolve())"
+    for installed, expected in ((wheel, tmp_path), (ROOT, ROOT)):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.stdout.strip() == str(expected.resolve()), result.stderr

@@ -34,11 +34,9 @@ def test_operations_are_counted_right() -> None:
     assert f"{4096 * operations / 1e9:.1f} GFLOP of matrix products" in PAGE
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("docs/performance.md", "| robot | 1 | float32 |"), ("README.md", "| robot | 1 |")]
-)
-def test_the_benchmark_finds_where_to_write(tmp_path: Path, name: str, expected: str) -> None:
+def test_the_benchmark_finds_where_to_write(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
-    shutil.copy(str(ROOT / name), str(document))
+    shutil.copy(str(ROOT / "docs" / "performance.md"), str(document))
     write_into(document, [Figure("robot", 1, "float32", 0.2, "ms", at_most=0.3)], "a machine")
-    assert expected in document.read_text(encoding="utf-8")
+    text = document.read_text(encoding="utf-8")
+    assert "| robot | 1 | float32 |" in text and "## Where the rest of the time goes" in text

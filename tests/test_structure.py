@@ -34,6 +34,7 @@ ORDER = (
     "cmg_ref/training",
     "cmg_ref/benchmark",
     "configs",
+    "cmg_ref/cli",
     "envs",
     "envs/mujoco_gym/types",
     "envs/mujoco_gym/assets",
@@ -46,6 +47,7 @@ ORDER = (
     "envs/deployment",
     "envs/playing",
     "envs/hosts",
+    "envs/cli",
 )
 
 
@@ -101,6 +103,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 def test_no_folder_is_crowded() -> None:
     counts = Counter(folder(module) for module in MODULES)
+    counts["scripts"] = len(list((ROOT / "scripts").glob("*.py")))
     crowded = {name: count for name, count in counts.items() if count > MOST_FILES}
     assert not crowded, f"more than {MOST_FILES} files: {crowded}"
 
@@ -109,3 +112,11 @@ def test_no_folder_is_crowded() -> None:
 def test_every_folder_says_what_it_is_for(name: str) -> None:
     text = ast.get_docstring(ast.parse((ROOT / name / "__init__.py").read_text(encoding="utf-8")))
     assert text is not None and len(text) > 30, f"{name}/__init__.py needs a docstring: what is in here?"
+
+
+def test_the_document_lists_the_folders_in_this_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = [
+        line.split("`")[1] for line in text.splitlines() if line.startswith(("| `cmg_ref", "| `configs", "| `envs"))
+    ]
+    assert [name for name in listed if name in ORDER] == list(ORDER)

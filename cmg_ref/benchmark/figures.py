@@ -9,6 +9,8 @@ from typing import Any, Callable
 
 import torch
 
+now = time.perf_counter  # [s]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -96,10 +98,10 @@ class Stopwatch:
     def seconds(self, action: Callable[[], object]) -> float:
         """Time that an action takes [s]."""
         self.wait()
-        started = time.perf_counter()
+        started = now()
         action()
         self.wait()
-        return time.perf_counter() - started
+        return now() - started
 
     def median(
         self,

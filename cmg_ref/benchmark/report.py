@@ -74,38 +74,19 @@ def save(figures: Sequence[Figure], folder: Path, title: str) -> list[Path]:
     return files
 
 
-def summary(figures: Sequence[Figure], title: str) -> str:
-    """A short table: the figures that something is asked of."""
-    lines = [title, "", "| measure | environments | measured | must | |", "|---|--:|---|---|---|"]
-    for figure in figures:
-        if figure.meets is None:
-            continue
-        measured = f"{_short(figure.value)} {figure.unit}"
-        if figure.ratio is not None:
-            measured = f"{figure.ratio:.3g} x ({measured} / {_short(figure.limit or 0.0)} {figure.unit})"
-        kind = "" if figure.dtype == "float32" else f", {figure.dtype}"
-        verdict = "yes" if figure.meets else "**no**"
-        lines.append(f"| {figure.name}{kind} | {figure.num_envs} | {measured} | {_asked(figure)} | {verdict} |")
-    return "\n".join(lines) + "\n"
-
-
 def write_into(path: Path, figures: Sequence[Figure], title: str) -> None:
-    """Replace what stands in a document between ``<!-- benchmark: NAME -->`` and ``<!-- end of benchmark -->``.
-
-    NAME is ``table``, everything, or ``summary``, what something is asked of.
+    """Replace what stands in a document between ``<!-- benchmark: table -->`` and ``<!-- end of benchmark -->``.
 
     Raises:
         OSError: the document cannot be read or written.
         ValueError: it has no such marks.
     """
     text = path.read_text(encoding="utf-8")
-    tables = {"table": markdown, "summary": summary}
-    marks = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end of benchmark -->)", re.DOTALL)
-    names = [found.group(2) for found in marks.finditer(text)]
-    if not names or not set(names) <= set(tables):
-        raise ValueError(f"{path} has no marks <!-- benchmark: table --> or <!-- benchmark: summary -->")
-    text = marks.sub(lambda found: f"{found.group(1)}{tables[found.group(2)](figures, title)}{found.group(3)}", text)
-    write_file(path, text)
+    begin, end = "<!-- benchmark: table -->\n", "<!-- end of benchmark -->"
+    marks = re.compile(f"{begin}.*?{end}", re.DOTALL)
+    if not marks.search(text):
+        raise ValueError(f"{path} has no marks {begin.strip()} and {end}")
+    write_file(path, marks.sub(lambda _: f"{begin}{markdown(figures, title)}{end}", text))
 
 
 def _plot(figures: Sequence[Figure], path: Path) -> None:

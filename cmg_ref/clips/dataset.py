@@ -10,11 +10,11 @@ from typing import Mapping, Sequence
 
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from cmg_ref.clips.held_out import split_held_out
 from cmg_ref.clips.motion_clip import ClipError, MotionClip, moving_average, time_derivative
 from cmg_ref.clips.quality import floor_offset, quality_mask, quality_report
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.files.atomic_file import atomic_file
@@ -302,7 +302,7 @@ def build_dataset_with_summary(
     parts = split_held_out(clips, held_out)
 
     states, commands, valids, summaries = [], [], [], []
-    for part, is_held_out in tqdm(parts, desc="dataset", unit="clip", disable=not progress):
+    for part, is_held_out in ProgressBar(parts, desc="dataset", unit="clip", disable=not progress):
         clip = part.reordered(robot).resample(fps)
         offset = floor_offset(clip, robot)
         if abs(offset) < MAX_FLOOR_OFFSET:

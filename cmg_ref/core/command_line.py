@@ -1,7 +1,7 @@
 """What the command lines share: options that are numbers, and how a command ends when something is wrong.
 
-A script imports this first: from then on Ctrl-C while torch is being imported, or a package that is not installed, ends
-it in one line. Nothing here imports torch, which Isaac Gym has to be imported before.
+A program imports this first: from then on Ctrl-C while torch is being imported, or a package that is not installed,
+ends it in one line. Nothing here imports torch, which Isaac Gym has to be imported before.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Callable, Iterator, NoReturn
 
-from cmg_ref.core.extras import what_to_install
-from cmg_ref.core.own_packages import check_own_packages
+from cmg_ref.core.installation import check_own_packages, what_to_install
 from cmg_ref.core.shorten import one_line, shortened
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 13
@@ -30,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one short line each.
 
     Args:
-        description: Usually the script's docstring, whose lines stay as they are.
+        description: Usually the program's docstring, whose lines stay as they are.
         **options: Of `argparse.ArgumentParser`.
     """
 
@@ -41,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         """Exit with status 2 and the message."""
         about = "argument "
         message = message[len(about) :] if message.startswith(about) else message
-        self.exit(2, f"{Path(self.prog).stem}: {one_line(message)}\n")
+        self.exit(2, f"{program_name()}: {one_line(message)}\n")
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -70,16 +69,25 @@ def real_number(low: float, high: float) -> Callable[[str], float]:
     return convert
 
 
-def command(
-    name: str, *errors: type[Exception], interrupted: str = ""
-) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def program_name() -> str:
+    """What messages begin with: ``train`` for ``scripts/train.py``, ``cmg-train`` for the installed command."""
+    return Path(sys.argv[0]).stem
+
+
+def as_typed() -> str:
+    """The command line of this process, so that it can be written down and typed again."""
+    program = Path(sys.argv[0])
+    typed = f"python {program.parent.name}/{program.name}" if program.suffix == ".py" else program.name
+    return " ".join([typed, *sys.argv[1:]])
+
+
+def command(*errors: type[Exception], interrupted: str = "") -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Decorates the main function of a command: whatever ends it early is one line, and an exit code.
 
     Ctrl-C gives 130 and SIGTERM 143; both leave through every ``finally``, so that no file is left half-written. Output
     that nobody reads any more, as under ``| head``, ends it without a word.
 
     Args:
-        name: What messages begin with.
         *errors: Errors that are the user's to mend, and whose messages say how: ``ValueError`` and ``OSError`` if none
             are given. Any other is a fault of the program and keeps its traceback.
         interrupted: What Ctrl-C is told in addition, such as how to go on.
@@ -96,19 +104,19 @@ def command(
                     finally:
                         sys.stdout.flush()
                 except _Terminated:
-                    _end(name, "terminated", TERMINATED)
+                    _end("terminated", TERMINATED)
                 except KeyboardInterrupt:
-                    _end(name, f"interrupted{interrupted and '; '}{interrupted}", INTERRUPTED)
+                    _end(f"interrupted{interrupted and '; '}{interrupted}", INTERRUPTED)
                 except BrokenPipeError:
                     _write_nowhere()
                     sys.exit(BROKEN_PIPE)
                 except expected as error:
-                    sys.exit(f"{name}: {one_line(str(error))}")
+                    sys.exit(f"{program_name()}: {one_line(str(error))}")
                 except ImportError as error:
                     reason = what_to_install(error)
                     if reason is None:
                         raise
-                    sys.exit(f"{name}: {reason}")
+                    sys.exit(f"{program_name()}: {reason}")
 
         return guarded
 
@@ -136,10 +144,10 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _end(name: str, reason: str, code: int) -> NoReturn:
+def _end(reason: str, code: int) -> NoReturn:
     """Exit with a code and a line, below whatever progress bar or Ctrl-C was on the terminal's."""
     with contextlib.suppress(OSError):
-        print(f"\n{name}: {reason}" if sys.stderr.isatty() else f"{name}: {reason}", file=sys.stderr)
+        print("\n" * sys.stderr.isatty() + f"{program_name()}: {reason}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -151,14 +159,13 @@ def _write_nowhere() -> None:
 
 def _while_importing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """As :func:`command`, for what happens before a main function runs."""
-    name = Path(sys.argv[0]).stem
     if issubclass(kind, KeyboardInterrupt):
-        _end(name, "interrupted", INTERRUPTED)
+        _end("interrupted", INTERRUPTED)
     reason = what_to_install(error) if isinstance(error, ImportError) else None
     if reason is None:
         _usual_hook(kind, error, trace)
         return
-    _end(name, reason, 1)
+    _end(reason, 1)
 
 
 _usual_hook: Callable[..., Any] = sys.excepthook

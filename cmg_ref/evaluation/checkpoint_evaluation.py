@@ -10,9 +10,9 @@ from typing import Any, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait import (
     STANCE_HEIGHT,
@@ -295,8 +295,8 @@ class CheckpointEvaluation:
         frames, chunk = round(seconds * self.fps), max(1, round(CHUNK_TIME * self.fps))
         return [min(chunk, frames - start) for start in range(0, frames, chunk)]
 
-    def _bar(self, name: str, total: int) -> tqdm:
-        return tqdm(desc=name, total=total, unit="frame", unit_scale=True, disable=not self.progress)
+    def _bar(self, name: str, total: int) -> ProgressBar:
+        return ProgressBar(desc=name, total=total, unit="frame", unit_scale=True, disable=not self.progress)
 
     def _roll_out(self, commands: Tensor, name: str) -> Tensor:
         """States with root (num_motions, num_frames, size) on the CPU of roll-outs from standing."""
@@ -307,7 +307,9 @@ class CheckpointEvaluation:
             states = torch.cat(list(self._chunks(rollout, initial, iter(pieces), bar)), dim=1)
         return self._with_root(states).cpu()
 
-    def _chunks(self, rollout: Rollout, initial: Tensor, commands: Iterator[Tensor], bar: tqdm) -> Iterator[Tensor]:
+    def _chunks(
+        self, rollout: Rollout, initial: Tensor, commands: Iterator[Tensor], bar: ProgressBar
+    ) -> Iterator[Tensor]:
         """States of a roll-out piece by piece, each going on from the last state of the one before."""
         state = initial
         for piece in commands:

@@ -8,9 +8,9 @@ import warnings
 from typing import Callable, Union
 
 import torch
-from tqdm import tqdm
 
 from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.core.triton_available import triton_available
@@ -185,7 +185,7 @@ class Rollout:
         if out is None:
             out = torch.empty(*commands.shape[:2], self.layout.size, device=self.device)
         state = initial.to(self.device)
-        frames = tqdm(commands.to(self.device).unbind(dim=1), "generate", unit="frame", disable=not progress)
+        frames = ProgressBar(commands.to(self.device).unbind(dim=1), "generate", unit="frame", disable=not progress)
         for frame, command in enumerate(frames):
             state = self.advance(state, command)
             out[:, frame] = state

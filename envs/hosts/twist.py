@@ -6,8 +6,6 @@ registry. Where Isaac Gym is installed everything runs on it, elsewhere on the s
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: skip
-
 # Isaac Gym has to be imported before torch.
 from envs.simulator import BACKEND, CAPABILITIES, register_as_isaacgym  # isort: skip
 
@@ -25,19 +23,16 @@ from typing import Any, Iterator, Sequence
 
 import torch
 
-from cmg_ref.commands.schedule import MAX_COMMAND, held_within
+from cmg_ref.commands.schedule import held_within
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.shorten import shortened
 from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.robots.urdf import read_urdf
 from configs.base_config import fitted, literal
-from configs.bounds import ENVIRONMENT, MAX_ITERATIONS, MAX_NUM_ENVS, check_field
+from configs.bounds import ENVIRONMENT, check_field
 from configs.twist_cmg_config import G1CMGMimicCfg, G1CMGPrivCfgPPO, G1CMGStuRLCfgDAgger
 from envs.hosts.twist_mimic import CMGMimic, robot_file
-
-TEACHER, STUDENT = "g1_cmg_priv_mimic", "g1_cmg_stu_rl"
-TASKS = (TEACHER, STUDENT)
-TRAINING_PREFIX = "train."
+from envs.hosts.twist_options import STUDENT, TEACHER, TRAINING_PREFIX, read_options
 
 
 class TwistError(RuntimeError):
@@ -138,27 +133,14 @@ def overlaid(ours: type, theirs: type) -> type:
     return type(ours.__name__, (theirs,), {**fields, **sections, "__module__": ours.__module__})
 
 
-# Command lines ----------------------------------------------------------------------------------------------------
-
-
-def is_asked_for(arguments: Sequence[str]) -> bool:
-    """Whether a command line names one of the tasks on top of TWIST."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--task")
-    return parser.parse_known_args(list(arguments))[0].task in TASKS
-
-
-def main(name: str, arguments: Sequence[str]) -> None:
-    """Run :func:`train` or :func:`play`, whichever is named."""
-    {"train": train, "play": play}[name](arguments)
+# Training and playing -----------------------------------------------------------------------------------------------
 
 
 def train(arguments: Sequence[str]) -> None:
     """Train teacher or student with TWIST's runner, as its `scripts/train.py` does.
 
     Args:
-        arguments: TWIST's own options (--task, --exptid, --num_envs, --max_iterations, --teacher_exptid, ...), and
-            --twist_root, and FIELD=VALUE for fields of the configurations, those of the training after "train.".
+        arguments: a command line, see :func:`envs.hosts.twist_options.read_options`.
 
     Raises:
         TwistError: TWIST cannot be used, or a field does not exist.
@@ -187,7 +169,7 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     """Play a policy under a command set from outside, and export a student's for the robot.
 
     Args:
-        arguments: as in :func:`train`, and --command VX VY WZ, --steps N, --export.
+        arguments: as in :func:`train`.
 
     Returns:
         What is printed: mean velocities commanded and reached, falls, and the length of the play.
@@ -195,7 +177,7 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     Raises:
         TwistError: TWIST cannot be used, or there is no policy.
     """
-    options, args, registry = _prepare(arguments)
+    options, args, registry = _prepare(arguments, playing=True)
     env_cfg, train_cfg = registry.get_cfgs(args.task)
     _set_play_cfg(env_cfg)
     _apply(env_cfg, train_cfg, options.overrides)
@@ -282,17 +264,9 @@ def trusted_checkpoints() -> Iterator[None]:
         yield
 
 
-def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Namespace, Any]:
+def _prepare(arguments: Sequence[str], playing: bool = False) -> tuple[argparse.Namespace, argparse.Namespace, Any]:
     """Our options, TWIST's, and its registry with our tasks."""
-    parser = Parser(None, add_help=False, allow_abbrev=False)
-    parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--twist_root")
-    parser.add_argument("--command", nargs=3, type=real_number(-MAX_COMMAND, MAX_COMMAND), default=[0.6, 0.0, 0.0])
-    parser.add_argument("--steps", type=whole_number(1, 10**7), default=1000)
-    parser.add_argument("--export", action="store_true")
-    options, rest = parser.parse_known_args(list(arguments))
-    options.overrides = [text for text in rest if "=" in text and not text.startswith("-")]
-    rest = ["--task", options.task, *(text for text in rest if text not in options.overrides)]
+    options, rest = read_options(arguments, playing)
     registry = register_tasks(options.twist_root)
     if not torch.cuda.is_available() and "--device" not in rest:
         rest += ["--device", "cpu"]
@@ -300,15 +274,11 @@ def _prepare(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Nam
         rest += ["--proj_name", options.task]
     if not CAPABILITIES.large_ground and not {"--rows", "--cols"} & set(rest):
         rest += ["--rows", "4", "--cols", "4"]  # TWIST's ground is flat; 400 tiles of it cost gigabytes
-    previous, sys.argv = sys.argv, ["envs.hosts.twist", *rest]
+    previous, sys.argv = sys.argv, ["twist", *rest]
     try:
         args = importlib.import_module("legged_gym.gym_utils").get_args()
     finally:
         sys.argv = previous
-    for option, most in (("num_envs", MAX_NUM_ENVS), ("max_iterations", MAX_ITERATIONS)):
-        number = getattr(args, option, None)
-        if number is not None and not 1 <= number <= most:
-            raise TwistError(f"--{option}: {shortened(number)} is not a whole number from 1 to {most}")
     for option in ("sim_device", "rl_device"):
         if getattr(args, option, None) is not None:
             checked_device(getattr(args, option), f"--{option}")
@@ -386,14 +356,3 @@ def _check_robot(env_cfg: Any) -> None:
     for field, count in counts.items():
         if count != num_joints:
             raise TwistError(f"{file} has {num_joints} joints, but {field} is for {count}")
-
-
-@command("envs.hosts.twist", TwistError, ValueError, OSError)
-def _main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in ("train", "play"):
-        sys.exit("usage: python -m envs.hosts.twist train|play --task g1_cmg_priv_mimic|g1_cmg_stu_rl --exptid NAME")
-    main(sys.argv[1], sys.argv[2:])
-
-
-if __name__ == "__main__":
-    _main()

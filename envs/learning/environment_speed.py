@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from cmg_ref.core.progress import ProgressBar
+
+now = time.perf_counter  # [s]
 WARM_UP_STEPS = 100  # in which the first robots fall and are put back, so that all phases of an episode are met
 RESTORED = ("qpos", "qvel", "qacc_warmstart")  # what a step of the physics changes and starts from
 
@@ -62,18 +64,18 @@ class TimedTerm:
 
     def __getattr__(self, name: str) -> Any:
         # Much of a term's work is done when something is first read.
-        started = time.perf_counter()
+        started = now()
         value = getattr(self._term, name)
-        self.seconds += time.perf_counter() - started
+        self.seconds += now() - started
         return self._timed(value) if callable(value) else value
 
     def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
+            started = now()
             try:
                 return method(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - started
+                self.seconds += now() - started
 
         return call
 
@@ -102,7 +104,7 @@ def measure_speed(
     if env.reference is not None:
         timed = env.reference = TimedTerm(env.reference)
     whole, bare, term = [], [], []
-    for step in tqdm(range(WARM_UP_STEPS + num_steps), unit="step", disable=not progress):
+    for step in ProgressBar(range(WARM_UP_STEPS + num_steps), unit="step", disable=not progress):
         actions = policy(env.get_observations())
         # Contacts change the cost of a step, so both run from the same states.
         states = {name: np.copy(getattr(batch, name)) for name in RESTORED}
@@ -127,6 +129,6 @@ def measure_speed(
 
 
 def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = now()
     action()
-    return time.perf_counter() - started
+    return now() - started

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import in_heading
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
@@ -253,7 +253,7 @@ def evaluate(
     order = sorted(range(len(cases)), key=lambda index: -cases[index].duration)
     case_of_job = torch.tensor(order, device=env.device).repeat_interleave(rollouts)
     meter = _Meter(env, cases, case_of_job, seed)
-    bar = tqdm(total=len(case_of_job), unit="roll-out", disable=not progress, desc="evaluation")
+    bar = ProgressBar(total=len(case_of_job), unit="roll-out", disable=not progress, desc="evaluation")
     env.reset()
     meter.begin(torch.arange(env.num_envs, device=env.device))
     while meter.unfinished:

@@ -17,8 +17,8 @@ import torch
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 from torch import distributed
-from tqdm import tqdm
 
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.sharding import join_processes
 from cmg_ref.files.atomic_file import buffered_file
 from envs.learning.mirrored_ppo import MirroredPPO, with_mirror_images
@@ -161,7 +161,7 @@ class Runner(OnPolicyRunner):
             self.alg.broadcast_parameters()
         log, begun = self.logger, self.current_learning_iteration
         log.begin(self.run_dir, begun + 1)
-        progress = tqdm(
+        progress = ProgressBar(
             total=num_learning_iterations,
             initial=self.current_learning_iteration,
             unit="it",
@@ -320,7 +320,7 @@ class Runner(OnPolicyRunner):
         iteration = self.current_learning_iteration
         return interval > 0 and (iteration % interval == 0 or iteration == last)
 
-    def _evaluate(self, observations: TensorDict, progress: tqdm) -> TensorDict:
+    def _evaluate(self, observations: TensorDict, progress: ProgressBar) -> TensorDict:
         """Measure the policy and keep it if it is the best so far; returns the observations to go on from."""
         if self.evaluate is None:
             return observations
@@ -362,7 +362,7 @@ class Runner(OnPolicyRunner):
             distributed.barrier()
         return self.env.get_observations().to(self.device)
 
-    def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: tqdm) -> None:
+    def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: ProgressBar) -> None:
         """Keep the mean of the last checkpoints if it is better than the best of them."""
         paths = list(checkpoints(self.run_dir).values())
         if len(paths) < 2:

@@ -171,6 +171,12 @@ def nothing_left(reached: int, wanted: int) -> str:
     return f"nothing to do: iteration {reached} is reached, and {wanted} were asked for; --max_iterations takes more"
 
 
+def project_folder() -> Path:
+    """Where runs and outputs are kept by default: the checkout that this code lies in, else the current folder."""
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout if (checkout / "setup.py").is_file() else Path()
+
+
 def git_state(folder: Path) -> dict[str, str]:
     """Commit, status and uncommitted changes of the repository around a folder; empty without git or repository."""
     state = {}

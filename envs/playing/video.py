@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from cmg_ref.clips.dataset import average_command
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import yaw_from_quat
 from cmg_ref.drawing.capsules import figures
 from cmg_ref.drawing.ray_caster import Camera, Figure, SoftwareRenderer
@@ -108,7 +108,7 @@ def write_video(
     name, note, pictures = _pictures(frames, centers, camera, renderer, width, height)
     if captions:
         pictures = _captioned(pictures, clip, stride)
-    bar = tqdm(pictures, desc=f"video ({name})", total=len(frames), unit="frame", disable=not progress)
+    bar = ProgressBar(pictures, desc=f"video ({name})", total=len(frames), unit="frame", disable=not progress)
     with atomic_file(path) as temporary, contextlib.closing(bar):
         if path.suffix == ".gif":
             _write_gif(temporary, bar, fps)

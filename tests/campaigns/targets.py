@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
+import importlib
 import io
 import json
 import sys
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from archive_mutators import mutated_npz, mutated_pickle, mutated_safetensors, mutated_torch
-from corpus import ROOT, Corpus, module_of, walking_clip
+from corpus import Corpus, walking_clip
 from mutators import Mutator, mutated_arguments, mutated_bytes, mutated_csv, mutated_json, mutated_xml, mutated_yaml
 
 from cmg_ref.clips.dataset import MotionDataset, build_dataset
@@ -181,10 +181,17 @@ _CLIP, _CHECKPOINT = dataclasses.replace(walking_clip(), name="walk"), load_chec
 _ARMS = b""
 
 
-@functools.cache
+_PROGRAMS = {
+    "generate": "envs.cli.generate",
+    "play": "envs.cli.play",
+    "train": "envs.cli.train_policy",
+    "train_cmg": "cmg_ref.cli.train",
+}
+
+
 def module(script: str) -> Any:
-    """A script of the project, imported once."""
-    return module_of(ROOT / "scripts" / f"{script}.py")
+    """The program that a script calls."""
+    return importlib.import_module(_PROGRAMS[script])
 
 
 OVERRIDES = [

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mujoco.batch")
 pytest.importorskip("rsl_rl")
 

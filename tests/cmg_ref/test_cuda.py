@@ -24,7 +24,7 @@ from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 GPU = torch.device("cuda")
 NUM_ENVS = 96

@@ -15,6 +15,8 @@ from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.start_states import InitialStates
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 100
 
 

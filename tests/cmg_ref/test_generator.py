@@ -53,6 +53,7 @@ def record(generator: CMGMotionGenerator, steps: int) -> list[MotionFrames]:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control_dt", [0.02, 0.013, 0.05])
 def test_both_modes_give_the_same_motion(checkpoint: Checkpoint, control_dt: float) -> None:
     furthest = 20 if control_dt <= 0.02 else 8
@@ -362,6 +363,7 @@ def test_initial_motion_is_shown_first(checkpoint: Checkpoint) -> None:
     assert float(generator.get_motion(torch.tensor([5]))[1].max()) == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_ten_thousand_steps_do_not_grow(checkpoint: Checkpoint) -> None:
     def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mujoco.batch")
 
 REPOSITORY = Path(__file__).parents[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+
+from cmg_ref.cli.benchmark import SIZES, Plan, parse_arguments
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = "benchmark_performance.py"
 
@@ -71,11 +74,9 @@ def test_profile_leaves_a_trace(run_script: Callable[..., Any], tmp_path: Path) 
 
 def test_full_mode_measures_every_requirement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without running it: what is planned for which sizes."""
-    path = Path(__file__).parents[2] / "scripts" / SCRIPT
-    script = runpy.run_path(str(path))
     monkeypatch.setattr("sys.argv", [SCRIPT, "--mode", "full"])
     limits = SimpleNamespace(device=torch.device("cpu"), figures=None)
-    plan = script["Plan"](script["parse_arguments"](), None, limits)
+    plan = Plan(parse_arguments(), None, limits)  # type: ignore[arg-type]
     names = [name for name, _ in plan.measurements()]
     for needed in (
         "pregenerating for 1024",
@@ -92,7 +93,7 @@ def test_full_mode_measures_every_requirement(monkeypatch: pytest.MonkeyPatch) -
         "growth of memory",
     ):
         assert needed in names, needed
-    assert script["SIZES"] == (512, 1024, 2048, 4096, 8192, 16384)
+    assert SIZES == (512, 1024, 2048, 4096, 8192, 16384)
 
 
 @pytest.mark.parametrize(

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(twist_root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "check_isaacgym.py"), "--twist_root", str(twist_root)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        check=False,
-    )
-
 
 @pytest.mark.skipif(importlib.util.find_spec("isaacgym") is not None, reason="Isaac Gym is installed")
-def test_all_checks_pass_on_the_stand_in(twist_copy: Path) -> None:
-    result = run(twist_copy)
+def test_all_checks_pass_on_the_stand_in(run_process: Callable[..., Any], twist_copy: Path) -> None:
+    result = run_process("twist.py", "check", "--twist_root", twist_copy)
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     lines = result.stdout.splitlines()
     assert lines[0].endswith("the stand-in: this says nothing about Isaac Gym")
@@ -34,8 +20,9 @@ def test_all_checks_pass_on_the_stand_in(twist_copy: Path) -> None:
     assert lines[-1] == "8 of 8 passed"
 
 
-def test_another_folder_is_refused_in_one_line(tmp_path: Path) -> None:
-    result = run(tmp_path)
+@pytest.mark.slow
+def test_another_folder_is_refused_in_one_line(run_process: Callable[..., Any], tmp_path: Path) -> None:
+    result = run_process("twist.py", "check", "--twist_root", tmp_path)
     assert result.returncode == 1
-    assert result.stderr.strip().splitlines()[-1].startswith("check_isaacgym: ")
+    assert result.stderr.strip().splitlines()[-1].startswith("twist check: ")
     assert "is no checkout of TWIST" in result.stderr

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,24 +33,20 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 
 
-def run(
-    script: str, *arguments: object, folder: Path, without: str = "", path: tuple[Path, ...] = (ROOT,)
-) -> subprocess.CompletedProcess[str]:
-    """Run a script as a user would, where some packages are missing."""
-    (folder / "sitecustomize.py").write_text(WITHOUT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (folder, *path))), "WITHOUT": without}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run(run_process: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Runs a script as a user would, where some packages are missing."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+
+    def run(script: str, *arguments: object, without: str = "", path: tuple[Path, ...] = (ROOT,)) -> Any:
+        return run_process(script, *arguments, folder=tmp_path, path=(tmp_path, *path), WITHOUT=without)
+
+    return run
 
 
 def one_line(script: str, text: str) -> bool:
-    return text.startswith(f"{Path(script).stem}: ") and text.count("\n") == 1 and len(text) < 600
+    """Whether a text is one line that begins with the script's name; "twist" is followed by what it is to do."""
+    return re.match(rf"{Path(script).stem}( \w+)?: ", text) is not None and text.count("\n") == 1 and len(text) < 600
 
 
 @pytest.mark.parametrize(
@@ -69,6 +65,8 @@ def one_line(script: str, text: str) -> bool:
         ("train.py", ("--rl_device", "cuda:99"), "--rl_device 'cuda:99': "),
         ("train.py", ("--rl_device", "nonsense"), "--rl_device 'nonsense': no such device"),
         ("train.py", ("--task", 100_000 * "x"), "there is no task 'xxx"),
+        ("twist.py", ("dance",), "action: invalid choice: 'dance'"),
+        ("twist.py", ("play", "--task", "g1"), "--task: invalid choice: 'g1'"),
         ("play.py", ("--task", "g1_cmg_stu_rl", "--steps", "0"), "--steps: '0' is not a whole number from 1 to"),
         ("play.py", ("--task", "g1_cmg_stu_rl", "--command", "nan", "0", "0"), "--command: 'nan' is not a number"),
         ("train_cmg.py", ("data", "--device", "cuda:99"), "--device 'cuda:99': "),
@@ -86,13 +84,13 @@ def one_line(script: str, text: str) -> bool:
         ("import_checkpoint.py", ("a.pt", "--output", "b.pt"), "--output b.pt: the name must end in .safetensors"),
         ("average_checkpoints.py", ("a.pt", "--output", "b.pt"), "--output b.pt: the name must end in .safetensors"),
         ("export_cmg.py", ("a.txt",), "a.txt: the name must end in .onnx or .pt"),
-        ("draw_strip.py", ("--output", "a.jpg"), "--output a.jpg: the name must end in .png"),
-        ("draw_strip.py", ("--output", "a.png", "--width", "0"), "--width: '0' is not a whole number from 16 to"),
+        ("generate.py", ("--strip", "a.jpg"), "--strip a.jpg: the name must end in .png"),
+        ("generate.py", ("--strip-size", "0", "9"), "--strip-size: '0' is not a whole number from 16 to"),
         ("benchmark_environment.py", ("--steps", "0"), "--steps: '0' is not a whole number from 1 to"),
         ("benchmark_performance.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
-        ("compare_motion_libs.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
-        ("compare_motion_libs.py", ("--repeats", "-1"), "--repeats: '-1' is not a whole number from 1 to"),
-        ("check_isaacgym.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
+        ("twist.py", ("compare", "--device", "cuda:99"), "--device 'cuda:99': "),
+        ("twist.py", ("compare", "--repeats", "-1"), "--repeats: '-1' is not a whole number from 1 to"),
+        ("twist.py", ("check", "--device", "cuda:99"), "--device 'cuda:99': "),
         ("compare_runs.py", (100_000 * "x",), "File name too long"),
     ],
 )
@@ -121,12 +119,13 @@ def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path
         ("play.py", "--output", tmp_path, "--sim_device"),
         ("train_cmg.py", "data", "--run-dir", tmp_path / "run", "--device"),
         ("evaluate_cmg.py", "--output", tmp_path, "--device"),
-        ("check_isaacgym.py", "--device"),
-        ("compare_motion_libs.py", "--device"),
+        ("twist.py", "check", "--device"),
+        ("twist.py", "compare", "--device"),
     ):
         result = run_script(script, *arguments, "cuda")
         option = arguments[-1]
-        expected = f"{Path(script).stem}: {option} 'cuda': torch finds no CUDA GPU here; use 'cpu'\n"
+        program = " ".join([Path(script).stem, *(word for word in arguments if word in ("check", "compare"))])
+        expected = f"{program}: {option} 'cuda': torch finds no CUDA GPU here; use 'cpu'\n"
         assert (result.returncode, result.stderr) == (1, expected)
     assert list(tmp_path.iterdir()) == []
 
@@ -143,33 +142,33 @@ def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path
         ("train_cmg.py", ("data",), "tensorboard", "train"),
         ("export_cmg.py", ("a.onnx",), "onnxruntime", "export"),
         ("compare_runs.py", ("run",), "matplotlib", "viz"),
-        ("draw_strip.py", ("--output", "a.png"), "PIL", "viz"),
+        ("generate.py", ("--strip", "a.png"), "PIL", "viz"),
         ("benchmark_environment.py", ("--save", "a.md"), "mujoco", "mujoco"),
     ],
 )
 def test_a_missing_package_is_one_line_before_anything_is_made(
-    tmp_path: Path, script: str, arguments: tuple[str, ...], without: str, extra: str
+    run: Callable[..., Any], tmp_path: Path, script: str, arguments: tuple[str, ...], without: str, extra: str
 ) -> None:
-    result = run(script, *arguments, folder=tmp_path, without=without)
+    result = run(script, *arguments, without=without)
     assert result.returncode == 1, result.stderr
     assert one_line(script, result.stderr), result.stderr
     assert f"pip install 'cmg_ref[{extra}]'" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]
 
 
-def test_without_what_only_draws_or_hastens_a_motion_is_generated(tmp_path: Path) -> None:
+def test_without_what_only_draws_or_hastens_a_motion_is_generated(run: Callable[..., Any], tmp_path: Path) -> None:
     missing = "matplotlib,imageio_ffmpeg,PIL,numba,mujoco,rsl_rl,tensorboard,onnx"
-    result = run("generate.py", "--duration", "0.5", folder=tmp_path, without=missing)
+    result = run("generate.py", "--duration", "0.5", without=missing)
     assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "outputs" / "motion").iterdir()] == ["motion.npz"]
     assert "without a plot" in result.stdout and "without a video" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["envs", "configs"])
-def test_another_package_of_the_same_name_is_said(tmp_path: Path, name: str) -> None:
+def test_another_package_of_the_same_name_is_said(run: Callable[..., Any], tmp_path: Path, name: str) -> None:
     (tmp_path / "theirs" / name).mkdir(parents=True)
     (tmp_path / "theirs" / name / "__init__.py").write_text("raise RuntimeError('never imported')")
-    result = run("train.py", folder=tmp_path, path=(tmp_path / "theirs", ROOT))
+    result = run("train.py", path=(tmp_path / "theirs", ROOT))
     assert result.returncode == 1
     theirs, ours = tmp_path / "theirs" / name, ROOT / name
     assert result.stderr == (
@@ -177,13 +176,12 @@ def test_another_package_of_the_same_name_is_said(tmp_path: Path, name: str) -> 
     )
 
 
-# What each script is given: enough to get past its options and begin to work. The other scripts need TWIST.
+# What each script is given: enough to get past its options and begin to work. sim.py has tests of its own.
 ARGUMENTS = {
     "average_checkpoints.py": ["absent.pt", "--output", "mean.safetensors"],
     "benchmark_environment.py": ["--num_envs", "8", "--save", "table.md"],
     "benchmark_performance.py": ["--mode", "scaling", "--save", "tables"],
     "compare_runs.py": ["absent"],
-    "draw_strip.py": ["--output", "strip.png"],
     "evaluate_cmg.py": ["--output", "report"],
     "export_cmg.py": ["step.onnx"],
     "generate.py": ["--output", "motion"],
@@ -192,6 +190,7 @@ ARGUMENTS = {
     "prepare_data.py": ["absent", "--output", "data.safetensors"],
     "train.py": ["--log_dir", "logs", "--num_envs", "8"],
     "train_cmg.py": ["data.safetensors", "--run-dir", "run"],
+    "twist.py": ["compare"],
 }
 
 # Sends Ctrl-C to its own process when a script has read its options and begins with its work.
@@ -212,23 +211,13 @@ sys.setprofile(watch)
 
 
 def test_every_script_is_interrupted_below() -> None:
-    assert {*ARGUMENTS, "check_isaacgym.py", "compare_motion_libs.py"} == {
-        path.name for path in (ROOT / "scripts").glob("*.py")
-    }
+    assert {*ARGUMENTS, "sim.py"} == {path.name for path in (ROOT / "scripts").glob("*.py")}
 
 
 @pytest.mark.parametrize("script", ARGUMENTS)
-def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path, script: str) -> None:
+def test_ctrl_c_is_one_line_and_leaves_nothing(run_process: Callable[..., Any], tmp_path: Path, script: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *ARGUMENTS[script]],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_process(script, *ARGUMENTS[script], folder=tmp_path, path=(tmp_path, ROOT))
     assert result.returncode == 128 + signal.SIGINT, result.stderr
-    assert result.stderr.startswith(f"{Path(script).stem}: interrupted"), result.stderr
-    assert result.stderr.count("\n") == 1
+    assert one_line(script, result.stderr) and ": interrupted" in result.stderr, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +16,14 @@ from cmg_ref.network.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 
-
-class Result(Protocol):
-    """What a script leaves behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
+pytestmark = pytest.mark.slow
 
 
-Runner = Callable[..., Result]
+Runner = Callable[..., Any]
 
 
 @pytest.fixture
-def run(run_script: Callable[..., Result]) -> Runner:
+def run(run_script: Runner) -> Runner:
     return lambda *arguments: run_script("evaluate_cmg.py", *arguments)
 
 

@@ -13,6 +13,8 @@ from cmg_ref.clips.formats.writers import write_npz
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.rollout.clip_generation import generate_clips
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture()
 def full_disk(small_disk: Path) -> Path:

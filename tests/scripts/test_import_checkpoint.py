@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +13,11 @@ import torch
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.robots.robot import load_g1
 
-
-class Result(Protocol):
-    """What a script leaves behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Runner = Callable[..., Result]
+Runner = Callable[..., Any]
 
 
 @pytest.fixture
-def run(run_script: Callable[..., Result]) -> Runner:
+def run(run_script: Runner) -> Runner:
     return lambda *arguments: run_script("import_checkpoint.py", *arguments)
 
 

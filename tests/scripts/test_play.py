@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import pytest
 import torch
@@ -16,20 +16,14 @@ from envs.deployment.exported_controller import ArtefactError, ExportedControlle
 from envs.learning.policy import Policy, describe_policy, save_policy
 from envs.tasks.task_registry import task_registry
 
-
-class Result(Protocol):
-    """What a script leaves behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
+pytestmark = pytest.mark.slow
 
 
-Runner = Callable[..., Result]
+Runner = Callable[..., Any]
 
 
 @pytest.fixture
-def run(run_script: Callable[..., Result]) -> Runner:
+def run(run_script: Runner) -> Runner:
     return lambda *arguments: run_script("play.py", *arguments)
 
 

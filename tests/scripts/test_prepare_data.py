@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
-import subprocess
-import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,39 +17,14 @@ from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.clips.quality import lowest_sole_point
 from cmg_ref.robots.robot import load_g1
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
+pytestmark = pytest.mark.slow
 
-
-class Result(NamedTuple):
-    """How a run ended and what it said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Run(Protocol):
-    """Runs the script with arguments."""
-
-    def __call__(self, *arguments: object) -> Result: ...
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the script in this process, which saves the import of torch."""
-
-    def run_here(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        code, message = 0, ""
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as exit:
-            code = exit.code if isinstance(exit.code, int) else 1
-            message = exit.code if isinstance(exit.code, str) else ""
-        output = capsys.readouterr()
-        return Result(code, output.out, output.err + message)
-
-    return run_here
+def run(run_script: Run) -> Run:
+    return lambda *arguments: run_script("prepare_data.py", *arguments)
 
 
 @pytest.fixture
@@ -151,9 +124,8 @@ def test_wrong_options(run: Run, folder: Path, options: list[str], message: str)
     assert message in result.stderr.splitlines()[-1]
 
 
-def test_missing_folder_as_a_user_sees_it(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "nowhere"), "--output", str(tmp_path / "set.safetensors")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_missing_folder_as_a_user_sees_it(run_process: Run, tmp_path: Path) -> None:
+    result = run_process("prepare_data.py", tmp_path / "nowhere", "--output", tmp_path / "set.safetensors")
     assert result.returncode == 1
     assert result.stderr.strip() == f"prepare_data: {tmp_path / 'nowhere'}: no such file or folder"
 

@@ -20,6 +20,8 @@ from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 
+pytestmark = pytest.mark.slow
+
 SMALL = TrainConfig(
     iterations=3,
     batch_size=16,

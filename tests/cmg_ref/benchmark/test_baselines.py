@@ -11,6 +11,8 @@ from cmg_ref.benchmark.network import sample_states
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.inference_network import FoldedNetwork
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

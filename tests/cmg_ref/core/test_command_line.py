@@ -20,7 +20,9 @@ import sys, time
 from cmg_ref.core.command_line import command
 from cmg_ref.files.atomic_file import atomic_file
 
-@command("waiting", interrupted="go on with --resume")
+sys.argv[0] = "bin/waiting"
+
+@command(interrupted="go on with --resume")
 def main():
     with atomic_file(sys.argv[1]) as temporary:
         temporary.write_text("half")
@@ -73,7 +75,7 @@ def test_ctrl_c_while_a_script_imports_is_one_line() -> None:
 def test_a_reader_that_goes_away_ends_it_without_a_word() -> None:
     code = """
 from cmg_ref.core.command_line import command
-@command("talking")
+@command()
 def main():
     for number in range(10**6):
         print(number)
@@ -94,9 +96,11 @@ def test_nothing_here_imports_torch() -> None:
     assert process.returncode == 0
 
 
-def test_errors_of_the_user_are_one_line_and_others_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_user_are_one_line_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bin/trying"])
+
     def ends_with(error: Exception) -> object:
-        @command("trying", OSError)
+        @command(OSError)
         def main() -> None:
             raise error
 

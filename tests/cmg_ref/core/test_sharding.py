@@ -15,6 +15,8 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.trajectories.start_states import EnvironmentDraws
 
+pytestmark = pytest.mark.slow
+
 NUM_ENVS = 11  # divides by no number of processes
 # What both sides of the comparison run. Resets fall on one process, on the other, on both.
 SCENE = """

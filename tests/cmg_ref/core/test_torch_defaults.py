@@ -15,6 +15,8 @@ from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
+pytestmark = pytest.mark.slow
+
 JOINTS = load_g1().joint_names
 
 

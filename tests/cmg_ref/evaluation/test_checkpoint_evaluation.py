@@ -25,6 +25,8 @@ from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import Robot, load_g1
 
+pytestmark = pytest.mark.slow
+
 TINY = CMGConfig(num_experts=1, hidden=2, num_layers=2, gate_hidden=2, prediction="next_state")
 
 

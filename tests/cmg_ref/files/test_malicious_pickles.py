@@ -376,6 +376,7 @@ def dangerous(run_code: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
     return {names[int(number)] for number in ran}
 
 
+@pytest.mark.slow
 def test_there_are_many_tricks_and_all_are_dangerous(dangerous: set[str]) -> None:
     assert len(TRICKS) >= 70
     assert set(TRICKS) - dangerous == set()

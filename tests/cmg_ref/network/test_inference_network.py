@@ -91,7 +91,7 @@ def test_the_plain_step_remains_where_nothing_faster_runs(checkpoint: Checkpoint
     assert fastest.choices == {4: "eager"}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_fastest_step_on_a_gpu_gives_the_same(checkpoint: Checkpoint, compiled: bool) -> None:
     state, command = batch(checkpoint, 256)

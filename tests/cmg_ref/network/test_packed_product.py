@@ -65,6 +65,7 @@ print(json.dumps(resident() - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_batches_of_all_sizes_take_no_more_memory_than_those_of_a_few(dtype: str, run_code: Callable[..., Any]) -> None:
     pytest.importorskip("numba")

@@ -23,6 +23,8 @@ from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
+pytestmark = pytest.mark.slow
+
 # Run on its own, so that nothing freed earlier can hide what is taken.
 MEASURE = """
 import gc, sys, torch

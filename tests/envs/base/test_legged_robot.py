@@ -10,6 +10,8 @@ import torch
 from cmg_ref.core.rotations import quat_from_yaw
 from configs.base_config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 def no_actions(env: Any) -> torch.Tensor:
     return torch.zeros(env.num_envs, env.num_actions)

@@ -28,6 +28,8 @@ from envs.learning.policy import SHIPPED_POLICY, Policy, PolicyError, file_hash,
 from envs.playing.playback import play, playback_config
 from envs.tasks.task_registry import task_registry
 
+pytestmark = pytest.mark.slow
+
 STEPS = 500
 STANDING = {"ang_vel": np.zeros(3), "gravity": np.array([0.0, 0.0, -1.0]), "joint_vel": np.zeros(29)}
 

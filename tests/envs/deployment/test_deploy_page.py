@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ pytest.importorskip("onnxruntime")
 
 import mujoco
 
+from envs.cli.sim import parse_arguments
 from envs.deployment.exported_controller import ExportedController
-from envs.deployment.sim_command import parse_arguments
+
+pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
 
@@ -44,11 +47,12 @@ def test_the_runner_of_the_page_walks(
         np.testing.assert_allclose(page["control_step"](*measured), controller.step(*measured), atol=1e-6)
 
 
-def test_commands_of_the_page_are_understood() -> None:
+def test_commands_of_the_page_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = re.findall(r"^python scripts/sim\.py (.*)$", PAGE, re.MULTILINE)
     assert len(commands) >= 2
     for command in commands:
-        parse_arguments(command.split())
+        monkeypatch.setattr(sys, "argv", ["sim.py", *command.split()])
+        parse_arguments()
 
 
 def test_the_page_says_what_gravity_is() -> None:

@@ -81,14 +81,15 @@ def test_a_fork_with_wrists_trains_plays_and_exports(run_code: Callable[..., Any
 
 
 REFUSED = """
-import json
+import json, sys
 from cmg_ref.core.command_line import command
-from envs.hosts.twist import TwistError, main
+from envs.hosts.twist import TwistError, play, train
 said = []
 for name, arguments in CASES:
     given = ["--twist_root", ROOT, "--num_envs", "2", "--no_wandb", *arguments]
     try:
-        command(name, TwistError, ValueError, OSError)(lambda: main(name, given))()
+        sys.argv[0] = name
+        command(TwistError, ValueError, OSError)(lambda: {"train": train, "play": play}[name](given))()
     except SystemExit as error:
         said.append(str(error))
 print(json.dumps(said))

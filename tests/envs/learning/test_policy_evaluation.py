@@ -17,6 +17,8 @@ from envs.learning.policy_evaluation import GRID, EvaluationCase, evaluate, eval
 from envs.learning.policy_evaluation_report import markdown_text, save_evaluation, screen_text
 from envs.tasks.task_registry import task_registry
 
+pytestmark = pytest.mark.slow
+
 DT = 0.02
 SPEED_ERROR, TURN_ERROR, JOINT_ERROR = 0.05, -0.1, 0.03
 FALL_TIME = 3.5  # [s] of puppets that are told to go backwards

@@ -25,6 +25,8 @@ from cmg_ref.files.folder_lock import sole_writer
 from envs.learning.policy import PolicyError, policy_of_checkpoint
 from envs.learning.training_run import RunError, checkpoints, find_run, new_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = (
     *("--headless", "train.runner.num_steps_per_env=8", "train.runner.save_interval=1", "reference.mode=realtime"),

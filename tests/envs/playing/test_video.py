@@ -15,6 +15,8 @@ from envs.playing import mujoco_renderer
 from envs.playing.mujoco_renderer import RendererError, render_with_mujoco
 from envs.playing.video import VideoError, can_write_mp4, write_video
 
+pytestmark = pytest.mark.slow
+
 image_module = pytest.importorskip("PIL.Image")
 needs_mp4 = pytest.mark.skipif(not can_write_mp4(), reason="imageio-ffmpeg is not installed")
 

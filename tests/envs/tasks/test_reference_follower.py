@@ -12,6 +12,8 @@ from cmg_ref.core.rotations import yaw_from_quat
 from cmg_ref.frames.store import MotionFrames
 from configs.base_config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 def no_actions(env: Any) -> torch.Tensor:
     return torch.zeros(env.num_envs, env.num_actions)

@@ -1,10 +1,10 @@
 """Time the motion library beside TWIST's own, both in one run, with TWIST's robot and the questions of its teacher.
 
-  python scripts/compare_motion_libs.py --twist_root TWIST
-  python scripts/compare_motion_libs.py --twist_root TWIST --motion_file clips.yaml --device cuda:0
+  cmg-twist compare --twist_root TWIST
+  cmg-twist compare --twist_root TWIST --motion_file clips.yaml --device cuda:0
 
 Every environment asks for now and for all future steps that the teacher observes, each library about its own motions at
-random times. Without --motion_file, TWIST's library gets clips that `generate.py --format twist` would write.
+random times. Without --motion_file, TWIST's library gets clips that `cmg-generate --format twist` would write.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLIP_LENGTH = 12.0  # [s]
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Command line of the script."""
+    """Command line of the program."""
     parser = Parser(__doc__)
     parser.add_argument("--twist_root", help="checkout of TWIST (default: $TWIST_ROOT, or TWIST as installed)")
     parser.add_argument("--motion_file", type=Path, help="TWIST's clips: a .pkl, or a .yaml that lists them")
@@ -130,13 +130,9 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"ours / TWIST = {ours_took / theirs_took:.3f}")
 
 
-@command("compare_motion_libs", twist.TwistError, ValueError, OSError)
+@command(twist.TwistError, ValueError, OSError)
 def main() -> None:
     """Compare, or say in one line why not."""
     arguments = parse_arguments()
     checked_device(arguments.device, "--device")
     compare(arguments)
-
-
-if __name__ == "__main__":
-    main()

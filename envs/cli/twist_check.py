@@ -1,6 +1,6 @@
 """Check on a machine with Isaac Gym what could only be checked on the stand-in: about a minute.
 
-  python scripts/check_isaacgym.py --twist_root TWIST
+  cmg-twist check --twist_root TWIST
 
 Every line says pass or FAIL, what was expected and what was found. docs/twist.md says what each check is about. Without
 Isaac Gym the same checks run on the stand-in, which says nothing about Isaac Gym.
@@ -31,7 +31,7 @@ from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 from envs.hosts import twist
 from envs.hosts.twist_mimic import robot_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MJCF = ROOT / "cmg_ref" / "assets" / "g1_29dof.xml"
 DT = 0.002
 Result = Tuple[bool, str]
@@ -208,8 +208,8 @@ def check_no_waiting(rig: Rig) -> Result:
 
 def check_training(rig: Rig) -> Result:
     """TWIST's teacher trains: two iterations with 64 environments, in a process of its own."""
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--task", "g1_cmg_priv_mimic"]
-    command += ["--twist_root", str(rig.twist_root), "--exptid", "check_isaacgym"]
+    command = [sys.executable, "-m", "envs.cli.twist", "train", "--task", twist.TEACHER]
+    command += ["--twist_root", str(rig.twist_root), "--exptid", "twist_check"]
     command += ["--num_envs", "64", "--max_iterations", "2"]
     command += ["--no_wandb", "--device", rig.device, "cmg.num_motions=16", "cmg.motion_length=2.0"]
     with tempfile.TemporaryFile("w+") as log:
@@ -232,7 +232,7 @@ CHECKS: list[Callable[[Rig], Result]] = [
 ]
 
 
-@command("check_isaacgym", twist.TwistError, ValueError, OSError)
+@command(twist.TwistError, ValueError, OSError)
 def main() -> None:
     """Run all checks; the exit status is 1 if any fails."""
     parser = Parser(__doc__)
@@ -255,7 +255,3 @@ def main() -> None:
         print(f"{'pass' if passed else 'FAIL'}  {check.__doc__}\n      {found}", flush=True)
     print(f"{len(CHECKS) - failed} of {len(CHECKS)} passed")
     sys.exit(int(failed > 0))
-
-
-if __name__ == "__main__":
-    main()

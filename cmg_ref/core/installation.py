@@ -1,9 +1,12 @@
-"""Packages that only some commands need, and the extra of this package that brings each."""
+"""What is installed: packages that only some programs need, and whether `envs` and `configs` are this project's own."""
 
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
+OWNER = "cmg_ref"
+_MARK = f'OWNER = "{OWNER}"'
 _EXTRAS = {
     "numba": "fast",
     "mujoco": "mujoco",
@@ -48,3 +51,26 @@ def what_to_install(error: ImportError) -> str | None:
 def _needed(module: str) -> str:
     package = _PACKAGES.get(module, module)
     return f"needs {package}, which is not installed: pip install 'cmg_ref[{_EXTRAS[module]}]'"
+
+
+def check_own_packages() -> None:
+    """Check, without importing them, that `envs` and `configs` would be the ones that came with this `cmg_ref`.
+
+    Raises:
+        InstallationError: Another package of that name is found before it, or was installed over it.
+    """
+    home = Path(__file__).resolve().parents[2]
+    for name in ("envs", "configs"):
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            raise InstallationError(f"the package '{name}' of cmg_ref is missing from {home}: install cmg_ref again")
+        places = [Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin or ""]]
+        if places != [home / name]:
+            raise InstallationError(
+                f"another package '{name}' hides that of cmg_ref: {places[0]} comes before {home / name} in sys.path"
+            )
+        if _MARK not in (home / name / "__init__.py").read_text(encoding="utf-8"):
+            raise InstallationError(
+                f"another package has put its '{name}' over that of cmg_ref in {home / name}: "
+                "uninstall it, and install cmg_ref again"
+            )

@@ -1,21 +1,22 @@
 """Run an exported controller in plain MuJoCo, on any model of the robot: no torch, no training code.
 
-  python scripts/play.py --task g1_cmg --shipped --export outputs/policy.onnx
-  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --command 0.6 0 0.5
-  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --schedule commands.csv --video outputs/sim.mp4
-  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --evaluate --seeds 3 --physics_dt 0.005
-  python scripts/sim.py --mjcf scene.xml --policy outputs/policy.onnx --twist2 twist2.onnx --evaluate
+  cmg-play --task g1_cmg --shipped --export outputs/policy.onnx
+  cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --command 0.6 0 0.5
+  cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --schedule commands.csv --video outputs/sim.mp4
+  cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --evaluate --seeds 3 --physics_dt 0.005
+  cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --twist2 twist2.onnx --evaluate
 
 It needs numpy, onnxruntime and mujoco 3.2 or newer.
 """
 
 from __future__ import annotations
 
+from cmg_ref.core.command_line import Parser, command  # isort: split
+
 import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,18 @@ from envs.deployment.twist2_controller import Twist2Controller
 LAST_COMMAND_TIME = 4.0  # [s] how long the last command of a schedule lasts if no duration is given
 
 
-def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    """Command line; that of the process by default."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the program."""
+    parser = Parser(__doc__)
     parser.add_argument("--mjcf", type=Path, required=True, metavar="FILE", help="model of the robot or scene")
-    parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="written by play.py --export")
+    parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="written by cmg-play --export")
     parser.add_argument(
         "--twist2", type=Path, metavar="FILE", help="TWIST2's policy, which follows --policy's reference"
     )
-    command = parser.add_mutually_exclusive_group()
-    command.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
-    command.add_argument("--schedule", type=Path, metavar="FILE", help="CSV with the columns time,vx,vy,wz")
-    command.add_argument("--evaluate", action="store_true", help="every command of the evaluation, as a table")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
+    given.add_argument("--schedule", type=Path, metavar="FILE", help="CSV with the columns time,vx,vy,wz")
+    given.add_argument("--evaluate", action="store_true", help="every command of the evaluation, as a table")
     parser.add_argument("--duration", type=float, help="of a roll-out [s] (default: 20, or that of the schedule)")
     parser.add_argument("--seeds", type=int, default=1, help="roll-outs of each command (default: %(default)s)")
     for name, default, text in (
@@ -54,18 +55,13 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument("--friction", type=float, help="of all surfaces (default: the model's)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="draw a video (.mp4)")
-    return parser.parse_args(given)
+    return parser.parse_args()
 
 
-def main(given: Sequence[str] | None = None) -> None:
+@command(ArtefactError, OSError, ValueError)
+def main() -> None:
     """Do what was asked for, or say in one line why not."""
-    arguments = parse_arguments(given)
-    try:
-        simulate(arguments)
-    except (ArtefactError, OSError, ValueError) as error:
-        sys.exit(f"sim: {error}")
-    except KeyboardInterrupt:
-        sys.exit("sim: interrupted")
+    simulate(parse_arguments())
 
 
 def simulate(arguments: argparse.Namespace) -> None:
@@ -79,13 +75,13 @@ def simulate(arguments: argparse.Namespace) -> None:
     if arguments.evaluate:
         steps = round((arguments.duration or 20.0) / controller.control_dt)
         rows = []
-        for command in COMMANDS:
+        for told in COMMANDS:
             runs = []
             for seed in range(arguments.seeds):
                 simulation = PlainSimulation(arguments.mjcf, controller, conditions, seed)
-                runs.append(run(simulation, controller, [np.array(command)] * steps))
-            rows.append(summarise(command, runs))
-            print(f"{command}: {rows[-1].survival:.0%}", file=sys.stderr)
+                runs.append(run(simulation, controller, [np.array(told)] * steps))
+            rows.append(summarise(told, runs))
+            print(f"{told}: {rows[-1].survival:.0%}", file=sys.stderr)
         print(table(rows))
         return
     commands = read_commands(arguments, controller.control_dt)

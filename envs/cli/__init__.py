@@ -1,0 +1,1 @@
+"""Programs that simulate, draw videos or train policies, as commands; each module has a `main`."""
