@@ -348,9 +348,10 @@ class CMGMotionGenerator:
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        given = None if commands is None else self._checked(commands, (num, 3), "commands")
+        by_kernels = self._changes is not None and init_motion is None  # They clean what they are given themselves.
+        given = None if commands is None else self._checked(commands, (num, 3), "commands", not by_kernels)
         if root_pose is not None:
-            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose")
+            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose", not by_kernels)
         begun = None if init_motion is None else self._checked_motion(init_motion, num)
         start_frames = checked_start_frames(start_frames, num, self.last_start_frame, self.device)
         from_pool = isinstance(self._planner, PooledPlanner) and begun is None
@@ -393,8 +394,9 @@ class CMGMotionGenerator:
             env_ids: environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        commands = self._checked(commands, (len(rows), 3), "commands")
-        if self._changes is not None and len(rows) <= self._most_told:
+        by_kernels = self._changes is not None and len(rows) <= self._most_told
+        commands = self._checked(commands, (len(rows), 3), "commands", not by_kernels)
+        if self._changes is not None and by_kernels:
             if len(rows) > 0:
                 self._reader.forget()
                 self._changes.tell(rows, commands)
@@ -502,7 +504,7 @@ class CMGMotionGenerator:
                 self._reader, self._initial_states, self._draws, self.command_excess
             )
             if self._changes is not None:
-                self._reader.follow(self._changes.located)
+                self._reader.follow(self._changes.located, self._changes.joints)
 
     def _restart(
         self,
@@ -585,5 +587,5 @@ class CMGMotionGenerator:
             )
         return offsets
 
-    def _checked(self, values: Values, shape: tuple[int, ...], name: str) -> torch.Tensor:
-        return checked_tensor(values, shape, name, self.device)
+    def _checked(self, values: Values, shape: tuple[int, ...], name: str, clean: bool = True) -> torch.Tensor:
+        return checked_tensor(values, shape, name, self.device, clean)

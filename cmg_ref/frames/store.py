@@ -174,21 +174,22 @@ class TrajectoryStore:
         """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
         if rows.ndim == 1:  # The common case, in which each operation counts.
             return self._joints.index_select(0, rows).float()
-        return self._joints.index_select(0, rows.flatten()).view(*rows.shape, -1).float()
+        return self._joints.index_select(0, rows.flatten()).view(*rows.shape, self._num_joints).float()
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Joints (..., 2 * num_joints), seen columns (..., NUM_SEEN) and places (..., 4) of rows (...).
 
         They are in float32 and in new memory, which they share.
         """
-        return self._split(self.table[:, : self._num_read].index_select(0, rows.flatten()).view(*rows.shape, -1))
+        columns = self.table[:, : self._num_read].index_select(0, rows.flatten())
+        return self._split(columns.view(*rows.shape, self._num_read))
 
     def read_states(
         self, frames: torch.Tensor, motions: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What :meth:`write` was given: states, seen columns and poses at frames (n, ...) of motions (n,)."""
         rows = self.rows(frames, motions)
-        columns = self.table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        columns = self.table.index_select(0, rows.flatten()).view(*rows.shape, self.table.shape[1])
         joints, seen, places = self._split(columns[..., : self._num_read])
         parts = {"joints": joints, **root_channels(seen, places, columns[..., self._num_read :].float())}
         states = torch.cat([parts[name] for name in ("joints", *list(self.layout)[2:])], dim=-1)

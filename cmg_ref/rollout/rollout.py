@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from functools import partial
 from typing import Callable, Union
 
 import torch
@@ -14,8 +15,8 @@ from cmg_ref.core.numba_available import numba_available
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.core.triton_available import triton_available
-from cmg_ref.cuda_graph.fastest_step import FastestStep
 from cmg_ref.cuda_graph.fused_frame import FusedFrame
+from cmg_ref.cuda_graph.recorded_steps import RecordedSteps
 from cmg_ref.network.inference_network import FoldedNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
@@ -46,12 +47,12 @@ class Rollout:
         rest: whether states nearly at rest are kept under zero command.
         dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
         network: arithmetic of another kind, on that device; by default the folded network.
-        compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes ten seconds at the start.
 
     Attributes:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
+        recorded: the step on a GPU, recorded for each number of motions that keeps coming back.
         fused: the step with compiled loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
     """
@@ -62,7 +63,6 @@ class Rollout:
         device: str | torch.device = "cpu",
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
-        compiled: bool = False,
         network: FoldedNetwork | None = None,
     ) -> None:
         self.device = torch.device(device)
@@ -87,7 +87,11 @@ class Rollout:
             self.network: Network = self.kernels.network
         else:
             self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
-        self._run = self._fastest_step(compiled)
+        self.recorded: RecordedSteps | None = None
+        if self.device.type == "cuda" or self.kernels is not None:
+            workspace = partial(getattr, self.network, "workspace")
+            self.recorded = RecordedSteps(self._counted_step, self.guard_count, workspace)
+        self._run = self._fastest_step()
         self.fused = self._run if isinstance(self._run, FusedStep) else None
 
     def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
@@ -98,7 +102,9 @@ class Rollout:
             kernels = FusedFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
-            kernels.step(torch.zeros(1, self.layout.size, device=self.device), torch.zeros(1, 3, device=self.device))
+            state, command = (torch.zeros(1, width, device=self.device) for width in (self.layout.size, 3))
+            kernels.step(state, command, torch.empty_like(state), self.guarded.new_zeros(1))
+            self.guard_count.zero_()
         except Exception as error:  # Without a compiler on the machine, say; torch's own operations remain.
             warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
             return None
@@ -110,11 +116,7 @@ class Rollout:
         rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
         return torch.stack((rest_speed, self._keep))
 
-    def _fastest_step(
-        self, compiled: bool
-    ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        if self.device.type == "cuda":
-            return FastestStep(self.step, self.network, compiled and self.kernels is None)
+    def _fastest_step(self) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         fusible = self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available()
         if fusible and type(self.network) is FoldedNetwork:
             return FusedStep(self.model, self.network, self._resting)
@@ -131,6 +133,10 @@ class Rollout:
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
         """
+        if self.recorded is not None:
+            following, self.guarded = self.recorded(state, command)
+            self.frame_count += len(state)
+            return following
         num_blocks = self.num_blocks(len(state))
         if num_blocks == 1:
             following, self.guarded = self._run(state, command)
@@ -152,10 +158,20 @@ class Rollout:
         blocks_itself = self.device.type != "cpu" or self.fused is not None
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
-    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next state (n, state_dim) and whether the guard had to act (n,), uncounted."""
+    def _counted_step(
+        self, state: torch.Tensor, command: torch.Tensor, following: torch.Tensor, guarded: torch.Tensor
+    ) -> None:
+        """Write the next state (n, state_dim) and whether the guard had to act (n,), counted."""
         if self.kernels is not None:
-            return self.kernels.step(state, command)
+            self.kernels.step(state, command, following, guarded)
+            return
+        predicted, acted = self.step(state, command)
+        following.copy_(predicted)
+        guarded.copy_(acted)
+        self.guard_count += guarded.sum()
+
+    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next state (n, state_dim) and whether the guard had to act (n,), uncounted, by torch's operations."""
         assert isinstance(self.network, FoldedNetwork)
         command = self.model.clamp_command(command)
         predicted = self.network.predict(state, command)

@@ -108,12 +108,11 @@ class MotionBuffer:
             draws: which of them.
             excess: by how much commands exceed the trained range, (num_envs, 3); written.
         """
-        if self._recorded is None:
+        if self._recorded is None or reader.columns is None:
             return None
+        changed = (self.rollout.model, self.motions, reader, initial_states, draws, excess)
         try:
-            return EnvironmentChanges(
-                self.rollout.model, self.motions, reader, initial_states, draws, excess, self._frame, *self._kept
-            )
+            return EnvironmentChanges(*changed, self._frame, *self._kept, reader.columns)
         except Exception as error:  # Drivers fail in ways of their own; resets remain one by one.
             warnings.warn(f"changes cannot be recorded as a CUDA graph ({error})", stacklevel=2)
             return None

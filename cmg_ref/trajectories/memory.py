@@ -73,6 +73,8 @@ def plan_memory(
     num_joints = 2 * layout.num_joints
     per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
     per_env = 8 + 8 + 4 * NUM_POSE + 4 * 3 + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
+    if settings.mode == "realtime" and device.type == "cuda" and layout.has_root and triton_available():
+        per_env += 4 * num_joints + 2 + 3 * 4 * 3 + 8  # joints shown, and what is asked for
     return MemoryPlan(
         joints=num_frames * num_joints * float_size,
         root=num_frames * ((NUM_SEEN + NUM_GRAVITY) * float_size + 4 * NUM_PLACE),

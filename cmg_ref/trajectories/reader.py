@@ -73,17 +73,28 @@ class MotionReader:
         self._joints_are_read = False
         self._fused: FusedReader | None = None
         self._located: torch.Tensor | None = None
+        self._shown_joints: torch.Tensor | None = None
+
+    @property
+    def columns(self) -> torch.Tensor | None:
+        """Columns of the angles and velocities that Triton's kernels read, (2 * num_joints,); None without those."""
+        return None if self._fused is None else self._fused.columns
 
     def attach(self, store: TrajectoryStore, planner: PlansFrames, kernels: bool = False) -> None:
         """Read from this store from now on, by Triton's kernels where those are there."""
         self._store, self._planner = store, planner
         self._fused = FusedReader(store, self._columns, self._hold) if kernels and self._same_rate else None
-        self._located = None
+        self._located = self._shown_joints = None
         self.forget()
 
-    def follow(self, located: torch.Tensor) -> None:
-        """Rely on somebody else to move the clock and to keep the rows that are on show, (num_envs,)."""
-        self._located = located
+    def follow(self, located: torch.Tensor, joints: torch.Tensor) -> None:
+        """Rely on somebody else to move the clock, and to keep what is on show.
+
+        Args:
+            located: the rows, (num_envs,).
+            joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
+        """
+        self._located, self._shown_joints = located, joints
 
     def forget(self) -> None:
         """What is shown has changed."""
@@ -109,7 +120,10 @@ class MotionReader:
 
     def joints(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles and velocities shown now, (num_envs, num_joints) each."""
-        if self._current is None:
+        if self._current is None and self._shown_joints is not None:
+            dof_pos, dof_vel = self._shown_joints.clone().chunk(2, dim=1)
+            self._current = dof_pos, dof_vel
+        elif self._current is None:
             self._joints_are_read = True
             self._planner.need(0 if self._same_rate else 1)
             self._current = self._read_joints(self._rows_now(), self.share)
@@ -120,7 +134,7 @@ class MotionReader:
         self._planner.need(0 if self._same_rate else 1)
         if self._fused is not None:
             ahead, last = self._kept((0,)), self._planner.last_frames()
-            seen = self._fused.frames(self.shown, ahead, self._planner.motions, self.origin, last)
+            seen, _ = self._fused.frames(self.shown, ahead, 1, self._planner.motions, self.origin, last)
             return MotionFrames(*(getattr(seen, field.name)[:, 0] for field in fields(seen)))
         return self._read(self._rows_now(), self.share, self.origin)
 
@@ -137,13 +151,10 @@ class MotionReader:
         """
         furthest = max((*offsets, *joint_offsets))
         self._planner.need(math.ceil(furthest * self._frames_per_step - 1e-6) + (0 if self._same_rate else 1))
-        ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
         if self._fused is not None:
-            motions, last = self._planner.motions, self._planner.last_frames()
-            frames = self._fused.frames(self.shown, ahead, motions, self.origin, last)
-            if not joint_offsets:
-                return frames, frames.dof_pos[:, :0]
-            return frames, self._fused.dof_pos(self.shown, joints_ahead, motions, last)
+            ahead, last = self._kept((*offsets, *joint_offsets)), self._planner.last_frames()
+            return self._fused.frames(self.shown, ahead, len(offsets), self._planner.motions, self.origin, last)
+        ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
         if self._in_one_pass(len(self.shown) * (len(ahead) + len(joints_ahead))):
             motions = self._planner.motions
             return self._store.read_in_world(self.shown, ahead, joints_ahead, motions, self.origin, self._columns)

@@ -15,7 +15,7 @@ import torch
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.rotations import quat_from_euler_xyz
-from cmg_ref.cuda_graph import recorded_frames
+from cmg_ref.cuda_graph import recording
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
@@ -100,6 +100,6 @@ def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
         warm_up()
-        return SimpleNamespace(replay=action), None
+        return SimpleNamespace(replay=action)
 
-    monkeypatch.setattr(recorded_frames, "record", record)
+    monkeypatch.setattr(recording, "record", record)

@@ -15,6 +15,7 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
 from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.trajectories import environment_changes
 from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
@@ -35,11 +36,22 @@ def large_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter's time goes by programs."""
     monkeypatch.setattr(fused_frame, "SHAPES", {name: (16, 1) for name in fused_frame.SHAPES})
     monkeypatch.setattr(fused_reader, "ROWS", 32)
+    monkeypatch.setattr(environment_changes, "SHOWN", 16)
 
 
 def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> FusedFrame:
     network = SideBySideNetwork(rollout.model, CPU, dtype)
     return FusedFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+
+
+def step_by_kernels(
+    rollout: Rollout, dtype: torch.dtype, states: torch.Tensor, commands: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next states (n, state_dim) and where the guard acted (n,), which is counted."""
+    following, guarded = torch.empty_like(states), torch.empty(len(states), dtype=torch.bool)
+    kernels_on_cpu(rollout, dtype).step(states, commands, following, guarded)
+    assert int(rollout.guard_count) == int(guarded.sum())
+    return following, guarded
 
 
 def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +69,7 @@ def test_a_step(checkpoint: Checkpoint, rest: bool) -> None:
     plain = Rollout(checkpoint.model, rest=rest)
     states, commands = batch(checkpoint, 50)
     states[7, 3] = float("nan")
-    following, guarded = kernels_on_cpu(plain, torch.float32).step(states, commands)
+    following, guarded = step_by_kernels(plain, torch.float32, states, commands)
     expected, expected_guarded = plain.step(states, commands)
     torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert torch.equal(guarded, expected_guarded)
@@ -69,7 +81,7 @@ def test_a_step_in_bfloat16_differs_by_its_rounding(checkpoint: Checkpoint) -> N
     plain = Rollout(checkpoint.model)
     states, commands = batch(checkpoint, 16)
     states[:] = states[::3][:1].expand_as(states)
-    following, _ = kernels_on_cpu(plain, torch.bfloat16).step(states, commands)
+    following, _ = step_by_kernels(plain, torch.bfloat16, states, commands)
     error = (following - plain.step(states, commands)[0]).abs()[:, checkpoint.layout["dof_pos"]]
     assert 0.0 < float(error.max()) < 5e-3
 
@@ -233,21 +245,21 @@ def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monke
     stand_in = Kernels(operations)
     assert generator._changes is not None and generator.rollout.kernels is not None
     assert generator._reader._fused is not None
-    monkeypatch.setattr(generator._changes, "_kernels", stand_in)
-    monkeypatch.setattr(generator.rollout.kernels, "_kernels", stand_in)
-    monkeypatch.setattr(generator._reader._fused, "_kernel", stand_in.read_frames)
+    for user in (generator._changes, generator.rollout.kernels, generator._reader._fused):
+        monkeypatch.setattr(user, "_kernels", stand_in)
+    generator._changes._ask.clear()  # Kernels are looked up once.
+    generator._reader._fused._prepared.clear()
     for _ in range(3):  # At first what is new is tried out and recorded.
         with operations:
             for name, action in actions.items():
                 operations.names.clear()
                 action()
                 parts[name] = list(operations.names)
-    assert parts["advance"] == ["tell_time", *FRAME]
-    assert parts["joints"] == ["index_select"]
+    assert parts["advance"] == [*FRAME, "show"]
+    assert parts["joints"] == ["clone"]
     assert parts["window"][-1] == "read_frames"
     assert parts["window"].count("take_in_motions") == 2  # frames ahead of those that changed
-    changed = ["change", "tell_time"]
-    assert parts["reset"] == ["index_fill_", "index_copy_", "index_fill_", *changed, "clone"]
-    assert parts["command"] == ["index_fill_", "index_copy_", *changed, "clone"]
+    assert parts["reset"] == ["ask", "change", "clone"]  # The clone is kept until a window is read.
+    assert parts["command"] == ["ask", "change", "clone"]
     assert len(parts["advance"]) + 1 <= 12  # frame, storing and the window
     assert len(parts["reset"]) + len(parts["command"]) + len(parts["advance"]) + len(parts["joints"]) <= 25
