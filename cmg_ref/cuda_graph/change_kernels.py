@@ -53,7 +53,9 @@ def ask(
     tl.store(asked + env, KIND, within)
     for axis in tl.static_range(3):
         if COMMANDS:
-            tl.store(asked_commands + env * 3 + axis, _number(tl.load(commands + number * 3 + axis, within, 0.0)), within)
+            tl.store(
+                asked_commands + env * 3 + axis, _number(tl.load(commands + number * 3 + axis, within, 0.0)), within
+            )
         if POSES:
             tl.store(asked_poses + env * 3 + axis, _number(tl.load(poses + number * 3 + axis, within, 0.0)), within)
         elif PLACES:

@@ -74,9 +74,7 @@ class FusedFrame:
         self._channels = {name: layout[channel].start for name, channel in names.items()} if layout.has_root else {}
         self._channels["JOINTS"] = 2 * layout.num_joints
 
-    def step(
-        self, state: torch.Tensor, command: torch.Tensor, following: torch.Tensor, guarded: torch.Tensor
-    ) -> None:
+    def step(self, state: torch.Tensor, command: torch.Tensor, following: torch.Tensor, guarded: torch.Tensor) -> None:
         """Write the next states of states (n, state_dim) under commands (n, 3), and in which the guard acted (n,).
 
         Those are counted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -24,7 +24,7 @@ class PreparedKernel:
         self._constants = tuple(sizes.values())
         self._compiled: Any = None
         # With one device there is none to change to, and looking costs as much as the launch.
-        self._device: Optional[torch.device] = device if torch.cuda.device_count() > 1 else None
+        self._device: torch.device | None = device if torch.cuda.device_count() > 1 else None
 
     def __call__(self, programs: int, *arguments: Any) -> None:
         """Launch so many programs."""

@@ -19,6 +19,7 @@ from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from cmg_ref.trajectories.supply.planners import RealtimePlanner
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
@@ -520,3 +521,25 @@ def test_what_callers_do_to_their_indices_later_does_not_matter(mode: str) -> No
             generator.advance()
         shown.append(generator.future(5).dof_pos)
     assert torch.equal(*shown)
+
+
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime", "pool"])
+@pytest.mark.parametrize("control_dt", [0.02, 0.013])
+@pytest.mark.parametrize("storage", [torch.float32, torch.float16])
+def test_nobody_can_be_asked_for(checkpoint: Checkpoint, mode: str, control_dt: float, storage: torch.dtype) -> None:
+    """Masks of who is reset or moved are often empty."""
+    pool = TrajectoryPoolCfg(num_trajectories=8) if mode == "pool" else None
+    kind = "pregenerated" if mode == "pool" else mode
+    generator = make(
+        checkpoint, mode=kind, pool=pool, control_dt=control_dt, preload_duration=80, storage_dtype=storage
+    )
+    before, nobody = generator.get_frames(), torch.zeros(NUM_ENVS, dtype=torch.bool)
+    for env_ids in ([], nobody):
+        generator.reset(env_ids)
+        generator.reset(env_ids, commands=torch.zeros(0, 3), root_pose=torch.zeros(0, 3))
+        generator.update_commands(torch.zeros(0, 3), env_ids)
+        generator.set_root_pose(torch.zeros(0, 3), env_ids)
+        assert all(tuple(joints.shape) == (0, 29) for joints in generator.get_motion(env_ids))
+        assert tuple(generator.get_frames(env_ids).root_pos_w.shape) == (0, 3)
+    for field in fields(before):
+        torch.testing.assert_close(getattr(generator.get_frames(), field.name), getattr(before, field.name))
