@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Sequence
 
-import numpy as np
 import torch
 
 from cmg_ref.commands.sampler import CommandSampler
@@ -16,6 +15,7 @@ from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.shorten import shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
+from cmg_ref.evaluation.command_following import motions_follow_commands
 from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.joint_matching import match_joints
@@ -25,19 +25,19 @@ from cmg_ref.trajectories.argument_checks import (
     EnvIds,
     Values,
     checked_env_ids,
+    checked_motion,
     checked_start_frames,
     checked_tensor,
     whole_steps,
 )
+from cmg_ref.trajectories.clock import FrameClock
 from cmg_ref.trajectories.environment_changes import EnvironmentChanges
 from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
-from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPoolCfg
+from cmg_ref.trajectories.pool import SamplesCommands
 from cmg_ref.trajectories.reader import MotionReader
-from cmg_ref.trajectories.settings import MODES, GeneratorSettings
+from cmg_ref.trajectories.settings import MODES, CMGMotionGeneratorCfg
 from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates
-from cmg_ref.trajectories.supply.factory import make_planner
-from cmg_ref.trajectories.supply.planners import PreloadPlanner, RealtimePlanner
-from cmg_ref.trajectories.supply.pooled import PooledPlanner
+from cmg_ref.trajectories.supply.factory import make_supply
 
 
 class CMGMotionGenerator:
@@ -74,33 +74,13 @@ class CMGMotionGenerator:
 
     Args:
         checkpoint: file, loaded checkpoint, or None for the one shipped with the package.
-        num_envs: number of environments.
+        num_envs: number of environments; as ``cfg`` says by default.
         device: device of everything.
-        mode: ``"pregenerated"`` or ``"realtime"``.
-        preload_duration: frames generated at a reset in pregenerated mode, or of each trajectory of a pool.
-        buffer_size: frames held per environment in realtime mode, and by environments that have left the pool.
-        control_dt: time of a control step [s].
-        refill_frames: in realtime mode, frames generated at a time; None takes half of the buffer. Where not every
-            step brings a frame, environments take turns, so that every step does the same work.
-        interpolation_steps: frames over which a command ramps to a new one.
-        at_end: in pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
-            ``"hold"`` stands in the last pose with zero velocity.
-        joint_names: joints and their order in everything returned; the checkpoint's by default.
-        drop_joints: joints of the checkpoint that ``joint_names`` leaves out on purpose.
-        storage_dtype: type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
-            1e-3 m/s in the root's velocity.
-        compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
-            error of a few milliradians in the joints after ten seconds.
-        compiled: on a GPU, let ``torch.compile`` fuse what a frame of all environments takes, where that is measured to
-            be faster (on an H100 by a third); takes some ten seconds at the first frame.
-        seed: seed for the choice of initial states, trajectories and start frames.
-        first_env: number of the first environment among all that share the seed, where other processes hold the rest
-            (see :mod:`cmg_ref.core.sharding`): each is shown the motion it would be shown by one generator of them
-            all. A pool belongs to one process; those of several differ.
+        cfg: what to make; :class:`CMGMotionGeneratorCfg` with its defaults by default.
         robot: robot description; the shipped G1 by default. It tells how poses load the feet, and the root of
             checkpoints without root channels.
-        pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
         command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
+        settings: fields of ``cfg`` by name, in place of what it says.
 
     Attributes:
         rollout: advances the checkpoint's states.
@@ -118,68 +98,39 @@ class CMGMotionGenerator:
     def __init__(
         self,
         checkpoint: str | Path | Checkpoint | None = None,
-        num_envs: int = 4096,
+        num_envs: int | None = None,
         device: str | torch.device = "cpu",
-        mode: str = "pregenerated",
-        preload_duration: int = 500,
-        buffer_size: int = 100,
-        control_dt: float = 0.02,
-        refill_frames: int | None = 1,
-        interpolation_steps: int = 25,
-        at_end: str = "regenerate",
-        joint_names: Sequence[str] | None = None,
-        drop_joints: Sequence[str] = (),
-        storage_dtype: torch.dtype = torch.float32,
-        compute_dtype: torch.dtype = torch.float32,
-        compiled: bool = False,
-        seed: int = 0,
-        first_env: int = 0,
+        *,
+        cfg: CMGMotionGeneratorCfg | None = None,
         robot: Robot | None = None,
-        pool: TrajectoryPoolCfg | None = None,
         command_sampler: SamplesCommands | None = None,
+        **settings: Any,
     ) -> None:
-        self.num_envs, self.control_dt = num_envs, control_dt
-        self.settings = GeneratorSettings(
-            num_envs=num_envs,
-            mode=mode,
-            preload_duration=preload_duration,
-            buffer_size=buffer_size,
-            control_dt=control_dt,
-            refill_frames=refill_frames,
-            interpolation_steps=interpolation_steps,
-            at_end=at_end,
-            storage_dtype=storage_dtype,
-            compute_dtype=compute_dtype,
-            compiled=compiled,
-            pool=pool,
-        )
-        self.settings.validate()
+        cfg = _settings(cfg, settings if num_envs is None else {**settings, "num_envs": num_envs})
+        self.settings = cfg
+        self.num_envs, self.control_dt = cfg.num_envs, cfg.control_dt
         self.device = checked_device(device, "device")
-        self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        check_memory(self.settings, self.checkpoint, command_sampler or CommandSampler(1), self.device)
-        self._robot = robot
+        self.checkpoint = load_checkpoint(checkpoint)
+        check_memory(cfg, self.checkpoint, command_sampler or CommandSampler(1), self.device)
+        self._robot, own_seed = robot, cfg.seed + cfg.first_env
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
-            num_envs, control_dt=control_dt, device=self.device, seed=seed + first_env
+            self.num_envs, control_dt=self.control_dt, device=self.device, seed=own_seed
         )
-        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype)
+        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self.joint_names, self._joint_columns = match_joints(
-            self.checkpoint.joint_names, joint_names, drop_joints, self.device
+            self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device
         )
-        frames_per_step = self.checkpoint.fps * control_dt
-        self._frames_per_step = 1.0 if abs(frames_per_step - 1.0) < 1e-6 else frames_per_step
-        self._reader = MotionReader(
-            num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
-        )
-        self.command_excess = torch.zeros(num_envs, 3, device=self.device)
+        self._clock = FrameClock(self.num_envs, self.checkpoint.fps * self.control_dt, self.device)
+        self._reader = MotionReader(self._clock, self._joint_columns, hold=cfg.at_end == "hold")
+        self.command_excess = torch.zeros(self.num_envs, 3, device=self.device)
         self._initial_states = InitialStates(self.checkpoint, self.rollout, robot or load_g1())
-        self._draws = EnvironmentDraws(num_envs, first_env, seed, self.device)
-        self._random = torch.Generator(device=self.device).manual_seed(seed + first_env)
+        self._draws = EnvironmentDraws(self.num_envs, cfg.first_env, cfg.seed, self.device)
+        self._random = torch.Generator(device=self.device).manual_seed(own_seed)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
-        self._allocate(mode)
+        self._allocate(cfg.mode)
         self.reset()
-        if isinstance(self._planner, PooledPlanner):
-            self._planner.pool.handed.zero_()  # This first reset is only there for who never asks for one.
+        self._supply.forget_use()  # This first reset is only there for who never asks for one.
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another with the same arguments")
@@ -194,6 +145,8 @@ class CMGMotionGenerator:
         checkpoint: str | Path | Checkpoint | None = None,
         device: str | torch.device = "cpu",
         command_sampler: SamplesCommands | None = None,
+        *,
+        cfg: CMGMotionGeneratorCfg | None = None,
         **settings: Any,
     ) -> MemoryPlan:
         """Memory that a generator would take; allocates nothing.
@@ -202,8 +155,8 @@ class CMGMotionGenerator:
             checkpoint: as for the generator.
             device: as for the generator.
             command_sampler: as for the generator; only matters with a pool.
-            settings: any of the fields of :class:`cmg_ref.trajectories.settings.GeneratorSettings`, as for the
-                generator.
+            cfg: as for the generator.
+            settings: as for the generator.
 
         Returns:
             Bytes by purpose, and their ``total``.
@@ -211,9 +164,7 @@ class CMGMotionGenerator:
         Raises:
             ValueError: a setting is impossible.
         """
-        loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        wanted = GeneratorSettings(**settings)
-        wanted.validate()
+        wanted, loaded = _settings(cfg, settings), load_checkpoint(checkpoint)
         return plan_memory(wanted, loaded, command_sampler or CommandSampler(1), checked_device(device, "device"))
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -246,13 +197,13 @@ class CMGMotionGenerator:
     @with_torch_defaults
     def commands(self) -> torch.Tensor:
         """Smoothed commands in force, (num_envs, 3)."""
-        return self._buffer.commands.value(self._reader.shown, self._planner.motions)
+        return self._buffer.commands.value(self._clock.shown, self._supply.motions)
 
     @property
     @with_torch_defaults
     def target_commands(self) -> torch.Tensor:
         """Commands that the ones in force ramp to, (num_envs, 3)."""
-        return self._buffer.commands.target(self._reader.shown, self._planner.motions)
+        return self._buffer.commands.target(self._clock.shown, self._supply.motions)
 
     @with_torch_defaults
     def future(self, steps: int | Sequence[int]) -> MotionFrames:
@@ -293,12 +244,12 @@ class CMGMotionGenerator:
     @property
     def max_future_steps(self) -> int:
         """Furthest control step that :meth:`future` can be asked for."""
-        return max(0, int((self._planner.max_demand - 2) / self._frames_per_step))
+        return max(0, int((self._supply.max_demand - 2) / self._clock.frames_per_step))
 
     @property
     def last_start_frame(self) -> int:
         """Latest frame of its trajectory that a reset can begin at; 0 without a pool."""
-        return self._planner.last_start if isinstance(self._planner, PooledPlanner) else 0
+        return self._supply.last_start
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -306,14 +257,14 @@ class CMGMotionGenerator:
     def advance(self) -> None:
         """Let a control step pass for every environment."""
         started = time.perf_counter()
-        if self._changes is not None and isinstance(self._planner, RealtimePlanner):
-            self._reader.forget()
-            self._planner.catch_up()
+        self._reader.forget()
+        if self._changes is not None:
+            self._supply.catch_up()
             self._changes.advance()
             self.rollout.frame_count += self.num_envs
         else:
-            self._reader.advance()
-            self._planner.advance()
+            self._clock.advance()
+            self._supply.advance()
             self._reader.locate()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
@@ -352,35 +303,38 @@ class CMGMotionGenerator:
         given = None if commands is None else self._checked(commands, (num, 3), "commands", not by_kernels)
         if root_pose is not None:
             root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose", not by_kernels)
-        begun = None if init_motion is None else self._checked_motion(init_motion, num)
+        begun = None
+        if init_motion is not None:
+            state_dim, num_joints = self.checkpoint.layout.size, len(self.joint_names)
+            begun = checked_motion(init_motion, num, num_joints, state_dim, self.device)
         start_frames = checked_start_frames(start_frames, num, self.last_start_frame, self.device)
-        from_pool = isinstance(self._planner, PooledPlanner) and begun is None
-        if start_frames is not None and not from_pool:
+        if start_frames is not None and (not self.settings.pooled or begun is not None):
             raise ValueError("start_frames needs a pool to begin in, and no init_motion")
         if num == 0:
             return
         if self._changes is not None and begun is None:
             self._reader.forget()
             self._changes.begin(rows, given, root_pose)
-            self._planner.refresh(rows)
+            self._supply.refresh(rows)
             return
         targets = None if given is None else self._clamped(given, rows)
         if root_pose is None:
             root_pose = torch.zeros(num, NUM_POSE, device=self.device)
         self._reader.forget()
-        self._reader.share[rows] = 0.0
-        if isinstance(self._planner, PooledPlanner) and begun is None:
-            self._planner.hand_out(rows, targets, start_frames)
+        entered = self._supply.hand_out(rows, targets, start_frames) if begun is None else None
+        if entered is not None:
+            self._clock.set(rows, entered)
             self._reader.anchor(rows, root_pose)
-        else:
-            if targets is None:
-                targets = self.target_commands[rows]
-            states, own_commands, following = self._initial(rows, targets, begun)
-            # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
-            self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
-            self._reader.place_in_world(rows)
-            if self._changes is not None:
-                self._changes.locate()
+            return
+        if targets is None:
+            targets = self.target_commands[rows]
+        states, own_commands, following = self._initial(rows, targets, begun)
+        self._clock.set(rows, 0)
+        # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
+        self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
+        self._reader.place_in_world(rows)
+        if self._changes is not None:
+            self._changes.locate()
 
     @with_torch_defaults
     def update_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
@@ -400,7 +354,7 @@ class CMGMotionGenerator:
             if len(rows) > 0:
                 self._reader.forget()
                 self._changes.tell(rows, commands)
-                self._planner.refresh(rows)
+                self._supply.refresh(rows)
             return
         targets = self._clamped(commands, rows)
         changed = (targets != self.target_commands[rows]).any(dim=1).nonzero().squeeze(1)
@@ -409,15 +363,13 @@ class CMGMotionGenerator:
         if len(changed) < len(rows):
             rows, targets = rows[changed], targets[changed]
         self._reader.stop_at_ends()
-        self._planner.need(0 if self._frames_per_step == 1.0 else 1)
-        base = self._reader.shown[rows]
-        if self._frames_per_step != 1.0:  # Between two frames the later one is already on show.
-            base += (self._reader.share[rows] > 0).long()
+        self._supply.need(self._clock.reach())
+        base = self._clock.latest(rows)  # Between two frames the later one is already on show.
         self._reader.forget()
-        motions = self._planner.take_over(rows, base)
+        motions = self._supply.take_over(rows, base)
         self._buffer.commands.set_target(motions, base, targets)
         self._buffer.truncate(motions, base)
-        self._planner.refresh(rows)
+        self._supply.refresh(rows)
 
     @with_torch_defaults
     def set_root_pose(self, root_pose: Values, env_ids: EnvIds | None = None) -> None:
@@ -433,22 +385,22 @@ class CMGMotionGenerator:
         if mode == self.mode:
             return
         self._reader.stop_at_ends()
-        self._planner.need(1)
-        frames = torch.stack((self._reader.shown, self._reader.shown + 1), dim=1)
-        states, seen, poses = self._buffer.store.read_states(frames, self._planner.motions)
-        first_frames, starts, targets = self._buffer.commands.segment(self._reader.shown, self._planner.motions)
-        first_frames = first_frames - self._reader.shown
+        self._supply.need(1)
+        frames = torch.stack((self._clock.shown, self._clock.shown + 1), dim=1)
+        states, seen, poses = self._buffer.store.read_states(frames, self._supply.motions)
+        first_frames, starts, targets = self._buffer.commands.segment(self._clock.shown, self._supply.motions)
+        first_frames = first_frames - self._clock.shown
         self._generation_seconds += self._buffer.seconds
         self._allocate(mode)
         rows = torch.arange(self.num_envs, device=self.device)
         first = states[:, 0, : self.checkpoint.layout.size]
         self._restart(rows, first, first, poses[:, 0], first_frames, starts, targets)
-        motions = self._motions(rows)
+        motions = self._supply.motions_of(rows)
         for frame in (0, 1):
             at = torch.full_like(rows, frame)
             self._buffer.store.write(at, states[:, frame], seen[:, frame], poses[:, frame], motions)
         # Between two frames the later one is on show too, so generation goes on from it.
-        self._buffer.truncate(motions, (self._reader.share > 0).long())
+        self._buffer.truncate(motions, self._clock.latest(rows))
 
     def get_performance_stats(self) -> dict[str, Any]:
         """Counters since construction: frames, seconds, memory, and how often the guard and the command range acted.
@@ -469,37 +421,34 @@ class CMGMotionGenerator:
             "commands_clamped_share": float((self.command_excess > 0).any(dim=1).float().mean()),
             "largest_command_excess": self.command_excess.amax(dim=0).tolist(),
         }
-        if isinstance(self._planner, PooledPlanner):
-            stats.update(self._planner.pool.stats(), environments_off_the_pool=self._planner.num_private)
-        return stats
+        return {**stats, **self._supply.stats()}
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
     @property
     def _most_told(self) -> int:
         """Commands that may be given without looking which of them change: each given costs the frames kept ready."""
-        ready = isinstance(self._planner, RealtimePlanner) and self._planner.demand > 0
-        return max(1, self.num_envs // 8) if ready else self.num_envs
+        return max(1, self.num_envs // 8) if self._supply.demand > 0 else self.num_envs
 
     def _allocate(self, mode: str) -> None:
-        """Make the buffer and the planner of a mode."""
+        """Make the buffer and the supply of a mode; every clock counts anew."""
         self.settings = replace(self.settings, mode=mode)
-        self._reader.shown.zero_()
-        self._buffer, self._planner = make_planner(
+        self._clock.count_anew()
+        self._buffer, self._supply = make_supply(
             self.settings,
             self.checkpoint,
             self.rollout,
-            self._reader.shown,
-            self._frames_per_step,
+            self._clock,
             self._initial_states,
             self._random,
             self._sampler,
             self._robot,
+            motions_follow_commands,
         )
         kernels = self.rollout.kernels
-        self._reader.attach(self._buffer.store, self._planner, kernels is not None)
+        self._reader.attach(self._buffer.store, self._supply, kernels is not None)
         self._changes: EnvironmentChanges | None = None
-        if kernels is not None and isinstance(self._planner, RealtimePlanner) and self._planner.in_step:
+        if kernels is not None and self._supply.in_step:
             self._changes = self._buffer.recorded_changes(
                 self._reader, self._initial_states, self._draws, self.command_excess
             )
@@ -517,36 +466,13 @@ class CMGMotionGenerator:
         targets: torch.Tensor,
     ) -> None:
         """Begin motions of their own at states (n, state_dim), whose commands ramp from frames ``first_frames`` on."""
-        motions = self._planner.take_over(rows)
-        self._reader.shown[rows] = 0
+        motions = self._supply.take_over(rows)
         self._buffer.commands.begin(motions, first_frames, starts, targets)
         self._buffer.restart(motions, states, following, poses)
-        self._planner.refresh(rows)
+        self._supply.refresh(rows)
 
     def _rows(self, env_ids: EnvIds | None) -> torch.Tensor:
         return checked_env_ids(env_ids, self.num_envs, self.device)
-
-    def _motions(self, rows: torch.Tensor) -> torch.Tensor:
-        """Numbers (n,) of the motions that environments (n,) are shown."""
-        return rows if isinstance(self._planner.motions, slice) else self._planner.motions[rows]
-
-    def _checked_motion(
-        self, init_motion: Values | tuple[Values, Values], num: int
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """States (n, state_dim) to start from, or joint angles and velocities (n, num_joints)."""
-        if not isinstance(init_motion, (tuple, list)):
-            return self._checked(init_motion, (num, self.checkpoint.layout.size), "init_motion")
-        if len(init_motion) != 2:
-            raise ValueError(
-                "init_motion must be states (n, state_dim) or a pair of joint angles and velocities (n, num_joints), "
-                f"got {len(init_motion)} parts"
-            )
-        shape = (num, len(self.joint_names))
-        angles, velocities = init_motion
-        return (
-            self._checked(angles, shape, "init_motion dof_pos"),
-            self._checked(velocities, shape, "init_motion dof_vel"),
-        )
 
     def _initial(
         self,
@@ -577,10 +503,11 @@ class CMGMotionGenerator:
 
     def _checked_steps(self, steps: int | Sequence[int]) -> list[int]:
         """Control steps ahead that are asked for, none beyond what is held."""
-        offsets = list(range(1, int(steps) + 1)) if isinstance(steps, (int, np.integer)) else whole_steps(steps)
+        offsets = whole_steps(steps)
         furthest = self.max_future_steps
         if not offsets or min(offsets) < 0 or max(offsets) > furthest:
-            longer = "preload_duration" if isinstance(self._planner, PreloadPlanner) else "buffer_size"
+            ready = self.mode == "pregenerated" and not self.settings.pooled
+            longer = "preload_duration" if ready else "buffer_size"
             raise ValueError(
                 f"future: steps must lie in 0 to {furthest} with mode='{self.mode}' and {longer}="
                 f"{getattr(self.settings, longer)}, got {shortened(steps)}; a larger {longer} reaches further"
@@ -589,3 +516,10 @@ class CMGMotionGenerator:
 
     def _checked(self, values: Values, shape: tuple[int, ...], name: str, clean: bool = True) -> torch.Tensor:
         return checked_tensor(values, shape, name, self.device, clean)
+
+
+def _settings(cfg: CMGMotionGeneratorCfg | None, changes: dict[str, Any]) -> CMGMotionGeneratorCfg:
+    """Settings with some changed, checked."""
+    cfg = replace(cfg or CMGMotionGeneratorCfg(), **changes)
+    cfg.validate()
+    return cfg

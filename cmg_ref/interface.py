@@ -17,12 +17,14 @@ from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot, RobotError, load_g1
 from cmg_ref.robots.urdf import read_urdf
 from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
 __all__ = [
     "BALANCED_STRATA",
     "CMG",
     "CMGMotionGenerator",
+    "CMGMotionGeneratorCfg",
     "CMGMotionLib",
     "CMGMotionLibCfg",
     "Checkpoint",

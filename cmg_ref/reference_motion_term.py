@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, Sequence
 
@@ -30,7 +30,7 @@ from cmg_ref.trajectories.argument_checks import (
 )
 from cmg_ref.trajectories.memory import check_memory
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
-from cmg_ref.trajectories.settings import GeneratorSettings
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 
 MODES = ("pool", "pregenerated", "realtime")
 # What a pool gets per environment unless its configuration says so: trajectories, and frames generated each step.
@@ -50,7 +50,8 @@ class ReferenceMotionTermCfg:
             training); ``"realtime"`` generates as time passes (for playing, or where every step counts the same);
             ``"pregenerated"`` generates a whole trajectory at each reset and each change of command.
         pool: size and renewal of the pool; by default it has a trajectory for every other environment, and renews them
-            by a sixteenth of a frame per environment and step.
+            by a sixteenth of a frame per environment and step. What ``standing_starts`` and ``resample_commands`` ask
+            of its trajectories it must not deny.
         future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
             together with the present frame, and :meth:`ReferenceMotionTerm.future` costs nothing for them.
         future_joint_steps: control steps ahead of which the joint angles alone are read at every step, rising from 1
@@ -113,6 +114,54 @@ class ReferenceMotionTermCfg:
             raise ValueError(f"{name}.standing_starts must be in [0, 1], got {self.standing_starts}")
         self.command_sampler.validate()
         self.pool.validate()
+        if self.standing_starts > 0.0 and self.pool.from_standing is False:
+            raise ValueError(
+                f"{name}.standing_starts={self.standing_starts} needs trajectories that begin from standing: leave "
+                "pool.from_standing open, or set standing_starts to 0"
+            )
+        if not self.resample_commands and self.pool.resampling_time is not None:
+            raise ValueError(
+                f"{name}.pool.resampling_time says when commands change, and resample_commands=False that they do not: "
+                "leave one of them at its default"
+            )
+
+    def generator_cfg(
+        self, num_envs: int, control_dt: float, joint_names: Sequence[str], fps: float, seed: int = 0
+    ) -> CMGMotionGeneratorCfg:
+        """What the term asks of its generator. Fields that both have by one name mean the same.
+
+        Args:
+            num_envs: number of environments.
+            control_dt: time of a control step [s].
+            joint_names: joints and their order.
+            fps: frames of the checkpoint a second.
+            seed: seed of the choice of states and trajectories.
+        """
+        known = {item.name for item in fields(CMGMotionGeneratorCfg)}
+        shared = {item.name: getattr(self, item.name) for item in fields(self) if item.name in known}
+        reach = math.ceil(max(0, *self.future_steps, *self.future_joint_steps) * fps * control_dt)
+        own: dict[str, Any] = {
+            "num_envs": checked_whole(num_envs, "num_envs", 1),
+            "mode": "realtime" if self.mode == "realtime" else "pregenerated",
+            "buffer_size": self.buffer_size or max(SMALLEST_BUFFER, reach + 16),
+            "control_dt": control_dt,
+            "interpolation_steps": round(self.ramp_time * fps),
+            "joint_names": joint_names,
+            "seed": seed,
+            "pool": self.pool_cfg(num_envs) if self.mode == "pool" else None,
+        }
+        return CMGMotionGeneratorCfg(**{**shared, **own})
+
+    def pool_cfg(self, num_envs: int) -> TrajectoryPoolCfg:
+        """The pool's configuration with what it leaves open filled in, for so many environments."""
+        cfg = self.pool
+        if cfg.num_trajectories is None:
+            cfg = replace(cfg, num_trajectories=max(SMALLEST_POOL, math.ceil(POOL_TRAJECTORIES * num_envs)))
+        if cfg.regenerate_frames_per_step is None:
+            cfg = replace(cfg, regenerate_frames_per_step=math.ceil(POOL_FRAMES * num_envs))
+        if cfg.from_standing is None:
+            cfg = replace(cfg, from_standing=self.standing_starts > 0.0)
+        return cfg if self.resample_commands else replace(cfg, resampling_time=(NEVER, NEVER))
 
 
 class ReferenceMotionTerm:
@@ -167,7 +216,7 @@ class ReferenceMotionTerm:
         cfg.validate()
         self.cfg, self.num_envs, self.control_dt = cfg, num_envs, control_dt
         self.device = checked_device(device, "device")
-        checkpoint = cfg.checkpoint if isinstance(cfg.checkpoint, Checkpoint) else load_checkpoint(cfg.checkpoint)
+        checkpoint = load_checkpoint(cfg.checkpoint)
         self.joint_names, _ = match_joints(checkpoint.joint_names, joint_names, cfg.drop_joints, self.device)
         robot = robot or load_g1()
         self.key_bodies = tuple(robot.key_bodies if cfg.key_bodies is None else cfg.key_bodies)
@@ -176,31 +225,12 @@ class ReferenceMotionTerm:
         self._steps = (0, *(int(step) for step in cfg.future_steps))
         self._joint_steps = tuple(int(step) for step in cfg.future_joint_steps)
         furthest = max((*self._steps, *self._joint_steps))
-        needed = max(SMALLEST_BUFFER, math.ceil(furthest * checkpoint.fps * control_dt) + 16)
-        settings = GeneratorSettings(
-            num_envs=checked_whole(num_envs, "num_envs", 1),
-            mode="realtime" if cfg.mode == "realtime" else "pregenerated",
-            preload_duration=cfg.preload_duration,
-            buffer_size=cfg.buffer_size or needed,
-            control_dt=control_dt,
-            interpolation_steps=round(cfg.ramp_time * checkpoint.fps),
-            storage_dtype=cfg.storage_dtype,
-            compute_dtype=cfg.compute_dtype,
-            compiled=cfg.compiled,
-            pool=self._pool_cfg() if cfg.mode == "pool" else None,
-        )
+        settings = cfg.generator_cfg(num_envs, control_dt, self.joint_names, checkpoint.fps, seed)
         settings.validate()
         check_memory(settings, checkpoint, CommandSampler(1, cfg.command_sampler), self.device)
         self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed)
         self.generator = CMGMotionGenerator(
-            checkpoint,
-            device=self.device,
-            joint_names=self.joint_names,
-            drop_joints=cfg.drop_joints,
-            seed=seed,
-            robot=robot,
-            command_sampler=self.sampler,
-            **vars(settings),
+            checkpoint, device=self.device, cfg=settings, robot=robot, command_sampler=self.sampler
         )
         if furthest > self.generator.max_future_steps:
             name = "future_steps" if furthest == self._steps[-1] else "future_joint_steps"
@@ -485,16 +515,6 @@ class ReferenceMotionTerm:
     def _rows(self, env_ids: EnvIds | None) -> torch.Tensor:
         """Indices (n,) of environments."""
         return checked_env_ids(env_ids, self.num_envs, self.device)
-
-    def _pool_cfg(self) -> TrajectoryPoolCfg:
-        """The pool's configuration with what it leaves open filled in."""
-        cfg = self.cfg.pool
-        if cfg.num_trajectories is None:
-            cfg = replace(cfg, num_trajectories=max(SMALLEST_POOL, math.ceil(POOL_TRAJECTORIES * self.num_envs)))
-        if cfg.regenerate_frames_per_step is None:
-            cfg = replace(cfg, regenerate_frames_per_step=math.ceil(POOL_FRAMES * self.num_envs))
-        cfg = replace(cfg, from_standing=self.cfg.standing_starts > 0.0)
-        return cfg if self.cfg.resample_commands else replace(cfg, resampling_time=(NEVER, NEVER))
 
     def _columns_for(self, robot: Robot) -> torch.Tensor | None:
         """Column of each joint of the description among ours and, after them, zero; None where both are the same."""

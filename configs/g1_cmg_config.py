@@ -72,7 +72,7 @@ class G1CMGCfg(G1Cfg):
         mode = "pool"  # pool: ready trajectories, for training; realtime: generated as time passes
         start = "random"  # random: episodes begin amid a motion; standing: from standing, always in realtime
         standing_starts = 0.35  # share of the random starts that are from standing nevertheless
-        num_trajectories: int | None = None  # in the pool; None for 1.25 per environment
+        num_trajectories: int | None = None  # in the pool; None for one for every other environment
         renewed_frames = 0.0625  # frames of the pool generated anew in a control step, per environment
         actor_future_step = 6  # control steps ahead
         critic_future_steps = (12, 24)

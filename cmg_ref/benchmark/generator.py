@@ -19,7 +19,8 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
-from cmg_ref.trajectories.supply.planners import END_MARGIN
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
+from cmg_ref.trajectories.supply.preloaded import END_MARGIN
 
 PRELOADED = 20  # frames of the trajectories whose cost is compared
 WINDOW = 20  # control steps of the future window
@@ -40,14 +41,15 @@ def reads(
     generator = make_generator(checkpoint, num_envs, device, "realtime")
     generator.future(WINDOW)
     watch, reader, store = Stopwatch(device), generator._reader, generator._buffer.store
+    shown = generator._clock.shown
     num_rows = len(store.table)
 
     def get_motion() -> object:
         reader._current = None  # Asked for a second time in a step, it would not even be a gather.
         return generator.get_motion()
 
-    now = store.rows(reader.shown, slice(None))
-    ahead = store.rows(reader.shown.unsqueeze(1) + torch.arange(1, WINDOW + 1, device=device), slice(None)).flatten()
+    now = store.rows(shown, slice(None))
+    ahead = store.rows(shown.unsqueeze(1) + torch.arange(1, WINDOW + 1, device=device), slice(None)).flatten()
     window = generator.future(WINDOW)
     fields = [window.dof_pos, window.dof_vel, window.root_pos_w, window.root_quat_w]
     fields += [window.root_lin_vel_w, window.root_ang_vel_w]
@@ -266,26 +268,26 @@ def resident_bytes(device: torch.device) -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def _measure_memory(settings: dict[str, Any], device_name: str, pipe: Any) -> None:
+def _measure_memory(cfg: CMGMotionGeneratorCfg, device_name: str, pipe: Any) -> None:
     """In a process of its own, where nothing freed earlier hides what is taken: send measured and announced bytes."""
     device = torch.device(device_name)
     CMGMotionGenerator(None, 2, device, mode="realtime", buffer_size=8).future(1)  # Libraries are loaded by now.
     before = resident_bytes(device)
-    generator = CMGMotionGenerator(device=device, **settings)
+    generator = CMGMotionGenerator(device=device, cfg=cfg)
     generator._buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
     for _ in range(2):
         generator.get_motion()
         generator.rollout.advance(*sample_states(generator.checkpoint, generator.num_envs, device))
-    required = CMGMotionGenerator.memory_required(device=device, **settings)
+    required = CMGMotionGenerator.memory_required(device=device, cfg=cfg)
     pipe.send((resident_bytes(device) - before, required.total, required.joints))
 
 
 def memory(device: torch.device, num_envs: int, frames: int, dtype: torch.dtype) -> Figure:
     """Memory in use against what ``memory_required`` says."""
-    settings = {"num_envs": num_envs, "preload_duration": frames, "storage_dtype": dtype}
+    cfg = CMGMotionGeneratorCfg(num_envs, preload_duration=frames, storage_dtype=dtype)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure_memory, args=(settings, str(device), theirs))
+    process = context.Process(target=_measure_memory, args=(cfg, str(device), theirs))
     process.start()
     measured, announced, joints = ours.recv()
     process.join()

@@ -7,9 +7,29 @@ from torch import Tensor
 
 from cmg_ref.core import rotations
 from cmg_ref.evaluation.requirements import YAW_TOLERANCE, speed_tolerances
+from cmg_ref.frames.root_motion import frames_in_world
+from cmg_ref.trajectories.buffer import MotionBuffer
 
 SETTLING_TIME = 1.5  # [s] after a change of the command before it has to be met
 WINDOW = 2.0  # [s] over which velocities are averaged; a stride takes half as long
+CHECKED_TOGETHER = 64  # motions, so that looking at them takes little memory
+
+
+def motions_follow_commands(buffer: MotionBuffer, motions: Tensor, num_frames: int) -> Tensor:
+    """Which stored motions (n,) follow their commands, by :func:`follows_commands`, (n,) bool.
+
+    Args:
+        buffer: holds the motions and their commands.
+        motions: motions to look at.
+        num_frames: frames of each, from frame 0 on.
+    """
+    store, fit = buffer.store, [torch.zeros(0, dtype=torch.bool, device=buffer.device)]
+    for some in motions.split(CHECKED_TOGETHER):
+        frames = torch.arange(num_frames, device=buffer.device).expand(len(some), -1)
+        shown = frames_in_world(*store.read(store.rows(frames, some)), None)
+        velocities = velocities_h(shown.root_quat_w, shown.root_lin_vel_w, shown.root_ang_vel_w)
+        fit.append(follows_commands(velocities, buffer.commands.value(frames, some), 1.0 / store.fps))
+    return torch.cat(fit)
 
 
 def velocities_h(root_quat_w: Tensor, root_lin_vel_w: Tensor, root_ang_vel_w: Tensor) -> Tensor:

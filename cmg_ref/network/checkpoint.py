@@ -130,15 +130,18 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
 
 
 @with_torch_defaults
-def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
+def load_checkpoint(path: str | Path | Checkpoint | None = None) -> Checkpoint:
     """Read a checkpoint; no code in the file is ever executed.
 
     Args:
-        path: a ``.safetensors`` file of this project; None takes the one that is shipped with the package.
+        path: a ``.safetensors`` file of this project; None takes the one that is shipped with the package. A checkpoint
+            that is loaded already is given back.
 
     Raises:
         CheckpointError: the file is missing, truncated, of another kind or version, or its parts do not fit.
     """
+    if isinstance(path, Checkpoint):
+        return path
     path = Path(path) if path is not None else SHIPPED_CHECKPOINT
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")

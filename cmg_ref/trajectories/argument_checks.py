@@ -126,6 +126,28 @@ def checked_start_frames(
     return checked_indices(start_frames, last + 1, device, "start_frames")
 
 
+def checked_motion(
+    init_motion: Values | tuple[Values, Values], num: int, num_joints: int, state_dim: int, device: torch.device | str
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """States (num, state_dim) to start from, or a pair of joint angles and velocities, each (num, num_joints).
+
+    Raises:
+        ValueError: they are neither.
+    """
+    if not isinstance(init_motion, (tuple, list)):
+        return checked_tensor(init_motion, (num, state_dim), "init_motion", device)
+    if len(init_motion) != 2:
+        raise ValueError(
+            "init_motion must be states (n, state_dim) or a pair of joint angles and velocities (n, num_joints), "
+            f"got {len(init_motion)} parts"
+        )
+    angles, velocities = init_motion
+    return (
+        checked_tensor(angles, (num, num_joints), "init_motion dof_pos", device),
+        checked_tensor(velocities, (num, num_joints), "init_motion dof_vel", device),
+    )
+
+
 def checked_whole(value: Any, name: str, least: int) -> int:
     """A whole number that is not too small.
 
@@ -139,12 +161,14 @@ def checked_whole(value: Any, name: str, least: int) -> int:
     return int(value)
 
 
-def whole_steps(steps: Values) -> list[int]:
-    """Control steps ahead that are given as a list, an array or a tensor.
+def whole_steps(steps: Values | int) -> list[int]:
+    """Control steps ahead that are given as a list, an array or a tensor, or by number, from the next one on.
 
     Raises:
         ValueError: they are no whole numbers, or one is negative.
     """
+    if isinstance(steps, (int, np.integer)):
+        return list(range(1, int(steps) + 1))
     listed = steps.tolist() if isinstance(steps, (torch.Tensor, np.ndarray)) else steps
     return [step if type(step) is int and step >= 0 else checked_whole(step, "future: steps", 0) for step in listed]
 

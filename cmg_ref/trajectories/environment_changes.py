@@ -57,7 +57,7 @@ class EnvironmentChanges:
 
         self._kernels, self._motions, self._reader = change_kernels, motions, reader
         self._initial_states, self._draws, self._excess, self._frame = initial_states, draws, excess, frame
-        num, device, layout = len(reader.shown), reader.shown.device, motions.store.layout
+        num, device, layout = len(reader.clock.shown), reader.clock.shown.device, motions.store.layout
         self._fps = motions.store.fps
         self._begun, self._told = (torch.zeros(num, dtype=torch.uint8, device=device) for _ in range(2))
         self._begun_commands, self._begun_poses, self._told_commands = (
@@ -65,13 +65,13 @@ class EnvironmentChanges:
         )
         self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
         self._columns = columns
-        self.located = torch.zeros_like(reader.shown)
+        self.located = torch.zeros_like(reader.clock.shown)
         self.joints = torch.zeros(num, len(columns), device=device)
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
         self._channels = {name: layout[channel].start for name, channel in names.items()}
         everyone = torch.arange(num, device=device)
-        clocks = (reader.shown, self.located)
+        clocks = (reader.clock.shown, self.located)
         begun = (self._begun, self._told, self._begun_commands, self._begun_poses, self._told_commands)
         places = (reader.origin, draws.drawn, excess)
         planned = (motions.commands.first_frames, motions.commands.starts, motions.commands.targets)
@@ -156,7 +156,7 @@ class EnvironmentChanges:
             self._told,
             self._told_commands,
             self._excess,
-            reader.shown,
+            reader.clock.shown,
             self.located,
             self.joints,
             self._columns,
@@ -207,7 +207,7 @@ class EnvironmentChanges:
     def _show(self, passed: int) -> None:
         num, store, read = len(self.located), self._motions.store, len(self._columns)
         self._kernels.show[(-(-num // SHOWN),)](
-            self._reader.shown,
+            self._reader.clock.shown,
             self.located,
             store.first_rows,
             store.capacities,

@@ -19,7 +19,7 @@ from cmg_ref.network.packed_product import COMPILED_BYTES, ROUND_NUMBERS, round_
 from cmg_ref.rollout.numba_step import BLOCK
 from cmg_ref.rollout.rollout import CPU_BLOCK
 from cmg_ref.trajectories.pool import SamplesCommands
-from cmg_ref.trajectories.settings import GeneratorSettings
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 
 RESERVE = 0.05  # share of the free memory that is left alone
 
@@ -56,7 +56,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    settings: GeneratorSettings, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
+    settings: CMGMotionGeneratorCfg, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
 ) -> MemoryPlan:
     """Memory that a generator with these settings takes.
 
@@ -85,7 +85,9 @@ def plan_memory(
     )
 
 
-def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMGConfig, device: torch.device) -> int:
+def _network_bytes(
+    settings: CMGMotionGeneratorCfg, layout: StateLayout, config: CMGConfig, device: torch.device
+) -> int:
     """Weights as they were loaded and as they are used, and the inputs of all layers for the largest batch."""
     inputs, experts = layout.size + 3, config.num_experts
     widths = [inputs] + [config.hidden] * (config.num_layers - 1)
@@ -107,7 +109,7 @@ def _network_bytes(settings: GeneratorSettings, layout: StateLayout, config: CMG
     return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
 
 
-def _compiled_bytes(settings: GeneratorSettings, config: CMGConfig, device: torch.device) -> int:
+def _compiled_bytes(settings: CMGMotionGeneratorCfg, config: CMGConfig, device: torch.device) -> int:
     """What oneDNN keeps of all products of a step: of the gate, and of each layer."""
     if device.type != "cpu" or not numba_available() or not torch.backends.mkldnn.is_available():
         return 0
@@ -116,7 +118,7 @@ def _compiled_bytes(settings: GeneratorSettings, config: CMGConfig, device: torc
 
 
 def check_memory(
-    settings: GeneratorSettings, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
+    settings: CMGMotionGeneratorCfg, checkpoint: Checkpoint, sampler: SamplesCommands, device: torch.device
 ) -> None:
     """Raise a MemoryError if a generator with these settings takes more memory than is free; arguments as above."""
     check_fits(settings, lambda wanted: plan_memory(wanted, checkpoint, sampler, device), available_bytes(device))
@@ -149,7 +151,7 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def check_fits(
-    settings: GeneratorSettings, required: Callable[[GeneratorSettings], MemoryPlan], available: int | None
+    settings: CMGMotionGeneratorCfg, required: Callable[[CMGMotionGeneratorCfg], MemoryPlan], available: int | None
 ) -> None:
     """Compare what is required with what is there.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import torch
 
@@ -15,6 +15,10 @@ from cmg_ref.trajectories.start_states import InitialStates
 CANDIDATES = 128  # trajectories looked at for a reset with a given command
 BIN_WIDTH = 0.1  # commands that differ by less than this share of the trained range count as the same
 FILL_ATTEMPTS = 5  # times that unhealthy trajectories of a new pool are drawn again
+
+
+# Which of motions (n,) of a buffer, of so many frames each, do what their commands say, (n,) bool; None does not ask.
+FollowsCommands = Optional[Callable[[MotionBuffer, torch.Tensor, int], torch.Tensor]]
 
 
 class SamplesCommands(Protocol):
@@ -40,8 +44,11 @@ class TrajectoryPoolCfg:
         batch: trajectories generated together; None for a fifth of them, at most 1024.
         resampling_time: shortest and longest time between changes of a trajectory's command [s]; None takes the
             sampler's, or 2 to 6 s.
-        from_standing: whether trajectories begin from standing, and not amid what their first command asks for.
+        from_standing: whether trajectories begin from standing, and not amid what their first command asks for; None
+            leaves it to who has the pool, and they begin amid it if nobody asks otherwise.
         max_guard_share: a trajectory with a larger share of frames that the guard had to change is dropped.
+        check_commands: whether a trajectory is also dropped whose mean velocity misses its command somewhere, by the
+            tolerances of :mod:`cmg_ref.evaluation.command_following`.
     """
 
     num_trajectories: int | None = None
@@ -49,8 +56,9 @@ class TrajectoryPoolCfg:
     regenerate_frames_per_step: int | None = None
     batch: int | None = None
     resampling_time: tuple[float, float] | None = None
-    from_standing: bool = False
+    from_standing: bool | None = None
     max_guard_share: float = 0.1
+    check_commands: bool = False
 
     def validate(self) -> None:
         """Raise a ValueError that names the first impossible field."""
@@ -96,13 +104,15 @@ class TrajectoryPool:
         initial_states: where trajectories begin.
         sampler: draws their commands.
         generator: draws everything else.
+        follows_commands: tells which trajectories do what they are told, if ``cfg`` asks for it.
 
     Attributes:
         handed: how often each trajectory has been handed out since it was generated, (num_trajectories,).
         ready: which may be handed out, (num_trajectories,) bool.
 
     Raises:
-        ValueError: hardly any trajectory stays inside the range that the checkpoint was trained in.
+        ValueError: hardly any trajectory stays inside the range that the checkpoint was trained in, or follows its
+            commands.
     """
 
     def __init__(
@@ -114,6 +124,7 @@ class TrajectoryPool:
         initial_states: InitialStates,
         sampler: SamplesCommands,
         generator: torch.Generator,
+        follows_commands: FollowsCommands = None,
     ) -> None:
         self.cfg, self.buffer, self.length = cfg, buffer, length
         self.num_trajectories, self.device = num_trajectories, buffer.device
@@ -121,7 +132,7 @@ class TrajectoryPool:
         self.ready = torch.zeros(num_trajectories, dtype=torch.bool, device=self.device)
         self._batch_size = cfg.batch_of(num_trajectories)
         self._initial_states, self._sampler = initial_states, sampler
-        self._generator = generator
+        self._generator, self._follows_commands = generator, follows_commands if cfg.check_commands else None
         self._scale = 1.0 / (buffer.rollout.model.command_max - buffer.rollout.model.command_min)
         self._batch: torch.Tensor | None = None
         self._frames_left = 0
@@ -224,8 +235,9 @@ class TrajectoryPool:
         if 2 * self._num_ready <= self.num_trajectories:
             raise ValueError(
                 f"trajectory pool: {self.num_trajectories - self._num_ready} of {self.num_trajectories} trajectories "
-                f"were not finite or had more than {self.cfg.max_guard_share:.0%} of their frames held inside the "
-                "trained range; the checkpoint does not follow these commands"
+                f"were not finite, had more than {self.cfg.max_guard_share:.0%} of their frames held inside the "
+                "trained range or missed their commands where check_commands is set; the checkpoint does not follow "
+                "these commands"
             )
 
     def _plan(self, motions: torch.Tensor) -> None:
@@ -248,6 +260,8 @@ class TrajectoryPool:
         """Make generated motions (n,) ready, if they are healthy."""
         healthy = self.buffer.finite(motions)
         healthy &= self.buffer.guarded[motions] <= self.cfg.max_guard_share * self.length
+        if self._follows_commands is not None:
+            healthy &= self._follows_commands(self.buffer, motions, self.length)
         self.ready[motions] = healthy
         # What is dropped counts as used up, so that it is generated again first.
         self.handed[motions] = torch.where(healthy, 0, torch.iinfo(torch.int32).max)

@@ -136,7 +136,7 @@ class CMGMotionLib:
             raise ValueError(f"control_dt must lie in (0, 0.1] s, got {control_dt}")
         self.body_names = tuple(body_names)
         self.joint_names = tuple(tree.joint_names if joint_names is None else joint_names)
-        checkpoint = cfg.checkpoint if isinstance(cfg.checkpoint, Checkpoint) else load_checkpoint(cfg.checkpoint)
+        checkpoint = load_checkpoint(cfg.checkpoint)
         generated = _generated_joints(checkpoint.joint_names, self.joint_names, cfg)
         steps_ahead = math.ceil(cfg.lookahead / control_dt)
         live = cfg.mode == "live"

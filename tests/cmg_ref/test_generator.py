@@ -20,7 +20,8 @@ from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTe
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
-from cmg_ref.trajectories.supply.planners import RealtimePlanner
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
+from cmg_ref.trajectories.supply.realtime import RealtimeSupply
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
 COMMANDS = torch.tensor(
@@ -226,9 +227,9 @@ def test_environments_that_take_turns_see_the_same_motion(checkpoint: Checkpoint
         together.advance()
         work.append(turns.rollout.frame_count - before)
     # 0.65 frames fall due per step and environment: 4 groups bring them in turn.
-    planner = turns._planner
-    assert isinstance(planner, RealtimePlanner)
-    assert len(planner._groups) == 4
+    supply = turns._supply
+    assert isinstance(supply, RealtimeSupply)
+    assert len(supply._groups) == 4
     assert max(work[22:]) <= (0.75 if refill_frames == 1 else 15 / 4) * len(commands) + 15
 
 
@@ -534,7 +535,8 @@ def test_nobody_can_be_asked_for(checkpoint: Checkpoint, mode: str, control_dt: 
         checkpoint, mode=kind, pool=pool, control_dt=control_dt, preload_duration=80, storage_dtype=storage
     )
     before, nobody = generator.get_frames(), torch.zeros(NUM_ENVS, dtype=torch.bool)
-    for env_ids in ([], nobody):
+    nobodies: list[list[int] | torch.Tensor] = [[], nobody]
+    for env_ids in nobodies:
         generator.reset(env_ids)
         generator.reset(env_ids, commands=torch.zeros(0, 3), root_pose=torch.zeros(0, 3))
         generator.update_commands(torch.zeros(0, 3), env_ids)
@@ -543,3 +545,19 @@ def test_nobody_can_be_asked_for(checkpoint: Checkpoint, mode: str, control_dt: 
         assert tuple(generator.get_frames(env_ids).root_pos_w.shape) == (0, 3)
     for field in fields(before):
         torch.testing.assert_close(getattr(generator.get_frames(), field.name), getattr(before, field.name))
+
+
+def test_settings_are_given_as_one_object_or_by_name(checkpoint: Checkpoint) -> None:
+    cfg = CMGMotionGeneratorCfg(num_envs=5, mode="realtime", buffer_size=20, seed=4)
+    made = CMGMotionGenerator(checkpoint, cfg=cfg)
+    named = CMGMotionGenerator(checkpoint, 5, mode="realtime", buffer_size=20, seed=4)
+    changed = CMGMotionGenerator(checkpoint, 5, cfg=CMGMotionGeneratorCfg(mode="realtime", seed=4), buffer_size=20)
+    assert made.settings == named.settings == changed.settings == cfg
+    assert torch.equal(made.get_motion()[0], named.get_motion()[0])
+    assert CMGMotionGenerator.memory_required(checkpoint, cfg=cfg) == CMGMotionGenerator.memory_required(
+        checkpoint, num_envs=5, mode="realtime", buffer_size=20
+    )
+    with pytest.raises(TypeError, match="bufer_size"):
+        CMGMotionGenerator(checkpoint, bufer_size=20)
+    with pytest.raises(ValueError, match="mode must be one of"):
+        CMGMotionGenerator(checkpoint, cfg=CMGMotionGeneratorCfg(mode="live"))

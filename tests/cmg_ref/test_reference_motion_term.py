@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Callable
 
 import numpy as np
@@ -359,6 +360,27 @@ def test_other_control_rate(checkpoint: Checkpoint) -> None:
     torch.testing.assert_close(term.dof_pos, planned.dof_pos[:, 1], atol=1e-4, rtol=0.0)
 
 
+@pytest.mark.parametrize("from_standing", [None, True, False])
+def test_the_pool_is_as_its_configuration_says(checkpoint: Checkpoint, from_standing: bool | None) -> None:
+    pool = TrajectoryPoolCfg(num_trajectories=16, from_standing=from_standing, resampling_time=(0.3, 0.3))
+    term = make_term(checkpoint, "pool", pool=pool, standing_starts=0.0)
+    plan = term.generator._buffer.commands
+    begin_from_standing = plan.starts[:16, 0].abs().amax(dim=1) == 0.0
+    assert bool(begin_from_standing.all()) == bool(from_standing)
+    assert (plan.first_frames[:16].diff(dim=1) == 15).all()
+
+
+def test_fields_of_one_name_reach_the_generator(checkpoint: Checkpoint) -> None:
+    cfg = ReferenceMotionTermCfg(
+        checkpoint, "pool", preload_duration=90, buffer_size=48, storage_dtype=torch.float16, drop_joints=("a",)
+    )
+    asked = cfg.generator_cfg(40, 0.02, ("b",), checkpoint.fps, seed=7)
+    assert (asked.preload_duration, asked.buffer_size, asked.storage_dtype) == (90, 48, torch.float16)
+    assert (asked.drop_joints, asked.joint_names, asked.seed, asked.num_envs) == (("a",), ("b",), 7, 40)
+    assert asked.mode == "pregenerated" and asked.pool is not None and asked.pool.num_trajectories == 64
+    assert replace(cfg, mode="realtime").generator_cfg(40, 0.02, (), checkpoint.fps).pool is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -376,6 +398,8 @@ def test_other_control_rate(checkpoint: Checkpoint) -> None:
         ({"standing_starts": 1.5}, "standing_starts"),
         ({"command_sampler": CommandSamplerCfg(strata={"jump": 1.0})}, "no stratum 'jump'"),
         ({"pool": TrajectoryPoolCfg(uses=0)}, "uses"),
+        ({"pool": TrajectoryPoolCfg(from_standing=False)}, "standing_starts=0.1 needs trajectories that begin from"),
+        ({"pool": TrajectoryPoolCfg(resampling_time=(1.0, 2.0)), "resample_commands": False}, "resampling_time says"),
     ],
 )
 def test_impossible_settings_are_named(checkpoint: Checkpoint, overrides: dict[str, Any], message: str) -> None:

@@ -1,8 +1,6 @@
-"""Makes the motions and the planner that a generator's settings ask for."""
+"""Makes the motions and the supply of frames that a generator's settings ask for."""
 
 from __future__ import annotations
-
-from typing import Union
 
 import torch
 
@@ -10,38 +8,39 @@ from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.buffer import MotionBuffer
-from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPool
-from cmg_ref.trajectories.settings import GeneratorSettings
+from cmg_ref.trajectories.clock import FrameClock
+from cmg_ref.trajectories.frame_supply import FrameSupply
+from cmg_ref.trajectories.pool import FollowsCommands, SamplesCommands, TrajectoryPool
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 from cmg_ref.trajectories.start_states import InitialStates
-from cmg_ref.trajectories.supply.planners import PreloadPlanner, RealtimePlanner
-from cmg_ref.trajectories.supply.pooled import PooledPlanner
+from cmg_ref.trajectories.supply.pooled import PooledSupply
+from cmg_ref.trajectories.supply.preloaded import PreloadedSupply
+from cmg_ref.trajectories.supply.realtime import RealtimeSupply
 
-Planner = Union[RealtimePlanner, PreloadPlanner, PooledPlanner]
 
-
-def make_planner(
-    settings: GeneratorSettings,
+def make_supply(
+    settings: CMGMotionGeneratorCfg,
     checkpoint: Checkpoint,
     rollout: Rollout,
-    shown: torch.Tensor,
-    frames_per_step: float,
+    clock: FrameClock,
     initial_states: InitialStates,
     random: torch.Generator,
     sampler: SamplesCommands,
     robot: Robot | None,
-) -> tuple[MotionBuffer, Planner]:
+    follows_commands: FollowsCommands = None,
+) -> tuple[MotionBuffer, FrameSupply]:
     """Allocate the motions of all environments and who extends them.
 
     Args:
-        settings: sizes and kind of planning.
+        settings: sizes, and when frames are made.
         checkpoint: the CMG.
         rollout: advances its states.
-        shown: frame shown now, (num_envs,); changed in place by who owns the clock.
-        frames_per_step: frames that pass in a control step.
+        clock: which frame every environment is shown.
         initial_states: where the trajectories of a pool begin.
         random: draws which, and what else a pool leaves to chance.
         sampler: draws their commands.
         robot: robot description, for checkpoints without root channels.
+        follows_commands: tells which trajectories of a pool do what they are told.
     """
     buffer = MotionBuffer(
         checkpoint,
@@ -57,9 +56,9 @@ def make_planner(
     hold = settings.at_end == "hold"
     if settings.mode == "realtime":
         refill = settings.refill_frames or settings.buffer_size // 2
-        return buffer, RealtimePlanner(buffer, shown, frames_per_step, settings.buffer_size, refill)
+        return buffer, RealtimeSupply(buffer, clock, settings.buffer_size, refill)
     if settings.pool is None:
-        return buffer, PreloadPlanner(buffer, shown, frames_per_step, settings.preload_duration, hold)
+        return buffer, PreloadedSupply(buffer, clock, settings.preload_duration, hold)
     num_envs, budget = settings.num_envs, settings.pool.regenerate_frames_per_step
     pool = TrajectoryPool(
         settings.pool,
@@ -69,6 +68,7 @@ def make_planner(
         initial_states,
         sampler,
         random,
+        follows_commands,
     )
     budget = num_envs if budget is None else budget
-    return buffer, PooledPlanner(pool, buffer, shown, frames_per_step, settings.buffer_size, budget, hold)
+    return buffer, PooledSupply(pool, buffer, clock, settings.buffer_size, budget, hold)

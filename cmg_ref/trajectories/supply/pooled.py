@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
 from cmg_ref.trajectories.buffer import ROOT_CONTEXT, MotionBuffer
+from cmg_ref.trajectories.clock import FrameClock
+from cmg_ref.trajectories.frame_supply import FrameSupply
 from cmg_ref.trajectories.pool import TrajectoryPool
-from cmg_ref.trajectories.supply.planners import END_MARGIN, RealtimePlanner
+from cmg_ref.trajectories.supply.preloaded import END_MARGIN
+from cmg_ref.trajectories.supply.realtime import RealtimeSupply
 
 GPU_CHECK_INTERVAL = 16  # steps between looks at what has come to its end; each look waits for the device
 
 
-class PooledPlanner:
+class PooledSupply(FrameSupply):
     """Points environments at trajectories of a pool.
 
     An environment that comes to the end of its trajectory, gets a command of its own or begins from a state of its own
@@ -22,8 +26,7 @@ class PooledPlanner:
     Args:
         pool: the trajectories.
         buffer: the motions: those of the pool, then one private ring per environment.
-        shown: frame shown now, (num_envs,); changed in place by who owns the clock.
-        frames_per_step: frames that pass in a control step.
+        clock: which frame every environment is shown.
         capacity: frames of a private ring.
         budget: most frames generated per step.
         hold: whether environments stand in the last pose of their trajectory instead of going on.
@@ -33,21 +36,20 @@ class PooledPlanner:
         self,
         pool: TrajectoryPool,
         buffer: MotionBuffer,
-        shown: torch.Tensor,
-        frames_per_step: float,
+        clock: FrameClock,
         capacity: int,
         budget: int,
         hold: bool,
     ) -> None:
-        self.pool, self.buffer, self.shown = pool, buffer, shown
-        nobody = torch.zeros(0, dtype=torch.long, device=shown.device)
+        everyone = torch.arange(len(clock.shown), device=clock.shown.device)
+        self.pool, self.buffer = pool, buffer
         self._first = pool.num_trajectories
-        self._ring = RealtimePlanner(buffer, shown, frames_per_step, capacity, first_motion=self._first, active=nobody)
-        self.motions = self._first + torch.arange(len(shown), device=shown.device)
-        self._capacity, self._frames_per_step, self._budget, self._hold = capacity, frames_per_step, budget, hold
-        self._interval = 1 if shown.device.type == "cpu" else GPU_CHECK_INTERVAL
+        self._ring = RealtimeSupply(buffer, clock, capacity, first_motion=self._first, active=everyone[:0])
+        self.motions: torch.Tensor = self._first + everyone
+        self._clock, self._capacity, self._budget, self._hold = clock, capacity, budget, hold
+        self._interval = 1 if everyone.device.type == "cpu" else GPU_CHECK_INTERVAL
         self._steps_to_check = self._interval
-        self._margin = END_MARGIN + math.ceil(self._interval * frames_per_step)
+        self._margin = END_MARGIN + math.ceil(self._interval * clock.frames_per_step)
         self.last_start = pool.length - capacity
 
     @property
@@ -62,12 +64,20 @@ class PooledPlanner:
 
     def hand_out(
         self, env_ids: torch.Tensor, commands: torch.Tensor | None, start_frames: torch.Tensor | str | None
-    ) -> None:
-        """Give environments (n,) a ready trajectory each; see :meth:`TrajectoryPool.hand_out`."""
+    ) -> torch.Tensor:
+        """Give environments (n,) a ready trajectory each, see :meth:`TrajectoryPool.hand_out`; frames to enter at."""
         motions, frames = self.pool.hand_out(commands, len(env_ids), start_frames, self.last_start)
         self.motions[env_ids] = motions
-        self.shown[env_ids] = frames
         self._find_private()
+        return frames
+
+    def forget_use(self) -> None:
+        """Let trajectories that were handed out count as unused."""
+        self.pool.handed.zero_()
+
+    def motions_of(self, env_ids: torch.Tensor) -> torch.Tensor:
+        """Motions (n,) of environments (n,)."""
+        return self.motions[env_ids]
 
     def take_over(self, env_ids: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
         """Give environments (n,) motions of their own, (n,): copies up to frame ``last`` (n,), or to be begun anew."""
@@ -86,7 +96,7 @@ class PooledPlanner:
         return torch.where(self.motions < self._first, self.pool.length - 1, torch.iinfo(torch.long).max)
 
     def refresh(self, env_ids: torch.Tensor) -> None:
-        """Remember that environments (n,) hold nothing beyond the shown frame (or the next, between two of them)."""
+        """Remember that environments (n,) hold no frame beyond the last that they are shown something of."""
         self._ring.refresh(env_ids)
 
     def need(self, frames: int) -> None:
@@ -94,7 +104,7 @@ class PooledPlanner:
         if frames > self._ring.demand and not self._hold:
             # Trajectories that now end too early are left at once, for their rest is not of one length.
             env_ids = self._ending(frames)
-            last = (self.shown[env_ids] + 1).clamp(max=self.pool.length - 1)
+            last = (self._clock.shown[env_ids] + 1).clamp(max=self.pool.length - 1)
             self._ring.need(frames)
             if len(env_ids) > 0:
                 self.take_over(env_ids, last)
@@ -109,7 +119,11 @@ class PooledPlanner:
             self._serve_ends()
         self._ring.advance()
         if self._budget > 0:
-            self.pool.renew(self._budget - self._frames_per_step * self.num_private, self.motions)
+            self.pool.renew(self._budget - self._clock.frames_per_step * self.num_private, self.motions)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of the pool, and how many environments have left it."""
+        return {**self.pool.stats(), "environments_off_the_pool": self.num_private}
 
     def _serve_ends(self) -> None:
         """Let environments go on in their private rings whose trajectories are about to end."""
@@ -121,7 +135,7 @@ class PooledPlanner:
 
     def _ending(self, demand: int) -> torch.Tensor:
         """Environments (n,) whose trajectories end so soon that what is read would not be there at the next look."""
-        late = self.shown >= self.pool.length - 1 - demand - self._margin
+        late = self._clock.shown >= self.pool.length - 1 - demand - self._margin
         return (late & (self.motions < self._first)).nonzero().squeeze(1)
 
     def _copy(self, env_ids: torch.Tensor, last: torch.Tensor, count: int) -> None:

@@ -20,7 +20,7 @@ from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTe
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.trajectories.memory import MemoryPlan, check_fits, plan_memory
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
-from cmg_ref.trajectories.settings import GeneratorSettings
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
 
 # Run on its own, so that nothing freed earlier can hide what is taken.
@@ -119,16 +119,16 @@ def test_joints_of_4096_environments_and_500_frames_take_475_mb(checkpoint: Chec
 @pytest.mark.parametrize(
     "settings",
     [
-        GeneratorSettings(),
-        GeneratorSettings(mode="realtime", buffer_size=400),
-        GeneratorSettings(pool=TrajectoryPoolCfg()),
-        GeneratorSettings(storage_dtype=torch.float16),
+        CMGMotionGeneratorCfg(),
+        CMGMotionGeneratorCfg(mode="realtime", buffer_size=400),
+        CMGMotionGeneratorCfg(pool=TrajectoryPoolCfg()),
+        CMGMotionGeneratorCfg(storage_dtype=torch.float16),
     ],
 )
-def test_what_is_advised_fits(checkpoint: Checkpoint, settings: GeneratorSettings) -> None:
+def test_what_is_advised_fits(checkpoint: Checkpoint, settings: CMGMotionGeneratorCfg) -> None:
     sampler = CommandSampler(1)
 
-    def required(wanted: GeneratorSettings) -> MemoryPlan:
+    def required(wanted: CMGMotionGeneratorCfg) -> MemoryPlan:
         return plan_memory(wanted, checkpoint, sampler, torch.device("cpu"))
 
     available = int(0.65 * required(settings).total)
@@ -144,7 +144,7 @@ def test_what_is_advised_fits(checkpoint: Checkpoint, settings: GeneratorSetting
             changes = {"pool": TrajectoryPoolCfg(num_trajectories=int(value))}
         elif name != "storage_dtype":
             changes = {name: int(value)}
-        changed = GeneratorSettings(**{**settings.__dict__, **changes})
+        changed = CMGMotionGeneratorCfg(**{**settings.__dict__, **changes})
         changed.validate()
         check_fits(changed, required, available)
         assert required(changed).total < required(settings).total

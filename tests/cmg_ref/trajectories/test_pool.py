@@ -13,7 +13,7 @@ from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
-from cmg_ref.trajectories.supply.pooled import PooledPlanner
+from cmg_ref.trajectories.supply.pooled import PooledSupply
 
 NUM_ENVS = 12
 
@@ -33,9 +33,9 @@ def make(checkpoint: Checkpoint, num_envs: int = NUM_ENVS, **overrides: Any) -> 
     return CMGMotionGenerator(checkpoint, num_envs, pool=pool, command_sampler=sampler, **settings)
 
 
-def planner_of(generator: CMGMotionGenerator) -> PooledPlanner:
-    assert isinstance(generator._planner, PooledPlanner)
-    return generator._planner
+def supply_of(generator: CMGMotionGenerator) -> PooledSupply:
+    assert isinstance(generator._supply, PooledSupply)
+    return generator._supply
 
 
 def assert_smooth(frames: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], control_dt: float) -> None:
@@ -75,7 +75,7 @@ def test_end_of_a_trajectory_is_passed_without_a_jump(checkpoint: Checkpoint, co
         frames.append(shown(generator))
         commands.append(generator.commands)
         generator.advance()
-    assert planner_of(generator).num_private == NUM_ENVS
+    assert supply_of(generator).num_private == NUM_ENVS
     assert_smooth(frames, control_dt)
     # Commands ramp to the next ones of their schedule, beyond the trajectory's end too.
     change = torch.stack(commands).diff(dim=0).abs()
@@ -99,9 +99,9 @@ def test_going_on_gives_what_one_long_trajectory_gives(checkpoint: Checkpoint) -
         buffer.commands.plan(motions, first_frames.expand(NUM_ENVS, -1), torch.zeros(NUM_ENVS, 3), targets)
         buffer.restart(motions, states, states)
         buffer.extend(motions, generator.settings.preload_duration - 1)
-        planner = planner_of(generator)
-        planner.motions[:] = motions
-        generator._reader.shown[:] = torch.arange(NUM_ENVS)
+        supply = supply_of(generator)
+        supply.motions[:] = motions
+        generator._clock.shown[:] = torch.arange(NUM_ENVS)
         generator._reader.origin[:] = 0.0
         generator._reader.forget()
     for _ in range(150):
@@ -111,8 +111,8 @@ def test_going_on_gives_what_one_long_trajectory_gives(checkpoint: Checkpoint) -
         torch.testing.assert_close(short.commands, long.commands)
         short.advance()
         long.advance()
-    assert planner_of(short).num_private == NUM_ENVS
-    assert planner_of(long).num_private == 0
+    assert supply_of(short).num_private == NUM_ENVS
+    assert supply_of(long).num_private == 0
 
 
 @pytest.mark.parametrize("control_dt", [0.02, 0.013])
@@ -129,7 +129,7 @@ def test_command_of_ones_own_is_followed_from_the_shown_frame(checkpoint: Checkp
     torch.testing.assert_close(generator.commands[:6], torch.tensor([[1.0, 0.0, 0.0]]).expand(6, -1))
     assert torch.equal(generator.target_commands[:6], generator.commands[:6])
     generator.reset(torch.arange(6))
-    assert bool((planner_of(generator).motions[:6] < 16).all())
+    assert bool((supply_of(generator).motions[:6] < 16).all())
 
 
 @pytest.mark.parametrize("control_dt", [0.02, 0.013])
@@ -152,7 +152,7 @@ def test_root_appears_where_it_was_asked_for(checkpoint: Checkpoint) -> None:
     generator = make(checkpoint)
     root_pose = torch.randn(NUM_ENVS, 3, generator=torch.Generator().manual_seed(0))
     generator.reset(root_pose=root_pose, start_frames="random")
-    assert float(generator._reader.shown.max()) > 0
+    assert float(generator._clock.shown.max()) > 0
     before = generator.get_frames()
     torch.testing.assert_close(before.root_pos_w[:, :2], root_pose[:, :2])
     for _ in range(5):
@@ -182,7 +182,7 @@ def test_reset_with_commands_takes_trajectories_that_do_so(checkpoint: Checkpoin
 
 def test_least_used_trajectories_are_handed_out_first(checkpoint: Checkpoint) -> None:
     generator = make(checkpoint)
-    pool = planner_of(generator).pool
+    pool = supply_of(generator).pool
     generator.reset()
     assert int(pool.handed.max()) == 1
     assert int(pool.handed.sum()) == NUM_ENVS
@@ -196,15 +196,15 @@ def test_least_used_trajectories_are_handed_out_first(checkpoint: Checkpoint) ->
 def test_used_trajectories_are_renewed_within_the_budget(checkpoint: Checkpoint) -> None:
     budget = 24
     generator = make(checkpoint, num_trajectories=24, regenerate_frames_per_step=budget, batch=8, uses=1)
-    pool = planner_of(generator).pool
+    pool = supply_of(generator).pool
     draw = torch.Generator().manual_seed(0)
     work = []
     for _ in range(400):
         generator.reset(torch.randint(NUM_ENVS, (1,), generator=draw))
         before = generator.rollout.frame_count
         states = generator._buffer.store.table
-        motions = planner_of(generator).motions.clone()
-        rows = generator._buffer.store.rows(generator._reader.shown, motions)
+        motions = supply_of(generator).motions.clone()
+        rows = generator._buffer.store.rows(generator._clock.shown, motions)
         kept = states[rows].clone()
         generator.advance()
         work.append(generator.rollout.frame_count - before)
@@ -237,12 +237,26 @@ def test_small_pools_are_renewed_though_all_of_them_are_on_show(checkpoint: Chec
     assert generator.get_performance_stats()["trajectories_renewed"] >= 4
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_trajectories_that_miss_their_command_are_dropped_where_that_is_asked(
+    checkpoint: Checkpoint, checked: bool
+) -> None:
+    generator = make(checkpoint, preload_duration=250, resampling_time=(8.0, 8.0), check_commands=checked)
+    pool, plan = supply_of(generator).pool, generator._buffer.commands
+    everyone = torch.arange(16)
+    assert bool(pool.ready.all()), "the shipped checkpoint does what it is told"
+    plan.targets[3] = plan.targets[3] + torch.tensor([0.0, 0.0, 0.5])  # as if it had been told to turn
+    plan.starts[3] = plan.targets[3]
+    pool._admit(everyone)
+    assert (~pool.ready).nonzero().flatten().tolist() == ([3] if checked else [])
+
+
 def test_unhealthy_trajectories_are_not_handed_out(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = make(checkpoint, regenerate_frames_per_step=48, batch=4)
-    planner = planner_of(generator)
-    pool, buffer = planner.pool, generator._buffer
+    supply = supply_of(generator)
+    pool, buffer = supply.pool, generator._buffer
     before = int(pool.stats()["trajectories_dropped"])
-    free = torch.tensor([i for i in range(16) if i not in planner.motions.tolist()])
+    free = torch.tensor([i for i in range(16) if i not in supply.motions.tolist()])
     # As if the state had run away, and as if the guard had acted in every frame.
     buffer._tail_state[free[0], 5] = float("nan")
     buffer.guarded[free[1]] = 119
@@ -251,7 +265,7 @@ def test_unhealthy_trajectories_are_not_handed_out(checkpoint: Checkpoint, monke
     assert pool.stats()["trajectories_dropped"] == before + 2
     generator.reset()
     generator.reset()
-    assert not bool(torch.isin(planner.motions, free[:2]).any())
+    assert not bool(torch.isin(supply.motions, free[:2]).any())
     for _ in range(60):
         generator.advance()
     assert bool(pool.ready[free[:2]].all())
