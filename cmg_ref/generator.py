@@ -116,7 +116,7 @@ class CMGMotionGenerator:
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
             self.num_envs, control_dt=self.control_dt, device=self.device, seed=own_seed
         )
-        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype)
+        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self.joint_names, self._joint_columns = match_joints(
             self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device
@@ -139,6 +139,11 @@ class CMGMotionGenerator:
     def mode(self) -> str:
         """``"pregenerated"`` or ``"realtime"``."""
         return self.settings.mode
+
+    @property
+    def backend(self) -> str:
+        """What makes and reads the frames: ``"torch"``, ``"numba"`` or ``"cuda_graph"``."""
+        return self.rollout.backend
 
     @staticmethod
     def memory_required(

@@ -6,7 +6,6 @@ import torch
 
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.cuda_graph.fused_frame import power_of_two
-from cmg_ref.cuda_graph.prepared_kernel import PreparedKernel
 from cmg_ref.frames.store import TrajectoryStore
 
 ROWS = 8  # frames of a program
@@ -34,7 +33,6 @@ class FusedReader:
         self.columns = torch.cat((angles, angles + all_joints))
         self._fields = (self._num_joints, self._num_joints, 3, 3, 4, 3)
         self._bits = store.bits
-        self._prepared: dict[tuple[int, int, bool, int, bool], PreparedKernel] = {}
 
     def frames(
         self,
@@ -64,43 +62,32 @@ class FusedReader:
         angles = torch.empty(num, num_angles, self._num_joints, device=shown.device) if num_angles else dof_pos[:, :0]
         given = isinstance(motions, torch.Tensor)
         first = 0 if isinstance(motions, torch.Tensor) else motions.start or 0
-        self._kernel((num_whole, num_angles, given, first, last is not None))(
-            -(-num * steps // ROWS),
-            store.table,
-            self._bits,
-            store.first_rows,
-            store.capacities,
-            motions if given else shown,
-            shown,
-            shown if last is None else last,
-            ahead,
-            origin,
-            self.columns,
-            seen,
-            angles if num_angles else seen,
-            num,
-        )
-        return MotionFrames(dof_pos, dof_vel, pos, quat, lin_vel, ang_vel), angles
-
-    def _kernel(self, kind: tuple[int, int, bool, int, bool]) -> PreparedKernel:
-        """The kernel for so many whole frames and joint angles, motions given or from a first on, ending or not."""
-        if kind not in self._prepared:
-            num_whole, num_angles, given, first, ends = kind
-            store, read = self._store, 2 * self._num_joints
-            self._prepared[kind] = PreparedKernel(
-                self._kernels.read_frames,
-                store.table.device,
+        with torch.cuda.device_of(store.table):
+            self._kernels.read_frames[(-(-num * steps // ROWS),)](
+                store.table,
+                self._bits,
+                store.first_rows,
+                store.capacities,
+                motions if given else shown,
+                shown,
+                shown if last is None else last,
+                ahead,
+                origin,
+                self.columns,
+                seen,
+                angles if num_angles else seen,
+                num,
                 STEPS=num_whole,
                 ANGLE_STEPS=num_angles,
-                READ=read,
+                READ=self.columns.numel(),
                 MOTIONS=given,
-                ENDS=ends,
-                HOLD=ends and self._hold,
+                ENDS=last is not None,
+                HOLD=last is not None and self._hold,
                 FIRST=first,
                 JOINTS=2 * store.layout.num_joints,
                 WIDTH=store.table.shape[1],
                 HALF=store.dtype == torch.float16,
                 BLOCK=ROWS,
-                COLUMNS=power_of_two(read),
+                COLUMNS=power_of_two(self.columns.numel()),
             )
-        return self._prepared[kind]
+        return MotionFrames(dof_pos, dof_vel, pos, quat, lin_vel, ang_vel), angles

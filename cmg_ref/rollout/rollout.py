@@ -6,22 +6,20 @@ import copy
 import math
 import warnings
 from functools import partial
-from typing import Callable, Union
+from typing import Union
 
 import torch
 from tqdm import tqdm
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import chosen_backend, triton_available
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.core.triton_available import triton_available
 from cmg_ref.cuda_graph.fused_frame import FusedFrame
 from cmg_ref.cuda_graph.recorded_steps import RecordedSteps
 from cmg_ref.network.inference_network import FoldedNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
 from cmg_ref.rollout.numba_step import FusedStep
-from cmg_ref.rollout.traced import TracedWhereFew
 
 Network = Union[FoldedNetwork, SideBySideNetwork]
 
@@ -47,11 +45,13 @@ class Rollout:
         rest: whether states nearly at rest are kept under zero command.
         dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
         network: arithmetic of another kind, on that device; by default the folded network.
+        backend: what advances states, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
+        backend: what was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
         recorded: the step on a GPU, recorded for each number of motions that keeps coming back.
         fused: the step with compiled loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
@@ -64,8 +64,10 @@ class Rollout:
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
         network: FoldedNetwork | None = None,
+        backend: str = "auto",
     ) -> None:
         self.device = torch.device(device)
+        self.backend = chosen_backend(backend, self.device)
         # The caller's model stays where it is: it may serve another device.
         own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
         self.model = own.eval()
@@ -88,22 +90,26 @@ class Rollout:
         else:
             self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
         self.recorded: RecordedSteps | None = None
-        if self.device.type == "cuda" or self.kernels is not None:
+        if self.backend == "cuda_graph":
             workspace = partial(getattr, self.network, "workspace")
             self.recorded = RecordedSteps(self._counted_step, self.guard_count, workspace)
-        self._run = self._fastest_step()
-        self.fused = self._run if isinstance(self._run, FusedStep) else None
+        self.fused: FusedStep | None = None
+        foldable = type(self.network) is FoldedNetwork and model.config.prediction == "change"
+        if self.backend == "numba" and isinstance(self.network, FoldedNetwork) and foldable:
+            self.fused = FusedStep(self.model, self.network, self._resting)
+        self._run = self.fused or self.step
 
     def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
         """Triton's kernels, on a GPU that can run them; one that cannot is warned of."""
-        if self.device.type != "cuda" or not triton_available():
+        if self.backend != "cuda_graph" or not triton_available():
             return None
         try:
             kernels = FusedFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
             state, command = (torch.zeros(1, width, device=self.device) for width in (self.layout.size, 3))
-            kernels.step(state, command, torch.empty_like(state), self.guarded.new_zeros(1))
+            with torch.cuda.device_of(state):
+                kernels.step(state, command, torch.empty_like(state), self.guarded.new_zeros(1))
             self.guard_count.zero_()
         except Exception as error:  # Without a compiler on the machine, say; torch's own operations remain.
             warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
@@ -115,12 +121,6 @@ class Rollout:
         """Velocities below which a motion rests, and what resting keeps, (2, state_dim)."""
         rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
         return torch.stack((rest_speed, self._keep))
-
-    def _fastest_step(self) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        fusible = self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available()
-        if fusible and type(self.network) is FoldedNetwork:
-            return FusedStep(self.model, self.network, self._resting)
-        return TracedWhereFew(self.step, self.device)
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -163,7 +163,8 @@ class Rollout:
     ) -> None:
         """Write the next state (n, state_dim) and whether the guard had to act (n,), counted."""
         if self.kernels is not None:
-            self.kernels.step(state, command, following, guarded)
+            with torch.cuda.device_of(state):
+                self.kernels.step(state, command, following, guarded)
             return
         predicted, acted = self.step(state, command)
         following.copy_(predicted)

@@ -7,7 +7,6 @@ from typing import Callable
 import torch
 
 from cmg_ref.cuda_graph.fused_frame import Motions, power_of_two
-from cmg_ref.cuda_graph.prepared_kernel import PreparedKernel
 from cmg_ref.cuda_graph.recorded_frames import Recording
 from cmg_ref.network.model import CMG
 from cmg_ref.trajectories.reader import MotionReader
@@ -79,7 +78,8 @@ class EnvironmentChanges:
             self._change = Recording(self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone)
             self._advance = Recording(self._advanced, (*clocks, *kept), workspace, everyone)
             self._locate = Recording(self._located, clocks, workspace, everyone)
-        self._ask: dict[tuple[int, bool, bool], PreparedKernel] = {}
+        # Tried out on nobody, so that where it cannot be built that is known before anything is asked for.
+        self._write(everyone[:0], self._told, 1, None, self._told_commands, None, None)
         self.locate()
 
     def locate(self) -> None:
@@ -121,27 +121,21 @@ class EnvironmentChanges:
         asked_poses: torch.Tensor | None,
     ) -> None:
         """Write beside environments (n,) what is asked for."""
-        which = (kind, poses is not None, asked_poses is not None)
-        if which not in self._ask:
-            self._ask[which] = PreparedKernel(
-                self._kernels.ask,
-                asked.device,
+        with torch.cuda.device_of(asked):
+            self._kernels.ask[(-(-len(env_ids) // ASKED),)](
+                env_ids.contiguous(),
+                asked_commands if commands is None else commands.contiguous(),
+                asked_commands if poses is None else poses.contiguous(),
+                asked,
+                asked_commands,
+                asked_commands if asked_poses is None else asked_poses,
+                len(env_ids),
                 KIND=kind,
                 COMMANDS=commands is not None,
                 PLACES=asked_poses is not None,
                 POSES=poses is not None,
                 BLOCK=ASKED,
             )
-        self._ask[which](
-            -(-len(env_ids) // ASKED),
-            _aligned(env_ids),
-            asked_commands if commands is None else _aligned(commands),
-            asked_commands if poses is None else _aligned(poses),
-            asked,
-            asked_commands,
-            asked_commands if asked_poses is None else asked_poses,
-            len(env_ids),
-        )
 
     # What is recorded -------------------------------------------------------------------------------------------------
 
@@ -221,9 +215,3 @@ class EnvironmentChanges:
             BLOCK=SHOWN,
             COLUMNS=power_of_two(read),
         )
-
-
-def _aligned(values: torch.Tensor) -> torch.Tensor:
-    """What a caller gave, as kernels expect it to lie in memory."""
-    values = values.contiguous()
-    return values if values.data_ptr() % 16 == 0 else values.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from typing import Optional, Sequence, Tuple
 
@@ -53,9 +54,9 @@ class MotionReader:
         return None if self._fused is None else self._fused.columns
 
     def attach(self, store: TrajectoryStore, supply: FrameSupply, kernels: bool = False) -> None:
-        """Read from this store from now on, by Triton's kernels where those are there."""
+        """Read from this store from now on, by Triton's kernels where those are wanted and can be built."""
         self._store, self._supply = store, supply
-        self._fused = FusedReader(store, self._columns, self._hold) if kernels and self.clock.on_frames else None
+        self._fused = self._kernels() if kernels and self.clock.on_frames else None
         self._located = self._shown_joints = None
         self.forget()
 
@@ -125,8 +126,7 @@ class MotionReader:
 
     def poses(self, env_ids: torch.Tensor) -> torch.Tensor:
         """x, y and heading shown now in each motion's own frame, (n, 3)."""
-        if not self.clock.on_frames:
-            self._supply.need(1)
+        self._supply.need(self.clock.reach())
         rows, following, _ = self._rows_now()
         poses = self._store.read(rows[env_ids])[2][:, POSE_COLUMNS]
         if following is None:
@@ -154,6 +154,17 @@ class MotionReader:
             self.forget()
 
     # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _kernels(self) -> FusedReader | None:
+        """Triton's kernels, tried out; torch's operations remain where that fails, which is warned of."""
+        try:
+            fused = FusedReader(self._store, self._columns, self._hold)
+            everyone = torch.arange(len(self.clock.shown), device=self._device)
+            fused.frames(self.clock.shown, self._kept((0, 0)), 1, everyone, self.origin, None)
+        except Exception as error:  # Compilers fail in ways of their own.
+            warnings.warn(f"reading: Triton cannot build its kernel here ({error})", stacklevel=4)
+            return None
+        return fused
 
     def _kept(self, offsets: Sequence[int]) -> torch.Tensor:
         """Offsets as a tensor, which is kept, so that a window asked for at every step costs no copy."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from dataclasses import fields
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 import torch
@@ -15,7 +15,6 @@ from cmg_ref.core.sharding import Shard, leave_processes
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.network.inference_network import FoldedNetwork
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.robots.robot import load_g1
@@ -180,7 +179,7 @@ def random_states(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch
 def test_kernels_predict_what_torch_predicts(checkpoint: Checkpoint, num: int) -> None:
     pytest.importorskip("triton")
     fused = Rollout(checkpoint.model, GPU)
-    plain = Rollout(checkpoint.model, GPU, network=FoldedNetwork(fused.model, GPU))
+    plain = Rollout(checkpoint.model, GPU, backend="torch")
     assert fused.kernels is not None and plain.kernels is None
     initial, commands = random_states(checkpoint, num)
     following, guarded = fused.advance(initial, commands), fused.guarded
@@ -191,15 +190,12 @@ def test_kernels_predict_what_torch_predicts(checkpoint: Checkpoint, num: int) -
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.float16])
 @pytest.mark.parametrize("mode", list(MODES))
-def test_kernels_show_what_torch_shows(
-    checkpoint: Checkpoint, mode: str, storage: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_show_what_torch_shows(checkpoint: Checkpoint, mode: str, storage: torch.dtype) -> None:
     """With random resets, commands and places; from every reset on rounding begins anew."""
     pytest.importorskip("triton")
     settings = {"control_dt": 1.0 / checkpoint.fps, "storage_dtype": storage, **MODES[mode]}
     fused = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
-    monkeypatch.setattr(Rollout, "_kernels", lambda rollout, dtype: None)
-    plain = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
+    plain = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, backend="torch", **settings)
     assert fused.rollout.kernels is not None and plain.rollout.kernels is None
     assert (fused._changes is not None) is (mode == "realtime")
     draw, largest, typical = torch.Generator().manual_seed(5), 0.0, 0.0
@@ -228,31 +224,17 @@ def test_kernels_show_what_torch_shows(
     assert largest < 5e-2 and typical < 1e-3  # a few steps of long trajectories differ by rounding that grew
 
 
-def make_equal(generator: CMGMotionGenerator, other: CMGMotionGenerator) -> None:
-    """Let a generator go on from where another one is."""
-    for ours, theirs in ((generator._buffer, other._buffer), (generator._reader, other._reader)):
-        for name in ("shown", "origin", "written", "guarded", "_tail_state", "_tail_pose"):
-            if hasattr(ours, name):
-                getattr(ours, name).copy_(getattr(theirs, name))
-    for name in ("first_frames", "starts", "targets"):
-        getattr(generator._buffer.commands, name).copy_(getattr(other._buffer.commands, name))
-    generator._buffer.store.table.copy_(other._buffer.store.table)
-    generator._draws.drawn.copy_(other._draws.drawn)
-    generator._reader.forget()
-
-
 def largest_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference, relative where numbers are large."""
     return float(((found - expected).abs() / (1.0 + expected.abs())).max())
 
 
-def test_a_thousand_steps_with_random_changes(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_steps_with_random_changes(checkpoint: Checkpoint, make_equal: Callable[..., None]) -> None:
     """From equal states a step of the kernels is that of torch's operations; how far both drift apart is printed."""
     pytest.importorskip("triton")
     settings = {"control_dt": 1.0 / checkpoint.fps, **MODES["realtime"]}
     fused = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
-    monkeypatch.setattr(Rollout, "_kernels", lambda rollout, dtype: None)
-    plain, apart = (CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings) for _ in range(2))
+    plain, apart = (CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, backend="torch", **settings) for _ in range(2))
     assert fused._changes is not None and plain._changes is None
     draw, of_state, of_frames, drift = torch.Generator().manual_seed(7), 0.0, 0.0, []
     for step in range(1000):

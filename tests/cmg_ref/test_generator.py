@@ -561,3 +561,11 @@ def test_settings_are_given_as_one_object_or_by_name(checkpoint: Checkpoint) -> 
         CMGMotionGenerator(checkpoint, bufer_size=20)
     with pytest.raises(ValueError, match="mode must be one of"):
         CMGMotionGenerator(checkpoint, cfg=CMGMotionGeneratorCfg(mode="live"))
+
+
+def test_a_motion_that_has_begun_goes_on_where_it_is_put(checkpoint: Checkpoint) -> None:
+    """Where ends are held, whether a motion that was just begun has come to its end must not be told too early."""
+    generator = make(checkpoint, mode="pregenerated", preload_duration=80, at_end="hold")
+    generator.reset(commands=torch.tensor([[1.0, 0.0, 0.0]]).repeat(NUM_ENVS, 1))
+    generator.set_root_pose(torch.ones(NUM_ENVS, 3))
+    assert bool((generator.get_motion()[1] != 0.0).any(dim=1).all())
