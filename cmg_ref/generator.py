@@ -118,7 +118,7 @@ class CMGMotionGenerator:
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
             self.num_envs, control_dt=self.control_dt, device=self.device, seed=own_seed
         )
-        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype)
+        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self.joint_names, self._joint_columns = match_joints(
             self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device
@@ -146,6 +146,11 @@ class CMGMotionGenerator:
     def buffer(self) -> MotionBuffer:
         """The stored motions, in the frames of their own; in realtime mode motion i is that of environment i."""
         return self._buffer
+
+    @property
+    def backend(self) -> str:
+        """What makes and reads the frames: ``"torch"``, ``"numba"`` or ``"cuda_graph"``."""
+        return self.rollout.backend
 
     @staticmethod
     def memory_required(
@@ -306,9 +311,10 @@ class CMGMotionGenerator:
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        given = None if commands is None else self._checked(commands, (num, 3), "commands")
+        by_kernels = self._changes is not None and init_motion is None  # They clean what they are given themselves.
+        given = None if commands is None else self._checked(commands, (num, 3), "commands", not by_kernels)
         if root_pose is not None:
-            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose")
+            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose", not by_kernels)
         begun = None
         if init_motion is not None:
             state_dim, num_joints = self.checkpoint.layout.size, len(self.joint_names)
@@ -354,8 +360,9 @@ class CMGMotionGenerator:
             env_ids: environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        commands = self._checked(commands, (len(rows), 3), "commands")
-        if self._changes is not None and len(rows) <= self._most_told:
+        by_kernels = self._changes is not None and len(rows) <= self._most_told
+        commands = self._checked(commands, (len(rows), 3), "commands", not by_kernels)
+        if self._changes is not None and by_kernels:
             if len(rows) > 0:
                 self._reader.forget()
                 self._changes.tell(rows, commands)
@@ -458,7 +465,7 @@ class CMGMotionGenerator:
                 self._reader, self._initial_states, self._draws, self.command_excess
             )
             if self._changes is not None:
-                self._reader.follow(self._changes.located)
+                self._reader.follow(self._changes.located, self._changes.joints)
 
     def _restart(
         self,
@@ -519,8 +526,8 @@ class CMGMotionGenerator:
             )
         return offsets
 
-    def _checked(self, values: Values, shape: tuple[int, ...], name: str) -> torch.Tensor:
-        return checked_tensor(values, shape, name, self.device)
+    def _checked(self, values: Values, shape: tuple[int, ...], name: str, clean: bool = True) -> torch.Tensor:
+        return checked_tensor(values, shape, name, self.device, clean)
 
 
 def _settings(cfg: CMGMotionGeneratorCfg | None, changes: dict[str, Any]) -> CMGMotionGeneratorCfg:

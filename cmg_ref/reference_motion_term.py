@@ -73,6 +73,7 @@ class ReferenceMotionTermCfg:
             ``future_steps`` need by default.
         storage_dtype: type of the stored frames, see :class:`CMGMotionGenerator`.
         compute_dtype: type the network computes in, see there.
+        backend: what makes and reads the frames, see there.
         compiled: on a GPU, compile the frames, see there.
     """
 
@@ -93,6 +94,7 @@ class ReferenceMotionTermCfg:
     buffer_size: int | None = None
     storage_dtype: torch.dtype = torch.float32
     compute_dtype: torch.dtype = torch.float32
+    backend: str = "auto"
     compiled: bool = False
 
     def validate(self) -> None:

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# All that is to be known of a GPU in one go, for whoever has one for a few minutes: tests, figures, profile.
+# All that is to be known of a GPU in one go, for whoever has one for a few minutes: figures, tests, profile.
 #
 #   scripts/gpu_session.sh FOLDER     tables and logs go there; each part has its own time limit, at most 8 minutes in all
 #
+# FOLDER/performance_gpu.md is docs/performance_gpu.md with the figures of this GPU in place of those that are there.
 # Needs torch with CUDA, safetensors, tqdm and pytest; neither MuJoCo nor any data beside the repository.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -20,9 +21,10 @@ part() { # name, seconds, command...
   tail -n "${lines:-25}" "$out/$name.txt"
 }
 
-$python -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())' || exit 1
-lines=60 part figures 150 "$python" scripts/benchmark_performance.py --device cuda --mode gpu --save "$out"
-part tests 180 "$python" -m pytest -q -rA --durations=5 -p no:cacheprovider tests/cmg_ref/test_cuda*.py \
-  tests/cmg_ref/test_recorded_frames.py tests/cmg_ref/test_folded_network.py
-[ -f tune_gpu.py ] && lines=80 part tuning 120 "$python" tune_gpu.py
+"$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())' || exit 1
+cp docs/performance_gpu.md "$out/performance_gpu.md"
+lines=60 part figures 150 "$python" scripts/benchmark_performance.py --device cuda --mode gpu --save "$out" \
+  --document "$out/performance_gpu.md"
+part tests 200 "$python" -m pytest -q -rA --durations=5 -p no:cacheprovider tests/cmg_ref/test_cuda.py \
+  tests/cmg_ref/cuda_graph tests/cmg_ref/network/test_inference_network.py
 lines=45 part profile 60 "$python" scripts/benchmark_performance.py --device cuda --mode profile --num-envs 4096 --save "$out/profile"

@@ -24,7 +24,7 @@ def test_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_files_exist() -> None:
-    for path in set(re.findall(r"(?:scripts|cmg_ref)/[\w/]+\.py", PAGE)):
+    for path in set(re.findall(r"(?:tests/)?(?:scripts|cmg_ref)/[\w/]+\.py", PAGE)):
         assert (ROOT / path).is_file(), path
 
 

@@ -29,7 +29,13 @@ WARM_UP_STEPS = 10
 CHANGED_SHARE = 0.01  # share of environments that are reset, and of those whose command changes, in every step
 
 
-def reads(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, repeats: int) -> Iterator[Figure]:
+def reads(
+    checkpoint: Checkpoint,
+    limits: MachineLimits,
+    num_envs: int,
+    repeats: int,
+    bounds: tuple[float, float] = (1.25, 1.5),
+) -> Iterator[Figure]:
     """``get_motion`` and the future window against one gather of as many bytes, nothing of them in a cache before."""
     device = limits.device
     generator = make_generator(checkpoint, num_envs, device, "realtime")
@@ -48,8 +54,8 @@ def reads(checkpoint: Checkpoint, limits: MachineLimits, num_envs: int, repeats:
     fields = [window.dof_pos, window.dof_vel, window.root_pos_w, window.root_quat_w]
     fields += [window.root_lin_vel_w, window.root_ang_vel_w]
     cases: list[tuple[str, Callable[[], object], torch.Tensor, list[torch.Tensor], float]] = [
-        ("get_motion()", get_motion, now, list(generator.get_motion()), 1.25),
-        (f"future({WINDOW})", lambda: generator.future(WINDOW), ahead, fields, 1.5),
+        ("get_motion()", get_motion, now, list(generator.get_motion()), bounds[0]),
+        (f"future({WINDOW})", lambda: generator.future(WINDOW), ahead, fields, bounds[1]),
     ]
     for name, action, rows, result, bound in cases:
         num_bytes = sum(field.numel() * field.element_size() for field in result)

@@ -26,6 +26,7 @@ PRECISIONS = (
     ("bfloat16", torch.bfloat16, "highest", 0.08, 40.0),
 )
 LONG_RUN = 500  # frames
+READS = (1.2, 1.3)  # most time of get_motion() and of a window, in gathers of as many bytes
 WARM_UP_STEPS = 30
 
 
@@ -174,7 +175,7 @@ def measurements(
     for mode, window, num_steps in (("realtime", 0, 400), ("realtime", 20, 60), ("pool", 0, 200)):
         num_steps = 4 if small else num_steps
         yield f"{mode} steps, window {window}", partial(steps, checkpoint, device, num_envs, mode, num_steps, window)
-    yield "reading", partial(reads, checkpoint, limits, num_envs, 10 if small else 200)
+    yield "reading", partial(reads, checkpoint, limits, num_envs, 10 if small else 200, READS)
     yield (
         "per-sample weights",
         partial(against_per_sample_weights, checkpoint, device, min(1024, num_envs), 3 if small else 20),

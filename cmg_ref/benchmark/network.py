@@ -16,11 +16,11 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.rollout.numba_step import BLOCK, Room
 from cmg_ref.rollout.rollout import Rollout
-from cmg_ref.rollout.traced import FEW, WARM_UP
 from cmg_ref.trajectories.memory import available_bytes
 
 ERROR_SECONDS = 10.0  # length of the roll-outs whose errors are told
 ERROR_MOTIONS = 64
+WARM_UP = 50  # frames before those whose time is told
 SPEEDUPS = {1: 8.0, 64: 60.0, 256: 100.0, 1024: 150.0}  # over the per-sample baseline, by number of environments
 BATCH_FRAMES = 100
 
@@ -168,7 +168,7 @@ def against_per_sample_weights(
         states, commands = sample_states(checkpoint, num, device)
         watch, count = Stopwatch(device), max(3, repeats // (1 + num // 64))
         actions = partial(baseline.predict, states, commands), partial(rollout.advance, states, commands)
-        runs = WARM_UP + 2 if num <= FEW else 1
+        runs = 20 if num <= 8 else 1  # A few motions take less time than a clock can tell.
         # In turn, so that whatever else the machine does meets both alike, and each in vain before it is timed: whoever
         # calls one of them again and again finds its weights in the cache.
         rounds = [[watch.median(action, repeats=runs, warm_up=runs) for action in actions] for _ in range(count)]
@@ -206,7 +206,7 @@ def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterat
             "a whole control step with root, storing and reading": step,
         }
         for name, action in cases.items():
-            for _ in range(WARM_UP + 30):
+            for _ in range(WARM_UP):
                 action()
             taken = torch.tensor([watch.seconds(action) for _ in range(frames)], dtype=torch.float64)
             late, worst = 1e3 * float(taken.quantile(0.99)), 1e3 * float(taken.max())

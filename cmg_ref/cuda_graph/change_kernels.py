@@ -26,6 +26,43 @@ def _mixed(value):
 
 
 @triton.jit
+def _number(values):
+    # What is not finite becomes 0.
+    return tl.where(tl.abs(values) < float("inf"), values, 0.0)
+
+
+@triton.jit(do_not_specialize=["num"])
+def ask(
+    env_ids,
+    commands,
+    poses,
+    asked,
+    asked_commands,
+    asked_poses,
+    num,
+    KIND: tl.constexpr,
+    COMMANDS: tl.constexpr,
+    PLACES: tl.constexpr,
+    POSES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Write beside environments ``env_ids`` (num,) what is asked for: the kind, commands, and a place to begin at."""
+    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    within = number < num
+    env = tl.load(env_ids + number, within, 0)
+    tl.store(asked + env, KIND, within)
+    for axis in tl.static_range(3):
+        if COMMANDS:
+            tl.store(
+                asked_commands + env * 3 + axis, _number(tl.load(commands + number * 3 + axis, within, 0.0)), within
+            )
+        if POSES:
+            tl.store(asked_poses + env * 3 + axis, _number(tl.load(poses + number * 3 + axis, within, 0.0)), within)
+        elif PLACES:
+            tl.store(asked_poses + env * 3 + axis, 0.0, within)
+
+
+@triton.jit
 def change(
     begun,
     begun_commands,
@@ -34,6 +71,9 @@ def change(
     told_commands,
     excess,
     shown,
+    rows,
+    joints,
+    joint_columns,
     origin,
     drawn,
     first_number,
@@ -69,12 +109,14 @@ def change(
     JOINTS: tl.constexpr,
     WIDTH: tl.constexpr,
     HALF: tl.constexpr,
+    READ: tl.constexpr,
     COLUMNS: tl.constexpr,
     KNOWN_ROOM: tl.constexpr,
 ):
     """Begin the motion of an environment anew (``begun`` 1; 2 with the command it has), and tell it another command.
 
-    One program an environment; those without a change do nothing. What was asked for is taken back.
+    One program an environment; those without a change do nothing. What was asked for is taken back. What is shown of
+    a motion that begins is its first frame, in row ``rows``; that of others stays.
     """
     env = tl.program_id(0).to(tl.int64)
     begins, tells = tl.load(begun + env), tl.load(told + env)
@@ -152,7 +194,11 @@ def change(
             HALF,
         )
         tl.store(shown + env, base)
+        tl.store(rows + env, first_row)
         tl.store(guarded + env, base)
+        read = columns < READ
+        own = tl.load(known_states + pick * SIZE + tl.load(joint_columns + columns, read, 0), read, 0.0)
+        tl.store(joints + env * READ + columns, own.to(table.dtype.element_ty).to(tl.float32), read)
     wanted = tl.load(told_commands + env * 3 + axes, is_axis, 0.0)
     other = clamped(wanted, low, high)
     tl.store(excess + env * 3 + axes, tl.abs(wanted - other), is_axis & (tells != 0))
@@ -190,13 +236,33 @@ def change(
 
 
 @triton.jit(do_not_specialize=["num", "passed"])
-def tell_time(shown, rows, first_rows, capacities, passed, num, BLOCK: tl.constexpr):
-    """Let ``passed`` frames pass for the first ``num`` motions, and find the row of the one then on show."""
-    env = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+def show(
+    shown,
+    rows,
+    first_rows,
+    capacities,
+    table,
+    joint_columns,
+    joints,
+    passed,
+    num,
+    READ: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Let ``passed`` frames pass for the first ``num`` motions; find the rows then on show and read their joints."""
+    env = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     within = env < num
     frame = tl.load(shown + env, within, 0) + passed
     tl.store(shown + env, frame, within)
-    tl.store(rows + env, tl.load(first_rows + env, within, 0) + frame % tl.load(capacities + env, within, 1), within)
+    row = tl.load(first_rows + env, within, 0) + frame % tl.load(capacities + env, within, 1)
+    tl.store(rows + env, row, within)
+    columns = tl.arange(0, COLUMNS)[None, :]
+    shows = within[:, None] & (columns < READ)
+    source = tl.load(joint_columns + columns, columns < READ, 0)
+    values = tl.load(table + row[:, None] * WIDTH + source, shows, 0.0).to(tl.float32)
+    tl.store(joints + env[:, None] * READ + columns, values, shows)
 
 
 @triton.jit(do_not_specialize=["num"])
@@ -212,11 +278,11 @@ def read_frames(
     origin,
     joint_columns,
     frames,
+    angles,
     num,
     STEPS: tl.constexpr,
+    ANGLE_STEPS: tl.constexpr,
     READ: tl.constexpr,
-    ROOT: tl.constexpr,
-    FIRST_VELOCITY: tl.constexpr,
     MOTIONS: tl.constexpr,
     ENDS: tl.constexpr,
     HOLD: tl.constexpr,
@@ -227,14 +293,16 @@ def read_frames(
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """What is seen of environments so many frames ahead, (num, STEPS, READ + 13 if ROOT).
+    """What is seen of environments so many frames ahead.
 
-    ``READ`` joint columns ``joint_columns``, of which velocities begin at ``FIRST_VELOCITY``, then linear and angular
-    velocity, orientation xyzw and position in the world.
+    Of the first ``STEPS`` everything, (num, STEPS, READ + 13): ``READ`` joint columns ``joint_columns``, half of which
+    are velocities, then linear and angular velocity, orientation xyzw and position in the world. Of ``ANGLE_STEPS``
+    more the joint angles, (num, ANGLE_STEPS, READ / 2).
     """
     number = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    within = number < num * STEPS
-    env, step = number // STEPS, number % STEPS
+    within = number < num * (STEPS + ANGLE_STEPS)
+    env, step = number // (STEPS + ANGLE_STEPS), number % (STEPS + ANGLE_STEPS)
+    whole = within & (step < STEPS)
     motion = tl.load(motions + env, within, 0) if MOTIONS else env + FIRST
     motion = tl.where(within, motion, 0)
     frame = tl.load(shown + env, within, 0) + tl.load(ahead + step, within, 0)
@@ -247,32 +315,37 @@ def read_frames(
     row = tl.load(first_rows + motion) + frame % tl.load(capacities + motion)
     columns = tl.arange(0, COLUMNS)[None, :]
     source = tl.load(joint_columns + columns, columns < READ, 0)
-    shows = within[:, None] & (columns < READ)
-    joints = tl.load(table + row[:, None] * WIDTH + source, shows, 0.0).to(tl.float32)
+    read = within[:, None] & (columns < tl.where(whole, READ, READ // 2)[:, None])
+    joints = tl.load(table + row[:, None] * WIDTH + source, read, 0.0).to(tl.float32)
     if HOLD:
-        joints = tl.where((columns < FIRST_VELOCITY) | moving[:, None], joints, 0.0)
-    width = READ + 13 if ROOT else READ
-    out = frames + number * width
-    tl.store(out[:, None] + columns, joints, shows)
-    if ROOT:
-        here, out = table + row * WIDTH + JOINTS, out + READ
-        turn = tl.load(origin + env * 3 + 2, within, 0.0)
-        vx, vy = turned(tl.load(here).to(tl.float32), tl.load(here + 1).to(tl.float32), turn)
-        tl.store(out, tl.where(moving, vx, 0.0), within)
-        tl.store(out + 1, tl.where(moving, vy, 0.0), within)
-        tl.store(out + 2, tl.where(moving, tl.load(here + 2).to(tl.float32), 0.0), within)
-        wx, wy = turned(tl.load(here + 4).to(tl.float32), tl.load(here + 5).to(tl.float32), turn)
-        tl.store(out + 3, tl.where(moving, wx, 0.0), within)
-        tl.store(out + 4, tl.where(moving, wy, 0.0), within)
-        tl.store(out + 5, tl.where(moving, tl.load(here + 6).to(tl.float32), 0.0), within)
-        qx, qy = turned(tl.load(here + 8).to(tl.float32), tl.load(here + 9).to(tl.float32), 0.5 * turn)
-        qz, qw = turned(tl.load(here + 10).to(tl.float32), tl.load(here + 11).to(tl.float32), -0.5 * turn)
-        tl.store(out + 6, qx, within)
-        tl.store(out + 7, qy, within)
-        tl.store(out + 8, qz, within)
-        tl.store(out + 9, qw, within)
-        x, y, height, _ = load_place(table, table_bits, row, JOINTS, WIDTH, HALF)
-        x, y = turned(x, y, turn)
-        tl.store(out + 10, x + tl.load(origin + env * 3, within, 0.0), within)
-        tl.store(out + 11, y + tl.load(origin + env * 3 + 1, within, 0.0), within)
-        tl.store(out + 12, height, within)
+        joints = tl.where((columns < READ // 2) | moving[:, None], joints, 0.0)
+    out = frames + (env * STEPS + step) * (READ + 13)
+    tl.store(out[:, None] + columns, joints, read & whole[:, None])
+    if ANGLE_STEPS > 0:
+        angle = angles + (env * ANGLE_STEPS + step - STEPS) * (READ // 2)
+        tl.store(angle[:, None] + columns, joints, read & (step >= STEPS)[:, None])
+    here, out = table + row * WIDTH + JOINTS, out + READ
+    turn = tl.load(origin + env * 3 + 2, whole, 0.0)
+    vx, vy = turned(tl.load(here, whole, 0.0).to(tl.float32), tl.load(here + 1, whole, 0.0).to(tl.float32), turn)
+    tl.store(out, tl.where(moving, vx, 0.0), whole)
+    tl.store(out + 1, tl.where(moving, vy, 0.0), whole)
+    tl.store(out + 2, tl.where(moving, tl.load(here + 2, whole, 0.0).to(tl.float32), 0.0), whole)
+    wx, wy = turned(tl.load(here + 4, whole, 0.0).to(tl.float32), tl.load(here + 5, whole, 0.0).to(tl.float32), turn)
+    tl.store(out + 3, tl.where(moving, wx, 0.0), whole)
+    tl.store(out + 4, tl.where(moving, wy, 0.0), whole)
+    tl.store(out + 5, tl.where(moving, tl.load(here + 6, whole, 0.0).to(tl.float32), 0.0), whole)
+    qx, qy = turned(
+        tl.load(here + 8, whole, 0.0).to(tl.float32), tl.load(here + 9, whole, 0.0).to(tl.float32), 0.5 * turn
+    )
+    qz, qw = turned(
+        tl.load(here + 10, whole, 0.0).to(tl.float32), tl.load(here + 11, whole, 0.0).to(tl.float32), -0.5 * turn
+    )
+    tl.store(out + 6, qx, whole)
+    tl.store(out + 7, qy, whole)
+    tl.store(out + 8, qz, whole)
+    tl.store(out + 9, qw, whole)
+    x, y, height, _ = load_place(table, table_bits, row, JOINTS, WIDTH, HALF)
+    x, y = turned(x, y, turn)
+    tl.store(out + 10, x + tl.load(origin + env * 3, whole, 0.0), whole)
+    tl.store(out + 11, y + tl.load(origin + env * 3 + 1, whole, 0.0), whole)
+    tl.store(out + 12, height, whole)

@@ -224,6 +224,13 @@ def _held(
     return state, tl.where(resting[:, None], kept, held), acted
 
 
+@triton.jit
+def _count(guard_count, acted, valid):
+    num_acted = tl.sum(tl.where(valid, acted, 0), axis=0)
+    if num_acted > 0:
+        tl.atomic_add(guard_count, num_acted.to(tl.int64))
+
+
 @triton.jit(do_not_specialize=["num"])
 def put_out(
     products,
@@ -234,6 +241,7 @@ def put_out(
     limits,
     following,
     guarded,
+    guard_count,
     num,
     half_dt,
     SIZE: tl.constexpr,
@@ -243,7 +251,7 @@ def put_out(
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The next states (num, SIZE), and in which the guard acted (num,)."""
+    """The next states (num, SIZE), and in which the guard acted (num,), which is counted."""
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     within = rows < num
     columns = tl.arange(0, COLUMNS)[None, :]
@@ -252,6 +260,7 @@ def put_out(
     )
     tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
     tl.store(guarded + rows, acted != 0, within)
+    _count(guard_count, acted, within)
 
 
 @triton.jit(do_not_specialize=["num"])
@@ -305,9 +314,7 @@ def put_out_motions(
     frame = tl.load(frames + rows, valid, 0)
     tl.store(written + motion, frame + 1, valid)
     tl.store(guarded + motion, tl.load(guarded_before + rows, valid, 0) + acted, valid)
-    num_acted = tl.sum(tl.where(valid, acted, 0), axis=0)
-    if num_acted > 0:
-        tl.atomic_add(guard_count, num_acted.to(tl.int64))
+    _count(guard_count, acted, valid)
     row = tl.load(first_row + motion) + frame % tl.load(capacities + motion)
     place = table + row[:, None] * WIDTH + columns
     tl.store(place, now, valid[:, None] & (columns < JOINTS))

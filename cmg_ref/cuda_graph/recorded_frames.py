@@ -8,7 +8,7 @@ from typing import Callable, Sequence
 
 import torch
 
-from cmg_ref.cuda_graph.fastest_step import measure, record
+from cmg_ref.cuda_graph import recording
 
 SMALLEST_SIZE = 64  # motions; a graph of fewer takes no less time
 
@@ -94,7 +94,7 @@ class RecordedFrames:
         try:
             frame = torch.compile(self._frame, dynamic=False)
             compiled = Recording(frame, self._kept, self._workspace, motions.clone())
-            durations = [measure(way.replay_in_vain, motions.device) for way in (plain, compiled)]
+            durations = [recording.measure(way.replay_in_vain, motions.device) for way in (plain, compiled)]
         except Exception as error:  # So do compilers.
             warnings.warn(f"frames cannot be compiled ({error})", stacklevel=2)
             return plain
@@ -114,7 +114,7 @@ class Recording:
             frame(motions)
             self._restore(before)
 
-        self._graph, _ = record(try_out, partial(frame, motions), motions.device)
+        self._graph = recording.record(try_out, partial(frame, motions), motions.device)
         self._workspace = workspace()  # The recording writes there even if others take larger memory.
 
     def run(self, motions: torch.Tensor | None, count: int) -> None:

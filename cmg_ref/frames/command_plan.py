@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import chosen_backend
 
 _NEVER = torch.iinfo(torch.long).max
 
@@ -20,6 +20,7 @@ class PlannedCommands:
         num_segments: segments kept per motion.
         interpolation_frames: frames from the beginning of a segment until its target is reached; 0 switches at once.
         device: device of the commands.
+        backend: what works them out, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
         first_frames: frame at which each segment begins, rising, (num_motions, num_segments).
@@ -28,7 +29,12 @@ class PlannedCommands:
     """
 
     def __init__(
-        self, num_motions: int, num_segments: int, interpolation_frames: int, device: str | torch.device = "cpu"
+        self,
+        num_motions: int,
+        num_segments: int,
+        interpolation_frames: int,
+        device: str | torch.device = "cpu",
+        backend: str = "auto",
     ) -> None:
         if num_motions < 1 or num_segments < 1 or interpolation_frames < 0:
             raise ValueError(
@@ -41,7 +47,7 @@ class PlannedCommands:
         self.starts = torch.zeros(num_motions, num_segments, 3, device=device)
         self.targets = torch.zeros(num_motions, num_segments, 3, device=device)
         self._numbers = torch.arange(num_motions, device=device)
-        self._fused = self.targets.device.type == "cpu" and numba_available()
+        self._fused = chosen_backend(backend, self.targets.device) == "numba"
         if self._fused:
             from cmg_ref.frames import numba_frames
 

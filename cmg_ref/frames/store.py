@@ -7,8 +7,8 @@ from typing import Sequence
 import numpy as np
 import torch
 
+from cmg_ref.core.backends import chosen_backend
 from cmg_ref.core.motion_frames import MotionFrames
-from cmg_ref.core.numba_available import numba_available
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.frames.root_motion import NUM_SEEN, NUM_VELOCITIES, root_channels, rotate_xy
 
@@ -31,12 +31,12 @@ class TrajectoryStore:
         fps: frames a second.
         device: device of the frames.
         dtype: type the states are stored in; places are float32 always, for they grow without bound.
+        backend: what places and reads them, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
         first_rows: row of the first of them, (num_motions,).
-        fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: on a CPU, with Numba
-            and in float32.
+        fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: by Numba, in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
@@ -48,6 +48,7 @@ class TrajectoryStore:
         fps: float,
         device: str | torch.device,
         dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
     ) -> None:
         self.layout = layout
         self.fps = fps
@@ -62,7 +63,7 @@ class TrajectoryStore:
         self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
         self.table = _zeros(num_rows, self._num_read + NUM_GRAVITY, dtype, torch.device(device))
         self._joints = self.table[:, : self._num_joints]
-        self.fused = self.table.device.type == "cpu" and dtype == torch.float32 and numba_available()
+        self.fused = dtype == torch.float32 and chosen_backend(backend, self.table.device) == "numba"
         if self.fused:
             from cmg_ref.frames import numba_frames
 
@@ -184,21 +185,22 @@ class TrajectoryStore:
         """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
         if rows.ndim == 1:  # The common case, in which each operation counts.
             return self._joints.index_select(0, rows).float()
-        return self._joints.index_select(0, rows.flatten()).view(*rows.shape, -1).float()
+        return self._joints.index_select(0, rows.flatten()).view(*rows.shape, self._num_joints).float()
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Joints (..., 2 * num_joints), seen columns (..., NUM_SEEN) and places (..., 4) of rows (...).
 
         They are in float32 and in new memory, which they share.
         """
-        return self._split(self.table[:, : self._num_read].index_select(0, rows.flatten()).view(*rows.shape, -1))
+        columns = self.table[:, : self._num_read].index_select(0, rows.flatten())
+        return self._split(columns.view(*rows.shape, self._num_read))
 
     def read_states(
         self, frames: torch.Tensor, motions: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What :meth:`write` was given: states, seen columns and poses at frames (n, ...) of motions (n,)."""
         rows = self.rows(frames, motions)
-        columns = self.table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        columns = self.table.index_select(0, rows.flatten()).view(*rows.shape, self.table.shape[1])
         joints, seen, places = self._split(columns[..., : self._num_read])
         parts = {"joints": joints, **root_channels(seen, places, columns[..., self._num_read :].float())}
         states = torch.cat([parts[name] for name in ("joints", *list(self.layout)[2:])], dim=-1)

@@ -42,8 +42,7 @@ class PackedProduct:
         """The product of x (n, inputs), written to ``out`` (n, outputs) and returned."""
         num = len(x)
         worthwhile = num >= self._fewest and (self._any_number or round_number(num) == num)
-        # A recording cannot hold what is laid out.
-        if self._laid_out is None or not worthwhile or torch.jit.is_tracing():
+        if self._laid_out is None or not worthwhile:
             return torch.mm(x, self.weight, out=out)
         return out.copy_(_product(x, self._laid_out))
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from typing import Callable, Union
+from functools import partial
+from typing import Union
 
 import torch
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import chosen_backend, triton_available
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.core.triton_available import triton_available
-from cmg_ref.cuda_graph.fastest_step import FastestStep
 from cmg_ref.cuda_graph.fused_frame import FusedFrame
+from cmg_ref.cuda_graph.recorded_steps import RecordedSteps
 from cmg_ref.network.inference_network import FoldedNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
 from cmg_ref.rollout.numba_step import FusedStep
-from cmg_ref.rollout.traced import TracedWhereFew
 
 Network = Union[FoldedNetwork, SideBySideNetwork]
 
@@ -46,12 +45,14 @@ class Rollout:
         rest: whether states nearly at rest are kept under zero command.
         dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
         network: arithmetic of another kind, on that device; by default the folded network.
-        compiled: on a GPU, try ``torch.compile`` too when choosing how to run a step; takes ten seconds at the start.
+        backend: what advances states, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
         guard_count: frames in which the guard had to act, summed over all motions since construction.
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
+        backend: what was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
+        recorded: the step on a GPU, recorded for each number of motions that keeps coming back.
         fused: the step with compiled loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
     """
@@ -62,10 +63,11 @@ class Rollout:
         device: str | torch.device = "cpu",
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
-        compiled: bool = False,
         network: FoldedNetwork | None = None,
+        backend: str = "auto",
     ) -> None:
         self.device = torch.device(device)
+        self.backend = chosen_backend(backend, self.device)
         # The caller's model stays where it is: it may serve another device.
         own = model if model.motion_mean.device == self.device else copy.deepcopy(model).to(self.device)
         self.model = own.eval()
@@ -87,18 +89,28 @@ class Rollout:
             self.network: Network = self.kernels.network
         else:
             self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
-        self._run = self._fastest_step(compiled)
-        self.fused = self._run if isinstance(self._run, FusedStep) else None
+        self.recorded: RecordedSteps | None = None
+        if self.backend == "cuda_graph":
+            workspace = partial(getattr, self.network, "workspace")
+            self.recorded = RecordedSteps(self._counted_step, self.guard_count, workspace)
+        self.fused: FusedStep | None = None
+        foldable = type(self.network) is FoldedNetwork and model.config.prediction == "change"
+        if self.backend == "numba" and isinstance(self.network, FoldedNetwork) and foldable:
+            self.fused = FusedStep(self.model, self.network, self._resting)
+        self._run = self.fused or self.step
 
     def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
         """Triton's kernels, on a GPU that can run them; one that cannot is warned of."""
-        if self.device.type != "cuda" or not triton_available():
+        if self.backend != "cuda_graph" or not triton_available():
             return None
         try:
             kernels = FusedFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
-            kernels.step(torch.zeros(1, self.layout.size, device=self.device), torch.zeros(1, 3, device=self.device))
+            state, command = (torch.zeros(1, width, device=self.device) for width in (self.layout.size, 3))
+            with torch.cuda.device_of(state):
+                kernels.step(state, command, torch.empty_like(state), self.guarded.new_zeros(1))
+            self.guard_count.zero_()
         except Exception as error:  # Without a compiler on the machine, say; torch's own operations remain.
             warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
             return None
@@ -109,16 +121,6 @@ class Rollout:
         """Velocities below which a motion rests, and what resting keeps, (2, state_dim)."""
         rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
         return torch.stack((rest_speed, self._keep))
-
-    def _fastest_step(
-        self, compiled: bool
-    ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        if self.device.type == "cuda":
-            return FastestStep(self.step, self.network, compiled and self.kernels is None)
-        fusible = self.device.type == "cpu" and self.model.config.prediction == "change" and numba_available()
-        if fusible and type(self.network) is FoldedNetwork:
-            return FusedStep(self.model, self.network, self._resting)
-        return TracedWhereFew(self.step, self.device)
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -131,6 +133,10 @@ class Rollout:
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
         """
+        if self.recorded is not None:
+            following, self.guarded = self.recorded(state, command)
+            self.frame_count += len(state)
+            return following
         num_blocks = self.num_blocks(len(state))
         if num_blocks == 1:
             following, self.guarded = self._run(state, command)
@@ -152,10 +158,21 @@ class Rollout:
         blocks_itself = self.device.type != "cpu" or self.fused is not None
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
-    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next state (n, state_dim) and whether the guard had to act (n,), uncounted."""
+    def _counted_step(
+        self, state: torch.Tensor, command: torch.Tensor, following: torch.Tensor, guarded: torch.Tensor
+    ) -> None:
+        """Write the next state (n, state_dim) and whether the guard had to act (n,), counted."""
         if self.kernels is not None:
-            return self.kernels.step(state, command)
+            with torch.cuda.device_of(state):
+                self.kernels.step(state, command, following, guarded)
+            return
+        predicted, acted = self.step(state, command)
+        following.copy_(predicted)
+        guarded.copy_(acted)
+        self.guard_count += guarded.sum()
+
+    def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next state (n, state_dim) and whether the guard had to act (n,), uncounted, by torch's operations."""
         assert isinstance(self.network, FoldedNetwork)
         command = self.model.clamp_command(command)
         predicted = self.network.predict(state, command)

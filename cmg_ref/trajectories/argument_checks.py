@@ -44,10 +44,13 @@ def as_tensor(values: Values, name: str) -> torch.Tensor:
         raise ValueError(f"{name} must be a tensor, an array or a list of numbers, got {kind}") from None
 
 
-def checked_tensor(values: Values, shape: tuple[int, ...], name: str, device: torch.device | str) -> torch.Tensor:
+def checked_tensor(
+    values: Values, shape: tuple[int, ...], name: str, device: torch.device | str, clean: bool = True
+) -> torch.Tensor:
     """Values in float32 on the device, without gradients.
 
-    What is not finite is refused; on a device other than the CPU, where looking would take waiting, it becomes 0.
+    What is not finite is refused; on a device other than the CPU, where looking would take waiting, it becomes 0, or
+    stays for the caller to deal with where ``clean`` is False.
 
     Raises:
         ValueError: they are no numbers, the shape is another, or a value is not finite.
@@ -59,6 +62,8 @@ def checked_tensor(values: Values, shape: tuple[int, ...], name: str, device: to
         raise ValueError(f"{name} must be real numbers, got {values.dtype}")
     values = values.detach().float()
     if values.device.type != "cpu":
+        if not clean:
+            return values.to(device)
         return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).to(device)
     finite = np.isfinite(values.numpy())  # a third of the time that torch takes for few values
     if not finite.all():

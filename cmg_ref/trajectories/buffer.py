@@ -21,7 +21,6 @@ from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.numba_step import FusedStep, Room
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.rollout.stance_root import StanceRoot
-from cmg_ref.rollout.traced import TracedWhereFew
 from cmg_ref.trajectories.environment_changes import EnvironmentChanges
 from cmg_ref.trajectories.reader import MotionReader
 from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates
@@ -34,7 +33,7 @@ class MotionBuffer:
 
     Args:
         checkpoint: the CMG.
-        rollout: advances its states.
+        rollout: advances its states; its backend makes and reads the frames too.
         sizes: (number of motions, frames kept of each) of one or more groups; older frames are overwritten.
         interpolation_frames: frames over which a command ramps to a new one.
         num_segments: changes of command kept per motion.
@@ -69,20 +68,21 @@ class MotionBuffer:
         self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
         self.rollout, self.device = rollout, rollout.device
         self.num_motions = sum(number for number, _ in sizes)
-        self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype)
-        self.commands = PlannedCommands(self.num_motions, num_segments, interpolation_frames, self.device)
+        self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype, rollout.backend)
+        self.commands = PlannedCommands(
+            self.num_motions, num_segments, interpolation_frames, self.device, rollout.backend
+        )
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.seconds = 0.0
         self._shortest = min(capacity for _, capacity in sizes)
         self._tail_state = torch.zeros(self.num_motions, checkpoint.layout.size, device=self.device)
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
-        self._place_root = TracedWhereFew(self._placed_root, self.device)
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
         self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
         self._recorded: RecordedFrames | None = None
-        if (self.device.type == "cuda" or rollout.kernels is not None) and checkpoint.layout.has_root:
+        if rollout.backend == "cuda_graph" and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
             compiled = compiled and rollout.kernels is None
@@ -108,12 +108,11 @@ class MotionBuffer:
             draws: which of them.
             excess: by how much commands exceed the trained range, (num_envs, 3); written.
         """
-        if self._recorded is None:
+        if self._recorded is None or reader.columns is None:
             return None
+        changed = (self.rollout.model, self.motions, reader, initial_states, draws, excess)
         try:
-            return EnvironmentChanges(
-                self.rollout.model, self.motions, reader, initial_states, draws, excess, self._frame, *self._kept
-            )
+            return EnvironmentChanges(*changed, self._frame, *self._kept, reader.columns)
         except Exception as error:  # Drivers fail in ways of their own; resets remain one by one.
             warnings.warn(f"changes cannot be recorded as a CUDA graph ({error})", stacklevel=2)
             return None
@@ -300,13 +299,7 @@ class MotionBuffer:
             placed = torch.empty_like(pose)
             self.store.place(frames, pose, before, now, motions, placed)
             return placed
-        pose, seen = self._place_root(pose, before, now)
+        pose = self.store.integrate(pose, before, now)
+        seen = seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])
         self.store.write(frames, now, seen, pose, motions)
         return pose
-
-    def _placed_root(
-        self, pose: torch.Tensor, before: torch.Tensor, now: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pose (n, 3) and seen columns of the root of states ``now``, a frame after ``before`` at ``pose`` (n, 3)."""
-        pose = self.store.integrate(pose, before, now)
-        return pose, seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])

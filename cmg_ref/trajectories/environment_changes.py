@@ -12,7 +12,8 @@ from cmg_ref.network.model import CMG
 from cmg_ref.trajectories.reader import MotionReader
 from cmg_ref.trajectories.start_states import NUM_NEAREST, EnvironmentDraws, InitialStates
 
-BLOCK = 128  # environments of a program that only tells the time
+ASKED = 128  # environments of a program that writes what is asked for
+SHOWN = 8  # environments of a program that reads what is on show
 
 
 class EnvironmentChanges:
@@ -31,9 +32,11 @@ class EnvironmentChanges:
         frame: makes the next frame of motions (n,).
         kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.recorded_frames.RecordedFrames`.
         workspace: see there.
+        columns: columns of the joint angles and velocities that are shown, (2 * num_joints,).
 
     Attributes:
         located: the rows on show, (num_envs,).
+        joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class EnvironmentChanges:
         frame: Callable[[torch.Tensor], None],
         kept: tuple[torch.Tensor, ...],
         workspace: Callable[[], object],
+        columns: torch.Tensor,
     ) -> None:
         from cmg_ref.cuda_graph import change_kernels  # Triton is not everywhere.
 
@@ -59,7 +63,9 @@ class EnvironmentChanges:
             torch.zeros(num, 3, device=device) for _ in range(3)
         )
         self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
+        self._columns = columns
         self.located = torch.zeros_like(reader.clock.shown)
+        self.joints = torch.zeros(num, len(columns), device=device)
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
         self._channels = {name: layout[channel].start for name, channel in names.items()}
@@ -71,38 +77,65 @@ class EnvironmentChanges:
         with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
             self._change = Recording(self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone)
             self._advance = Recording(self._advanced, (*clocks, *kept), workspace, everyone)
+            self._locate = Recording(self._located, clocks, workspace, everyone)
+        # Tried out on nobody, so that where it cannot be built that is known before anything is asked for.
+        self._write(everyone[:0], self._told, 1, None, self._told_commands, None, None)
         self.locate()
 
     def locate(self) -> None:
-        """Find the rows on show, after somebody else has changed the clock."""
-        self._change.run(None, 1)
+        """Find what is on show, after somebody else has changed the clock."""
+        self._locate.run(None, 1)
 
     def begin(self, env_ids: torch.Tensor, commands: torch.Tensor | None, poses: torch.Tensor | None) -> None:
         """Begin motions of environments (n,) anew.
 
         Args:
             env_ids: environments concerned.
-            commands: what they shall do, (n, 3); what they are told now by default.
-            poses: x, y and heading to begin at, (n, 3); the origin by default.
+            commands: what they shall do, (n, 3); what they are told now by default. What is not finite counts as 0.
+            poses: x, y and heading to begin at, (n, 3); the origin by default. What is not finite counts as 0.
         """
-        self._begun.index_fill_(0, env_ids, 2 if commands is None else 1)
-        if commands is not None:
-            self._begun_commands.index_copy_(0, env_ids, commands)
-        if poses is None:
-            self._begun_poses.index_fill_(0, env_ids, 0.0)
-        else:
-            self._begun_poses.index_copy_(0, env_ids, poses)
+        kind = 2 if commands is None else 1
+        self._write(env_ids, self._begun, kind, commands, self._begun_commands, poses, self._begun_poses)
         self._change.run(None, 1)
 
     def tell(self, env_ids: torch.Tensor, commands: torch.Tensor) -> None:
-        """Give environments (n,) commands (n, 3); those that change go on from the frame on show."""
-        self._told.index_fill_(0, env_ids, 1)
-        self._told_commands.index_copy_(0, env_ids, commands)
+        """Give environments (n,) commands (n, 3); those that change go on from the frame on show.
+
+        What is not finite counts as 0.
+        """
+        self._write(env_ids, self._told, 1, commands, self._told_commands, None, None)
         self._change.run(None, 1)
 
     def advance(self) -> None:
         """Let a control step pass and make its frame."""
         self._advance.run(None, 1)
+
+    def _write(
+        self,
+        env_ids: torch.Tensor,
+        asked: torch.Tensor,
+        kind: int,
+        commands: torch.Tensor | None,
+        asked_commands: torch.Tensor,
+        poses: torch.Tensor | None,
+        asked_poses: torch.Tensor | None,
+    ) -> None:
+        """Write beside environments (n,) what is asked for."""
+        with torch.cuda.device_of(asked):
+            self._kernels.ask[(-(-len(env_ids) // ASKED),)](
+                env_ids.contiguous(),
+                asked_commands if commands is None else commands.contiguous(),
+                asked_commands if poses is None else poses.contiguous(),
+                asked,
+                asked_commands,
+                asked_commands if asked_poses is None else asked_poses,
+                len(env_ids),
+                KIND=kind,
+                COMMANDS=commands is not None,
+                PLACES=asked_poses is not None,
+                POSES=poses is not None,
+                BLOCK=ASKED,
+            )
 
     # What is recorded -------------------------------------------------------------------------------------------------
 
@@ -118,6 +151,9 @@ class EnvironmentChanges:
             self._told_commands,
             self._excess,
             reader.clock.shown,
+            self.located,
+            self.joints,
+            self._columns,
             reader.origin,
             self._draws.drawn,
             self._draws.first,
@@ -149,18 +185,33 @@ class EnvironmentChanges:
             JOINTS=2 * store.layout.num_joints,
             WIDTH=store.table.shape[1],
             HALF=store.dtype == torch.float16,
+            READ=len(self._columns),
             COLUMNS=power_of_two(store.layout.size),
             KNOWN_ROOM=power_of_two(num_known),
             **self._channels,
         )
-        self._tell_time(0)
 
     def _advanced(self, everyone: torch.Tensor) -> None:
-        self._tell_time(1)
         self._frame(everyone)
+        self._show(1)
 
-    def _tell_time(self, passed: int) -> None:
-        num, store = len(self.located), self._motions.store
-        self._kernels.tell_time[(-(-num // BLOCK),)](
-            self._reader.clock.shown, self.located, store.first_rows, store.capacities, passed, num, BLOCK=BLOCK
+    def _located(self, everyone: torch.Tensor) -> None:
+        self._show(0)
+
+    def _show(self, passed: int) -> None:
+        num, store, read = len(self.located), self._motions.store, len(self._columns)
+        self._kernels.show[(-(-num // SHOWN),)](
+            self._reader.clock.shown,
+            self.located,
+            store.first_rows,
+            store.capacities,
+            store.table,
+            self._columns,
+            self.joints,
+            passed,
+            num,
+            READ=read,
+            WIDTH=store.table.shape[1],
+            BLOCK=SHOWN,
+            COLUMNS=power_of_two(read),
         )

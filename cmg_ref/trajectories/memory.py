@@ -8,9 +8,8 @@ from typing import Any, Callable
 
 import torch
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import chosen_backend, triton_available
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.core.triton_available import triton_available
 from cmg_ref.frames.root_motion import NUM_SEEN
 from cmg_ref.frames.store import NUM_GRAVITY, NUM_PLACE, NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint
@@ -73,6 +72,9 @@ def plan_memory(
     num_joints = 2 * layout.num_joints
     per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
     per_env = 8 + 8 + 4 * NUM_POSE + 4 * 3 + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
+    kernels = chosen_backend(settings.backend, device) == "cuda_graph" and layout.has_root and triton_available()
+    if settings.mode == "realtime" and kernels:
+        per_env += 4 * num_joints + 2 + 3 * 4 * 3 + 8  # joints shown, and what is asked for
     return MemoryPlan(
         joints=num_frames * num_joints * float_size,
         root=num_frames * ((NUM_SEEN + NUM_GRAVITY) * float_size + 4 * NUM_PLACE),
@@ -94,22 +96,22 @@ def _network_bytes(
     weights = gate + sum(experts * (before + 1) * after for before, after in zip(widths, outputs))
     passed = inputs + config.hidden + 2 * config.gate_hidden + sum(experts * (width + 1) for width in set(widths))
     largest = max(number for number, _ in settings.sizes())
-    packed = 0
+    packed, backend = 0, chosen_backend(settings.backend, device)
     if device.type != "cpu":
         batch = largest
-        if layout.has_root and triton_available():
+        if layout.has_root and backend == "cuda_graph" and triton_available():
             products = max(config.gate_hidden + experts * config.hidden, experts * outputs[-1])
             passed = inputs + products + config.hidden
     else:
         packed = (config.num_layers - 2) * experts * (config.hidden + 1) * config.hidden
-        batch = min(largest, torch.get_num_threads() * BLOCK if numba_available() else CPU_BLOCK)
+        batch = min(largest, torch.get_num_threads() * BLOCK if backend == "numba" else CPU_BLOCK)
     compute_size = torch.finfo(settings.compute_dtype).bits // 8
     return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
 
 
 def _compiled_bytes(settings: CMGMotionGeneratorCfg, config: CMGConfig, device: torch.device) -> int:
     """What oneDNN keeps of all products of a step: of the gate, and of each layer."""
-    if device.type != "cpu" or not numba_available() or not torch.backends.mkldnn.is_available():
+    if chosen_backend(settings.backend, device) != "numba" or not torch.backends.mkldnn.is_available():
         return 0
     largest = round_number(min(BLOCK, max(number for number, _ in settings.sizes())))
     return sum(number <= largest for number in ROUND_NUMBERS) * (config.num_layers + 1) * COMPILED_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from typing import Optional, Sequence, Tuple
 
@@ -45,17 +46,28 @@ class MotionReader:
         self._joints_are_read = False
         self._fused: FusedReader | None = None
         self._located: torch.Tensor | None = None
+        self._shown_joints: torch.Tensor | None = None
+
+    @property
+    def columns(self) -> torch.Tensor | None:
+        """Columns of the angles and velocities that Triton's kernels read, (2 * num_joints,); None without those."""
+        return None if self._fused is None else self._fused.columns
 
     def attach(self, store: TrajectoryStore, supply: FrameSupply, kernels: bool = False) -> None:
-        """Read from this store from now on, by Triton's kernels where those are there."""
+        """Read from this store from now on, by Triton's kernels where those are wanted and can be built."""
         self._store, self._supply = store, supply
-        self._fused = FusedReader(store, self._columns, self._hold) if kernels and self.clock.on_frames else None
-        self._located = None
+        self._fused = self._kernels() if kernels and self.clock.on_frames else None
+        self._located = self._shown_joints = None
         self.forget()
 
-    def follow(self, located: torch.Tensor) -> None:
-        """Rely on somebody else to move the clock and to keep the rows that are on show, (num_envs,)."""
-        self._located = located
+    def follow(self, located: torch.Tensor, joints: torch.Tensor) -> None:
+        """Rely on somebody else to move the clock, and to keep what is on show.
+
+        Args:
+            located: the rows, (num_envs,).
+            joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
+        """
+        self._located, self._shown_joints = located, joints
 
     def forget(self) -> None:
         """What is shown has changed."""
@@ -69,7 +81,10 @@ class MotionReader:
 
     def joints(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint angles and velocities shown now, (num_envs, num_joints) each."""
-        if self._current is None:
+        if self._current is None and self._shown_joints is not None:
+            dof_pos, dof_vel = self._shown_joints.clone().chunk(2, dim=1)
+            self._current = dof_pos, dof_vel
+        elif self._current is None:
             self._joints_are_read = True
             self._supply.need(self.clock.reach())
             self._current = self._read_joints(self._rows_now(), self.clock.share)
@@ -80,7 +95,7 @@ class MotionReader:
         self._supply.need(self.clock.reach())
         if self._fused is not None:
             ahead, last = self._kept((0,)), self._supply.last_frames()
-            seen = self._fused.frames(self.clock.shown, ahead, self._supply.motions, self.origin, last)
+            seen, _ = self._fused.frames(self.clock.shown, ahead, 1, self._supply.motions, self.origin, last)
             return MotionFrames(*(getattr(seen, field.name)[:, 0] for field in fields(seen)))
         return self._read(self._rows_now(), self.clock.share, self.origin)
 
@@ -97,13 +112,10 @@ class MotionReader:
         """
         furthest = max((*offsets, *joint_offsets))
         self._supply.need(self.clock.reach(furthest))
-        ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
         if self._fused is not None:
-            motions, last = self._supply.motions, self._supply.last_frames()
-            frames = self._fused.frames(self.clock.shown, ahead, motions, self.origin, last)
-            if not joint_offsets:
-                return frames, frames.dof_pos[:, :0]
-            return frames, self._fused.dof_pos(self.clock.shown, joints_ahead, motions, last)
+            ahead, last = self._kept((*offsets, *joint_offsets)), self._supply.last_frames()
+            return self._fused.frames(self.clock.shown, ahead, len(offsets), self._supply.motions, self.origin, last)
+        ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
         if self._in_one_pass(len(self.clock.shown) * (len(ahead) + len(joints_ahead))):
             motions = self._supply.motions
             return self._store.read_in_world(self.clock.shown, ahead, joints_ahead, motions, self.origin, self._columns)
@@ -114,8 +126,7 @@ class MotionReader:
 
     def poses(self, env_ids: torch.Tensor) -> torch.Tensor:
         """x, y and heading shown now in each motion's own frame, (n, 3)."""
-        if not self.clock.on_frames:
-            self._supply.need(1)
+        self._supply.need(self.clock.reach())
         rows, following, _ = self._rows_now()
         poses = self._store.read(rows[env_ids])[2][:, POSE_COLUMNS]
         if following is None:
@@ -143,6 +154,17 @@ class MotionReader:
             self.forget()
 
     # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _kernels(self) -> FusedReader | None:
+        """Triton's kernels, tried out; torch's operations remain where that fails, which is warned of."""
+        try:
+            fused = FusedReader(self._store, self._columns, self._hold)
+            everyone = torch.arange(len(self.clock.shown), device=self._device)
+            fused.frames(self.clock.shown, self._kept((0, 0)), 1, everyone, self.origin, None)
+        except Exception as error:  # Compilers fail in ways of their own.
+            warnings.warn(f"reading: Triton cannot build its kernel here ({error})", stacklevel=4)
+            return None
+        return fused
 
     def _kept(self, offsets: Sequence[int]) -> torch.Tensor:
         """Offsets as a tensor, which is kept, so that a window asked for at every step costs no copy."""

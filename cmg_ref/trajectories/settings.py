@@ -7,6 +7,7 @@ from typing import Sequence
 
 import torch
 
+from cmg_ref.core.backends import BACKENDS
 from cmg_ref.trajectories.argument_checks import checked_whole
 from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPoolCfg
 
@@ -35,8 +36,11 @@ class CMGMotionGeneratorCfg:
             1e-3 m/s in the root's velocity.
         compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
             error of a few milliradians in the joints after ten seconds.
-        compiled: on a GPU, let ``torch.compile`` fuse what a frame of all environments takes, where that is measured to
-            be faster (on an H100 by a third); takes some ten seconds at the first frame.
+        backend: what makes and reads the frames: ``"torch"``, its operations one by one; ``"numba"``, compiled loops
+            on a CPU; ``"cuda_graph"``, recorded launches on a GPU; ``"auto"`` takes the fastest there is.
+        compiled: where graphs are recorded without Triton, let ``torch.compile`` fuse what a frame of all environments
+            takes, where that is measured to be faster (on an H100 by a third); takes some ten seconds at the first
+            frame.
         seed: seed for the choice of initial states, trajectories and start frames.
         first_env: number of the first environment among all that share the seed, where other processes hold the rest
             (see :mod:`cmg_ref.core.sharding`): each is shown the motion it would be shown by one generator of them
@@ -56,6 +60,7 @@ class CMGMotionGeneratorCfg:
     drop_joints: Sequence[str] = ()
     storage_dtype: torch.dtype = torch.float32
     compute_dtype: torch.dtype = torch.float32
+    backend: str = "auto"
     compiled: bool = False
     seed: int = 0
     first_env: int = 0
@@ -65,6 +70,8 @@ class CMGMotionGeneratorCfg:
         """Raise a ValueError that names the first impossible setting."""
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got '{self.mode}'")
+        if self.backend not in ("auto", *BACKENDS):
+            raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got '{self.backend}'")
         if self.at_end not in AT_END:
             raise ValueError(f"at_end must be one of {AT_END}, got '{self.at_end}'")
         for name, least in (

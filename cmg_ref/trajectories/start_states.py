@@ -7,7 +7,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from cmg_ref.core.numba_available import numba_available
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.kinematics import FootKinematics, ForwardKinematics
 from cmg_ref.robots.robot import Robot
@@ -55,7 +54,7 @@ class InitialStates:
         self.scaled_commands = self.commands * self.scale
         self.at_rest = rests[used].nonzero().squeeze(1).to(device)
         self.standing = self.states[self.at_rest]
-        self._fused = device.type == "cpu" and numba_available()
+        self._fused = rollout.backend == "numba"
         if self._fused:
             from cmg_ref.frames import numba_frames
 

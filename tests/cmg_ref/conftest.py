@@ -15,10 +15,12 @@ import torch
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.rotations import quat_from_euler_xyz
-from cmg_ref.cuda_graph import recorded_frames
+from cmg_ref.cuda_graph import fused_frame, fused_reader, recording
+from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.trajectories import environment_changes
 
 
 class ClipFactory(Protocol):
@@ -100,6 +102,34 @@ def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
         warm_up()
-        return SimpleNamespace(replay=action), None
+        return SimpleNamespace(replay=action)
 
-    monkeypatch.setattr(recorded_frames, "record", record)
+    monkeypatch.setattr(recording, "record", record)
+
+
+@pytest.fixture
+def large_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's time goes by programs."""
+    monkeypatch.setattr(fused_frame, "SHAPES", {name: (16, 1) for name in fused_frame.SHAPES})
+    monkeypatch.setattr(fused_reader, "ROWS", 32)
+    monkeypatch.setattr(environment_changes, "SHOWN", 16)
+
+
+@pytest.fixture(scope="session")
+def make_equal() -> Callable[[CMGMotionGenerator, CMGMotionGenerator], None]:
+    """Lets a generator go on from where another one is."""
+
+    def make(generator: CMGMotionGenerator, other: CMGMotionGenerator) -> None:
+        for ours, theirs, names in (
+            (generator._clock, other._clock, ("shown", "share")),
+            (generator._reader, other._reader, ("origin",)),
+            (generator._buffer, other._buffer, ("written", "guarded", "_tail_state", "_tail_pose")),
+            (generator._buffer.commands, other._buffer.commands, ("first_frames", "starts", "targets")),
+            (generator._buffer.store, other._buffer.store, ("table",)),
+            (generator._draws, other._draws, ("drawn",)),
+        ):
+            for name in names:
+                getattr(ours, name).copy_(getattr(theirs, name))
+        generator._reader.forget()
+
+    return make

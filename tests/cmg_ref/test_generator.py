@@ -19,6 +19,7 @@ from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 from cmg_ref.trajectories.supply.realtime import RealtimeSupply
 from cmg_ref.twist.motion_lib import CMGMotionLib, CMGMotionLibCfg
@@ -525,6 +526,29 @@ def test_what_callers_do_to_their_indices_later_does_not_matter(mode: str) -> No
     assert torch.equal(*shown)
 
 
+@pytest.mark.parametrize("mode", ["pregenerated", "realtime", "pool"])
+@pytest.mark.parametrize("control_dt", [0.02, 0.013])
+@pytest.mark.parametrize("storage", [torch.float32, torch.float16])
+def test_nobody_can_be_asked_for(checkpoint: Checkpoint, mode: str, control_dt: float, storage: torch.dtype) -> None:
+    """Masks of who is reset or moved are often empty."""
+    pool = TrajectoryPoolCfg(num_trajectories=8) if mode == "pool" else None
+    kind = "pregenerated" if mode == "pool" else mode
+    generator = make(
+        checkpoint, mode=kind, pool=pool, control_dt=control_dt, preload_duration=80, storage_dtype=storage
+    )
+    before, nobody = generator.get_frames(), torch.zeros(NUM_ENVS, dtype=torch.bool)
+    nobodies: list[list[int] | torch.Tensor] = [[], nobody]
+    for env_ids in nobodies:
+        generator.reset(env_ids)
+        generator.reset(env_ids, commands=torch.zeros(0, 3), root_pose=torch.zeros(0, 3))
+        generator.update_commands(torch.zeros(0, 3), env_ids)
+        generator.set_root_pose(torch.zeros(0, 3), env_ids)
+        assert all(tuple(joints.shape) == (0, 29) for joints in generator.get_motion(env_ids))
+        assert tuple(generator.get_frames(env_ids).root_pos_w.shape) == (0, 3)
+    for field in fields(before):
+        torch.testing.assert_close(getattr(generator.get_frames(), field.name), getattr(before, field.name))
+
+
 def test_settings_are_given_as_one_object_or_by_name(checkpoint: Checkpoint) -> None:
     cfg = CMGMotionGeneratorCfg(num_envs=5, mode="realtime", buffer_size=20, seed=4)
     made = CMGMotionGenerator(checkpoint, cfg=cfg)
@@ -539,3 +563,11 @@ def test_settings_are_given_as_one_object_or_by_name(checkpoint: Checkpoint) -> 
         CMGMotionGenerator(checkpoint, bufer_size=20)
     with pytest.raises(ValueError, match="mode must be one of"):
         CMGMotionGenerator(checkpoint, cfg=CMGMotionGeneratorCfg(mode="live"))
+
+
+def test_a_motion_that_has_begun_goes_on_where_it_is_put(checkpoint: Checkpoint) -> None:
+    """Where ends are held, whether a motion that was just begun has come to its end must not be told too early."""
+    generator = make(checkpoint, mode="pregenerated", preload_duration=80, at_end="hold")
+    generator.reset(commands=torch.tensor([[1.0, 0.0, 0.0]]).repeat(NUM_ENVS, 1))
+    generator.set_root_pose(torch.ones(NUM_ENVS, 3))
+    assert bool((generator.get_motion()[1] != 0.0).any(dim=1).all())

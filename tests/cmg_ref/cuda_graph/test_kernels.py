@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Callable
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cmg_ref.cuda_graph import fused_frame, fused_reader
 from cmg_ref.cuda_graph.fused_frame import FusedFrame
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.buffer import MotionBuffer
-from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 pytest.importorskip("triton", reason="the kernels are Triton's")
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="test_cuda.py runs the kernels themselves where there is a GPU"
-)
+pytestmark = [
+    pytest.mark.skipif(torch.cuda.is_available(), reason="test_cuda.py runs the kernels where there is a GPU"),
+    pytest.mark.usefixtures("large_programs"),
+]
 CPU = torch.device("cpu")
 
 
@@ -30,16 +28,19 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint()
 
 
-@pytest.fixture(autouse=True)
-def large_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter's time goes by programs."""
-    monkeypatch.setattr(fused_frame, "SHAPES", {name: (16, 1) for name in fused_frame.SHAPES})
-    monkeypatch.setattr(fused_reader, "ROWS", 32)
-
-
 def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> FusedFrame:
     network = SideBySideNetwork(rollout.model, CPU, dtype)
     return FusedFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+
+
+def step_by_kernels(
+    rollout: Rollout, dtype: torch.dtype, states: torch.Tensor, commands: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next states (n, state_dim) and where the guard acted (n,), which is counted."""
+    following, guarded = torch.empty_like(states), torch.empty(len(states), dtype=torch.bool)
+    kernels_on_cpu(rollout, dtype).step(states, commands, following, guarded)
+    assert int(rollout.guard_count) == int(guarded.sum())
+    return following, guarded
 
 
 def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +58,7 @@ def test_a_step(checkpoint: Checkpoint, rest: bool) -> None:
     plain = Rollout(checkpoint.model, rest=rest)
     states, commands = batch(checkpoint, 50)
     states[7, 3] = float("nan")
-    following, guarded = kernels_on_cpu(plain, torch.float32).step(states, commands)
+    following, guarded = step_by_kernels(plain, torch.float32, states, commands)
     expected, expected_guarded = plain.step(states, commands)
     torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert torch.equal(guarded, expected_guarded)
@@ -69,7 +70,7 @@ def test_a_step_in_bfloat16_differs_by_its_rounding(checkpoint: Checkpoint) -> N
     plain = Rollout(checkpoint.model)
     states, commands = batch(checkpoint, 16)
     states[:] = states[::3][:1].expand_as(states)
-    following, _ = kernels_on_cpu(plain, torch.bfloat16).step(states, commands)
+    following, _ = step_by_kernels(plain, torch.bfloat16, states, commands)
     error = (following - plain.step(states, commands)[0]).abs()[:, checkpoint.layout["dof_pos"]]
     assert 0.0 < float(error.max()) < 5e-3
 
@@ -105,78 +106,6 @@ def test_frames_are_stored_as_by_the_loop(checkpoint: Checkpoint, dtype: torch.d
     assert torch.equal(fused.guarded, plain.guarded)
     # The frames of a motion that is named twice are made, and counted, twice.
     assert int(fused.rollout.guard_count) == int((plain.guarded + plain.guarded * (torch.arange(num) == 5)).sum()) > 0
-
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "realtime": {"mode": "realtime", "buffer_size": 12},
-    "realtime in float16": {"mode": "realtime", "buffer_size": 12, "storage_dtype": torch.float16},
-    "a command at once": {"mode": "realtime", "buffer_size": 12, "interpolation_steps": 0},
-    "pregenerated": {"mode": "pregenerated", "preload_duration": 14},
-    "held": {"mode": "pregenerated", "preload_duration": 14, "at_end": "hold"},
-    "pool": {"mode": "pregenerated", "preload_duration": 14, "buffer_size": 8, "pool": TrajectoryPoolCfg(5)},
-}
-
-
-def pair(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, num_envs: int, **settings: Any
-) -> list[CMGMotionGenerator]:
-    """A generator as it is, and one that runs as on a GPU."""
-    plain = CMGMotionGenerator(checkpoint, num_envs, seed=4, **settings)
-    monkeypatch.setattr(Rollout, "_kernels", kernels_on_cpu)
-    return [plain, CMGMotionGenerator(checkpoint, num_envs, seed=4, **settings)]
-
-
-def go_on(
-    generators: list[CMGMotionGenerator], num_steps: int, ahead: list[int], tolerance: float, share: float = 0.15
-) -> None:
-    """Random resets, commands and places for both, which must show the same."""
-    num_envs, draw = generators[0].num_envs, torch.Generator().manual_seed(9)
-    pool = generators[0].settings.pool is not None
-    for step in range(num_steps):
-        begun, told, placed = ((torch.rand(num_envs, generator=draw) < share).nonzero().squeeze(1) for _ in range(3))
-        commands, places = torch.randn(2, num_envs, 3, generator=draw)
-        commands[torch.rand(num_envs, generator=draw) < 0.2] = 0.0
-        for generator in generators:
-            if step % 5 != 4 and not pool:
-                poses = places[begun] if step % 3 else None
-                generator.reset(begun, commands=commands[begun] if step % 4 else None, root_pose=poses)
-            else:
-                generator.reset(begun)
-            generator.update_commands(commands.flip(0)[told], told)
-            if step % 11 == 10:
-                generator.set_root_pose(places[placed], placed)
-        plain, fused = generators
-        assert torch.equal(fused.command_excess, plain.command_excess)
-        for found, expected in zip(fused.get_motion(), plain.get_motion()):
-            torch.testing.assert_close(found, expected, atol=tolerance, rtol=0.0)
-        torch.testing.assert_close(fused.commands, plain.commands, atol=1e-6, rtol=0.0)
-        torch.testing.assert_close(fused.target_commands, plain.target_commands, atol=0.0, rtol=0.0)
-        shown = [(fused.get_frames(), plain.get_frames())]
-        if ahead and step % 2:
-            (frames, joints), (other_frames, other_joints) = (
-                generator.window(ahead, [2, 1]) for generator in generators
-            )
-            torch.testing.assert_close(joints, other_joints, atol=tolerance, rtol=0.0)
-            shown.append((frames, other_frames))
-        for one, other in shown:
-            for field in fields(one):
-                found, expected = getattr(one, field.name), getattr(other, field.name)
-                torch.testing.assert_close(found, expected, atol=tolerance, rtol=0.0)
-        for generator in generators:
-            generator.advance()
-    assert generators[0].rollout.frame_count > 0
-
-
-@pytest.mark.usefixtures("without_graphs")
-@pytest.mark.parametrize("kind", list(SETTINGS))
-def test_a_generator_shows_the_same(checkpoint: Checkpoint, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    generators = pair(checkpoint, monkeypatch, 9, control_dt=1.0 / checkpoint.fps, **SETTINGS[kind])
-    assert (generators[1]._changes is not None) is ("realtime" in kind or "once" in kind)
-    if generators[1]._changes is not None:  # At first nobody reads ahead.
-        go_on(generators, 5, [], 4e-3 if "float16" in kind else 1e-4)
-        go_on(generators, 7, [0, 3], 4e-3 if "float16" in kind else 1e-4)
-    else:
-        go_on(generators, 3, [0, 3] if kind != "pool" else [], 1e-4)
 
 
 class Operations(TorchDispatchMode):
@@ -220,7 +149,8 @@ FRAME = ["take_in_motions", "mm", "blend_first", "mm", "blend_next", "mm", "put_
 @pytest.mark.usefixtures("without_graphs")
 def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every operation of a step with resets, commands and reading, of which none depends on data."""
-    _, generator = pair(checkpoint, monkeypatch, 6, control_dt=1.0 / checkpoint.fps, **SETTINGS["realtime"])
+    settings: dict[str, Any] = {"mode": "realtime", "buffer_size": 12, "backend": "cuda_graph"}
+    generator = CMGMotionGenerator(checkpoint, 6, control_dt=1.0 / checkpoint.fps, **settings)
     begun, told, commands = torch.tensor([1, 4]), torch.tensor([0]), torch.zeros(2, 3)
     actions: dict[str, Callable[[], object]] = {
         "reset": lambda: generator.reset(begun, commands=commands),
@@ -233,21 +163,19 @@ def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monke
     stand_in = Kernels(operations)
     assert generator._changes is not None and generator.rollout.kernels is not None
     assert generator._reader._fused is not None
-    monkeypatch.setattr(generator._changes, "_kernels", stand_in)
-    monkeypatch.setattr(generator.rollout.kernels, "_kernels", stand_in)
-    monkeypatch.setattr(generator._reader._fused, "_kernel", stand_in.read_frames)
+    for user in (generator._changes, generator.rollout.kernels, generator._reader._fused):
+        monkeypatch.setattr(user, "_kernels", stand_in)
     for _ in range(3):  # At first what is new is tried out and recorded.
         with operations:
             for name, action in actions.items():
                 operations.names.clear()
                 action()
                 parts[name] = list(operations.names)
-    assert parts["advance"] == ["tell_time", *FRAME]
-    assert parts["joints"] == ["index_select"]
+    assert parts["advance"] == [*FRAME, "show"]
+    assert parts["joints"] == ["clone"]
     assert parts["window"][-1] == "read_frames"
     assert parts["window"].count("take_in_motions") == 2  # frames ahead of those that changed
-    changed = ["change", "tell_time"]
-    assert parts["reset"] == ["index_fill_", "index_copy_", "index_fill_", *changed, "clone"]
-    assert parts["command"] == ["index_fill_", "index_copy_", *changed, "clone"]
+    assert parts["reset"] == ["ask", "change", "clone"]  # The clone is kept until a window is read.
+    assert parts["command"] == ["ask", "change", "clone"]
     assert len(parts["advance"]) + 1 <= 12  # frame, storing and the window
     assert len(parts["reset"]) + len(parts["command"]) + len(parts["advance"]) + len(parts["joints"]) <= 25

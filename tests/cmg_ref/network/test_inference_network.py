@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional
 
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.cuda_graph.fastest_step import WARM_UP, FastestStep
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.inference_network import FoldedNetwork
 from cmg_ref.network.model import CMG, CMGConfig
@@ -72,34 +71,3 @@ def test_types_no_device_computes_in_are_refused(checkpoint: Checkpoint) -> None
         FoldedNetwork(checkpoint.model, dtype=torch.float16)
     with pytest.raises(ValueError, match="int8"):
         FoldedNetwork(checkpoint.model, dtype=torch.int8)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the fallback is what is tested")
-def test_the_plain_step_remains_where_nothing_faster_runs(checkpoint: Checkpoint) -> None:
-    state, command = batch(checkpoint, 4)
-    rollout = Rollout(checkpoint.model)
-    fastest = FastestStep(rollout.step, rollout.network)
-    expected, expected_guarded = rollout.step(state, command)
-    for call in range(WARM_UP + 3):
-        if call == WARM_UP:
-            with pytest.warns(UserWarning, match="cannot run as graph with 4 motions"):
-                following, guarded = fastest(state, command)
-        else:
-            following, guarded = fastest(state, command)
-        assert torch.equal(following, expected)
-        assert torch.equal(guarded, expected_guarded)
-    assert fastest.choices == {4: "eager"}
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("compiled", [False, True])
-def test_the_fastest_step_on_a_gpu_gives_the_same(checkpoint: Checkpoint, compiled: bool) -> None:
-    state, command = batch(checkpoint, 256)
-    plain = Rollout(checkpoint.model)
-    on_gpu = Rollout(checkpoint.model, "cuda", compiled=compiled)
-    for _ in range(WARM_UP + 3):
-        expected = plain.advance(state, command)
-        result = on_gpu.advance(state.cuda(), command.cuda())
-        torch.testing.assert_close(result.cpu(), expected, atol=1e-3, rtol=0.0)
-        state = expected
-    assert on_gpu.frame_count == plain.frame_count

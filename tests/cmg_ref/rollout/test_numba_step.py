@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 
-from cmg_ref.frames import command_plan, store
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.rollout import rollout as rollout_module
 from cmg_ref.rollout.numba_step import FusedStep
 from cmg_ref.rollout.rollout import Rollout
-from cmg_ref.trajectories import start_states
-from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 pytest.importorskip("numba", reason="without Numba there are no compiled loops")
 
@@ -23,12 +18,6 @@ pytest.importorskip("numba", reason="without Numba there are no compiled loops")
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return load_checkpoint()
-
-
-@pytest.fixture
-def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rollout_module, store, command_plan, start_states):
-        monkeypatch.setattr(module, "numba_available", lambda: False)
 
 
 def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,12 +33,9 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 
 @pytest.mark.parametrize("num", [1, 2, 31, 64, 700, 2100])
 @pytest.mark.parametrize("rest", [True, False])
-def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = Rollout(checkpoint.model, rest=rest)
-    assert isinstance(fused.fused, FusedStep)
-    monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
-    plain = Rollout(checkpoint.model, rest=rest)
-    assert not isinstance(plain.fused, FusedStep)
+def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool) -> None:
+    fused, plain = (Rollout(checkpoint.model, rest=rest, backend=backend) for backend in ("numba", "torch"))
+    assert isinstance(fused.fused, FusedStep) and plain.fused is None
     states, commands = batch(checkpoint, num)
     torch.testing.assert_close(fused.advance(states, commands), plain.advance(states, commands), atol=2e-5, rtol=0.0)
     assert torch.equal(fused.guarded, plain.guarded)
@@ -59,11 +45,10 @@ def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, m
         assert bool(resting.any()) is rest
 
 
-def test_bfloat16_is_rounded_as_torch_rounds_it(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = Rollout(checkpoint.model, dtype=torch.bfloat16)
-    assert isinstance(fused.fused, FusedStep)
-    monkeypatch.setattr(rollout_module, "numba_available", lambda: False)
-    plain, exact = Rollout(checkpoint.model, dtype=torch.bfloat16), Rollout(checkpoint.model)
+def test_bfloat16_is_rounded_as_torch_rounds_it(checkpoint: Checkpoint) -> None:
+    fused, plain = (Rollout(checkpoint.model, dtype=torch.bfloat16, backend=name) for name in ("numba", "torch"))
+    assert isinstance(fused.fused, FusedStep) and plain.fused is None
+    exact = Rollout(checkpoint.model, backend="torch")
     states, commands = batch(checkpoint, 500)
     expected = exact.advance(states, commands)
     unit = checkpoint.model.change_std[checkpoint.layout.num_joints :]
@@ -148,71 +133,3 @@ def test_an_error_of_a_thread_reaches_the_caller(checkpoint: Checkpoint, monkeyp
     with pytest.raises(RuntimeError, match="no room"):
         rollout.advance(*batch(checkpoint, 300))
     assert torch.get_num_threads() == number
-
-
-def shown(checkpoint: Checkpoint) -> list[torch.Tensor]:
-    """What 12 environments are shown over 40 steps, with commands and resets in between."""
-    commands = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
-    generator = CMGMotionGenerator(checkpoint, 12, mode="realtime", buffer_size=12, seed=4)
-    generator.reset(commands=commands, root_pose=3.0 * commands)
-    seen = []
-    for step in range(40):
-        if step == 20:
-            generator.update_commands(commands.flip(0)[:5], torch.arange(5))
-            # Poses that are no single block of memory, as callers may hand them over.
-            poses = torch.tensor([1.0, -2.0, 0.7]).expand(2, 3)
-            generator.reset(torch.tensor([7, 9]), commands=commands[:2], root_pose=poses)
-        frames = generator.get_frames()
-        seen.append(
-            [frames.dof_pos, frames.root_pos_w, frames.root_quat_w, frames.root_lin_vel_w, frames.root_ang_vel_w]
-        )
-        generator.advance()
-    return [torch.stack(values) for values in zip(*seen)]
-
-
-def test_frames_are_placed_as_torch_places_them(checkpoint: Checkpoint, request: pytest.FixtureRequest) -> None:
-    fused = shown(checkpoint)
-    request.getfixturevalue("without_numba")
-    for here, there in zip(fused, shown(checkpoint)):
-        torch.testing.assert_close(here, there, atol=1e-4, rtol=0.0)
-
-
-@pytest.mark.parametrize("reorder", [False, True])
-@pytest.mark.parametrize("interpolation_steps", [0, 25])
-@pytest.mark.parametrize("mode", ["pool", "realtime"])
-def test_frames_and_commands_are_read_as_torch_reads_them(
-    checkpoint: Checkpoint, mode: str, interpolation_steps: int, reorder: bool
-) -> None:
-    names = checkpoint.joint_names[::-1] if reorder else checkpoint.joint_names
-    generator = CMGMotionGenerator(
-        checkpoint,
-        40,
-        mode="realtime" if mode == "realtime" else "pregenerated",
-        preload_duration=200,
-        buffer_size=40,
-        interpolation_steps=interpolation_steps,
-        pool=TrajectoryPoolCfg(num_trajectories=16, resampling_time=(0.5, 1.5)) if mode == "pool" else None,
-        joint_names=names,
-    )
-    random = torch.Generator().manual_seed(4)
-    everyone = torch.arange(40)
-    place = torch.randn(40, 3, generator=random)
-    generator.reset(root_pose=place, start_frames="random" if mode == "pool" else None)
-    reader, commands = generator._reader, generator._buffer.commands
-    for step in range(30):
-        generator.advance()
-        if step == 10:
-            generator.update_commands(torch.tensor([[1.0, 0.2, -0.5]]).repeat(3, 1), everyone[4:7])
-        if step == 20:
-            generator.set_root_pose(place[:5], everyone[8:13])
-        if step % 6:
-            continue
-        assert reader._in_one_pass(40 * 4)
-        ours, told = generator.future([0, 1, 6, 15]), generator.commands
-        assert commands._fused
-        commands._fused, generator._buffer.store.fused = False, False
-        theirs, expected = generator.future([0, 1, 6, 15]), generator.commands
-        commands._fused, generator._buffer.store.fused = True, True
-        for field in fields(ours):
-            torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), atol=3e-6, rtol=0.0)
-        torch.testing.assert_close(told, expected, atol=1e-6, rtol=0.0)
