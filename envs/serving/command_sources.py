@@ -18,6 +18,7 @@ from cmg_ref.files.json_text import parse_json
 from envs.playing.keyboard import Keyboard
 
 COMMAND_KEY = "cmg_serve_command"
+REMARK_EVERY = 2.0  # [s] a fault that repeats itself is not told more often
 
 
 class SourceError(OSError):
@@ -97,7 +98,7 @@ class KeySource(CommandSource):
 
     def __init__(self, patience: float, key: str = COMMAND_KEY) -> None:
         self.key, self._patience = key, patience
-        self._command, self._refused = np.zeros(3), b""
+        self._command, self._remarked_at = np.zeros(3), -np.inf
         self._heard_at: Optional[float] = None
 
     def poll(self, now: float, elapsed: float, text: Optional[bytes]) -> Steering:
@@ -106,9 +107,9 @@ class KeySource(CommandSource):
         if text is not None:
             command = self._read(text)
             if command is not None:
-                self._command, self._heard_at, self._refused = command, now, b""
-            elif text != self._refused:
-                self._refused = text
+                self._command, self._heard_at = command, now
+            elif now - self._remarked_at > REMARK_EVERY:
+                self._remarked_at = now
                 remark = f"{self.key}: {shortened(text)} is no list of three finite numbers: not obeyed"
         if self._heard_at is None:
             return Steering(remark=remark)

@@ -10,7 +10,7 @@ from typing import Callable, Mapping, Optional, Tuple
 import numpy as np
 
 from envs.serving.motion_frame import JOINT_NAMES, JOINTS, PITCH, ROLL, YAW, eased
-from envs.serving.command_sources import CommandSource
+from envs.serving.command_sources import REMARK_EVERY, CommandSource
 from envs.serving.outside_joints import KEY as JOINTS_KEY
 from envs.serving.outside_joints import JointsError, OutsideJoints
 from envs.serving.protocol import EXIT_KEY, START_KEY, Protocol
@@ -85,6 +85,7 @@ class MotionServer:
         self._signature: Optional[Tuple[Optional[bytes], ...]] = None
         self._alive_at: Optional[float] = None
         self._exit_signal: Optional[bytes] = b"1"  # one that was there before us is an old one
+        self._remarked_at = -np.inf
 
     @property
     def keys(self) -> Tuple[str, ...]:
@@ -206,7 +207,9 @@ class MotionServer:
             try:
                 self._joints.take(given, now)
             except JointsError as error:
-                self._say(f"{error}: not obeyed")
+                if now - self._remarked_at > REMARK_EVERY:
+                    self._remarked_at = now
+                    self._say(f"{error}: not obeyed")
         return pose if alive else None
 
     def _wait(self, pose: Optional[np.ndarray], heard: Mapping[str, Optional[bytes]]) -> None:

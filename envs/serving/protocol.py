@@ -97,6 +97,12 @@ class Twist(Protocol):
     # Of our 29 joints: those that it measures, and those in the frame, wrist rolls at places 19 and 24.
     _BODY = (*range(19), *range(22, 26))
     _SENT = (*range(20), *range(22, 27))
+    _SHOULDER_ROLLS = (16, 23)
+
+    def __init__(self, robot: Optional[str] = None) -> None:
+        super().__init__(robot)
+        # It stands with the arms closer to the body than in the pose that its policy counts from.
+        self.default[JOINTS][list(self._SHOULDER_ROLLS)] = (0.2, -0.2)
 
     def messages(self, frame: np.ndarray) -> Dict[str, str]:
         """As of :class:`Protocol`."""
@@ -111,7 +117,7 @@ class Twist(Protocol):
         values = _numbers(text, _ANG_VEL + 2 + 3 * len(self._BODY))
         if values is None:
             return None
-        frame = self.default.copy()
+        frame = standing_frame(self.height)
         frame[[ROLL, PITCH]] = values[_ANG_VEL : _ANG_VEL + 2]
         frame[JOINTS][list(self._BODY)] += values[_ANG_VEL + 2 : _ANG_VEL + 2 + len(self._BODY)]
         return frame
@@ -129,10 +135,10 @@ def _json(values: Sequence[float]) -> str:
 
 
 def _numbers(text: Optional[bytes], size: int) -> Optional[np.ndarray]:
-    """As many finite numbers as expected; None for anything else, such as the zeros that low levels begin with."""
+    """As many finite numbers as expected; None for anything else, and for the zeros that low levels begin with."""
     try:
         values: List[float] = json.loads(text or b"null")
         array = np.array(values, dtype=float)
     except (ValueError, TypeError):
         return None
-    return array if array.shape == (size,) and bool(np.isfinite(array).all()) else None
+    return array if array.shape == (size,) and bool(np.isfinite(array).all()) and array.any() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from cmg_ref.core.extras import check_installed
@@ -84,8 +85,8 @@ class RedisLink:
 class DryLink:
     """Prints frames instead of sending them, to a low level that stands in the default pose and is always there."""
 
-    def __init__(self, state_key: str, state: str) -> None:
-        self._state_key, self._state, self._count = state_key, state, 0
+    def __init__(self, state_key: str, state: Sequence[float]) -> None:
+        self._state_key, self._state, self._count = state_key, list(state), 0
 
     def exchange(
         self, messages: Mapping[str, str], read: Sequence[str], taken: Sequence[str]
@@ -94,9 +95,9 @@ class DryLink:
         for key, message in messages.items():
             print(f"{key} {message}")
         self._count += 1
-        # Blanks make each measurement another one.
+        self._state[0] = 1e-6 * (1 + self._count % 2)  # of a gyroscope: no measurement is like the last
         values: Dict[str, Optional[bytes]] = dict.fromkeys((*read, *taken))
-        values[self._state_key] = (self._state + " " * (self._count % 2)).encode()
+        values[self._state_key] = json.dumps(self._state).encode()
         return values
 
     def close(self) -> None:

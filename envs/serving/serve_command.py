@@ -15,7 +15,6 @@ second Ctrl-C does not wait for the stop. See docs/deploy.md.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 import time
@@ -126,7 +125,7 @@ def main() -> None:
     source = make_source(arguments, reference)
     link: Union[RedisLink, DryLink]
     if arguments.dry_run:
-        link = DryLink(protocol.state_key, json.dumps(protocol.at_rest()))
+        link = DryLink(protocol.state_key, protocol.at_rest())
     else:
         link = RedisLink(arguments.host, arguments.port)
     clock: Union[WallClock, LowLevelClock] = WallClock(CONTROL_DT)
