@@ -192,7 +192,9 @@ class MotionServer:
         self._signature = signature
         alive = self._alive_at is not None and now - self._alive_at <= self._patience.low_level
         if not alive and self.phase in (Phase.EASING_IN, Phase.OBEYING):
-            self._say(f"the low level has stood still for {self._patience.low_level:g} s: easing out, then waiting for it")
+            self._say(
+                f"the low level has stood still for {self._patience.low_level:g} s: easing out, then waiting for it"
+            )
             self._again = self._leaving is None
             self._ease_out()
         exit_signal = heard.get(EXIT_KEY)

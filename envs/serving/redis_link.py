@@ -73,9 +73,7 @@ class RedisLink:
         if refused:  # such as a full memory, or a replica that is read-only
             raise LinkError(f"Redis at {self._address} takes no frames ({reason(refused[0])})")
         values = results[len(messages) :]
-        return {
-            key: value if isinstance(value, bytes) else None for key, value in zip((*read, *taken), values)
-        }
+        return {key: value if isinstance(value, bytes) else None for key, value in zip((*read, *taken), values)}
 
     def close(self) -> None:
         """Give the connection back."""

@@ -30,6 +30,7 @@ import torch
 
 from cmg_ref.commands.schedule import CommandSchedule
 from cmg_ref.core.shorten import one_line
+from envs.playing.keyboard import KeyboardError
 from envs.serving.calibration import load_calibration
 from envs.serving.clocks import LowLevelClock, WallClock
 from envs.serving.command_sources import (
@@ -100,7 +101,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@command("serve")
+@command("serve", ValueError, OSError, KeyboardError)
 def main() -> None:
     """Do what was asked for, or say in one line why not."""
     arguments = parse_arguments()
@@ -224,4 +225,3 @@ def say(text: str) -> None:
     start = "\r\x1b[K" if sys.stderr.isatty() else ""
     with contextlib.suppress(OSError):  # nobody listens any more: the robot is looked after all the same
         print(f"{start}serve: {text}", file=sys.stderr, flush=True)
-

@@ -51,7 +51,9 @@ def test_twist_is_told_33_numbers_with_wrist_rolls_among_them() -> None:
     names = [ORDER[round(100.0 * value) - JOINTS.start] for value in body[8:]]
     assert len(names) == 25 and names[:19] == ORDER[:19]
     assert names[19] == "left_wrist_roll_joint" and names[24] == "right_wrist_roll_joint"
-    assert names[20:24] == [f"right_{part}_joint" for part in ("shoulder_pitch", "shoulder_roll", "shoulder_yaw", "elbow")]
+    assert names[20:24] == [
+        f"right_{part}_joint" for part in ("shoulder_pitch", "shoulder_roll", "shoulder_yaw", "elbow")
+    ]
     assert len(told["action_hand_g1"]) == 14
     turned = counted()
     turned[YAW] = 4.0
