@@ -44,6 +44,7 @@ ORDER = (
     "envs/learning",
     "envs/deployment",
     "envs/playing",
+    "envs/serving",
     "envs/hosts",
 )
 

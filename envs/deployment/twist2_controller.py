@@ -65,7 +65,10 @@ class Twist2Policy:
 
         Args:
             frame: Velocity in the root's frame (2), height, roll, pitch, yaw rate, joint angles (29); (35,).
-            ang_vel, gravity, joint_pos, joint_vel: As of :meth:`ExportedController.step`.
+            ang_vel: Angular velocity of the base in its own frame [rad/s], (3,).
+            gravity: Direction of gravity in the same frame, (3,).
+            joint_pos: Joint angles [rad], (29,).
+            joint_vel: Joint velocities [rad/s], (29,).
 
         Returns:
             Joint targets [rad], (29,).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Tuple, Union
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +32,9 @@ class Calibration:
         about: What it was learnt with.
     """
 
-    commands: Tuple[np.ndarray, ...]
-    corrections: Tuple[np.ndarray, ...]
-    about: Dict[str, Any]
+    commands: tuple[np.ndarray, ...]
+    corrections: tuple[np.ndarray, ...]
+    about: dict[str, Any]
 
     def told(self, command: np.ndarray) -> np.ndarray:
         """What to tell the generator for a command, (3,) each; beyond the last point its correction holds."""
@@ -43,7 +43,7 @@ class Calibration:
             result += [np.interp(value, points, corrections[:, column]) for column in range(3)]
         return result
 
-    def write(self, path: Union[str, Path]) -> None:
+    def write(self, path: str | Path) -> None:
         """Write it as JSON."""
         axes = {
             name: {"command": points.round(4).tolist(), "correction": corrections.round(4).tolist()}
@@ -52,7 +52,7 @@ class Calibration:
         write_file(path, json.dumps({"kind": KIND, "about": self.about, "axes": axes}, indent=1) + "\n")
 
 
-def load_calibration(path: Union[str, Path]) -> Calibration:
+def load_calibration(path: str | Path) -> Calibration:
     """Read a calibration.
 
     Raises:

@@ -1,9 +1,8 @@
-"""When the next frame is due: by the wall's clock, or by that of a low level that is slower or faster than real time."""
+"""When the next frame is due: by the wall's clock, or by that of a low level that does not keep to real time."""
 
 from __future__ import annotations
 
 import time
-from typing import Optional, Union
 
 from envs.serving.redis_link import DryLink, LinkError, RedisLink
 
@@ -43,10 +42,10 @@ class LowLevelClock:
         patience: Time after which it does [s].
     """
 
-    def __init__(self, link: Union[RedisLink, DryLink], key: str, steps: int, period: float, patience: float) -> None:
+    def __init__(self, link: RedisLink | DryLink, key: str, steps: int, period: float, patience: float) -> None:
         self._link, self._key, self._steps, self._patience = link, key, steps, patience
         self._wall = WallClock(period)
-        self._seen: Optional[bytes] = None
+        self._seen: bytes | None = None
         self._changed_at = time.monotonic() - patience
 
     def wait(self) -> None:

@@ -7,7 +7,6 @@ import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -37,18 +36,18 @@ class Steering:
     """
 
     command: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    lost: Optional[str] = None
-    ended: Optional[str] = None
-    remark: Optional[str] = None
+    lost: str | None = None
+    ended: str | None = None
+    remark: str | None = None
 
 
 class CommandSource:
     """Gives a command in every control step; a context that leaves everything as it was."""
 
-    key: Optional[str] = None
+    key: str | None = None
     """Key of Redis whose value is taken away in every control step, for this source to see."""
 
-    def poll(self, now: float, elapsed: float, text: Optional[bytes]) -> Steering:
+    def poll(self, now: float, elapsed: float, text: bytes | None) -> Steering:
         """What it wants now.
 
         Args:
@@ -77,7 +76,7 @@ class ScheduleSource(CommandSource):
     def __init__(self, schedule: CommandSchedule, duration: float, dt: float) -> None:
         self._commands, self._dt = schedule.sample(1.0 / dt, duration).double().numpy(), dt
 
-    def poll(self, now: float, elapsed: float, text: Optional[bytes]) -> Steering:
+    def poll(self, now: float, elapsed: float, text: bytes | None) -> Steering:
         """As of :class:`CommandSource`."""
         step = round(elapsed / self._dt)
         if step >= len(self._commands):
@@ -99,9 +98,9 @@ class KeySource(CommandSource):
     def __init__(self, patience: float, key: str = COMMAND_KEY) -> None:
         self.key, self._patience = key, patience
         self._command, self._remarked_at = np.zeros(3), -np.inf
-        self._heard_at: Optional[float] = None
+        self._heard_at: float | None = None
 
-    def poll(self, now: float, elapsed: float, text: Optional[bytes]) -> Steering:
+    def poll(self, now: float, elapsed: float, text: bytes | None) -> Steering:
         """As of :class:`CommandSource`."""
         remark = None
         if text is not None:
@@ -118,7 +117,7 @@ class KeySource(CommandSource):
         return Steering(self._command, remark=remark)
 
     @staticmethod
-    def _read(text: bytes) -> Optional[np.ndarray]:
+    def _read(text: bytes) -> np.ndarray | None:
         with contextlib.suppress(ValueError, TypeError):
             command = np.array(parse_json(text.decode("utf-8")), dtype=float)
             if command.shape == (3,) and bool(np.isfinite(command).all()):
@@ -137,7 +136,7 @@ class KeyboardSource(CommandSource):
         KeyboardError: Standard input is no terminal.
     """
 
-    def __init__(self, lowest: np.ndarray, highest: np.ndarray, hold: Optional[float]) -> None:
+    def __init__(self, lowest: np.ndarray, highest: np.ndarray, hold: float | None) -> None:
         self._keyboard = Keyboard(torch.from_numpy(lowest).float(), torch.from_numpy(highest).float())
         self._hold, self._pressed_at = hold, 0.0
 
@@ -148,7 +147,7 @@ class KeyboardSource(CommandSource):
     def __exit__(self, *_: object) -> None:
         self._keyboard.__exit__(None, None, None)
 
-    def poll(self, now: float, elapsed: float, text: Optional[bytes]) -> Steering:
+    def poll(self, now: float, elapsed: float, text: bytes | None) -> Steering:
         """As of :class:`CommandSource`."""
         if self._keyboard.poll():
             self._pressed_at = now
@@ -175,10 +174,10 @@ class GamepadSource(CommandSource):
 
     _EVENT = struct.Struct("IhBB")  # time [ms], value, kind, number
     _BUTTON, _AXIS, _FIRST = 1, 2, 0x80
-    _COLUMNS = {1: 0, 0: 1, 3: 2}  # of the command, by axis; sticks count to the right and backward
+    _AXES = (1, 0, 3)  # for vx, vy and yaw rate; sticks count to the right and backward
     _DEAD_ZONE = 0.1
 
-    def __init__(self, path: Union[str, Path], lowest: np.ndarray, highest: np.ndarray, button: int = 4) -> None:
+    def __init__(self, path: str | Path, lowest: np.ndarray, highest: np.ndarray, button: int = 4) -> None:
         try:
             self._file = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
@@ -189,7 +188,7 @@ class GamepadSource(CommandSource):
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def poll(self, now: float, elapsed: float, text: Optional[bytes]) -> Steering:
+    def poll(self, now: float, elapsed: float, text: bytes | None) -> Steering:
         """As of :class:`CommandSource`."""
         self._read()
         if self._gone:
@@ -214,8 +213,8 @@ class GamepadSource(CommandSource):
                 kind &= ~self._FIRST  # the state at opening comes as events too
                 if kind == self._BUTTON and number == self._button:
                     self._held = bool(value)
-                elif kind == self._AXIS and number in self._COLUMNS:
+                elif kind == self._AXIS and number in self._AXES:
                     share = -value / 32767.0
                     far = max(0.0, abs(share) - self._DEAD_ZONE) / (1.0 - self._DEAD_ZONE)
-                    self._sticks[self._COLUMNS[number]] = np.copysign(min(far, 1.0), share)
+                    self._sticks[self._AXES.index(number)] = np.copysign(min(far, 1.0), share)
             self._rest = self._rest[whole:]

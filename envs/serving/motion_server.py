@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional, Tuple
+from typing import Callable, Mapping
 
 import numpy as np
 
-from envs.serving.motion_frame import JOINT_NAMES, JOINTS, PITCH, ROLL, YAW, eased
 from envs.serving.command_sources import REMARK_EVERY, CommandSource
+from envs.serving.motion_frame import JOINT_NAMES, JOINTS, PITCH, ROLL, YAW, eased
 from envs.serving.outside_joints import KEY as JOINTS_KEY
 from envs.serving.outside_joints import JointsError, OutsideJoints
 from envs.serving.protocol import EXIT_KEY, START_KEY, Protocol
@@ -78,23 +78,23 @@ class MotionServer:
         self._steps = 0  # since the phase began
         self._start = self.frame  # where an easing begins
         self._again = False  # whether to wait again after easing out
-        self._leaving: Optional[str] = None
+        self._leaving: str | None = None
         self._stopping_steps = 0
-        self._lost: Optional[str] = None
+        self._lost: str | None = None
         self._waits_for = ""
-        self._signature: Optional[Tuple[Optional[bytes], ...]] = None
-        self._alive_at: Optional[float] = None
-        self._exit_signal: Optional[bytes] = b"1"  # one that was there before us is an old one
+        self._signature: tuple[bytes | None, ...] | None = None
+        self._alive_at: float | None = None
+        self._exit_signal: bytes | None = b"1"  # one that was there before us is an old one
         self._remarked_at = -np.inf
 
     @property
-    def keys(self) -> Tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         """Keys of Redis to read in every control step."""
         clock = (self._protocol.clock_key,) if self._protocol.clock_key else ()
         return (self._protocol.state_key, *clock, START_KEY, EXIT_KEY)
 
     @property
-    def taken_keys(self) -> Tuple[str, ...]:
+    def taken_keys(self) -> tuple[str, ...]:
         """Keys of Redis to read and delete in every control step."""
         return (JOINTS_KEY,) if self._source.key is None else (JOINTS_KEY, self._source.key)
 
@@ -133,7 +133,7 @@ class MotionServer:
             self.frame, self._again = frame, self._leaving is None
             self._ease_out()
 
-    def step(self, now: float, heard: Mapping[str, Optional[bytes]]) -> np.ndarray:
+    def step(self, now: float, heard: Mapping[str, bytes | None]) -> np.ndarray:
         """Let a control step pass.
 
         Args:
@@ -182,7 +182,7 @@ class MotionServer:
         self._start = self.frame.copy()
         self._begin(Phase.EASING_OUT)
 
-    def _listen(self, now: float, heard: Mapping[str, Optional[bytes]]) -> Optional[np.ndarray]:
+    def _listen(self, now: float, heard: Mapping[str, bytes | None]) -> np.ndarray | None:
         """The pose that a living low level has measured; looks after it, its signals, and joints from outside."""
         pose = self._protocol.measured(heard.get(self._protocol.state_key))
         clock = self._protocol.clock_key
@@ -201,9 +201,8 @@ class MotionServer:
         if exit_signal == b"1" and self._exit_signal != b"1":
             self.leave(f"{EXIT_KEY} is 1")
         self._exit_signal = exit_signal
-        if alive and pose is not None and self.phase in (Phase.EASING_IN, Phase.OBEYING):
-            if max(abs(pose[ROLL]), abs(pose[PITCH])) > FALLEN:
-                self.leave("the robot has fallen", at_once=True, failed=True)
+        if alive and _fallen(pose) and self.phase in (Phase.EASING_IN, Phase.OBEYING):
+            self.leave("the robot has fallen", at_once=True, failed=True)
         given = heard.get(JOINTS_KEY)
         if given:
             try:
@@ -214,12 +213,12 @@ class MotionServer:
                     self._say(f"{error}: not obeyed")
         return pose if alive else None
 
-    def _wait(self, pose: Optional[np.ndarray], heard: Mapping[str, Optional[bytes]]) -> None:
+    def _wait(self, pose: np.ndarray | None, heard: Mapping[str, bytes | None]) -> None:
         """Begin if everything is there, else say what is not."""
         waits_for = ""
         if pose is None:
             waits_for = f"the low level ({self._protocol.state_key} does not change): default pose"
-        elif max(abs(pose[ROLL]), abs(pose[PITCH])) > FALLEN:
+        elif _fallen(pose):
             waits_for = "the robot to be upright: default pose"
         elif heard.get(START_KEY) not in (None, b"1"):
             waits_for = f"{START_KEY} to be 1 (B on the remote; without a remote: redis-cli del {START_KEY})"
@@ -234,12 +233,10 @@ class MotionServer:
         self._start[ROLL], self._start[PITCH], self._start[JOINTS] = pose[ROLL], pose[PITCH], pose[JOINTS]
         self._begin(Phase.EASING_IN)
         far = int(np.abs(pose[JOINTS] - self.frame[JOINTS]).argmax())
-        self._say(
-            f"easing in from the measured pose, at most {abs(pose[JOINTS][far] - self.frame[JOINTS][far]):.2f} rad from "
-            f"the default ({JOINT_NAMES[far]})"
-        )
+        away = abs(pose[JOINTS][far] - self.frame[JOINTS][far])
+        self._say(f"easing in from the measured pose, {away:.2f} rad from the default at most ({JOINT_NAMES[far]})")
 
-    def _command(self, now: float, heard: Mapping[str, Optional[bytes]]) -> np.ndarray:
+    def _command(self, now: float, heard: Mapping[str, bytes | None]) -> np.ndarray:
         """The command to obey, (3,): zero where there is none."""
         obeying = self.phase is Phase.OBEYING
         text = None if self._source.key is None else heard.get(self._source.key)
@@ -267,3 +264,8 @@ class MotionServer:
                 self.failed = True
                 self._say(f"{self._lost}: easing out to the default pose")
             self._ease_out()
+
+
+def _fallen(pose: np.ndarray | None) -> bool:
+    """Whether a measured pose is far from upright."""
+    return pose is not None and max(abs(pose[ROLL]), abs(pose[PITCH])) > FALLEN

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 import numpy as np
 
 from cmg_ref.core.shorten import shortened
@@ -61,7 +59,7 @@ class OutsideJoints:
             raise JointsError(f"{KEY}: is not valid JSON ({shortened(text)})") from error
         if not isinstance(told, dict):
             raise JointsError(f"{KEY}: must be an object of joint names and angles, got {shortened(told)}")
-        values: Dict[str, np.ndarray] = {}
+        values: dict[str, np.ndarray] = {}
         for name, value in told.items():
             part = _PARTS.get(name)
             if part is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Dict, List, Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -40,22 +40,22 @@ class Protocol:
 
     robot = ""
     height = 0.0  # [m] of the root in the default frame
-    clock_key: Optional[str] = None
+    clock_key: str | None = None
 
-    def __init__(self, robot: Optional[str] = None) -> None:
+    def __init__(self, robot: str | None = None) -> None:
         self.robot = robot or self.robot
         self.default = standing_frame(self.height)
         self.state_key = f"state_body_{self.robot}"
 
-    def messages(self, frame: np.ndarray) -> Dict[str, str]:
+    def messages(self, frame: np.ndarray) -> dict[str, str]:
         """What to write for a frame (SIZE,): JSON by key, all keys that the low level looks for."""
         raise NotImplementedError
 
-    def measured(self, text: Optional[bytes]) -> Optional[np.ndarray]:
+    def measured(self, text: bytes | None) -> np.ndarray | None:
         """The pose in what the low level wrote, as a frame at rest (SIZE,); None if it has measured nothing yet."""
         raise NotImplementedError
 
-    def at_rest(self) -> List[float]:
+    def at_rest(self) -> list[float]:
         """What the low level measures in the default pose."""
         raise NotImplementedError
 
@@ -65,17 +65,22 @@ class Twist2(Protocol):
 
     robot, height, clock_key = "unitree_g1_with_hands", 0.8, "t_state"
 
-    def messages(self, frame: np.ndarray) -> Dict[str, str]:
+    @staticmethod
+    def body(frame: np.ndarray) -> np.ndarray:
+        """What TWIST2's policy is told of a frame (SIZE,): vx, vy, height, roll, pitch, yaw rate, joints, (35,)."""
+        pose = (frame[HEIGHT], frame[ROLL], frame[PITCH], frame[YAW_RATE])
+        return np.array((*frame[VELOCITY][:2], *pose, *frame[JOINTS]))
+
+    def messages(self, frame: np.ndarray) -> dict[str, str]:
         """As of :class:`Protocol`."""
-        body = (*frame[VELOCITY][:2], frame[HEIGHT], frame[ROLL], frame[PITCH], frame[YAW_RATE], *frame[JOINTS])
         return {
-            f"action_body_{self.robot}": _json(body),
+            f"action_body_{self.robot}": _json(self.body(frame)),
             f"action_hand_left_{self.robot}": _json(frame[LEFT_HAND]),
             f"action_hand_right_{self.robot}": _json(frame[RIGHT_HAND]),
             f"action_neck_{self.robot}": _json(frame[NECK]),
         }
 
-    def measured(self, text: Optional[bytes]) -> Optional[np.ndarray]:
+    def measured(self, text: bytes | None) -> np.ndarray | None:
         """As of :class:`Protocol`."""
         values = _numbers(text, _ANG_VEL + 2 + len(DEFAULT_POSE))
         if values is None:
@@ -85,7 +90,7 @@ class Twist2(Protocol):
         frame[JOINTS] = values[_ANG_VEL + 2 :]
         return frame
 
-    def at_rest(self) -> List[float]:
+    def at_rest(self) -> list[float]:
         """As of :class:`Protocol`."""
         return [*(_ANG_VEL + 2) * [0.0], *DEFAULT_POSE]
 
@@ -99,12 +104,12 @@ class Twist(Protocol):
     _SENT = (*range(20), *range(22, 27))
     _SHOULDER_ROLLS = (16, 23)
 
-    def __init__(self, robot: Optional[str] = None) -> None:
+    def __init__(self, robot: str | None = None) -> None:
         super().__init__(robot)
         # It stands with the arms closer to the body than in the pose that its policy counts from.
         self.default[JOINTS][list(self._SHOULDER_ROLLS)] = (0.2, -0.2)
 
-    def messages(self, frame: np.ndarray) -> Dict[str, str]:
+    def messages(self, frame: np.ndarray) -> dict[str, str]:
         """As of :class:`Protocol`."""
         yaw = np.arctan2(np.sin(frame[YAW]), np.cos(frame[YAW]))
         pose = (frame[HEIGHT], frame[ROLL], frame[PITCH], yaw)
@@ -112,7 +117,7 @@ class Twist(Protocol):
         hands = (*frame[LEFT_HAND], *frame[RIGHT_HAND])
         return {f"action_mimic_{self.robot}": _json(body), f"action_hand_{self.robot}": _json(hands)}
 
-    def measured(self, text: Optional[bytes]) -> Optional[np.ndarray]:
+    def measured(self, text: bytes | None) -> np.ndarray | None:
         """As of :class:`Protocol`."""
         values = _numbers(text, _ANG_VEL + 2 + 3 * len(self._BODY))
         if values is None:
@@ -122,7 +127,7 @@ class Twist(Protocol):
         frame[JOINTS][list(self._BODY)] += values[_ANG_VEL + 2 : _ANG_VEL + 2 + len(self._BODY)]
         return frame
 
-    def at_rest(self) -> List[float]:
+    def at_rest(self) -> list[float]:
         """As of :class:`Protocol`."""
         return (_ANG_VEL + 2 + 3 * len(self._BODY)) * [0.0]
 
@@ -134,10 +139,10 @@ def _json(values: Sequence[float]) -> str:
     return json.dumps([round(float(value), 6) for value in values])
 
 
-def _numbers(text: Optional[bytes], size: int) -> Optional[np.ndarray]:
+def _numbers(text: bytes | None, size: int) -> np.ndarray | None:
     """As many finite numbers as expected; None for anything else, and for the zeros that low levels begin with."""
     try:
-        values: List[float] = json.loads(text or b"null")
+        values: list[float] = json.loads(text or b"null")
         array = np.array(values, dtype=float)
     except (ValueError, TypeError):
         return None

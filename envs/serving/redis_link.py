@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Mapping, Sequence
 
 from cmg_ref.core.extras import check_installed
 from cmg_ref.core.shorten import reason
@@ -44,7 +44,7 @@ class RedisLink:
 
     def exchange(
         self, messages: Mapping[str, str], read: Sequence[str], taken: Sequence[str]
-    ) -> Dict[str, Optional[bytes]]:
+    ) -> dict[str, bytes | None]:
         """Write, then read.
 
         Args:
@@ -88,13 +88,13 @@ class DryLink:
 
     def exchange(
         self, messages: Mapping[str, str], read: Sequence[str], taken: Sequence[str]
-    ) -> Dict[str, Optional[bytes]]:
+    ) -> dict[str, bytes | None]:
         """As of :class:`RedisLink`."""
         for key, message in messages.items():
             print(f"{key} {message}")
         self._count += 1
         self._state[0] = 1e-6 * (1 + self._count % 2)  # of a gyroscope: no measurement is like the last
-        values: Dict[str, Optional[bytes]] = dict.fromkeys((*read, *taken))
+        values: dict[str, bytes | None] = dict.fromkeys((*read, *taken))
         values[self._state_key] = json.dumps(self._state).encode()
         return values
 

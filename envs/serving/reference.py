@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -38,11 +38,11 @@ class Reference:
 
     def __init__(
         self,
-        checkpoint: Union[str, Path, Checkpoint, None] = None,
+        checkpoint: str | Path | Checkpoint | None = None,
         acceleration: Sequence[float] = ACCELERATION,
-        lowest: Optional[Sequence[float]] = None,
-        highest: Optional[Sequence[float]] = None,
-        calibration: Optional[Calibration] = None,
+        lowest: Sequence[float] | None = None,
+        highest: Sequence[float] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self._generator = CMGMotionGenerator(
             checkpoint,

@@ -8,23 +8,23 @@
   python scripts/serve.py --command 0.5 0 0 --dry-run      # prints the frames
   python scripts/serve.py --calibrate twist2.onnx g1_sim2sim_29dof.xml --calibration map.json
 
-Ctrl-C, x, the end of a schedule, lost input or motion_exit_signal: the robot stops and is eased out to the default pose; a
-second Ctrl-C does not wait for the stop. See docs/deploy.md.
+Ctrl-C, x, the end of a schedule, lost input or motion_exit_signal: the robot stops and is eased out to the default
+pose; a second Ctrl-C does not wait for the stop. See docs/deploy.md.
 """
 
 from __future__ import annotations
 
+# Before all that takes long to import: from here on Ctrl-C is one line.
+from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: skip
+
+import argparse
 import contextlib
 import signal
 import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Iterator, List, Optional, Union
-
-from cmg_ref.core.command_line import Parser, command, real_number, whole_number
-
-import argparse  # noqa: I001  (after the import that makes Ctrl-C one line)
+from typing import Iterator
 
 import torch
 
@@ -124,12 +124,12 @@ def main() -> None:
     if arguments.follow_clock and protocol.clock_key is None:
         raise ValueError(f"--follow-clock: {arguments.protocol} writes no clock")
     source = make_source(arguments, reference)
-    link: Union[RedisLink, DryLink]
+    link: RedisLink | DryLink
     if arguments.dry_run:
         link = DryLink(protocol.state_key, protocol.at_rest())
     else:
         link = RedisLink(arguments.host, arguments.port)
-    clock: Union[WallClock, LowLevelClock] = WallClock(CONTROL_DT)
+    clock: WallClock | LowLevelClock = WallClock(CONTROL_DT)
     if arguments.follow_clock and protocol.clock_key is not None and not arguments.dry_run:
         clock = LowLevelClock(link, protocol.clock_key, arguments.follow_clock, CONTROL_DT, arguments.patience)
     patience = Patience(low_level=arguments.patience, joints=arguments.dead_man)
@@ -162,8 +162,8 @@ def make_source(arguments: argparse.Namespace, reference: Reference) -> CommandS
 def serve(
     server: MotionServer,
     protocol: Protocol,
-    link: Union[RedisLink, DryLink],
-    clock: Union[WallClock, LowLevelClock],
+    link: RedisLink | DryLink,
+    clock: WallClock | LowLevelClock,
 ) -> bool:
     """Send frames until the server is done.
 
@@ -172,7 +172,7 @@ def serve(
     """
     heard = {}
     sent = server.frame
-    gone_at: Optional[float] = None
+    gone_at: float | None = None
     for step, asked in enumerate(ends_asked_for()):
         if asked:
             server.leave(asked.pop(), at_once=bool(server.leaving))
@@ -203,11 +203,11 @@ def serve(
     raise AssertionError("the signals never end")
 
 
-def ends_asked_for() -> Iterator[List[str]]:
+def ends_asked_for() -> Iterator[list[str]]:
     """Forever, a list of the signals to end that have come; they no longer interrupt anything."""
-    asked: List[str] = []
+    asked: list[str] = []
 
-    def note(number: int, frame: Optional[FrameType]) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         asked.append({signal.SIGINT: "Ctrl-C", signal.SIGTERM: "terminated"}.get(number, "the terminal is gone"))
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]

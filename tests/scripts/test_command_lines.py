@@ -145,6 +145,7 @@ def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path
         ("compare_runs.py", ("run",), "matplotlib", "viz"),
         ("draw_strip.py", ("--output", "a.png"), "PIL", "viz"),
         ("benchmark_environment.py", ("--save", "a.md"), "mujoco", "mujoco"),
+        ("serve.py", ("--command", "0", "0", "0"), "redis", "serve"),
     ],
 )
 def test_a_missing_package_is_one_line_before_anything_is_made(
@@ -190,6 +191,7 @@ ARGUMENTS = {
     "import_checkpoint.py": ["absent.pt"],
     "play.py": ["--shipped", "--output", "play"],
     "prepare_data.py": ["absent", "--output", "data.safetensors"],
+    "serve.py": ["--command", "0", "0", "0", "--dry-run"],
     "train.py": ["--log_dir", "logs", "--num_envs", "8"],
     "train_cmg.py": ["data.safetensors", "--run-dir", "run"],
 }

@@ -1,6 +1,7 @@
 """TWIST2's low level without a window: its policy on its model, told what to do by Redis. A process of its own.
 
-As TWIST2's it begins with zeros for a measurement, fails where a key is missing, and steps at 1 kHz, in real time at most.
+As TWIST2's it begins with zeros for a measurement, fails where a key is missing, and steps at 1 kHz, in real time at
+most.
 At its end, or when it is terminated, it writes what happened as JSON.
 """
 

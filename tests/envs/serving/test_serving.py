@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -137,7 +138,7 @@ def test_it_follows_the_clock_of_a_slow_low_level(
     server.ended(0)
     # Each frame stays for two steps of the low level; 2 s of easing in and out and 2 s of commands are 300 frames.
     told = [json.dumps(frame) for frame in standing.frames]
-    kept = np.diff(np.flatnonzero([a != b for a, b in zip(told, told[1:])]))
+    kept = np.diff(np.flatnonzero([a != b for a, b in itertools.pairwise(told)]))
     assert np.median(kept) == 2 and len(kept) > 200
 
 
