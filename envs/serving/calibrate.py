@@ -50,7 +50,7 @@ def calibrate(
             for point in points:  # each begins with what its neighbour, nearer to zero, has learnt
                 command = np.zeros(3)
                 command[axis] = point
-                correction, before, after = _mended(command, correction, rounds, reference, controller, simulation)
+                correction, before, after = mended(command, correction, rounds, reference, controller, simulation)
                 learnt[point] = correction
                 say(f"{AXES[axis]} {point:+.2f}: error {before:.2f} -> {after:.2f}, correction {correction.round(2)}")
         commands.append(np.array(sorted(learnt)))
@@ -63,7 +63,7 @@ def calibrate(
     return result
 
 
-def _mended(
+def mended(
     command: np.ndarray,
     correction: np.ndarray,
     rounds: int,
