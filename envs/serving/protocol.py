@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Sequence
+from typing import Iterable
 
 import numpy as np
 
@@ -135,7 +135,7 @@ class Twist(Protocol):
 PROTOCOLS = {"twist": Twist, "twist2": Twist2}
 
 
-def _json(values: Sequence[float]) -> str:
+def _json(values: Iterable[float]) -> str:
     return json.dumps([round(float(value), 6) for value in values])
 
 

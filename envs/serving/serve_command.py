@@ -24,7 +24,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Iterator
+from typing import Any, Iterator
 
 import torch
 
@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=whole_number(1, 65535), default=6379, help="of Redis (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="generator (default: the shipped one)")
     parser.add_argument("--duration", type=real_number(0.02, LONGEST), help="of --schedule or --command [s]")
-    limits = {"type": number, "nargs": 3, "metavar": ("VX", "VY", "WZ")}
+    limits: dict[str, Any] = {"type": number, "nargs": 3, "metavar": ("VX", "VY", "WZ")}
     parser.add_argument("--lowest", default=(-0.5, -0.4, -1.0), help="command (default: %(default)s)", **limits)
     parser.add_argument("--highest", default=(1.5, 0.4, 1.0), help="command (default: %(default)s)", **limits)
     parser.add_argument(
@@ -111,7 +111,8 @@ def main() -> None:
 
         if arguments.calibration is None:
             raise ValueError("--calibrate needs --calibration FILE to write to")
-        calibrate(*arguments.calibrate, arguments.calibration, arguments.checkpoint, say)
+        policy, mjcf = arguments.calibrate
+        calibrate(policy, mjcf, arguments.calibration, arguments.checkpoint, say)
         return
     reference = Reference(
         arguments.checkpoint,
@@ -170,7 +171,7 @@ def serve(
     Returns:
         Whether it ended as someone wanted, with the robot in the default pose.
     """
-    heard = {}
+    heard: dict[str, bytes | None] = {}
     sent = server.frame
     gone_at: float | None = None
     for step, asked in enumerate(ends_asked_for()):
@@ -208,7 +209,7 @@ def ends_asked_for() -> Iterator[list[str]]:
     asked: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        asked.append({signal.SIGINT: "Ctrl-C", signal.SIGTERM: "terminated"}.get(number, "the terminal is gone"))
+        asked.append({2: "Ctrl-C", 15: "terminated"}.get(number, "the terminal is gone"))
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, note) for number in numbers}

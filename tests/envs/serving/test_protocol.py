@@ -79,7 +79,8 @@ def test_what_is_no_measurement_is_none(name: str) -> None:
     protocol = PROTOCOLS[name]()
     size = len(protocol.at_rest())
     one = [0.1] * size
-    texts = [json.dumps(values) for values in ([0.0] * 127, [0.0] * size, one[1:], [float("nan"), *one[1:]], {}, 3)]
+    wrong: list[object] = [[0.0] * 127, [0.0] * size, one[1:], [float("nan"), *one[1:]], {}, 3]
+    texts = [json.dumps(values) for values in wrong]
     for text in (*texts, "", "{", "[[1]]", '["a"]', "\xff"):
         assert protocol.measured(text.encode("latin-1")) is None, text
     assert protocol.measured(None) is None

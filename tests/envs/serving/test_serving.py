@@ -167,7 +167,12 @@ def test_twist2_walks(redis_server: Any, serving: Callable[..., Any], twist2_fol
     told = np.array([row[1] for row in log["rows"]])
     velocity = np.array([row[2] for row in log["rows"]])
     obeyed = np.array([row[0] == "obeying" for row in log["rows"]])
-    bounds = {(0.0, 0.0, 0.0): 0.05, (0.5, 0.0, 0.0): 0.2, (1.0, 0.0, 0.0): 0.2, (-0.4, 0.0, 0.0): 0.35}
+    bounds: dict[tuple[float, ...], float] = {
+        (0.0, 0.0, 0.0): 0.05,
+        (0.5, 0.0, 0.0): 0.2,
+        (1.0, 0.0, 0.0): 0.2,
+        (-0.4, 0.0, 0.0): 0.35,
+    }
     for wanted in sorted(set(commands)):
         steps = np.flatnonzero(obeyed & (np.abs(told - wanted).max(axis=1) < 1e-6))
         assert len(steps) > 150, (wanted, len(steps))
