@@ -39,7 +39,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d: 3.11 or newer is needed; name another: make PYTHON=/path/to/python3" % sys.version_info[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,mujoco,viz,train,export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,mujoco,viz,train,export,serve,dev]'
 	@touch $@
 
 generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video (ARGS, OUTPUT)
@@ -98,7 +98,7 @@ test-lowest: $(VENV_LOWEST)/.installed ## Run tests with the lowest versions of 
 $(VENV_LOWEST)/.installed: setup.py constraints-lowest.txt
 	@$(PYTHON_LOWEST) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit(1)' || { echo "error: '$(PYTHON_LOWEST)' is no Python 3.11: name one: make test-lowest PYTHON_LOWEST=/path/to/python3.11"; exit 1; }
 	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
-	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train]' pytest setuptools
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train,serve]' pytest setuptools
 	@touch $@
 
 soak: $(STAMP) ## Run generators for 100,000 steps in each mode and watch their memory

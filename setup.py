@@ -23,6 +23,7 @@ setup(
             "cmg-generate = envs.cli.generate:main",
             "cmg-play = envs.cli.play:main",
             "cmg-sim = envs.cli.sim:main",
+            "cmg-serve = envs.cli.serve:main",
             "cmg-train-policy = envs.cli.train_policy:main",
             "cmg-benchmark-environment = envs.cli.benchmark_environment:main",
             "cmg-average-policies = envs.cli.average_policies:main",
@@ -52,6 +53,8 @@ setup(
         "train": ["tensorboard>=2.12", "rsl-rl-lib>=5.5 ; python_version >= '3.10'"],
         # Networks as ONNX files: the versions that `make test` has. The exporter of torch 2.6 fails on them.
         "export": ["torch>=2.13", "onnx>=1.23", "onnxruntime>=1.32", "onnxscript>=0.7"],
+        # The motion server for TWIST and TWIST2 (with `export` for --calibrate); its tests start Debian's redis-server.
+        "serve": ["redis>=5.0"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

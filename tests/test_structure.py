@@ -46,6 +46,7 @@ ORDER = (
     "envs/learning",
     "envs/deployment",
     "envs/playing",
+    "envs/serving",
     "envs/hosts",
     "envs/cli",
 )

@@ -19,6 +19,7 @@ _EXTRAS = {
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
+    "redis": "serve",
 }
 _PACKAGES = {"PIL": "pillow", "rsl_rl": "rsl-rl-lib", "imageio_ffmpeg": "imageio-ffmpeg"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -39,7 +40,8 @@ class Keyboard:
 
     Attributes:
         command: vx, vy [m/s], yaw rate [rad/s], (3,).
-        ended: Whether the user wants to stop.
+        ended: Whether the user wants to stop, or the terminal is gone.
+        lost: Whether the terminal is gone.
 
     Raises:
         KeyboardError: Standard input is no terminal, or the system has none of the POSIX kind.
@@ -55,7 +57,7 @@ class Keyboard:
         self._termios = termios
         self.lowest, self.highest = lowest, highest
         self.command = torch.zeros(3)
-        self.ended = False
+        self.ended = self.lost = False
 
     def __enter__(self) -> Keyboard:
         import tty
@@ -67,12 +69,23 @@ class Keyboard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._termios.tcsetattr(sys.stdin, self._termios.TCSADRAIN, self._settings)
+        with contextlib.suppress(self._termios.error):  # a terminal that is gone needs no settings
+            self._termios.tcsetattr(sys.stdin, self._termios.TCSADRAIN, self._settings)
 
-    def poll(self) -> None:
-        """Take note of the keys pressed since the last call."""
-        while select.select([sys.stdin], [], [], 0.0)[0]:
-            self.press(os.read(sys.stdin.fileno(), 8).decode(errors="ignore"))
+    def poll(self) -> bool:
+        """Take note of the keys pressed since the last call; returns whether there were any."""
+        pressed = False
+        while not self.lost and select.select([sys.stdin], [], [], 0.0)[0]:
+            try:
+                keys = os.read(sys.stdin.fileno(), 8)
+            except OSError:
+                keys = b""
+            if keys:
+                pressed = True
+                self.press(keys.decode(errors="ignore"))
+            else:
+                self.lost = self.ended = True
+        return pressed
 
     def press(self, keys: str) -> None:
         """Change the command as some keys say."""

@@ -1,12 +1,14 @@
-"""Small environments on the real simulator."""
+"""Small environments on the real simulator, and foreign models of the robot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+SHARED = Path(__file__).parents[3] / "shared"
 # All of what a curriculum holds back at first.
 LAST_STAGE = "curriculum.stages=((1.0, 1.0, 1.0, 1.0),)"
 # Nothing at random but where robots stand, so that states are known.
@@ -51,3 +53,22 @@ def calm_g1() -> Any:
 @pytest.fixture(scope="module")
 def calm_g1_cmg() -> Any:
     return build("g1_cmg", 4)
+
+
+@pytest.fixture(scope="session")
+def unitree_mjcf() -> Path:
+    """Unitree's own scene of the G1, `../shared/unitree_g1` beside the repository; skips without it."""
+    return _beside("unitree_g1/scene_29dof.xml")
+
+
+@pytest.fixture(scope="session")
+def twist2_folder() -> Path:
+    """TWIST2's policy and model, `../shared/twist2` beside the repository; skips without them."""
+    return _beside("twist2/twist2_1017_20k.onnx").parent
+
+
+def _beside(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return path

@@ -86,7 +86,6 @@ def one_line(script: str, text: str) -> bool:
         ("export_cmg.py", ("a.txt",), "a.txt: the name must end in .onnx or .pt"),
         ("generate.py", ("--strip", "a.jpg"), "--strip a.jpg: the name must end in .png"),
         ("generate.py", ("--strip-size", "0", "9"), "--strip-size: '0' is not a whole number from 16 to"),
-        ("benchmark_environment.py", ("--steps", "0"), "--steps: '0' is not a whole number from 1 to"),
         ("benchmark_performance.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
         ("twist.py", ("compare", "--device", "cuda:99"), "--device 'cuda:99': "),
         ("twist.py", ("compare", "--repeats", "-1"), "--repeats: '-1' is not a whole number from 1 to"),
@@ -143,7 +142,7 @@ def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path
         ("export_cmg.py", ("a.onnx",), "onnxruntime", "export"),
         ("compare_runs.py", ("run",), "matplotlib", "viz"),
         ("generate.py", ("--strip", "a.png"), "PIL", "viz"),
-        ("benchmark_environment.py", ("--save", "a.md"), "mujoco", "mujoco"),
+        ("serve.py", ("--command", "0", "0", "0"), "redis", "serve"),
     ],
 )
 def test_a_missing_package_is_one_line_before_anything_is_made(
@@ -179,7 +178,6 @@ def test_another_package_of_the_same_name_is_said(run: Callable[..., Any], tmp_p
 # What each script is given: enough to get past its options and begin to work. sim.py has tests of its own.
 ARGUMENTS = {
     "average_checkpoints.py": ["absent.pt", "--output", "mean.safetensors"],
-    "benchmark_environment.py": ["--num_envs", "8", "--save", "table.md"],
     "benchmark_performance.py": ["--mode", "scaling", "--save", "tables"],
     "compare_runs.py": ["absent"],
     "evaluate_cmg.py": ["--output", "report"],
@@ -188,6 +186,7 @@ ARGUMENTS = {
     "import_checkpoint.py": ["absent.pt"],
     "play.py": ["--shipped", "--output", "play"],
     "prepare_data.py": ["absent", "--output", "data.safetensors"],
+    "serve.py": ["--command", "0", "0", "0", "--dry-run"],
     "train.py": ["--log_dir", "logs", "--num_envs", "8"],
     "train_cmg.py": ["data.safetensors", "--run-dir", "run"],
     "twist.py": ["compare"],

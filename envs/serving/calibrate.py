@@ -1,0 +1,105 @@
+"""Learns a calibration in simulation: how TWIST2's low level follows the reference, and what makes up for it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from envs.deployment.plain_simulation import Conditions, PlainSimulation
+from envs.deployment.twist2_controller import Twist2Policy
+from envs.serving.calibration import AXES, Calibration
+from envs.serving.motion_frame import JOINT_NAMES
+from envs.serving.protocol import Twist2
+from envs.serving.reference import CONTROL_DT, Reference
+
+# Along each axis of the command, outward from zero [m/s, m/s, rad/s].
+POINTS = ((0.25, 0.5, 0.75, 1.0, 1.2, 1.5), (0.15, 0.3, 0.4), (0.4, 0.8, 1.0))
+NEGATIVE_POINTS = ((-0.2, -0.4, -0.5), (-0.15, -0.3, -0.4), (-0.4, -0.8, -1.0))
+_ROUNDS, _SHARE = 4, 0.7  # how often a correction is mended, by how much of what is amiss
+_MOST = 0.8  # [m/s, rad/s] of a correction
+_SETTLING, _MEASURED = 3.0, 6.0  # [s]
+
+
+def calibrate(
+    policy: Path, mjcf: Path, output: Path, checkpoint: Path | None, say: Callable[[str], None], rounds: int = _ROUNDS
+) -> Calibration:
+    """Learn and write a calibration.
+
+    Args:
+        policy: TWIST2's ONNX file.
+        mjcf: Model of the robot to simulate it with.
+        output: The JSON file to write.
+        checkpoint: The generator; None is the shipped one.
+        say: Told in a line what was reached.
+        rounds: How often each correction is mended.
+
+    Returns:
+        What was written.
+    """
+    controller = Twist2Policy(policy, JOINT_NAMES)
+    simulation = PlainSimulation(mjcf, controller, Conditions(physics_dt=0.001))
+    reference = Reference(checkpoint)
+    commands, corrections = [], []
+    for axis, sides in enumerate(zip(NEGATIVE_POINTS, POINTS)):
+        learnt = {0.0: np.zeros(3)}
+        for points in sides:
+            correction = np.zeros(3)
+            for point in points:  # each begins with what its neighbour, nearer to zero, has learnt
+                command = np.zeros(3)
+                command[axis] = point
+                correction, before, after = mended(command, correction, rounds, reference, controller, simulation)
+                learnt[point] = correction
+                say(f"{AXES[axis]} {point:+.2f}: error {before:.2f} -> {after:.2f}, correction {correction.round(2)}")
+        commands.append(np.array(sorted(learnt)))
+        corrections.append(np.array([learnt[point] for point in sorted(learnt)]))
+    digest = hashlib.sha256(policy.read_bytes()).hexdigest()
+    about = {"policy_sha256": digest, "model": mjcf.name, "rounds": rounds}
+    result = Calibration(tuple(commands), tuple(corrections), about)
+    result.write(output)
+    say(f"wrote {output}")
+    return result
+
+
+def mended(
+    command: np.ndarray,
+    correction: np.ndarray,
+    rounds: int,
+    reference: Reference,
+    controller: Twist2Policy,
+    simulation: PlainSimulation,
+) -> tuple[np.ndarray, float, float]:
+    """The best correction (3,) found for a command, and the errors without it and with it."""
+    before = best = float(np.linalg.norm(command - reached(command, reference, controller, simulation)))
+    found = np.zeros(3)
+    for _ in range(rounds):
+        missing = command - reached(command + correction, reference, controller, simulation)
+        error = float(np.linalg.norm(missing))
+        if not np.isfinite(error):  # it fell: ask for less
+            correction = 0.5 * correction
+            continue
+        if error < best:
+            best, found = error, correction
+        correction = np.clip(correction + _SHARE * missing, -_MOST, _MOST)
+    return found, before, best
+
+
+def reached(
+    told: np.ndarray, reference: Reference, controller: Twist2Policy, simulation: PlainSimulation
+) -> np.ndarray:
+    """Mean velocity (3,) of the robot whose reference is told something; infinite if it falls."""
+    protocol = Twist2()
+    reference.restart()
+    controller.reset()
+    simulation.reset()
+    velocities = []
+    for _ in range(round((_SETTLING + _MEASURED) / CONTROL_DT)):
+        ang_vel, gravity, joint_pos, joint_vel = simulation.measure()
+        body = protocol.body(reference.step(told))
+        simulation.step(controller.follow(body, ang_vel, gravity, joint_pos, joint_vel))
+        if simulation.fallen:
+            return np.full(3, np.inf)
+        velocities.append(simulation.velocity())
+    return np.mean(velocities[-round(_MEASURED / CONTROL_DT) :], axis=0)

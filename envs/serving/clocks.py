@@ -1,0 +1,67 @@
+"""When the next frame is due: by the wall's clock, or by that of a low level that does not keep to real time."""
+
+from __future__ import annotations
+
+import time
+
+from envs.serving.redis_link import DryLink, LinkError, RedisLink
+
+_LOOK_EVERY = 0.001  # [s]
+
+
+class WallClock:
+    """Deadlines a period apart, counted from the first: being late once does not delay those that follow.
+
+    Args:
+        period: Time between two frames [s].
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._due = time.monotonic()
+
+    def wait(self) -> None:
+        """Sleep until the next frame is due."""
+        now = time.monotonic()
+        self._due += self._period
+        if self._due < now - self._period:  # suspended: what was missed is not made up for by a burst of frames
+            self._due = now
+        time.sleep(max(0.0, self._due - now))
+
+
+class LowLevelClock:
+    """Frames are due whenever the low level has taken some steps, as its clock in Redis says.
+
+    While that stands still, frames come a period apart, so that the robot is eased out all the same.
+
+    Args:
+        link: The connection.
+        key: Where the low level writes the time, or what else changes with every step of it.
+        steps: Its steps between two frames.
+        period: Time between two frames where it stands still [s].
+        patience: Time after which it does [s].
+    """
+
+    def __init__(self, link: RedisLink | DryLink, key: str, steps: int, period: float, patience: float) -> None:
+        self._link, self._key, self._steps, self._patience = link, key, steps, patience
+        self._wall = WallClock(period)
+        self._seen: bytes | None = None
+        self._changed_at = time.monotonic() - patience
+
+    def wait(self) -> None:
+        """Wait for the low level."""
+        steps = 0
+        while steps < self._steps:
+            stands_still = time.monotonic() - self._changed_at > self._patience
+            if stands_still:
+                self._wall.wait()
+            try:
+                value = self._link.exchange({}, [self._key], [])[self._key]
+            except LinkError:
+                value = self._seen
+            if value != self._seen:
+                self._seen, self._changed_at, steps = value, time.monotonic(), steps + 1
+            elif stands_still:
+                return
+            else:
+                time.sleep(_LOOK_EVERY)
