@@ -111,11 +111,12 @@ def test_base_installation_asks_for_little(wheel: Path) -> None:
 
 
 def test_installed_commands_explain_themselves(wheel: Path, tmp_path: Path) -> None:
-    """Every console command starts from an installation alone; each script of the checkout has one, and the reverse."""
+    """Every console command starts from an installation alone, and each script of the checkout has one."""
     (listed,) = wheel.glob("*.dist-info/entry_points.txt")
     programs = dict(re.findall(r"^(cmg-[\w-]+) = (.+):main$", listed.read_text(encoding="utf-8"), re.MULTILINE))
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py")]
-    assert sorted(programs.values()) == sorted(re.findall(r"^from (.+) import main$", "\n".join(texts), re.MULTILINE))
+    called = re.findall(r"^from (.+) import main$", "\n".join(texts), re.MULTILINE)
+    assert len(called) == len(texts) and set(called) <= set(programs.values())
     wrapper = "import sys, importlib; sys.argv[:2] = [sys.argv[1]]; importlib.import_module({!r}).main()"
     for program, module in programs.items():
         result = subprocess.run(
