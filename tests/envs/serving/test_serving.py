@@ -107,6 +107,8 @@ def test_a_low_level_that_stands_still_is_said(redis_server: Any, standing: Any,
     standing.paused = True
     server.heard("the low level has stood still for 1 s")
     server.heard("in the default pose")
+    while redis_server.status()["phase"] != "waiting":  # it is said a moment before the frame is sent
+        time.sleep(0.02)
     assert redis_server.frame() == DEFAULT
     standing.paused = False
     while redis_server.status()["phase"] != "obeying":
