@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cmg_ref.commands.sampler import CommandSampler
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.shorten import shortened
@@ -106,7 +107,7 @@ class CMGMotionGenerator:
         rollout: advances the checkpoint's states.
         joint_names: joints in the order of everything returned.
         settings: what was asked for, with the mode it is in now.
-        command_excess: by how much the commands last given were outside the trained range, (num_envs, 3).
+        command_excess: by how much the commands last given were outside the trained range, (num_envs, command_dim).
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -159,7 +160,11 @@ class CMGMotionGenerator:
         check_memory(self.settings, self.checkpoint, command_sampler or CommandSampler(1), self.device)
         self._robot = robot
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
-            num_envs, control_dt=control_dt, device=self.device, seed=seed + first_env
+            num_envs,
+            control_dt=control_dt,
+            device=self.device,
+            seed=seed + first_env,
+            layout=self.command_layout,
         )
         self.rollout = Rollout(self.checkpoint.model, self.device, dtype=compute_dtype)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
@@ -171,7 +176,7 @@ class CMGMotionGenerator:
         self._reader = MotionReader(
             num_envs, self._frames_per_step, self._joint_columns, self.device, hold=at_end == "hold"
         )
-        self.command_excess = torch.zeros(num_envs, 3, device=self.device)
+        self.command_excess = torch.zeros(num_envs, self.command_layout.size, device=self.device)
         self._initial_states = InitialStates(self.checkpoint, self.rollout, robot or load_g1())
         self._draws = EnvironmentDraws(num_envs, first_env, seed, self.device)
         self._random = torch.Generator(device=self.device).manual_seed(seed + first_env)
@@ -243,15 +248,20 @@ class CMGMotionGenerator:
         return torch.cat((frames.root_pos_w, frames.root_quat_w, frames.root_lin_vel_w, frames.root_ang_vel_w), dim=1)
 
     @property
+    def command_layout(self) -> CommandLayout:
+        """Channels of a command."""
+        return self.checkpoint.command_layout
+
+    @property
     @with_torch_defaults
     def commands(self) -> torch.Tensor:
-        """Smoothed commands in force, (num_envs, 3)."""
+        """Smoothed commands in force, (num_envs, command_dim)."""
         return self._buffer.commands.value(self._reader.shown, self._planner.motions)
 
     @property
     @with_torch_defaults
     def target_commands(self) -> torch.Tensor:
-        """Commands that the ones in force ramp to, (num_envs, 3)."""
+        """Commands that the ones in force ramp to, (num_envs, command_dim)."""
         return self._buffer.commands.target(self._reader.shown, self._planner.motions)
 
     @with_torch_defaults
@@ -334,7 +344,7 @@ class CMGMotionGenerator:
             init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
                 order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
                 one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
-            commands: commands (n, 3) of vx, vy [m/s], yaw rate [rad/s]. They are ramped from what the initial state was
+            commands: commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
                 doing; with ``init_motion`` they are in force at once. From a pool, the trajectories are taken that are
                 told nearly the same where they are entered, and ``target_commands`` says what. By default the commands
                 in force are kept; a pool gives any trajectory.
@@ -348,7 +358,7 @@ class CMGMotionGenerator:
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        given = None if commands is None else self._checked(commands, (num, 3), "commands")
+        given = None if commands is None else self._checked(commands, (num, self.command_layout.size), "commands")
         if root_pose is not None:
             root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose")
         begun = None if init_motion is None else self._checked_motion(init_motion, num)
@@ -388,12 +398,12 @@ class CMGMotionGenerator:
         Environments whose command does not change are left alone. Those that are shown a trajectory of a pool leave it.
 
         Args:
-            commands: vx, vy [m/s], yaw rate [rad/s], (num_envs or len(env_ids), 3); held inside the trained range, and
-                ``command_excess`` says by how much.
+            commands: (num_envs or len(env_ids), command_dim); held inside the trained range, and ``command_excess``
+                says by how much.
             env_ids: environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        commands = self._checked(commands, (len(rows), 3), "commands")
+        commands = self._checked(commands, (len(rows), self.command_layout.size), "commands")
         if self._changes is not None and len(rows) <= self._most_told:
             if len(rows) > 0:
                 self._reader.forget()
@@ -552,7 +562,7 @@ class CMGMotionGenerator:
         commands: torch.Tensor,
         init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """States (n, state_dim) to start from, commands (n, 3) they were doing, states (n, state_dim) a frame later."""
+        """States (n, state_dim) to start from, commands they were doing, states (n, state_dim) a frame later."""
         states, own_commands, following = self._initial_states.choose(commands, self._draws(rows))
         if init_motion is None:
             return states, own_commands, following

@@ -28,7 +28,7 @@ class FastestStep:
     several times faster on a GPU. What a driver or an older torch cannot do is left out with a warning.
 
     Args:
-        step: takes states (n, state_dim) and commands (n, 3), and returns next states and a flag per motion (n,).
+        step: takes states and commands (n, ...), and returns next states and a flag per motion (n,).
         network: whose memory the step works in; a recorded graph must keep it.
         compiled: whether ``torch.compile`` is tried too.
 

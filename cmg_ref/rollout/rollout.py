@@ -10,6 +10,7 @@ from typing import Callable, Union
 import torch
 from tqdm import tqdm
 
+from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.core.numba_available import numba_available
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
@@ -38,7 +39,7 @@ REST_SPEED: dict[str, float] = {
 class Rollout:
     """Advances motion states under commands, held inside the trained ranges.
 
-    Under zero command a state that is nearly at rest is kept as it is, with zero velocity.
+    Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity.
 
     Args:
         model: the CMG; later changes of its weights go unnoticed.
@@ -98,7 +99,8 @@ class Rollout:
             kernels = FusedFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
-            kernels.step(torch.zeros(1, self.layout.size, device=self.device), torch.zeros(1, 3, device=self.device))
+            state = torch.zeros(1, self.layout.size, device=self.device)
+            kernels.step(state, self.model.command_layout.rest(1, device=self.device))
         except Exception as error:  # Without a compiler on the machine, say; torch's own operations remain.
             warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
             return None
@@ -126,7 +128,7 @@ class Rollout:
 
         Args:
             state: (num_motions, state_dim).
-            command: vx [m/s], vy [m/s], yaw rate [rad/s], (num_motions, 3); held inside the trained range.
+            command: what each is told, (num_motions, command_dim); held inside the trained range.
 
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
@@ -163,7 +165,7 @@ class Rollout:
         # A largest value is found many times faster than whether any or all are true. What is not a number counts too.
         guarded = (held - predicted).abs().amax(dim=1) != 0.0
         if self.rest:
-            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & (command.abs().amax(dim=1) == 0.0)
+            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & told_to_stand(command)
             held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
         return held, guarded
 
@@ -175,7 +177,7 @@ class Rollout:
 
         Args:
             initial: states to start from, (num_motions, state_dim).
-            commands: command of every frame, (num_motions, num_frames, 3).
+            commands: command of every frame, (num_motions, num_frames, command_dim).
             out: tensor to write into, (num_motions, num_frames, state_dim).
             progress: show a progress bar.
 

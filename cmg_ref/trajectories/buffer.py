@@ -70,7 +70,9 @@ class MotionBuffer:
         self.rollout, self.device = rollout, rollout.device
         self.num_motions = sum(number for number, _ in sizes)
         self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype)
-        self.commands = PlannedCommands(self.num_motions, num_segments, interpolation_frames, self.device)
+        self.commands = PlannedCommands(
+            self.num_motions, num_segments, interpolation_frames, self.device, checkpoint.command_layout
+        )
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.seconds = 0.0
@@ -106,7 +108,7 @@ class MotionBuffer:
             reader: the environments' clock and place.
             initial_states: where their motions begin.
             draws: which of them.
-            excess: by how much commands exceed the trained range, (num_envs, 3); written.
+            excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
         """
         if self._recorded is None:
             return None

@@ -58,7 +58,7 @@ class FrameWriter:
         self._held = torch.tensor([float(held_joints.get(name, 0.0)) for name in joint_names], device=device)
 
     def __call__(self, motion_ids: Tensor, frames: Tensor, motion: MotionFrames, commands: Tensor) -> None:
-        """Write frames (n,) of motions (n,): what they show, fields of (n, ...), and their commands (n, 3)."""
+        """Write frames (n,) of motions (n,): what they show, fields of (n, ...), and their commands."""
         if len(self._columns) < len(self._held):
             dof_pos = self._held.repeat(len(frames), 1)
             dof_vel = torch.zeros_like(dof_pos)
@@ -185,7 +185,7 @@ class LiveFeed:
 
     Attributes:
         clock: frame being shown of each motion, (num_motions,).
-        targets: command being approached by each, (num_motions, 3).
+        targets: command being approached by each, (num_motions, command_dim).
 
     Raises:
         ValueError: the generator's buffer is too small.
@@ -200,16 +200,16 @@ class LiveFeed:
             raise ValueError(f"the generator sees {generator.max_future_steps} steps ahead, the table {self._ahead}")
         self._members = torch.arange(generator.num_envs, device=generator.device)
         self.clock = torch.zeros_like(self._members)
-        self.targets = torch.zeros(generator.num_envs, 3, device=generator.device)
+        self.targets = generator.command_layout.rest(generator.num_envs, device=generator.device)
         self.reset(self._members)
 
     @property
     def commands(self) -> Tensor:
-        """Commands in force, (num_motions, 3)."""
+        """Commands in force, (num_motions, command_dim)."""
         return self._generator.commands
 
     def reset(self, env_ids: Tensor, commands: Tensor | None = None) -> None:
-        """Begin new motions in environments (n,), under commands (n, 3) where they are given."""
+        """Begin new motions in environments (n,), under commands (n, command_dim) where they are given."""
         if commands is None:
             commands = self.targets[env_ids] if self._sampler is None else self._sampler.reset(env_ids)
         self._generator.reset(env_ids, commands=commands)
@@ -218,7 +218,7 @@ class LiveFeed:
         self._write(env_ids, list(range(self._ahead + 1)))
 
     def set_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Approach commands (n, 3), held inside the trained range, in environments (n,), from the present frame."""
+        """Approach commands (n, command_dim), held inside their range, in environments (n,), from the present frame."""
         self._generator.update_commands(commands, env_ids)
         self.targets[env_ids] = self._generator.target_commands[env_ids]
         self._write(env_ids, list(range(self._ahead + 1)))

@@ -150,7 +150,8 @@ class CMGMotionLib:
             "control_dt": control_dt,
             "interpolation_steps": round(cfg.ramp_time * checkpoint.fps),
         }
-        shape = (num_motions, capacity, len(self.joint_names), len(self.body_names))
+        self.command_layout = checkpoint.command_layout
+        shape = (num_motions, capacity, len(self.joint_names), len(self.body_names), self.command_layout.size)
         plan = CMGMotionGenerator.memory_required(checkpoint, self.device, num_envs=num_motions, **settings)
         what = f"num_envs={num_envs}" if live else f"CMGMotionLibCfg.num_motions={num_motions}"
         check_room(plan.total + MotionTable.bytes_required(*shape), self.device, f"{capacity} frames for {what}")
@@ -171,7 +172,8 @@ class CMGMotionLib:
             )
 
         def make_sampler(num_motions: int) -> CommandSampler:
-            return CommandSampler(num_motions, cfg.commands, control_dt, self.device, next(seeds))
+            seed = next(seeds)
+            return CommandSampler(num_motions, cfg.commands, control_dt, self.device, seed, self.command_layout)
 
         seeds = itertools.count(cfg.seed)
         self._pool: PoolFeed | None = None
@@ -280,7 +282,7 @@ class CMGMotionLib:
 
     @with_torch_defaults
     def calc_commands(self, motion_ids: Values, motion_times: Values) -> Tensor:
-        """Commands in force (n, 3) in motions (n,) at times (n,) [s]; in live mode those in force now."""
+        """Commands in force (n, command_dim) in motions (n,) at times (n,) [s]; in live mode those in force now."""
         if self._live is not None:
             return self._live.commands[self._motions(motion_ids)]
         return self._frames(motion_ids, motion_times).commands
@@ -298,7 +300,7 @@ class CMGMotionLib:
         """Tell how episodes ended; with strata, the motions of a pool that are made anew go where commands fail.
 
         Args:
-            commands: commands in force at the end, (n, 3).
+            commands: commands in force at the end, (n, command_dim).
             failed: whether the robot fell, (n,) bool.
         """
         if self._pool is not None and self._pool.recorder is not None:
@@ -312,19 +314,19 @@ class CMGMotionLib:
 
     @with_torch_defaults
     def reset(self, env_ids: EnvIds | None = None, commands: Values | None = None) -> None:
-        """Live mode: begin new motions in environments (n,) or all, under commands (n, 3) if they are given."""
+        """Live mode: begin new motions in environments (n,) or all, under commands (n, command_dim) if given."""
         feed, rows = self._live_feed(), self._environments(env_ids)
         feed.reset(rows, None if commands is None else self._checked_commands(commands, rows))
 
     @with_torch_defaults
     def set_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
-        """Live mode: approach commands (n, 3) of vx, vy [m/s] and yaw rate [rad/s], in environments (n,) or all."""
+        """Live mode: approach commands (n, command_dim) in environments (n,) or all."""
         feed, rows = self._live_feed(), self._environments(env_ids)
         feed.set_commands(self._checked_commands(commands, rows), rows)
 
     @property
     def target_commands(self) -> Tensor:
-        """Live mode: commands being approached, (num_envs, 3)."""
+        """Live mode: commands being approached, (num_envs, command_dim)."""
         return self._live_feed().targets
 
     def _is_fit(self, motion_ids: Tensor) -> Tensor:
@@ -337,7 +339,7 @@ class CMGMotionLib:
         for some in motion_ids.split(_CHECKED_TOGETHER):
             read = self.table.read(some.repeat_interleave(len(frames)), frames.repeat(len(some)))
             velocities = velocities_h(read.root_quat_w, read.root_lin_vel_w, read.root_ang_vel_w)
-            shape = (len(some), len(frames), 3)
+            shape = (len(some), len(frames), -1)
             fit.append(follows_commands(velocities.view(shape), read.commands.view(shape), self.control_dt))
         return torch.cat(fit)
 
@@ -356,7 +358,7 @@ class CMGMotionLib:
         return checked_env_ids(env_ids, self.num_motions(), self.device)
 
     def _checked_commands(self, commands: Values, env_ids: Tensor) -> Tensor:
-        return checked_tensor(commands, (len(env_ids), 3), "commands", self.device)
+        return checked_tensor(commands, (len(env_ids), self.command_layout.size), "commands", self.device)
 
     def _live_feed(self) -> LiveFeed:
         if self._live is None:

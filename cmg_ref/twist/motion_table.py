@@ -23,7 +23,7 @@ class TableFrames:
         dof_pos: joint angles (n, num_joints) [rad].
         dof_vel: joint velocities (n, num_joints) [rad/s].
         body_pos_b: positions of bodies in the root's frame (n, num_bodies, 3) [m].
-        commands: vx, vy [m/s] and yaw rate [rad/s] in force, (n, 3).
+        commands: commands in force, (n, command_dim).
     """
 
     root_pos_w: Tensor
@@ -47,6 +47,7 @@ class MotionTable:
         capacity: frames kept of each.
         num_joints: joints of a frame.
         num_bodies: bodies of a frame.
+        command_dim: numbers of a command.
         device: device of the frames.
 
     Attributes:
@@ -55,18 +56,24 @@ class MotionTable:
     """
 
     def __init__(
-        self, num_motions: int, capacity: int, num_joints: int, num_bodies: int, device: str | torch.device = "cpu"
+        self,
+        num_motions: int,
+        capacity: int,
+        num_joints: int,
+        num_bodies: int,
+        command_dim: int,
+        device: str | torch.device = "cpu",
     ) -> None:
         self.num_motions, self.capacity = num_motions, capacity
-        self._sizes = _sizes(num_joints, num_bodies)
+        self._sizes = _sizes(num_joints, num_bodies, command_dim)
         self._rows = torch.zeros(num_motions * capacity, sum(self._sizes), device=device)
         self.first = torch.zeros(num_motions, dtype=torch.long, device=device)
         self.last = torch.zeros(num_motions, dtype=torch.long, device=device)
 
     @staticmethod
-    def bytes_required(num_motions: int, capacity: int, num_joints: int, num_bodies: int) -> int:
+    def bytes_required(num_motions: int, capacity: int, num_joints: int, num_bodies: int, command_dim: int) -> int:
         """Memory that a table takes [bytes]; arguments as above."""
-        return 4 * num_motions * capacity * sum(_sizes(num_joints, num_bodies))
+        return 4 * num_motions * capacity * sum(_sizes(num_joints, num_bodies, command_dim))
 
     @property
     def num_bytes(self) -> int:
@@ -83,7 +90,7 @@ class MotionTable:
             frames: index of the frame of each, (n,).
             motion: what the frames show, fields of (n, ...).
             body_pos_b: positions of the bodies in the root's frame, (n, num_bodies, 3).
-            commands: commands in force, (n, 3).
+            commands: commands in force, (n, command_dim).
         """
         root = (motion.root_pos_w, motion.root_quat_w, motion.root_lin_vel_w, motion.root_ang_vel_w)
         rows = torch.cat((*root, motion.dof_pos, motion.dof_vel, body_pos_b.flatten(1), commands), dim=1)
@@ -109,6 +116,6 @@ class MotionTable:
         return TableFrames(pos, quat, lin_vel, ang_vel, dof_pos, dof_vel, body_pos, commands)
 
 
-def _sizes(num_joints: int, num_bodies: int) -> tuple[int, ...]:
+def _sizes(num_joints: int, num_bodies: int, command_dim: int) -> tuple[int, ...]:
     """Columns of each of :class:`TableFrames`, in their order."""
-    return (3, 4, 3, 3, num_joints, num_joints, 3 * num_bodies, 3)
+    return (3, 4, 3, 3, num_joints, num_joints, 3 * num_bodies, command_dim)
