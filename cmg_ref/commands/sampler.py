@@ -109,7 +109,7 @@ class CommandSamplerCfg:
     Attributes:
         lin_vel_x, lin_vel_y: ranges [m/s].
         ang_vel_yaw: range of the yaw rate [rad/s].
-        further: ranges of other channels by name, drawn uniformly; those without one stay at rest.
+
         strata: shares of the kinds of command in :data:`cmg_ref.commands.strata.STRATA`, such as ``BALANCED_STRATA``;
             None draws uniformly from the ranges.
         failure_weight: with strata, share of the draws that go where commands fail.
@@ -120,12 +120,13 @@ class CommandSamplerCfg:
         curriculum_start: share of the ranges in use at curriculum level 0; level 1 uses all of them.
         curriculum_stages: promotions it takes from level 0 to level 1; 0 begins at level 1.
         promote_above, demote_below: success rates beyond which the curriculum moves by a stage.
+        further: ranges of other channels by name, drawn uniformly; those without one stay at rest.
     """
 
     lin_vel_x: tuple[float, float] = (-0.6, 2.5)
     lin_vel_y: tuple[float, float] = (-0.4, 0.4)
     ang_vel_yaw: tuple[float, float] = (-1.0, 1.0)
-    further: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
     strata: Mapping[str, float] | None = None
     failure_weight: float = 0.5
     standing_share: float = 0.1
@@ -136,6 +137,14 @@ class CommandSamplerCfg:
     curriculum_stages: int = 0
     promote_above: float = 0.9
     demote_below: float = 0.5
+    further: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, ranges: Mapping[str, Sequence[float]], **settings: Any) -> CommandSamplerCfg:
+        """Settings with the ranges of channels by name, and others as they are given."""
+        own = {name: (low, high) for name, (low, high) in ranges.items()}
+        velocity: dict[str, Any] = {name: own.pop(name) for name in CommandLayout().names if name in own}
+        return cls(**velocity, further=own, **settings)
 
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:

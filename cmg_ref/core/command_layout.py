@@ -28,6 +28,7 @@ class CommandChannel:
     Attributes:
         name: identifies it in configurations and files.
         label: short name in tables, files of commands and command lines.
+        description: what it is, in a word or two.
         unit: unit of its value.
         range: lowest and highest value that a CMG is trained for, unless its training says otherwise.
         mirror: 1 where it stays as it is in a mirror, -1 where it changes sign.
@@ -42,6 +43,7 @@ class CommandChannel:
 
     name: str
     label: str
+    description: str
     unit: str
     range: tuple[float, float]
     mirror: float
@@ -51,9 +53,9 @@ class CommandChannel:
     step: float
 
     def __post_init__(self) -> None:
-        for field in ("name", "label", "unit"):
+        for field in ("name", "label", "description", "unit"):
             value = getattr(self, field)
-            if not isinstance(value, str) or not (value if field == "unit" else value.isidentifier()):
+            if not isinstance(value, str) or not (value.isidentifier() if field in ("name", "label") else value):
                 raise ValueError(f"command channel: '{field}' must be a word, got {shortened(value)}")
         numbers = (*self.range, self.mirror, self.rest, self.difference, *self.bins, self.step)
         finite = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
@@ -66,17 +68,27 @@ class CommandChannel:
         if not min(self.difference, *self.bins, self.step) > 0.0:
             raise ValueError(f"command channel '{self.name}': 'difference', 'bins' and 'step' must be positive")
 
+    @property
+    def title(self) -> str:
+        """What it is, its label and its unit, such as "yaw rate wz [rad/s]"."""
+        return f"{self.description} {self.label} [{self.unit}]"
+
 
 VELOCITY_CHANNELS = (
-    CommandChannel("lin_vel_x", "vx", "m/s", (-0.8, 3.2), 1.0, 0.0, 0.2, (0.25, 0.6), 0.1),
-    CommandChannel("lin_vel_y", "vy", "m/s", (-0.6, 0.6), -1.0, 0.0, 0.15, (0.2, 0.5), 0.1),
-    CommandChannel("ang_vel_yaw", "wz", "rad/s", (-1.3, 1.3), -1.0, 0.0, 0.3, (0.4, 1.2), 0.1),
+    CommandChannel("lin_vel_x", "vx", "forward speed", "m/s", (-0.8, 3.2), 1.0, 0.0, 0.2, (0.25, 0.6), 0.1),
+    CommandChannel("lin_vel_y", "vy", "speed to the left", "m/s", (-0.6, 0.6), -1.0, 0.0, 0.15, (0.2, 0.5), 0.1),
+    CommandChannel("ang_vel_yaw", "wz", "yaw rate", "rad/s", (-1.3, 1.3), -1.0, 0.0, 0.3, (0.4, 1.2), 0.1),
 )
 """Forward speed, speed to the left and yaw rate to the left, in the heading frame; what every command begins with."""
 NUM_VELOCITIES = len(VELOCITY_CHANNELS)
 VELOCITY = slice(0, NUM_VELOCITIES)
 """Columns of a command that can be compared with the velocity of a root."""
-FURTHER_CHANNELS: dict[str, CommandChannel] = {}
+FURTHER_CHANNELS = {
+    channel.name: channel
+    for channel in (
+        CommandChannel("base_height", "height", "base height", "m", (0.55, 0.85), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02),
+    )
+}
 """What else data sets can be made with, by name."""
 
 
@@ -132,6 +144,11 @@ class CommandLayout:
         return tuple(channel.label for channel in self.channels)
 
     @property
+    def mirror(self) -> tuple[float, ...]:
+        """Sign of each column as seen in a mirror."""
+        return tuple(channel.mirror for channel in self.channels)
+
+    @property
     def lowest(self) -> tuple[float, ...]:
         """Lowest value of each column."""
         return tuple(channel.range[0] for channel in self.channels)
@@ -165,11 +182,19 @@ class CommandLayout:
         rest = self.rest(*commands.shape[:-1], device=commands.device)[..., self.size - missing :]
         return torch.cat((commands, rest.to(commands.dtype)), dim=-1)
 
-    def described(self, command: Sequence[float], digits: str = "g") -> str:
+    def title(self) -> str:
+        """Labels and units, such as "vx, vy [m/s], wz [rad/s]"."""
+        following = (*self.channels[1:], None)
+        return ", ".join(
+            one.label if other is not None and one.unit == other.unit else f"{one.label} [{one.unit}]"
+            for one, other in zip(self.channels, following)
+        )
+
+    def described(self, command: Sequence[float], digits: str = "g", between: str = " ") -> str:
         """A short text for a command, such as "vx 0.6 wz -0.4"; "stand" where all is at rest."""
         pairs = zip(self.channels, command)
         parts = [f"{channel.label} {value:{digits}}" for channel, value in pairs if abs(value - channel.rest) > 1e-9]
-        return " ".join(parts) or "stand"
+        return between.join(parts) or "stand"
 
     def __iter__(self) -> Iterator[CommandChannel]:
         """The channels in order."""
@@ -203,7 +228,7 @@ class CommandLayout:
         try:
             pairs = ({**one, "range": tuple(one["range"]), "bins": tuple(one["bins"])} for one in channels)
             read = [CommandChannel(**fields) for fields in pairs]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"command layout: no list of channels ({reason(error)})") from error
         if [channel.name for channel in read[:NUM_VELOCITIES]] != list(cls().names):
             raise ValueError(f"command layout: must begin with the velocity: {', '.join(cls().names)}")

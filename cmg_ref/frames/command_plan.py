@@ -87,7 +87,7 @@ class PlannedCommands:
         return self.segment(frames, motions)[2]
 
     def set_target(self, motions: torch.Tensor, frames: torch.Tensor, targets: torch.Tensor) -> None:
-        """From frames (n,) on, approach targets (n, command_dim) from the command then in force; forget other segments."""
+        """From frames (n,) on, approach targets (n, ...) from the command then in force; forget other segments."""
         self.begin(motions, frames, self.value(frames, motions), targets)
 
     def begin(self, motions: torch.Tensor, frames: torch.Tensor, starts: torch.Tensor, targets: torch.Tensor) -> None:

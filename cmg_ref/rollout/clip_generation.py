@@ -66,6 +66,7 @@ def generate_clips(
             root_pos=root_pos[index].cpu().double(),
             root_quat=root_quat[index].cpu().double(),
             command=commands[index].cpu().double(),
+            command_layout=checkpoint.command_layout,
         )
         for index in range(num_clips)
     ]

@@ -73,6 +73,10 @@ class FusedStep:
         self.share_out(len(state), 1, lambda room, rows, _: self.step(room, *(array[rows] for array in arrays)))
         return following, guarded
 
+    def room(self) -> Room:
+        """What a thread works in."""
+        return Room(self._network, self._command_dim)
+
     def share_out(self, num: int, count: int, frame: Frame) -> None:
         """Make frames of motions, in all threads.
 
@@ -86,7 +90,7 @@ class FusedStep:
         num_threads = torch.get_num_threads()
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
         while len(self._rooms) < num_shares:
-            self._rooms.append(Room(self._network, self._command_dim))
+            self._rooms.append(self.room())
         num_blocks = num_shares * -(-num // (BLOCK * num_shares))  # as many for each thread
         ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
         # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.

@@ -11,7 +11,7 @@ import torch
 
 from cmg_ref.core.command_layout import VELOCITY_CHANNELS, CommandChannel, CommandLayout, told_to_stand
 
-HEIGHT = CommandChannel("base_height", "h", "m", (0.5, 0.8), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02)
+HEIGHT = CommandChannel("base_height", "h", "base height", "m", (0.5, 0.8), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02)
 
 
 def test_a_layout_begins_with_the_velocity() -> None:
