@@ -12,7 +12,7 @@ Further channels of a checkpoint's command have columns of their own there, or -
 from __future__ import annotations
 
 from cmg_ref.core.command_layout import CommandLayout
-from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, labelled_number, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     motion_command.add_argument("--wz", type=speed, help="yaw rate, to the left [rad/s] (default: 0)")
     motion_command.add_argument(
         "--channel",
-        type=labelled_number,
+        type=labelled_number(-MAX_COMMAND, MAX_COMMAND),
         action="append",
         default=[],
         metavar="LABEL=VALUE",
@@ -157,12 +157,6 @@ def main() -> None:
     write_outputs(clip, outputs, arguments.renderer)
 
 
-def labelled_number(text: str) -> tuple[str, float]:
-    """A label and a number of the form LABEL=VALUE."""
-    label, _, value = text.partition("=")
-    return label, real_number(-MAX_COMMAND, MAX_COMMAND)(value)
-
-
 def read_schedule(arguments: argparse.Namespace, layout: CommandLayout) -> CommandSchedule:
     """The command over time, from the options or from a file."""
     given = {name: getattr(arguments, name) for name in AXES if getattr(arguments, name) is not None}
@@ -171,11 +165,7 @@ def read_schedule(arguments: argparse.Namespace, layout: CommandLayout) -> Comma
             option = next(iter([*given, "channel"]))
             raise OptionError(f"--{option} and --schedule cannot go together: the file holds the commands")
         return CommandSchedule.from_file(arguments.schedule, layout)
-    further = dict(arguments.channel)
-    for label in further:
-        if label not in [channel.label for channel in layout.further]:
-            raise OptionError(f"--channel {label}: no further channel of this checkpoint's command, {layout}")
-    return CommandSchedule.constant(**given, layout=layout, **further)
+    return CommandSchedule.constant(**given, layout=layout, **dict(arguments.channel))
 
 
 def chosen_duration(arguments: argparse.Namespace, schedule: CommandSchedule) -> float:

@@ -140,9 +140,9 @@ class CommandSamplerCfg:
     further: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
-    def over(cls, ranges: Mapping[str, Sequence[float]], **settings: Any) -> CommandSamplerCfg:
+    def over(cls, ranges: Mapping[str, tuple[float, float]], **settings: Any) -> CommandSamplerCfg:
         """Settings with the ranges of channels by name, and others as they are given."""
-        own = {name: (low, high) for name, (low, high) in ranges.items()}
+        own = dict(ranges)
         velocity: dict[str, Any] = {name: own.pop(name) for name in CommandLayout().names if name in own}
         return cls(**velocity, further=own, **settings)
 
@@ -175,6 +175,16 @@ class CommandSamplerCfg:
             raise ValueError(f"CommandSamplerCfg.presets: no preset '{unknown[0]}', there are {', '.join(PRESETS)}")
         if self.strata is not None:
             check_shares(self.ranges, self.strata)
+
+
+def ranges_of(section: Any) -> dict[str, tuple[float, float]]:
+    """Ranges of channels by name, from a section ``commands.ranges`` that holds them as legged_gym does.
+
+    Channels that legged_gym does not have are entries of its dictionary ``further``, which may be missing.
+    """
+    ranges = {name: getattr(section, name) for name in CommandLayout().names}
+    ranges.update(getattr(section, "further", {}))
+    return {name: (low, high) for name, (low, high) in ranges.items()}
 
 
 class CommandSampler:

@@ -82,9 +82,9 @@ class CommandSchedule:
             ScheduleError: The layout has no channel of a label.
         """
         layout, values = layout or CommandLayout(), {"vx": vx, "vy": vy, "wz": wz, **further}
-        unknown = [label for label in values if label not in layout.labels]
+        unknown = [shortened(label) for label in values if label not in layout.labels]
         if unknown:
-            raise ScheduleError(f"command: no channel '{unknown[0]}', only {', '.join(layout.labels)}")
+            raise ScheduleError(f"command: no channel {unknown[0]}, only {', '.join(layout.labels)}")
         row = [values.get(channel.label, channel.rest) for channel in layout]
         return cls([(0.0, *row)], source="command", layout=layout)
 

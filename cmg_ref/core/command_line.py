@@ -70,6 +70,19 @@ def real_number(low: float, high: float) -> Callable[[str], float]:
     return convert
 
 
+def labelled_number(low: float, high: float) -> Callable[[str], tuple[str, float]]:
+    """A converter of options of the form ``LABEL=VALUE``, the value a number from ``low`` to ``high``."""
+    number = real_number(low, high)
+
+    def convert(text: str) -> tuple[str, float]:
+        label, equals, value = text.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"{shortened(text)} is not of the form LABEL=VALUE")
+        return label, number(value)
+
+    return convert
+
+
 def command(
     name: str, *errors: type[Exception], interrupted: str = ""
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:

@@ -1,4 +1,4 @@
-"""Velocity commands of a legged robot: drawn, ramped, given from outside, and how well they are obeyed."""
+"""Commands of a legged robot: drawn, ramped, given from outside, and how well they are obeyed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother, ranges_of
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
 from envs.base.terrain import Terrain
@@ -21,7 +22,9 @@ class LeggedRobotCommands:
     step, reset or `get_observations` on, and stays until the next reset; numbers that are not written to keep theirs.
 
     Attributes:
-        commands: Velocity commands in force: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3); the same tensor always.
+        commands: Commands in force, (num_envs, command_layout.size): vx, vy [m/s], yaw rate [rad/s] and what else there
+            is; the same tensor always.
+        command_layout: Channels of a command.
         command_sampler: Draws them.
         lin_vel_error: Distance of the averaged horizontal velocity from the command in m/s, (num_envs,).
         yaw_rate_error: Distance of the averaged yaw rate from the command in rad/s, (num_envs,).
@@ -43,10 +46,8 @@ class LeggedRobotCommands:
     def command_sampler_cfg(self) -> CommandSamplerCfg:
         """What the configuration says about commands."""
         cfg = self.cfg.commands
-        return CommandSamplerCfg(
-            lin_vel_x=tuple(cfg.ranges.lin_vel_x),
-            lin_vel_y=tuple(cfg.ranges.lin_vel_y),
-            ang_vel_yaw=tuple(cfg.ranges.ang_vel_yaw),
+        return CommandSamplerCfg.over(
+            ranges_of(cfg.ranges),
             strata=dict(cfg.strata) or None,
             failure_weight=cfg.failure_weight,
             resampling_time=tuple(cfg.resampling_time),
@@ -54,19 +55,21 @@ class LeggedRobotCommands:
         )
 
     def _init_commands(self) -> None:
-        """Make the buffer of the commands in force, and what gives them."""
-        self.commands = self._own_commands = torch.zeros(self.num_envs, 3, device=self.device)
+        """Make what gives commands, and the buffer of those in force."""
+        self.command_layout = self._prepare_commands()
+        self._own_commands = self.command_layout.rest(self.num_envs, device=self.device)
         self._commands_changed = False  # since the last observation
-        self._show_commands(torch.zeros_like(self.commands))
-        self._prepare_commands()
+        self._show_commands(self._own_commands.clone())
 
-    def _prepare_commands(self) -> None:
-        """Make what draws commands."""
+    def _prepare_commands(self) -> CommandLayout:
+        """Make what draws commands, and tell their channels."""
+        layout = CommandLayout.of_names(list(self.cfg.commands.ranges.further))
         self.command_sampler = CommandSampler(
-            self.num_envs, self.command_sampler_cfg(), self.dt, self.device, self.cfg.seed
+            self.num_envs, self.command_sampler_cfg(), self.dt, self.device, self.cfg.seed, layout
         )
         ramp_steps = round(self.cfg.commands.ramp_time / self.dt)
-        self._smoother = CommandSmoother(self.num_envs, ramp_steps, self.device)
+        self._smoother = CommandSmoother(self.num_envs, ramp_steps, self.device, layout)
+        return layout
 
     def _reset_commands(self, env_ids: Tensor) -> None:
         """Draw commands for environments (n,) that begin an episode."""
@@ -100,7 +103,7 @@ class LeggedRobotCommands:
         self._report_failures(failed.nonzero().squeeze(1))
 
     def _target_commands(self) -> Tensor:
-        """Commands that those in force ramp to, (num_envs, 3)."""
+        """Commands that those in force ramp to, (num_envs, command_dim)."""
         return self._smoother.target
 
     def _report_successes(self) -> None:
@@ -113,20 +116,20 @@ class LeggedRobotCommands:
         """Give commands that are approached from now on and stay until the next reset of their environments.
 
         Args:
-            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
+            commands: vx, vy [m/s], yaw rate [rad/s] and what else there is, (n, command_dim).
             env_ids: Environments as indices (n,) or as a mask (num_envs,); all by default.
 
         Raises:
             ValueError: If the shape does not fit, or a value is not finite.
         """
         rows = checked_env_ids(env_ids, self.num_envs, self.device)
-        commands = checked_tensor(commands, (len(rows), 3), "commands", self.device)
+        commands = checked_tensor(commands, (len(rows), self.command_layout.size), "commands", self.device)
         self._take_written_commands()
         self._approach_commands(commands, rows)
         self._commands_changed = True
 
     def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Let environments (n,) approach commands (n, 3) until their next reset."""
+        """Let environments (n,) approach commands (n, command_dim) until their next reset."""
         changed = (commands != self._smoother.target[env_ids]).any(dim=1).nonzero().squeeze(1)
         self._smoother.set_target(commands[changed], env_ids[changed])  # Others are on their way already.
         self.command_sampler.hold(env_ids)
@@ -134,7 +137,7 @@ class LeggedRobotCommands:
     # Written by others ------------------------------------------------------------------------------------------------
 
     def _show_commands(self, commands: Tensor) -> None:
-        """Put commands in force (num_envs, 3), which nobody changes, into `commands`."""
+        """Put commands in force (num_envs, command_dim), which nobody changes, into `commands`."""
         self._shown_commands = commands
         self.commands = self._own_commands.copy_(commands)
         # Torch counts the changes of a tensor and of its views, so that whether there were any costs no comparison.
@@ -144,7 +147,8 @@ class LeggedRobotCommands:
         """Approach what others have written into `commands`."""
         if self.commands is self._own_commands and self._own_commands._version == self._shown_version:
             return
-        written = checked_tensor(self.commands, (self.num_envs, 3), "commands", self.device).clone()
+        shape = (self.num_envs, self.command_layout.size)
+        written = checked_tensor(self.commands, shape, "commands", self.device).clone()
         changed = written != self._shown_commands
         targets = torch.where(changed, written, self._target_commands())
         self._show_commands(self._shown_commands)

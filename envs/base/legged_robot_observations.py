@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.rl.observations import append_history
 from configs.base_config import ConfigError, suggestion
@@ -43,6 +44,7 @@ class LeggedRobotObservations:
     curriculum: Curriculum
     actions: Tensor
     commands: Tensor
+    command_layout: CommandLayout
     dof_pos: Tensor
     dof_vel: Tensor
     default_dof_pos: Tensor
@@ -60,7 +62,7 @@ class LeggedRobotObservations:
         return [
             ObservationTerm("base_ang_vel", 3, scale.ang_vel, "axial", noise.ang_vel),
             ObservationTerm("projected_gravity", 3, scale.gravity, "polar", noise.gravity),
-            ObservationTerm("commands", 3, scale.command, "command"),
+            ObservationTerm("commands", self.command_layout.size, scale.command, self.command_layout.mirror),
             ObservationTerm("dof_pos", num_dof, scale.dof_pos, "joints", noise.dof_pos),
             ObservationTerm("dof_vel", num_dof, scale.dof_vel, "joints", noise.dof_vel),
             ObservationTerm("last_action", num_dof, scale.action, "joints"),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSampler
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
 from cmg_ref.rl.observations import joint_changes, running_average
@@ -37,7 +38,11 @@ class G1CMG(LeggedRobot):
 
     # The reference ----------------------------------------------------------------------------------------------------
 
-    def _prepare_commands(self) -> None:
+    def _init_commands(self) -> None:
+        super()._init_commands()
+        self._read_reference()
+
+    def _prepare_commands(self) -> CommandLayout:
         """Make the reference motion, whose commands are the environment's."""
         cfg = self.cfg.reference
         if cfg.start not in STARTS:
@@ -66,7 +71,7 @@ class G1CMG(LeggedRobot):
         self._velocity_lead = self.nominal_d_gains / self.nominal_p_gains
         self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
         self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
-        self._read_reference()
+        return self.term.command_layout
 
     @property
     def command_sampler(self) -> CommandSampler:  # type: ignore[override]
@@ -91,7 +96,7 @@ class G1CMG(LeggedRobot):
             self.asked_distance += self.commands[:, :2].norm(dim=1) * self.dt
 
     def _target_commands(self) -> Tensor:
-        """Commands that those in force ramp to, (num_envs, 3)."""
+        """Commands that those in force ramp to, (num_envs, command_dim)."""
         return self.term.target_commands
 
     def _report_failures(self, env_ids: Tensor) -> None:
@@ -102,7 +107,7 @@ class G1CMG(LeggedRobot):
         """Nothing: the term itself counts every second that a robot gets through."""
 
     def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Let the reference of environments (n,) go on from the frame it is in towards commands (n, 3)."""
+        """Let the reference of environments (n,) go on from the frame it is in towards commands (n, command_dim)."""
         self.term.set_commands(commands, env_ids)
         self._read_reference()
 
