@@ -191,8 +191,9 @@ class ReferenceMotionTerm:
             pool=self._pool_cfg() if cfg.mode == "pool" else None,
         )
         settings.validate()
-        check_memory(settings, checkpoint, CommandSampler(1, cfg.command_sampler), self.device)
         self.command_layout = checkpoint.command_layout
+        sampler = CommandSampler(1, cfg.command_sampler, layout=self.command_layout)
+        check_memory(settings, checkpoint, sampler, self.device)
         self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed, self.command_layout)
         self.generator = CMGMotionGenerator(
             checkpoint,
