@@ -17,7 +17,7 @@ from cmg_ref.clips.formats.writers import write_npz
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
 from cmg_ref.commands.strata import BALANCED_STRATA
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
-from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
@@ -228,3 +228,42 @@ def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     assert "command vx, vy, wz, height" in playback_table(played, schedule)
     assert env.term.target_commands[0].tolist() == pytest.approx([0.3, 0.0, 0.0, 0.7])
     assert command_name((0.3, 0.0, 0.0)) == "vx 0.3"
+
+
+def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint, tmp_path: Path) -> None:
+    for package in ("mujoco", "onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    from envs.deployment.controller_export import export_controller
+    from envs.deployment.exported_controller import ExportedController
+    from envs.learning.policy import Policy, describe_policy
+    from envs.playing.playback import play, playback_config
+    from envs.tasks.task_registry import task_registry
+
+    save_checkpoint(deaf, tmp_path / "deaf.safetensors")
+    cfg, _ = task_registry.get_cfgs("g1_cmg")
+    cfg.reference.checkpoint = str(tmp_path / "deaf.safetensors")
+    cfg.commands.ranges.further = {NAME: (0.6, 0.8)}
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 2.0))[0]
+    torch.manual_seed(0)
+    policy = Policy(describe_policy(env, "g1_cmg"), (8,)).eval().requires_grad_(False)
+    export_controller(policy, tmp_path / "controller.onnx", tmp_path / "deaf.safetensors")
+    controller = ExportedController(tmp_path / "controller.onnx")
+    assert controller.command_labels == list(LAYOUT.labels)
+    differences: list[float] = []
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        if not differences:  # The environment begins in one of several stances, the file in one of them.
+            stances = env.term.generator.standing_states
+            stance = stances[int((stances[:, :29] - env.term.dof_pos).abs().sum(dim=1).argmin())]
+            controller._state[0, : len(stance)] = stance.numpy() - controller._standing
+        actions = policy(observations)
+        measured = (env.base_ang_vel, env.projected_gravity, env.term.target_commands, env.dof_pos, env.dof_vel)
+        targets = controller.step(*(value[0].numpy() for value in measured))
+        limit = policy.description.action_limit
+        wanted = env._joint_targets(actions.clamp(-limit, limit))[0].numpy()
+        differences.append(float(abs(targets - wanted).max()))
+        return actions
+
+    schedule = CommandSchedule([(0.0, 0.0, 0.0, 0.0, 0.65), (0.4, 0.6, 0.0, 0.3, 0.7)], layout=LAYOUT)
+    play(env, act, iter(schedule.sample(50.0, 0.8)))
+    assert len(differences) == 40 and max(differences) <= 1e-4

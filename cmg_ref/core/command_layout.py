@@ -1,13 +1,14 @@
 """Named channels of a command, so that no code needs to know how many there are or what they mean.
 
 A layout begins with the velocity of the root in the heading frame, :data:`VELOCITY_CHANNELS`. What else a CMG is told
-follows. A further channel takes three files:
+follows. A further channel takes two files:
 
 1. here: a :class:`CommandChannel`, in :data:`FURTHER_CHANNELS`, which says what it is;
-2. `cmg_ref/clips/command_measures.py`: a function that measures it in a clip, from which data sets are made;
-3. `configs/legged_robot_config.py`: its range in `commands.ranges`, if environments shall draw it.
+2. `cmg_ref/clips/command_measures.py`: a function that measures it in a clip, from which data sets are made.
 
-Everything else reads the layout: of a data set, of the checkpoint trained on it, and of whoever generates from that.
+The rest is settings: `prepare_data.py --channels NAME` puts it into a data set, and an environment draws it from its
+range in `commands.ranges.further`. Everything else reads the layout: of a data set, of the checkpoint trained on it, and
+of whoever generates from that.
 """
 
 from __future__ import annotations

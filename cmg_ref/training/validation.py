@@ -96,7 +96,7 @@ class Validation:
         }
 
     def _steady(self, model: CMG) -> dict[str, float]:
-        table = torch.tensor(STEADY_COMMANDS)  # (num_commands, 3)
+        table = torch.tensor(STEADY_COMMANDS)  # (num_commands, NUM_VELOCITIES)
         tolerance = torch.tensor([speed_tolerance(command) for command in STEADY_COMMANDS])
         standing = self._standing_start(model)
         commands = model.command_layout.complete(table)[:, None].expand(-1, round(20 * self.fps), -1)
