@@ -246,6 +246,7 @@ def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint
     env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 2.0))[0]
     torch.manual_seed(0)
     policy = Policy(describe_policy(env, "g1_cmg"), (8,)).eval().requires_grad_(False)
+    policy.mlp[-1].weight *= 0.05  # it has learnt nothing, and shall not make the robot fall
     export_controller(policy, tmp_path / "controller.onnx", tmp_path / "deaf.safetensors")
     controller = ExportedController(tmp_path / "controller.onnx")
     assert controller.command_labels == list(LAYOUT.labels)
@@ -264,6 +265,6 @@ def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint
         differences.append(float(abs(targets - wanted).max()))
         return actions
 
-    schedule = CommandSchedule([(0.0, 0.0, 0.0, 0.0, 0.65), (0.4, 0.6, 0.0, 0.3, 0.7)], layout=LAYOUT)
-    play(env, act, iter(schedule.sample(50.0, 0.8)))
-    assert len(differences) == 40 and max(differences) <= 1e-4
+    schedule = CommandSchedule([(0.0, 0.0, 0.0, 0.0, 0.65), (0.6, 0.6, 0.0, 0.3, 0.7)], layout=LAYOUT)
+    play(env, act, iter(schedule.sample(50.0, 1.0)))
+    assert len(differences) == 50 and max(differences) <= 1e-4

@@ -7,8 +7,8 @@ follows. A further channel takes two files:
 2. `cmg_ref/clips/command_measures.py`: a function that measures it in a clip, from which data sets are made.
 
 The rest is settings: `prepare_data.py --channels NAME` puts it into a data set, and an environment draws it from its
-range in `commands.ranges.further`. Everything else reads the layout: of a data set, of the checkpoint trained on it, and
-of whoever generates from that.
+range in `commands.ranges.further`. Everything else reads the layout: of a data set, of the checkpoint trained on it,
+and of whoever generates from that.
 """
 
 from __future__ import annotations
