@@ -246,7 +246,8 @@ def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint
     env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 2.0))[0]
     torch.manual_seed(0)
     policy = Policy(describe_policy(env, "g1_cmg"), (8,)).eval().requires_grad_(False)
-    policy.mlp[-1].weight *= 0.05  # it has learnt nothing, and shall not make the robot fall
+    last: Any = policy.mlp[-1]
+    last.weight *= 0.05  # it has learnt nothing, and shall not make the robot fall
     export_controller(policy, tmp_path / "controller.onnx", tmp_path / "deaf.safetensors")
     controller = ExportedController(tmp_path / "controller.onnx")
     assert controller.command_labels == list(LAYOUT.labels)
