@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cmg_ref.core.command_layout import VELOCITY, told_to_stand
 from cmg_ref.core.shorten import reason
 from cmg_ref.files.archive import Archive
 from cmg_ref.files.atomic_file import buffered_file, write_file
@@ -57,11 +58,11 @@ class CMGStep(nn.Module):
         self.register_buffer("keep", keep)
 
     def forward(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
-        """The state one frame later, (n, state_dim), from a state (n, state_dim) and a command (n, 3)."""
+        """The state one frame later, (n, state_dim), from states and commands (n, command_dim)."""
         command = self.model.clamp_command(command)
         held = self.model.guard(self.model(state, command))
         slow = (held.abs() < self.rest_speed).all(dim=1)
-        at_rest = slow & (command == 0.0).all(dim=1)
+        at_rest = slow & told_to_stand(command)
         return torch.where(at_rest.unsqueeze(1), state * self.keep, held)
 
 
@@ -73,11 +74,12 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "description": "one frame of a Conditional Motion Generator: next_state = step(state, command)",
         "inputs": {
             "state": [-1, checkpoint.layout.size],
-            "command": ["vx [m/s]", "vy [m/s]", "yaw rate [rad/s]", "heading frame, x forward, y left"],
+            "command": [*(channel.title for channel in checkpoint.command_layout), "heading frame, x forward, y left"],
         },
         "fps": checkpoint.fps,
         "joint_names": list(checkpoint.joint_names),
         "layout": checkpoint.layout.to_json(),
+        "command_layout": checkpoint.command_layout.to_json(),
         "command_min": checkpoint.command_min.tolist(),
         "command_max": checkpoint.command_max.tolist(),
         "standing_state": standing.tolist(),
@@ -88,8 +90,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 def export_onnx(checkpoint: Checkpoint, path: str | Path) -> float:
     """Write the step as ONNX and run the file on initial states under random commands.
 
-    The inputs are "state" (n, state_dim) and "command" (n, 3), the output is "next_state" (n, state_dim), all in
-    physical units and for any n. The metadata hold the entries of :func:`describe`, each as JSON.
+    The inputs are "state" (n, state_dim) and "command" (n, command_dim), the output is "next_state" (n, state_dim),
+    all in physical units and for any n. The metadata hold the entries of :func:`describe`, each as JSON.
 
     Args:
         checkpoint: the CMG.
@@ -205,7 +207,7 @@ def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:
 
 
 def _example(step: CMGStep) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.zeros(2, step.model.layout.size), torch.zeros(2, 3)
+    return torch.zeros(2, step.model.layout.size), step.model.command_layout.rest(2)
 
 
 def _onnx_step(content: bytes) -> Any:
@@ -231,8 +233,8 @@ def _checked(step: CMGStep, exported: Any, checkpoint: Checkpoint, path: str | P
         picks = torch.randint(len(checkpoint.initial_states), (count,), generator=generator)
         states = checkpoint.initial_states[picks].cpu()
         states[0] = balanced_standing_state(checkpoint, checkpoint.robot())
-        commands = low + (high - low) * (1.4 * torch.rand(count, 3, generator=generator) - 0.2)
-        commands[0] = 0.0
+        commands = low + (high - low) * (1.4 * torch.rand(count, len(low), generator=generator) - 0.2)
+        commands[0, VELOCITY] = 0.0
         difference = (exported(states, commands) - step(states, commands)) / checkpoint.model.motion_std
         largest = max(largest, float(difference.abs().max()))
     if not largest <= TOLERANCE:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Sequence
 import torch
 
 from cmg_ref.commands.sampler import CommandSampler
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.shorten import shortened
@@ -87,7 +88,7 @@ class CMGMotionGenerator:
         rollout: advances the checkpoint's states.
         joint_names: joints in the order of everything returned.
         settings: what was asked for, with the mode it is in now.
-        command_excess: by how much the commands last given were outside the trained range, (num_envs, 3).
+        command_excess: by how much the commands last given were outside the trained range, (num_envs, command_dim).
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -116,7 +117,11 @@ class CMGMotionGenerator:
         check_memory(cfg, self.checkpoint, command_sampler or CommandSampler(1), self.device)
         own_seed = cfg.seed + cfg.first_env
         self._sampler: SamplesCommands = command_sampler or CommandSampler(
-            self.num_envs, control_dt=self.control_dt, device=self.device, seed=own_seed
+            self.num_envs,
+            control_dt=self.control_dt,
+            device=self.device,
+            seed=own_seed,
+            layout=self.command_layout,
         )
         self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
@@ -125,7 +130,7 @@ class CMGMotionGenerator:
         )
         self._clock = FrameClock(self.num_envs, self.checkpoint.fps * self.control_dt, self.device)
         self._reader = MotionReader(self._clock, self._joint_columns, hold=cfg.at_end == "hold")
-        self.command_excess = torch.zeros(self.num_envs, 3, device=self.device)
+        self.command_excess = torch.zeros(self.num_envs, self.command_layout.size, device=self.device)
         self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot)
         self._draws = EnvironmentDraws(self.num_envs, cfg.first_env, cfg.seed, self.device)
         self._random = torch.Generator(device=self.device).manual_seed(own_seed)
@@ -206,15 +211,20 @@ class CMGMotionGenerator:
         return torch.cat((frames.root_pos_w, frames.root_quat_w, frames.root_lin_vel_w, frames.root_ang_vel_w), dim=1)
 
     @property
+    def command_layout(self) -> CommandLayout:
+        """Channels of a command."""
+        return self.checkpoint.command_layout
+
+    @property
     @with_torch_defaults
     def commands(self) -> torch.Tensor:
-        """Smoothed commands in force, (num_envs, 3)."""
+        """Smoothed commands in force, (num_envs, command_dim)."""
         return self._buffer.commands.value(self._clock.shown, self._supply.motions)
 
     @property
     @with_torch_defaults
     def target_commands(self) -> torch.Tensor:
-        """Commands that the ones in force ramp to, (num_envs, 3)."""
+        """Commands that the ones in force ramp to, (num_envs, command_dim)."""
         return self._buffer.commands.target(self._clock.shown, self._supply.motions)
 
     @with_torch_defaults
@@ -297,7 +307,7 @@ class CMGMotionGenerator:
             init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
                 order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
                 one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
-            commands: commands (n, 3) of vx, vy [m/s], yaw rate [rad/s]. They are ramped from what the initial state was
+            commands: commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
                 doing; with ``init_motion`` they are in force at once. From a pool, the trajectories are taken that are
                 told nearly the same where they are entered, and ``target_commands`` says what. By default the commands
                 in force are kept; a pool gives any trajectory.
@@ -312,7 +322,8 @@ class CMGMotionGenerator:
         rows = self._rows(env_ids)
         num = len(rows)
         by_kernels = self._changes is not None and init_motion is None  # They clean what they are given themselves.
-        given = None if commands is None else self._checked(commands, (num, 3), "commands", not by_kernels)
+        shape = (num, self.command_layout.size)
+        given = None if commands is None else self._checked(commands, shape, "commands", not by_kernels)
         if root_pose is not None:
             root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose", not by_kernels)
         begun = None
@@ -355,13 +366,13 @@ class CMGMotionGenerator:
         Environments whose command does not change are left alone. Those that are shown a trajectory of a pool leave it.
 
         Args:
-            commands: vx, vy [m/s], yaw rate [rad/s], (num_envs or len(env_ids), 3); held inside the trained range, and
-                ``command_excess`` says by how much.
+            commands: (num_envs or len(env_ids), command_dim); held inside the trained range, and ``command_excess``
+                says by how much.
             env_ids: environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
         by_kernels = self._changes is not None and len(rows) <= self._most_told
-        commands = self._checked(commands, (len(rows), 3), "commands", not by_kernels)
+        commands = self._checked(commands, (len(rows), self.command_layout.size), "commands", not by_kernels)
         if self._changes is not None and by_kernels:
             if len(rows) > 0:
                 self._reader.forget()
@@ -492,7 +503,7 @@ class CMGMotionGenerator:
         commands: torch.Tensor,
         init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """States (n, state_dim) to start from, commands (n, 3) they were doing, states (n, state_dim) a frame later."""
+        """States (n, state_dim) to start from, commands they were doing, states (n, state_dim) a frame later."""
         states, own_commands, following = self._initial_states.choose(commands, self._draws(rows))
         if init_motion is None:
             return states, own_commands, following

@@ -194,6 +194,7 @@ class ReferenceMotionTerm:
 
     Attributes:
         generator: makes the motion.
+        command_layout: channels of a command.
         sampler: draws the commands; it is told which of them fail.
         joint_names: joints in the order of everything returned.
         key_bodies: bodies in the order of ``key_body_pos_b``.
@@ -229,8 +230,10 @@ class ReferenceMotionTerm:
         furthest = max((*self._steps, *self._joint_steps))
         settings = cfg.generator_cfg(num_envs, control_dt, self.joint_names, checkpoint.fps, seed)
         settings.validate()
-        check_memory(settings, checkpoint, CommandSampler(1, cfg.command_sampler), self.device)
-        self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed)
+        self.command_layout = checkpoint.command_layout
+        sampler = CommandSampler(1, cfg.command_sampler, layout=self.command_layout)
+        check_memory(settings, checkpoint, sampler, self.device)
+        self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed, self.command_layout)
         self.generator = CMGMotionGenerator(
             checkpoint, device=self.device, cfg=settings, robot=robot, command_sampler=self.sampler
         )
@@ -242,7 +245,7 @@ class ReferenceMotionTerm:
             )
         self._latest_start = min(round(cfg.latest_start * checkpoint.fps), self.generator.last_start_frame)
         self._random = torch.Generator(device=self.device).manual_seed(seed)
-        self._targets = torch.zeros(num_envs, 3, device=self.device)
+        self._targets = self.command_layout.rest(num_envs, device=self.device)
         # The trajectories of a pool have schedules of their own.
         self._resamples = cfg.resample_commands and cfg.mode != "pool"
         self._step_count = 0
@@ -310,14 +313,14 @@ class ReferenceMotionTerm:
 
     @property
     def commands(self) -> torch.Tensor:
-        """Commands in force, smoothed: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3)."""
+        """Commands in force, smoothed, (num_envs, command_dim): vx, vy [m/s], yaw rate [rad/s], what else there is."""
         if self._commands is None:
             self._commands = self.generator.commands
         return self._commands
 
     @property
     def target_commands(self) -> torch.Tensor:
-        """Commands being approached, (num_envs, 3)."""
+        """Commands being approached, (num_envs, command_dim)."""
         return self.generator.target_commands
 
     def future(self, steps: Sequence[int] | None = None) -> MotionFrames:
@@ -385,8 +388,7 @@ class ReferenceMotionTerm:
         Args:
             env_ids: environments to reset.
             root_pose: x, y [m] and heading [rad] to begin at, (n, 3); zero by default.
-            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3), in force until the next reset; drawn by default, and then
-                changing in time.
+            commands: (n, command_dim), in force until the next reset; drawn by default, and then changing in time.
             standing: begin from standing, whence the command ramps up.
 
         Raises:
@@ -394,7 +396,8 @@ class ReferenceMotionTerm:
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        given = None if commands is None else checked_tensor(commands, (num, 3), "commands", self.device)
+        shape = (num, self.command_layout.size)
+        given = None if commands is None else checked_tensor(commands, shape, "commands", self.device)
         if root_pose is not None:
             root_pose = checked_tensor(root_pose, (num, 3), "root_pose", self.device)
         if num == 0:
@@ -445,7 +448,7 @@ class ReferenceMotionTerm:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
 
         Args:
-            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3); held inside the range of the checkpoint.
+            commands: (n, command_dim); held inside the range of the checkpoint.
             env_ids: environments concerned.
 
         Raises:
@@ -475,17 +478,17 @@ class ReferenceMotionTerm:
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _begin_standing(self, rows: torch.Tensor, targets: torch.Tensor, root_pose: torch.Tensor | None) -> None:
-        """Begin at standing poses, from where commands ramp to ``targets`` (n, 3)."""
+        """Begin at standing poses, from where commands ramp to ``targets`` (n, command_dim)."""
         standing = self.generator.standing_states
         picks = torch.randint(len(standing), (len(rows),), generator=self._random, device=self.device)
-        nothing = torch.zeros(len(rows), 3, device=self.device)
+        nothing = self.command_layout.rest(len(rows), device=self.device)
         self.generator.reset(rows, standing[picks], nothing, root_pose)
         self.generator.update_commands(targets, rows)
 
     def _begin_in_pool(
         self, rows: torch.Tensor, targets: torch.Tensor, root_pose: torch.Tensor | None, exact: bool
     ) -> None:
-        """Begin amid trajectories that are told nearly ``targets`` (n, 3) then, and leave them if it must be exact."""
+        """Begin amid trajectories that are told nearly ``targets`` then; leave them if it must be exact."""
         frames = torch.randint(self._latest_start + 1, (len(rows),), generator=self._random, device=self.device)
         frames.masked_fill_(self._share_of_starts(len(rows)), 0)
         self.generator.reset(rows, commands=targets, root_pose=root_pose, start_frames=frames)

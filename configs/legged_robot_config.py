@@ -77,6 +77,7 @@ class LeggedRobotCfg(BaseConfig):
             lin_vel_x = (-0.6, 2.5)
             lin_vel_y = (-0.4, 0.4)
             ang_vel_yaw = (-1.0, 1.0)
+            further: dict[str, tuple[float, float]] = {}  # of other channels by name; those not here stay at rest
 
     class curriculum:
         """Stages that training passes through, each when the last one is mastered."""

@@ -30,7 +30,7 @@ class PerSampleCMG:
 
     @torch.no_grad()
     def predict(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
-        """Next states (n, state_dim) from states (n, state_dim) and commands (n, 3), in physical units."""
+        """Next states (n, state_dim) from states (n, state_dim) and commands (n, command_dim), in physical units."""
         model = self._model
         inputs = model.normalise(state, command)
         blend = torch.softmax(model.gate(inputs), dim=1)
@@ -56,7 +56,7 @@ class DequeBuffer:
     Args:
         model: the CMG.
         states: states to begin from, (num_envs, state_dim).
-        commands: commands in force, (num_envs, 3).
+        commands: commands in force, (num_envs, command_dim).
         size: frames held per environment.
     """
 

@@ -100,9 +100,9 @@ def make_generator(
 
 
 def random_commands(checkpoint: Checkpoint, num: int, device: torch.device) -> torch.Tensor:
-    """Commands (num, 3) out of the whole trained range."""
+    """Commands (num, command_dim) out of the whole trained range."""
     low, high = checkpoint.command_min.to(device), checkpoint.command_max.to(device)
-    return low + (high - low) * torch.rand(num, 3, device=device)
+    return low + (high - low) * torch.rand(num, len(low), device=device)
 
 
 def training_step(generator: CMGMotionGenerator, mode: str, window: int = 0) -> None:

@@ -14,7 +14,7 @@ from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.rollout.numba_step import BLOCK, Room
+from cmg_ref.rollout.numba_step import BLOCK
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.memory import available_bytes
 
@@ -193,7 +193,7 @@ def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterat
         generator = CMGMotionGenerator(
             checkpoint, 1, device, mode="realtime", buffer_size=16, control_dt=1.0 / checkpoint.fps
         )
-        generator.reset(commands=torch.tensor([[0.8, 0.0, 0.0]], device=device))
+        generator.reset(commands=checkpoint.command_layout.complete(torch.tensor([[0.8, 0.0, 0.0]], device=device)))
         watch = Stopwatch(device)
         states, commands = sample_states(checkpoint, 1, device)
 
@@ -228,7 +228,7 @@ def products_alone(checkpoint: Checkpoint, repeats: int) -> Iterator[Figure]:
     fused = Rollout(checkpoint.model).fused
     if fused is None:
         return
-    network, room, threads = fused._network, Room(fused._network), torch.get_num_threads()
+    network, room, threads = fused._network, fused.room(), torch.get_num_threads()
     states, commands = sample_states(checkpoint, BLOCK, torch.device("cpu"))
     following, guarded = torch.empty_like(states), torch.empty(BLOCK, dtype=torch.bool)
     whole = states.numpy(), commands.numpy(), following.numpy(), guarded.numpy()

@@ -21,6 +21,7 @@ from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.formats.quaternion_order import ORDERS
 from cmg_ref.clips.held_out import default_held_out
 from cmg_ref.clips.motion_clip import ClipError
+from cmg_ref.core.command_layout import FURTHER_CHANNELS, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.drawing.coverage_plot import plot_velocity_coverage
 from cmg_ref.robots.robot import RobotError, load_robot
@@ -58,6 +59,13 @@ def parse_arguments() -> argparse.Namespace:
         "LAFAN1, TWIST2 and AMASS clips, a tenth of every kind of motion; without those, the last tenth of long clips)",
     )
     parser.add_argument(
+        "--channels",
+        nargs="*",
+        choices=sorted(FURTHER_CHANNELS),
+        default=[],
+        help="what the CMG is told beside the velocity, measured in the clips",
+    )
+    parser.add_argument(
         "--licence",
         action="append",
         default=[],
@@ -92,7 +100,10 @@ def main() -> None:
     )
     held_out = default_held_out(clips) if arguments.held_out is None else arguments.held_out
     licences = dict(entry.split("=", 1) for entry in arguments.licence)
-    dataset, summaries = build_dataset_with_summary(clips, robot, arguments.fps, held_out, licences, progress=True)
+    layout = CommandLayout.of_names(arguments.channels)
+    dataset, summaries = build_dataset_with_summary(
+        clips, robot, arguments.fps, held_out, licences, progress=True, command_layout=layout
+    )
     dataset.save(arguments.output)
     print_summary(dataset, summaries)
     print(f"\nwrote {arguments.output}")

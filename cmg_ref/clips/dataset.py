@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, Sequence
 
 import torch
 from safetensors.torch import save_file
 
+from cmg_ref.clips.command_measures import measured_commands
 from cmg_ref.clips.held_out import split_held_out
 from cmg_ref.clips.motion_clip import ClipError, MotionClip, moving_average, time_derivative
 from cmg_ref.clips.quality import floor_offset, quality_mask, quality_report
+from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import StateLayout
@@ -27,7 +29,7 @@ from cmg_ref.robots.robot import Robot
 FORMAT = "cmg_ref dataset 1"
 TENSORS = ("states", "commands", "valid", "clip_index")
 COMMAND_TIME = 0.8
-"""The command of a frame is the centred average of the heading-frame velocity over this time [s]: about one stride."""
+"""The command of a frame is the centred average of what it does over this time [s]: about one stride."""
 MAX_FLOOR_OFFSET = 0.05
 """Clips whose soles stand this near to z = 0 [m] are shifted onto the floor; others are left alone."""
 
@@ -38,7 +40,7 @@ class MotionDataset:
 
     Attributes:
         states: Motion states in the order of `layout`, (num_frames, layout.size) float32.
-        commands: Average heading-frame vx, vy [m/s] and yaw rate [rad/s] around each frame, (num_frames, 3) float32.
+        commands: What is measured of each channel on average around each frame, (num_frames, command_dim) float32.
         valid: Frames that passed the quality checks, (num_frames,) bool.
         clip_index: Clip of each frame, (num_frames,) long.
         clip_names: Names of the clips.
@@ -47,6 +49,7 @@ class MotionDataset:
         fps: Frame rate.
         joint_names: Order of the joints in the states.
         robot: Name of the robot; files that name none are of the G1.
+        command_layout: Channels of the commands.
     """
 
     states: torch.Tensor
@@ -59,6 +62,7 @@ class MotionDataset:
     fps: float
     joint_names: tuple[str, ...]
     robot: str = FIRST_ROBOT
+    command_layout: CommandLayout = field(default_factory=CommandLayout)
 
     @property
     def layout(self) -> StateLayout:
@@ -105,7 +109,7 @@ class MotionDataset:
             Band to seconds; a frame belongs to exactly one band.
         """
         usable = self.valid if held_out is None else self.valid & (self.frame_held_out == held_out)
-        forward, sideways, turning = self.commands[usable].unbind(dim=-1)
+        forward, sideways, turning = self.commands[usable][:, VELOCITY].unbind(dim=-1)
         slow = forward.abs() < 0.2
         bands = {
             "standing": slow & (sideways.abs() < 0.1) & (turning.abs() < 0.3),
@@ -147,13 +151,14 @@ class MotionDataset:
             "fps": self.fps,
             "joint_names": self.joint_names,
             "layout": self.layout.to_json(),
+            "command_layout": self.command_layout.to_json(),
             "clip_names": self.clip_names,
             "held_out": self.held_out,
             "licences": self.licences,
             "robot": self.robot,
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in described.items()}}
-        tensors = {field: getattr(self, field).contiguous() for field in TENSORS}
+        tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
         with atomic_file(path) as temporary:
             save_file(tensors, str(temporary), metadata)
 
@@ -176,13 +181,14 @@ class MotionDataset:
             if not isinstance(held_out, list) or not all(isinstance(one, bool) for one in held_out):
                 raise ValueError("'held_out' is no list of true and false")
             dataset = cls(
-                **{field: tensors[field] for field in TENSORS},
+                **{name: tensors[name] for name in TENSORS},
                 clip_names=_texts("clip_names", described),
                 held_out=tuple(held_out),
                 licences=_texts("licences", described),
                 fps=float(described["fps"]),
                 joint_names=_texts("joint_names", described),
                 robot=str(described.get("robot", FIRST_ROBOT)),
+                command_layout=CommandLayout.from_json(described.get("command_layout")),
             )
             layout = described["layout"]
         except KeyError as error:
@@ -203,21 +209,21 @@ class MotionDataset:
             raise ValueError(f"{path}: field 'states': shape {tuple(self.states.shape)}, needs a table")
         shapes = {
             "states": (self.num_frames, self.layout.size),
-            "commands": (self.num_frames, 3),
+            "commands": (self.num_frames, self.command_layout.size),
             "valid": (self.num_frames,),
             "clip_index": (self.num_frames,),
         }
-        for field, shape in shapes.items():
-            if getattr(self, field).shape != shape:
-                raise ValueError(f"{path}: field '{field}': shape {tuple(getattr(self, field).shape)}, needs {shape}")
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{path}: field '{name}': shape {tuple(getattr(self, name).shape)}, needs {shape}")
         dtypes = {"states": torch.float32, "commands": torch.float32, "valid": torch.bool, "clip_index": torch.long}
-        for field, dtype in dtypes.items():
-            if getattr(self, field).dtype != dtype:
-                raise ValueError(f"{path}: field '{field}': holds {getattr(self, field).dtype}, needs {dtype}")
-        for field in ("states", "commands"):
-            bad = (~torch.isfinite(getattr(self, field))).any(dim=-1)
+        for name, dtype in dtypes.items():
+            if getattr(self, name).dtype != dtype:
+                raise ValueError(f"{path}: field '{name}': holds {getattr(self, name).dtype}, needs {dtype}")
+        for name in ("states", "commands"):
+            bad = (~torch.isfinite(getattr(self, name))).any(dim=-1)
             if bad.any():
-                raise ValueError(f"{path}: field '{field}', row {int(bad.nonzero()[0])}: not a finite number")
+                raise ValueError(f"{path}: field '{name}', row {int(bad.nonzero()[0])}: not a finite number")
         if not len(self.clip_names) == len(self.held_out) == len(self.licences):
             raise ValueError(f"{path}: 'clip_names', 'held_out' and 'licences' differ in length")
         if self.num_frames and not 0 <= int(self.clip_index.min()) <= int(self.clip_index.max()) < len(self.clip_names):
@@ -260,9 +266,10 @@ def build_dataset(
     held_out: Sequence[str] = (),
     licences: Mapping[str, str] | None = None,
     progress: bool = False,
+    command_layout: CommandLayout | None = None,
 ) -> MotionDataset:
     """Makes a dataset of clips; see `build_dataset_with_summary`."""
-    return build_dataset_with_summary(clips, robot, fps, held_out, licences, progress)[0]
+    return build_dataset_with_summary(clips, robot, fps, held_out, licences, progress, command_layout)[0]
 
 
 def build_dataset_with_summary(
@@ -272,6 +279,7 @@ def build_dataset_with_summary(
     held_out: Sequence[str] = (),
     licences: Mapping[str, str] | None = None,
     progress: bool = False,
+    command_layout: CommandLayout | None = None,
 ) -> tuple[MotionDataset, list[ClipSummary]]:
     """Resamples clips, puts them on the floor, judges their frames and describes them by states and commands.
 
@@ -285,13 +293,16 @@ def build_dataset_with_summary(
             a clip of its own.
         licences: Licence terms by clip name or by the name of a folder above the clip.
         progress: Whether to show a progress bar.
+        command_layout: Channels of the commands; those of the velocity by default.
 
     Returns:
         The dataset and a summary of each clip.
 
     Raises:
-        ClipError: Two clips have one name, a clip cannot be used, or `held_out` names no clip.
+        ClipError: Two clips have one name, a clip cannot be used, `held_out` names no clip, or a channel of the
+            commands cannot be measured.
     """
+    command_layout = command_layout or CommandLayout()
     names = [clip.name for clip in clips]
     if not names:
         raise ClipError("no clips to make a dataset of")
@@ -311,7 +322,7 @@ def build_dataset_with_summary(
         report = quality_report(clip, robot)
         valid = quality_mask(report)
         states.append(clip_states(clip).float())
-        commands.append(average_command(clip, valid).float())
+        commands.append(average_command(clip, valid, command_layout).float())
         valids.append(valid)
         rejected = {cause: int(frames.sum()) for cause, frames in report.items()}
         summaries.append(ClipSummary(clip.name, clip.num_frames, int(valid.sum()), rejected, offset, is_held_out))
@@ -326,6 +337,7 @@ def build_dataset_with_summary(
         fps=fps,
         joint_names=robot.joint_names,
         robot=robot.spec.name,
+        command_layout=command_layout,
     )
     return dataset, summaries
 
@@ -344,19 +356,19 @@ def clip_states(clip: MotionClip) -> torch.Tensor:
     return torch.cat([channels[name] for name in layout], dim=-1)
 
 
-def average_command(clip: MotionClip, valid: torch.Tensor) -> torch.Tensor:
-    """The velocity command that describes each frame: what the root does on average around it.
+def average_command(clip: MotionClip, valid: torch.Tensor, layout: CommandLayout | None = None) -> torch.Tensor:
+    """The command that describes each frame: what the clip does on average around it.
 
     Args:
         clip: The clip.
         valid: Runs of equal values are averaged apart from each other, (num_frames,) bool.
+        layout: Channels of a command; those of the velocity by default.
 
     Returns:
-        Centred averages over COMMAND_TIME of heading-frame vx, vy [m/s] and yaw rate [rad/s], over less at the ends of
-        a run, (num_frames, 3) float64.
+        Centred averages over COMMAND_TIME, over less at the ends of a run, (num_frames, command_dim) float64.
     """
-    velocity = torch.cat([clip.root_lin_vel_h()[:, :2], clip.root_yaw_rate()[:, None]], dim=-1)
-    return moving_average(velocity, round(0.5 * COMMAND_TIME * clip.fps), runs=valid)
+    measured = measured_commands(clip, layout or CommandLayout())
+    return moving_average(measured, round(0.5 * COMMAND_TIME * clip.fps), runs=valid)
 
 
 def _licence(clip: MotionClip, licences: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import torch
 
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import (
     in_heading,
     projected_gravity,
@@ -55,8 +56,9 @@ class MotionClip:
         root_pos: Position of the root body's origin, world [m], (num_frames, 3).
         root_quat: Orientation of the root body, world, xyzw, (num_frames, 4).
         dof_vel: Joint velocities [rad/s], (num_frames, num_joints); None to take them from `dof_pos`.
-        command: Commanded heading-frame vx, vy [m/s] and yaw rate [rad/s], (num_frames, 3); None where there was none.
+        command: What it was told, (num_frames, command_layout.size); None where it was told nothing.
         source: File it was read from.
+        command_layout: Channels of the command.
     """
 
     name: str
@@ -68,6 +70,7 @@ class MotionClip:
     dof_vel: torch.Tensor | None = None
     command: torch.Tensor | None = None
     source: str = ""
+    command_layout: CommandLayout = dataclasses.field(default_factory=CommandLayout)
 
     def __post_init__(self) -> None:
         """Brings every tensor to float64 on the CPU."""
@@ -125,7 +128,7 @@ class MotionClip:
             "root_pos": 3,
             "root_quat": 4,
             "dof_vel": len(self.joint_names),
-            "command": 3,
+            "command": self.command_layout.size,
         }
         for field, num_columns in columns.items():
             value = getattr(self, field)
@@ -243,14 +246,14 @@ class MotionClip:
     def mirrored(self, robot: Robot) -> MotionClip:
         """The clip as seen in a mirror (the world's x-z plane), in the robot's joint order."""
         clip = self.reordered(robot)
-        command = None if clip.command is None else clip.command * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+        signs = torch.tensor(clip.command_layout.mirror, dtype=torch.float64)
         return dataclasses.replace(
             clip,
             dof_pos=robot.mirrored(clip.dof_pos),
             root_pos=clip.root_pos * torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64),
             root_quat=clip.root_quat * torch.tensor([-1.0, 1.0, -1.0, 1.0], dtype=torch.float64),
             dof_vel=None if clip.dof_vel is None else robot.mirrored(clip.dof_vel),
-            command=command,
+            command=None if clip.command is None else clip.command * signs,
         )
 
 

@@ -1,16 +1,14 @@
-"""Velocity commands over time: linear smoothing, random sampling, presets and curriculum.
-
-A command is (vx [m/s], vy [m/s], yaw rate [rad/s]) in the heading frame.
-"""
+"""Commands over time: linear smoothing, random sampling, presets and curriculum."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 import torch
 
 from cmg_ref.commands.strata import CommandStrata, check_shares
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
 
 REPORTS_REMEMBERED = 40.0  # reports per environment after which an earlier one counts half
 HELD = 2**60  # steps until the next change of a command that stays
@@ -28,6 +26,7 @@ PRESETS: dict[str, tuple[float, float, float]] = {
     "curve_left": (0.6, 0.0, 0.8),
     "curve_right": (0.6, 0.0, -0.8),
 }
+"""vx, vy [m/s] and yaw rate [rad/s]."""
 
 
 class CommandSmoother:
@@ -37,23 +36,30 @@ class CommandSmoother:
         num_envs: number of environments.
         interpolation_steps: steps from a change of target until it is reached; 0 switches at once.
         device: device of the commands.
+        layout: channels of a command; those of the velocity by default.
 
     Attributes:
-        start: command at the time of the last change, (num_envs, 3).
-        target: command being approached, (num_envs, 3).
+        start: command at the time of the last change, (num_envs, command_dim).
+        target: command being approached, (num_envs, command_dim).
         elapsed: steps since the last change, at most interpolation_steps, (num_envs,).
     """
 
-    def __init__(self, num_envs: int, interpolation_steps: int = 25, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        interpolation_steps: int = 25,
+        device: str | torch.device = "cpu",
+        layout: CommandLayout | None = None,
+    ) -> None:
         if num_envs < 1 or interpolation_steps < 0:
             raise ValueError(f"CommandSmoother: num_envs={num_envs}, interpolation_steps={interpolation_steps}")
         self.interpolation_steps = interpolation_steps
-        self.start = torch.zeros(num_envs, 3, device=device)
-        self.target = torch.zeros(num_envs, 3, device=device)
+        self.start = (layout or CommandLayout()).rest(num_envs, device=device)
+        self.target = self.start.clone()
         self.elapsed = torch.full((num_envs,), interpolation_steps, dtype=torch.long, device=device)
 
     def value(self, steps_ahead: int | torch.Tensor = 0, env_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """Command some steps from now, (num_envs or len(env_ids), 3).
+        """Command some steps from now, (num_envs or len(env_ids), command_dim).
 
         Args:
             steps_ahead: number of steps, one for all environments or one each.
@@ -73,7 +79,7 @@ class CommandSmoother:
         """Approach new commands, starting from the command that is (or in ``steps_ahead`` steps would be) in force.
 
         Args:
-            commands: targets, (num_envs or len(env_ids), 3).
+            commands: targets, (num_envs or len(env_ids), command_dim).
             env_ids: environments concerned; all by default.
             steps_ahead: steps from now at which the new ramp begins, one for all or one each.
         """
@@ -84,14 +90,14 @@ class CommandSmoother:
         self.elapsed[rows] = -torch.as_tensor(steps_ahead, dtype=torch.long, device=self.elapsed.device)
 
     def reset(self, commands: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
-        """Put commands (num_envs or len(env_ids), 3) in force at once."""
+        """Put commands (num_envs or len(env_ids), command_dim) in force at once."""
         rows: slice | torch.Tensor = slice(None) if env_ids is None else env_ids
         self.start[rows] = commands.to(self.start)
         self.target[rows] = self.start[rows]
         self.elapsed[rows] = self.interpolation_steps
 
     def step(self, steps: int | torch.Tensor = 1) -> torch.Tensor:
-        """Let steps pass, one number for all environments or one each, and return the commands (num_envs, 3)."""
+        """Let steps pass, one number for all environments or one each, and return the commands in force."""
         self.elapsed.add_(steps).clamp_(max=self.interpolation_steps)
         return self.value()
 
@@ -103,6 +109,7 @@ class CommandSamplerCfg:
     Attributes:
         lin_vel_x, lin_vel_y: ranges [m/s].
         ang_vel_yaw: range of the yaw rate [rad/s].
+
         strata: shares of the kinds of command in :data:`cmg_ref.commands.strata.STRATA`, such as ``BALANCED_STRATA``;
             None draws uniformly from the ranges.
         failure_weight: with strata, share of the draws that go where commands fail.
@@ -113,11 +120,13 @@ class CommandSamplerCfg:
         curriculum_start: share of the ranges in use at curriculum level 0; level 1 uses all of them.
         curriculum_stages: promotions it takes from level 0 to level 1; 0 begins at level 1.
         promote_above, demote_below: success rates beyond which the curriculum moves by a stage.
+        further: ranges of other channels by name, drawn uniformly; those without one stay at rest.
     """
 
     lin_vel_x: tuple[float, float] = (-0.6, 2.5)
     lin_vel_y: tuple[float, float] = (-0.4, 0.4)
     ang_vel_yaw: tuple[float, float] = (-1.0, 1.0)
+
     strata: Mapping[str, float] | None = None
     failure_weight: float = 0.5
     standing_share: float = 0.1
@@ -128,6 +137,14 @@ class CommandSamplerCfg:
     curriculum_stages: int = 0
     promote_above: float = 0.9
     demote_below: float = 0.5
+    further: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, ranges: Mapping[str, tuple[float, float]], **settings: Any) -> CommandSamplerCfg:
+        """Settings with the ranges of channels by name, and others as they are given."""
+        own = dict(ranges)
+        velocity: dict[str, Any] = {name: own.pop(name) for name in CommandLayout().names if name in own}
+        return cls(**velocity, further=own, **settings)
 
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:
@@ -136,8 +153,8 @@ class CommandSamplerCfg:
 
     def validate(self) -> None:
         """Raise a ValueError that names the first impossible field."""
-        for name in ("lin_vel_x", "lin_vel_y", "ang_vel_yaw", "resampling_time"):
-            low, high = getattr(self, name)
+        velocity = zip(CommandLayout().names, self.ranges)
+        for name, (low, high) in (*velocity, *self.further.items(), ("resampling_time", self.resampling_time)):
             if not low <= high:
                 raise ValueError(f"CommandSamplerCfg.{name}: {low} is above {high}")
         if self.resampling_time[0] <= 0.0:
@@ -160,6 +177,16 @@ class CommandSamplerCfg:
             check_shares(self.ranges, self.strata)
 
 
+def ranges_of(section: Any) -> dict[str, tuple[float, float]]:
+    """Ranges of channels by name, from a section ``commands.ranges`` that holds them as legged_gym does.
+
+    Channels that legged_gym does not have are entries of its dictionary ``further``, which may be missing.
+    """
+    ranges = {name: getattr(section, name) for name in CommandLayout().names}
+    ranges.update(getattr(section, "further", {}))
+    return {name: (low, high) for name, (low, high) in ranges.items()}
+
+
 class CommandSampler:
     """Draws commands for environments and decides when they change within an episode.
 
@@ -171,6 +198,7 @@ class CommandSampler:
         control_dt: time of a step [s].
         device: device of the commands.
         seed: seed of the draws.
+        layout: channels of a command; those of the velocity by default.
 
     Attributes:
         strata: kinds of command and how often they fail; None without strata in the configuration.
@@ -184,9 +212,13 @@ class CommandSampler:
         control_dt: float = 0.02,
         device: str | torch.device = "cpu",
         seed: int = 0,
+        layout: CommandLayout | None = None,
     ) -> None:
-        self.cfg = cfg or CommandSamplerCfg()
+        self.cfg, self.layout = cfg or CommandSamplerCfg(), layout or CommandLayout()
         self.cfg.validate()
+        for name in self.cfg.further:
+            if name not in self.layout.names[NUM_VELOCITIES:]:
+                raise ValueError(f"CommandSamplerCfg.further: '{name}' is no further channel of {self.layout}")
         self.control_dt = control_dt
         self.device = torch.device(device)
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -201,6 +233,8 @@ class CommandSampler:
             )
         ranges = torch.tensor(self.cfg.ranges, device=self.device)
         self._low, self._high = ranges[:, 0], ranges[:, 1]
+        rows = [(one.rest, *self.cfg.further.get(one.name, (one.rest, one.rest))) for one in self.layout.further]
+        self._further = torch.tensor(rows, device=self.device)  # rest, lowest and highest of each
         names: Sequence[str] = self.cfg.presets or ("stand",)
         self._presets = torch.tensor([PRESETS[name] for name in names], device=self.device)
         self.level = 1.0 if self.cfg.curriculum_stages == 0 else 0.0
@@ -220,32 +254,39 @@ class CommandSampler:
             self.strata.set_scale(self._scale)
 
     def sample(self, count: int) -> torch.Tensor:
-        """Draw commands (count, 3)."""
+        """Draw commands (count, command_dim)."""
         if self.strata is not None:
             commands = self.strata.draw(count, self.generator)
         else:
-            uniform = torch.rand(count, 3, generator=self.generator, device=self.device)
+            uniform = torch.rand(count, NUM_VELOCITIES, generator=self.generator, device=self.device)
             commands = self._scale * (self._low + (self._high - self._low) * uniform)
         picks = torch.randint(len(self._presets), (count,), generator=self.generator, device=self.device)
         kind = torch.rand(count, 1, generator=self.generator, device=self.device)
         standing_share = self.cfg.standing_share if self.strata is None else 0.0
         commands = torch.where(kind < standing_share + self.cfg.preset_share, self._presets[picks], commands)
-        return torch.where(kind < standing_share, torch.zeros_like(commands), commands)
+        commands = torch.where(kind < standing_share, torch.zeros_like(commands), commands)
+        return torch.cat((commands, self._draw_further(count)), dim=1) if self.layout.further else commands
+
+    def _draw_further(self, count: int) -> torch.Tensor:
+        """Values of the channels after the velocity, whatever that is, (count, command_dim - NUM_VELOCITIES)."""
+        rest, low, high = self._further.unbind(dim=1)
+        uniform = torch.rand(count, len(rest), generator=self.generator, device=self.device)
+        return rest + self._scale * (low + (high - low) * uniform - rest)
 
     def report(self, commands: torch.Tensor, failed: torch.Tensor) -> None:
         """Count how commands went; with strata, those that fail are drawn more often.
 
         Args:
-            commands: commands that were in force, (n, 3).
+            commands: commands that were in force, (n, command_dim).
             failed: whether the robot fell under each, or got through some time (the same for all reports), (n,) bool.
 
         Raises:
             ValueError: the shapes do not fit.
         """
-        if commands.ndim != 2 or commands.shape[1] != 3 or tuple(failed.shape) != (len(commands),):
-            raise ValueError(
-                f"report: expected commands (n, 3) and failed (n,), got {tuple(commands.shape)}, {tuple(failed.shape)}"
-            )
+        size = self.layout.size
+        if commands.ndim != 2 or commands.shape[1] != size or tuple(failed.shape) != (len(commands),):
+            found = f"{tuple(commands.shape)}, {tuple(failed.shape)}"
+            raise ValueError(f"report: expected commands (n, {size}) and failed (n,), got {found}")
         if self.strata is not None and len(commands) > 0:
             self.strata.report(commands, failed)
 
@@ -257,7 +298,7 @@ class CommandSampler:
         return self.level
 
     def reset(self, env_ids: torch.Tensor) -> torch.Tensor:
-        """Commands (len(env_ids), 3) for environments that begin an episode; their timers start anew."""
+        """Commands (len(env_ids), command_dim) for environments that begin an episode; their timers start anew."""
         self.steps_left[env_ids] = self._durations(len(env_ids))
         return self.sample(len(env_ids))
 
@@ -265,10 +306,10 @@ class CommandSampler:
         """Let a step pass.
 
         Args:
-            commands: commands in force, (num_envs, 3).
+            commands: commands in force, (num_envs, command_dim).
 
         Returns:
-            Commands for the next step (num_envs, 3) and which environments changed (num_envs,) bool.
+            Commands for the next step (num_envs, command_dim) and which environments changed (num_envs,) bool.
         """
         self.steps_left -= 1
         due = self.steps_left <= 0

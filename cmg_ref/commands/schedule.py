@@ -1,4 +1,4 @@
-"""A velocity command over time: one for the whole motion, or a list of changes read from a file."""
+"""A command over time: one for the whole motion, or a list of changes read from a file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Sequence
 
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
 from cmg_ref.core.shorten import listed, reason, shortened
 from cmg_ref.files.input_file import MEBIBYTE, check_input_file
 from cmg_ref.files.json_text import parse_json
 
-COLUMNS = ("time", "vx", "vy", "wz")
 MAX_TIME = 86_400.0  # [s] a day
-MAX_COMMAND = 100.0  # [m/s, rad/s]
+MAX_COMMAND = 100.0  # of any channel, in its unit
 
 
 class ScheduleError(ValueError):
@@ -27,28 +27,36 @@ class CommandSchedule:
 
     Attributes:
         times: When each command begins, rising from 0 [s], (num_commands,).
-        commands: Heading-frame vx, vy [m/s] and yaw rate wz [rad/s], (num_commands, 3).
+        commands: What is told, (num_commands, command_dim).
         source: Where they come from, for messages.
     """
 
-    def __init__(self, rows: Sequence[Sequence[Any]], source: str = "command schedule") -> None:
+    def __init__(
+        self, rows: Sequence[Sequence[Any]], source: str = "command schedule", layout: CommandLayout | None = None
+    ) -> None:
         """Checks and keeps the rows.
 
         Args:
-            rows: time [s], vx, vy [m/s], wz [rad/s] of each command; the first time is 0.
+            rows: time [s] and channels of each command, of which those after the velocity may be missing and are then
+                at rest; the first time is 0.
             source: Where the rows come from, for messages.
+            layout: Channels of a command; those of the velocity by default.
 
         Raises:
-            ScheduleError: A row does not have four finite numbers, the times do not rise from 0 to `MAX_TIME` at most,
-                or a command exceeds `MAX_COMMAND`.
+            ScheduleError: A row does not have as many finite numbers, the times do not rise from 0 to `MAX_TIME` at
+                most, or a command exceeds `MAX_COMMAND`.
         """
+        layout = layout or CommandLayout()
+        columns = columns_of(layout)
         if not rows:
-            raise ScheduleError(f"{source}: holds no command, needs rows of {', '.join(COLUMNS)}")
+            raise ScheduleError(f"{source}: holds no command, needs rows of {', '.join(columns)}")
+        rest = [channel.rest for channel in layout]
         values: list[list[float]] = []
         for number, row in enumerate(rows, start=1):
-            if len(row) != len(COLUMNS):
-                raise ScheduleError(f"{source}: row {number}: {len(row)} values, needs {', '.join(COLUMNS)}")
-            values.append([_number(f"{source}: row {number}: {name}", cell) for name, cell in zip(COLUMNS, row)])
+            if not NUM_VELOCITIES + 1 <= len(row) <= len(columns):
+                raise ScheduleError(f"{source}: row {number}: {len(row)} values, needs {', '.join(columns)}")
+            given = [_number(f"{source}: row {number}: {name}", cell) for name, cell in zip(columns, row)]
+            values.append(given + rest[len(given) - 1 :])
             time = values[-1][0]
             if number == 1 and time != 0.0:
                 raise ScheduleError(f"{source}: row 1: time is {time:g}, the first command must begin at 0")
@@ -56,7 +64,7 @@ class CommandSchedule:
                 raise ScheduleError(f"{source}: row {number}: time {time:g} does not come after {values[-2][0]:g}")
             if time > MAX_TIME:
                 raise ScheduleError(f"{source}: row {number}: time is {time:g}, more than {MAX_TIME:g} seconds")
-            for name, value in zip(COLUMNS[1:], values[-1][1:]):
+            for name, value in zip(columns[1:], values[-1][1:]):
                 if abs(value) > MAX_COMMAND:
                     raise ScheduleError(f"{source}: row {number}: {name} is {value:g}, beyond {MAX_COMMAND:g}")
         self.source = source
@@ -65,17 +73,30 @@ class CommandSchedule:
         self.commands = table[:, 1:]
 
     @classmethod
-    def constant(cls, vx: float = 0.0, vy: float = 0.0, wz: float = 0.0) -> CommandSchedule:
-        """One command for the whole motion: vx, vy [m/s] and yaw rate wz [rad/s]."""
-        return cls([(0.0, vx, vy, wz)], source="command")
+    def constant(
+        cls, vx: float = 0.0, vy: float = 0.0, wz: float = 0.0, layout: CommandLayout | None = None, **further: float
+    ) -> CommandSchedule:
+        """One command for the whole motion: vx, vy [m/s], yaw rate wz [rad/s] and further channels by label.
+
+        Raises:
+            ScheduleError: The layout has no channel of a label.
+        """
+        layout, values = layout or CommandLayout(), {"vx": vx, "vy": vy, "wz": wz, **further}
+        unknown = [shortened(label) for label in values if label not in layout.labels]
+        if unknown:
+            raise ScheduleError(f"command: no channel {unknown[0]}, only {', '.join(layout.labels)}")
+        row = [values.get(channel.label, channel.rest) for channel in layout]
+        return cls([(0.0, *row)], source="command", layout=layout)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> CommandSchedule:
+    def from_file(cls, path: str | Path, layout: CommandLayout | None = None) -> CommandSchedule:
         """Reads a schedule.
 
         Args:
-            path: A CSV file whose first row is ``time,vx,vy,wz``, or a JSON file with a list of such rows, each either
-                a list of four numbers or an object with those names. Rows are counted from 1, the header aside.
+            path: A CSV file whose first row is ``time,vx,vy,wz`` and the labels of further channels, or a JSON file
+                with a list of such rows, each either a list of numbers or an object with those names. Rows are counted
+                from 1, the header aside.
+            layout: Channels of a command; those of the velocity by default.
 
         Raises:
             ScheduleError: The file cannot be read, or a row is wrong.
@@ -89,7 +110,8 @@ class CommandSchedule:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ScheduleError(f"{path}: cannot be read ({reason(error)})") from error
-        return cls(readers[path.suffix.lower()](str(path), text), source=str(path))
+        columns = columns_of(layout or CommandLayout())
+        return cls(readers[path.suffix.lower()](str(path), text, columns), source=str(path), layout=layout)
 
     @property
     def last_change(self) -> float:
@@ -121,7 +143,7 @@ class CommandSchedule:
             duration: Length [s]; there is at least one frame.
 
         Returns:
-            vx, vy, wz, (round(duration * fps), 3), float32.
+            (round(duration * fps), command_dim), float32.
         """
         frames = torch.arange(max(1, round(duration * fps)), dtype=torch.float64)
         # A command begins at the first frame that is not before it; the allowance is for the rounding of times.
@@ -129,32 +151,41 @@ class CommandSchedule:
         return self.commands[index].to(torch.float32)
 
 
-def _read_csv(source: str, text: str) -> list[Any]:
+def columns_of(layout: CommandLayout) -> tuple[str, ...]:
+    """Names of the columns of a schedule; those after the velocity may be missing."""
+    return ("time", *layout.labels)
+
+
+def _read_csv(source: str, text: str, columns: tuple[str, ...]) -> list[Any]:
     try:
         lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ScheduleError(f"{source}: is not valid CSV: {reason(error)}") from error
     header = [cell.strip() for cell in lines[0]] if lines else []
-    if header != list(COLUMNS):
-        raise ScheduleError(f"{source}: the first row must be {','.join(COLUMNS)}, not {shortened(','.join(header))}")
+    if len(header) <= NUM_VELOCITIES or header != list(columns[: len(header)]):
+        raise ScheduleError(f"{source}: the first row must be {','.join(columns)}, not {shortened(','.join(header))}")
+    for number, row in enumerate(lines[1:], start=1):
+        if len(row) != len(header):
+            raise ScheduleError(f"{source}: row {number}: {len(row)} values, needs {', '.join(header)}")
     return lines[1:]
 
 
-def _read_json(source: str, text: str) -> list[Any]:
+def _read_json(source: str, text: str, columns: tuple[str, ...]) -> list[Any]:
     try:
         rows = parse_json(text)
     except ValueError as error:
         raise ScheduleError(f"{source}: is not valid JSON: {reason(error)}") from error
     if not isinstance(rows, list):
         raise ScheduleError(f"{source}: must hold a list of rows")
-    return [_json_row(source, number, row) for number, row in enumerate(rows, start=1)]
+    return [_json_row(source, number, row, columns) for number, row in enumerate(rows, start=1)]
 
 
-def _json_row(source: str, number: int, row: Any) -> list[Any]:
+def _json_row(source: str, number: int, row: Any, columns: tuple[str, ...]) -> list[Any]:
     if isinstance(row, dict):
-        if set(row) != set(COLUMNS):
-            raise ScheduleError(f"{source}: row {number}: has {listed(row) or 'no names'}, needs {', '.join(COLUMNS)}")
-        return [row[name] for name in COLUMNS]
+        given = columns[: max(len(row), NUM_VELOCITIES + 1)]
+        if set(row) != set(given):
+            raise ScheduleError(f"{source}: row {number}: has {listed(row) or 'no names'}, needs {', '.join(columns)}")
+        return [row[name] for name in given]
     if not isinstance(row, list):
         raise ScheduleError(f"{source}: row {number}: must be a list or an object")
     return row
@@ -170,20 +201,23 @@ def _number(where: str, value: Any) -> float:
     return number
 
 
-def held_within(commands: torch.Tensor, lowest: torch.Tensor, highest: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+def held_within(
+    commands: torch.Tensor, lowest: torch.Tensor, highest: torch.Tensor, layout: CommandLayout | None = None
+) -> tuple[torch.Tensor, list[str]]:
     """Commands inside a range.
 
     Args:
-        commands: Of every frame, (num_frames, 3).
-        lowest: Lowest command, (3,).
-        highest: Highest command, (3,).
+        commands: Of every frame, (num_frames, command_dim).
+        lowest: Lowest command, (command_dim,).
+        highest: Highest command, (command_dim,).
+        layout: Channels of a command; those of the velocity by default.
 
     Returns:
-        The commands, each held at the nearest bound, (num_frames, 3), and a line for each axis that was.
+        The commands, each held at the nearest bound, (num_frames, command_dim), and a line for each channel that was.
     """
     inside = torch.minimum(torch.maximum(commands, lowest), highest)
     lines = []
-    for column, name in enumerate(COLUMNS[1:]):
+    for column, name in enumerate((layout or CommandLayout()).labels):
         excess = (commands - inside)[:, column]
         if bool((excess != 0.0).any()):
             worst = int(excess.abs().argmax())

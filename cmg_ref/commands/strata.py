@@ -10,6 +10,8 @@ from typing import Any, Mapping, Sequence
 
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
+
 STRATA = ("stand", "forward", "run", "backward", "side", "turn", "mixed")
 BALANCED_STRATA: Mapping[str, float] = {
     "stand": 0.12,
@@ -70,7 +72,7 @@ class CommandStrata:
     def set_scale(self, scale: float) -> None:
         """Use a share of the ranges, 0 to 1; what counts as moving stays. Running waits until they reach its speed."""
         intervals = _intervals(self.ranges, scale)
-        self._intervals = torch.tensor(intervals, device=self.device)  # (num_strata, 3, 4)
+        self._intervals = torch.tensor(intervals, device=self.device)  # (num_strata, NUM_VELOCITIES, 4)
         shares = dict(self._shares)
         if intervals[STRATA.index("run")][0][3] <= RUN_SPEED:
             shares["forward"] += shares.pop("run")
@@ -79,17 +81,17 @@ class CommandStrata:
         self._base = base.to(self.device)
 
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Commands (count, 3)."""
-        uniform = torch.rand(count, 4, generator=generator, device=self.device)
+        """Velocities of commands, (count, NUM_VELOCITIES)."""
+        uniform = torch.rand(count, NUM_VELOCITIES + 1, generator=generator, device=self.device)
         edges = self.chances().flatten().cumsum(0)
-        cells = torch.searchsorted(edges, uniform[:, 3].contiguous() * edges[-1], right=True)
+        cells = torch.searchsorted(edges, uniform[:, -1].contiguous() * edges[-1], right=True)
         cells = cells.clamp(max=len(STRATA) * NUM_BINS - 1)
         stratum, own_bin = torch.div(cells, NUM_BINS, rounding_mode="floor"), cells % NUM_BINS
         axis = self._axis[stratum].unsqueeze(1)
         inside = (own_bin.unsqueeze(1) + uniform.gather(1, axis)) / NUM_BINS
-        # Share of the way through the range, (count, 3); short of all of it, or rounding could leave the interval.
-        place = uniform[:, :3].scatter(1, axis, inside).clamp(max=1.0 - 1e-6)
-        low, low_end, high, high_end = self._intervals[stratum].unbind(dim=2)  # each (count, 3)
+        # Share of the way through the range, of each axis; short of all of it, or rounding could leave the interval.
+        place = uniform[:, VELOCITY].scatter(1, axis, inside).clamp(max=1.0 - 1e-6)
+        low, low_end, high, high_end = self._intervals[stratum].unbind(dim=2)  # each (count, NUM_VELOCITIES)
         distance = place * (low_end - low + high_end - high)
         return torch.where(distance < low_end - low, low + distance, high + distance - (low_end - low))
 
@@ -104,9 +106,9 @@ class CommandStrata:
         return (self.failures + PRIOR_EPISODES) / (self.reports + PRIOR_EPISODES)
 
     def stratum_of(self, commands: torch.Tensor) -> torch.Tensor:
-        """Index into ``STRATA`` of commands (n, 3), (n,); by what they are, however they were drawn."""
+        """Index into ``STRATA`` of commands (n, command_dim), (n,); by their velocity, however they were drawn."""
         tolerance = 1e-4
-        x, y, turn = (commands.abs() > self._smallest - tolerance).unbind(dim=1)
+        x, y, turn = (commands[:, VELOCITY].abs() > self._smallest - tolerance).unbind(dim=1)
         forward = torch.where(commands[:, 0] > RUN_SPEED - tolerance, 2, 1)
         along_x = torch.where(commands[:, 0] < 0.0, torch.full_like(forward, 3), forward)
         alone = torch.where(x, along_x, torch.where(y, 4, torch.where(turn, 5, 0)))
@@ -114,7 +116,7 @@ class CommandStrata:
         return torch.where(moving > 1, torch.full_like(alone, 6), alone)
 
     def report(self, commands: torch.Tensor, failed: torch.Tensor) -> None:
-        """Count how commands (n, 3) ended: ``failed`` (n,) bool."""
+        """Count how commands (n, command_dim) ended: ``failed`` (n,) bool."""
         fade = 0.5 ** (len(commands) / self.memory)
         stratum = self.stratum_of(commands)
         axis = self._axis[stratum].view(-1, 1)
@@ -146,7 +148,7 @@ def check_shares(ranges: Sequence[tuple[float, float]], shares: Mapping[str, flo
             raise ValueError(f"strata: the share of '{name}' must not be negative, got {share}")
     if not sum(shares.values()) > 0.0:
         raise ValueError("strata: at least one share must be positive")
-    for axis, (low, high) in zip(("lin_vel_x", "lin_vel_y", "ang_vel_yaw"), ranges):
+    for axis, (low, high) in zip(CommandLayout().names, ranges):
         if not low <= 0.0 <= high:
             raise ValueError(f"strata: {axis} must contain 0, at which most strata leave it, got {(low, high)}")
     needs = {
@@ -162,7 +164,7 @@ def check_shares(ranges: Sequence[tuple[float, float]], shares: Mapping[str, flo
 
 
 def _intervals(ranges: Sequence[tuple[float, float]], scale: float) -> list[list[list[float]]]:
-    """A lower and an upper interval for each stratum and axis, (num_strata, 3, 4)."""
+    """A lower and an upper interval for each stratum and axis, (num_strata, NUM_VELOCITIES, 4)."""
     nothing = [0.0, 0.0, 0.0, 0.0]
     sides = []  # of each axis: what is moving, towards either side
     for (lowest, highest), smallest in zip(ranges, SMALLEST):

@@ -81,6 +81,19 @@ def as_typed() -> str:
     return " ".join([typed, *sys.argv[1:]])
 
 
+def labelled_number(low: float, high: float) -> Callable[[str], tuple[str, float]]:
+    """A converter of options of the form ``LABEL=VALUE``, the value a number from ``low`` to ``high``."""
+    number = real_number(low, high)
+
+    def convert(text: str) -> tuple[str, float]:
+        label, equals, value = text.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"{shortened(text)} is not of the form LABEL=VALUE")
+        return label, number(value)
+
+    return convert
+
+
 def command(*errors: type[Exception], interrupted: str = "") -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Decorates the main function of a command: whatever ends it early is one line, and an exit code.
 

@@ -46,16 +46,18 @@ def ask(
     POSES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write beside environments ``env_ids`` (num,) what is asked for: the kind, commands, and a place to begin at."""
+    """Write beside environments ``env_ids`` (num,) what is asked for: the kind, commands, and a place to begin at.
+
+    ``COMMANDS`` is how many numbers a command has, 0 where none is given.
+    """
     number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     within = number < num
     env = tl.load(env_ids + number, within, 0)
     tl.store(asked + env, KIND, within)
-    for axis in tl.static_range(3):
-        if COMMANDS:
-            tl.store(
-                asked_commands + env * 3 + axis, _number(tl.load(commands + number * 3 + axis, within, 0.0)), within
-            )
+    for axis in tl.static_range(COMMANDS):
+        given = tl.load(commands + number * COMMANDS + axis, within, 0.0)
+        tl.store(asked_commands + env * COMMANDS + axis, _number(given), within)
+    for axis in tl.static_range(3):  # x, y, heading
         if POSES:
             tl.store(asked_poses + env * 3 + axis, _number(tl.load(poses + number * 3 + axis, within, 0.0)), within)
         elif PLACES:
@@ -102,6 +104,8 @@ def change(
     NEAREST: tl.constexpr,
     RAMP: tl.constexpr,
     SIZE: tl.constexpr,
+    COMMANDS: tl.constexpr,
+    VELOCITIES: tl.constexpr,
     HEIGHT: tl.constexpr,
     GRAVITY: tl.constexpr,
     VELOCITY: tl.constexpr,
@@ -111,6 +115,7 @@ def change(
     HALF: tl.constexpr,
     READ: tl.constexpr,
     COLUMNS: tl.constexpr,
+    COMMAND_ROOM: tl.constexpr,
     KNOWN_ROOM: tl.constexpr,
 ):
     """Begin the motion of an environment anew (``begun`` 1; 2 with the command it has), and tell it another command.
@@ -129,15 +134,17 @@ def change(
     first_row, capacity = tl.load(first_rows + env), tl.load(capacities + env)
     base = tl.load(shown + env)
     begin = tl.load(first_frames + env)
-    axes = tl.arange(0, 4)
-    is_axis = axes < 3
-    low, high = tl.load(command_range + axes, is_axis, 0.0), tl.load(command_range + 3 + axes, is_axis, 0.0)
-    start, target = tl.load(starts + env * 3 + axes, is_axis, 0.0), tl.load(targets + env * 3 + axes, is_axis, 0.0)
+    axes = tl.arange(0, COMMAND_ROOM)
+    is_axis = axes < COMMANDS
+    low = tl.load(command_range + axes, is_axis, 0.0)
+    high = tl.load(command_range + COMMANDS + axes, is_axis, 0.0)
+    start = tl.load(starts + env * COMMANDS + axes, is_axis, 0.0)
+    target = tl.load(targets + env * COMMANDS + axes, is_axis, 0.0)
     if begins != 0:
         if begins == 1:
-            wanted = tl.load(begun_commands + env * 3 + axes, is_axis, 0.0)
+            wanted = tl.load(begun_commands + env * COMMANDS + axes, is_axis, 0.0)
             target = clamped(wanted, low, high)
-            tl.store(excess + env * 3 + axes, tl.abs(wanted - target), is_axis)
+            tl.store(excess + env * COMMANDS + axes, tl.abs(wanted - target), is_axis)
         times = tl.load(drawn + env) + 1
         tl.store(drawn + env, times)
         draw = _mixed(_mixed(first_number + env + mixed_seed) + times)
@@ -145,27 +152,28 @@ def change(
         numbers = tl.arange(0, KNOWN_ROOM)
         is_known = numbers < KNOWN
         distance = tl.where(is_known, 0.0, float("inf"))
-        for axis in tl.static_range(3):
+        for axis in tl.static_range(COMMANDS):
             one = column(target, axes, axis) * tl.load(command_scale + axis)
-            gap = one - tl.load(scaled_commands + numbers * 3 + axis, is_known, 0.0)
+            gap = one - tl.load(scaled_commands + numbers * COMMANDS + axis, is_known, 0.0)
             distance += gap * gap
         rank = draw % NEAREST
         pick = tl.argmin(distance, axis=0)
         for nearer in tl.static_range(NEAREST - 1):
             distance = tl.where((numbers == pick) & (nearer < rank), float("inf"), distance)
             pick = tl.argmin(distance, axis=0)
-        if tl.max(tl.abs(target), axis=0) == 0.0:
+        if tl.max(tl.where(axes < VELOCITIES, tl.abs(target), 0.0), axis=0) == 0.0:
             pick = tl.load(at_rest + draw % RESTING).to(tl.int32)
         now = tl.load(known_states + pick * SIZE + columns, real, 0.0)
         later = tl.load(known_following + pick * SIZE + columns, real, 0.0)
-        start = tl.load(known_commands + pick * 3 + axes, is_axis, 0.0)
+        start = tl.load(known_commands + pick * COMMANDS + axes, is_axis, 0.0)
         base, begin = base * 0, begin * 0
         x, y = tl.load(begun_poses + env * 3), tl.load(begun_poses + env * 3 + 1)
         heading = tl.load(begun_poses + env * 3 + 2)
         tl.store(pose + env * 3, x)
         tl.store(pose + env * 3 + 1, y)
         tl.store(pose + env * 3 + 2, heading)
-        tl.store(origin + env * 3 + axes, 0.0, is_axis)
+        poses = tl.arange(0, 4)
+        tl.store(origin + env * 3 + poses, 0.0, poses < 3)
         tl.store(state + env * SIZE + columns, now, real)
         tl.store(table + first_row * WIDTH + columns, now, columns < JOINTS)
         store_root(
@@ -199,9 +207,9 @@ def change(
         read = columns < READ
         own = tl.load(known_states + pick * SIZE + tl.load(joint_columns + columns, read, 0), read, 0.0)
         tl.store(joints + env * READ + columns, own.to(table.dtype.element_ty).to(tl.float32), read)
-    wanted = tl.load(told_commands + env * 3 + axes, is_axis, 0.0)
+    wanted = tl.load(told_commands + env * COMMANDS + axes, is_axis, 0.0)
     other = clamped(wanted, low, high)
-    tl.store(excess + env * 3 + axes, tl.abs(wanted - other), is_axis & (tells != 0))
+    tl.store(excess + env * COMMANDS + axes, tl.abs(wanted - other), is_axis & (tells != 0))
     differs = (tells != 0) & (tl.max((other != target).to(tl.int32), axis=0) > 0)
     if differs:
         if RAMP > 0:
@@ -231,8 +239,8 @@ def change(
     changed = differs | (begins != 0)
     tl.store(written + env, base + 1, changed)
     tl.store(first_frames + env, begin, changed)
-    tl.store(starts + env * 3 + axes, start, is_axis & changed)
-    tl.store(targets + env * 3 + axes, target, is_axis & changed)
+    tl.store(starts + env * COMMANDS + axes, start, is_axis & changed)
+    tl.store(targets + env * COMMANDS + axes, target, is_axis & changed)
 
 
 @triton.jit(do_not_specialize=["num", "passed"])

@@ -35,6 +35,7 @@ def take_in_motions(
     inputs,
     num,
     SIZE: tl.constexpr,
+    COMMANDS: tl.constexpr,
     INPUTS: tl.constexpr,
     SEGMENTS: tl.constexpr,
     RAMP: tl.constexpr,
@@ -52,7 +53,7 @@ def take_in_motions(
     frame = tl.load(written + motion)
     tl.store(frames + rows, frame, within)
     tl.store(guarded_before + rows, tl.load(guarded + motion), within)
-    for axis in tl.static_range(3):
+    for axis in tl.static_range(3):  # x, y, heading
         tl.store(poses + rows * 3 + axis, tl.load(tail_pose + motion * 3 + axis), within)
     segments = tl.arange(0, SEGMENT_ROOM)[None, :]
     begins = tl.load(first_frames + motion[:, None] * SEGMENTS + segments, segments < SEGMENTS, 0x7FFFFFFFFFFFFFFF)
@@ -64,14 +65,14 @@ def take_in_motions(
     state = tl.load(tail_state + motion[:, None] * SIZE + columns, columns < SIZE, 0.0)
     tl.store(before + rows[:, None] * SIZE + columns, state, within[:, None] & (columns < SIZE))
     given = state
-    for axis in tl.static_range(3):
-        wanted = tl.load(targets + segment * 3 + axis)
+    for axis in tl.static_range(COMMANDS):
+        wanted = tl.load(targets + segment * COMMANDS + axis)
         if RAMP > 0:
-            wanted = lerp(tl.load(starts + segment * 3 + axis), wanted, share)
-        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
-        tl.store(command + rows * 3 + axis, wanted, within)
+            wanted = lerp(tl.load(starts + segment * COMMANDS + axis), wanted, share)
+        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + COMMANDS + axis))
+        tl.store(command + rows * COMMANDS + axis, wanted, within)
         given = tl.where(columns == SIZE + axis, wanted[:, None], given)
-    real = columns < SIZE + 3
+    real = columns < SIZE + COMMANDS
     normalised = tl.load(shift + columns, real, 0.0) + given * tl.load(scale + columns, real, 0.0)
     tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
 
@@ -87,21 +88,22 @@ def take_in_given(
     inputs,
     num,
     SIZE: tl.constexpr,
+    COMMANDS: tl.constexpr,
     INPUTS: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Network inputs of given states (num, SIZE) and commands (num, 3)."""
+    """Network inputs of given states (num, SIZE) and commands (num, COMMANDS)."""
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     within = rows < num
     columns = tl.arange(0, COLUMNS)[None, :]
     given = tl.load(state + rows[:, None] * SIZE + columns, within[:, None] & (columns < SIZE), 0.0)
-    for axis in tl.static_range(3):
-        wanted = tl.load(given_command + rows * 3 + axis, within, 0.0)
-        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + 3 + axis))
-        tl.store(command + rows * 3 + axis, wanted, within)
+    for axis in tl.static_range(COMMANDS):
+        wanted = tl.load(given_command + rows * COMMANDS + axis, within, 0.0)
+        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + COMMANDS + axis))
+        tl.store(command + rows * COMMANDS + axis, wanted, within)
         given = tl.where(columns == SIZE + axis, wanted[:, None], given)
-    real = columns < SIZE + 3
+    real = columns < SIZE + COMMANDS
     normalised = tl.load(shift + columns, real, 0.0) + given * tl.load(scale + columns, real, 0.0)
     tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
 
@@ -189,6 +191,8 @@ def _held(
     columns,
     half_dt,
     SIZE: tl.constexpr,
+    COMMANDS: tl.constexpr,
+    VELOCITIES: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
@@ -218,8 +222,8 @@ def _held(
     acted = tl.max(((held != predicted) & mask).to(tl.int32), axis=1)  # What is no number differs from itself.
     slow = tl.abs(held) < tl.load(limits + 2 * SIZE + columns, columns < SIZE, 0.0)
     resting = tl.max((mask & (slow == 0)).to(tl.int32), axis=1) == 0
-    for axis in tl.static_range(3):
-        resting = resting & (tl.load(command + rows * 3 + axis, within, 1.0) == 0.0)
+    for axis in tl.static_range(VELOCITIES):
+        resting = resting & (tl.load(command + rows * COMMANDS + axis, within, 1.0) == 0.0)
     kept = state * tl.load(limits + 3 * SIZE + columns, columns < SIZE, 0.0)
     return state, tl.where(resting[:, None], kept, held), acted
 
@@ -245,6 +249,8 @@ def put_out(
     num,
     half_dt,
     SIZE: tl.constexpr,
+    COMMANDS: tl.constexpr,
+    VELOCITIES: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
@@ -256,7 +262,22 @@ def put_out(
     within = rows < num
     columns = tl.arange(0, COLUMNS)[None, :]
     _, now, acted = _held(
-        products, biases, blend, before, command, limits, rows, within, columns, half_dt, SIZE, OUTPUTS, EXPERTS, GIVEN
+        products,
+        biases,
+        blend,
+        before,
+        command,
+        limits,
+        rows,
+        within,
+        columns,
+        half_dt,
+        SIZE,
+        COMMANDS,
+        VELOCITIES,
+        OUTPUTS,
+        EXPERTS,
+        GIVEN,
     )
     tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
     tl.store(guarded + rows, acted != 0, within)
@@ -288,6 +309,8 @@ def put_out_motions(
     half_dt,
     fps,
     SIZE: tl.constexpr,
+    COMMANDS: tl.constexpr,
+    VELOCITIES: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
@@ -308,7 +331,22 @@ def put_out_motions(
     motion = tl.where(valid, motion, 0)
     columns = tl.arange(0, COLUMNS)[None, :]
     state, now, acted = _held(
-        products, biases, blend, before, command, limits, rows, valid, columns, half_dt, SIZE, OUTPUTS, EXPERTS, GIVEN
+        products,
+        biases,
+        blend,
+        before,
+        command,
+        limits,
+        rows,
+        valid,
+        columns,
+        half_dt,
+        SIZE,
+        COMMANDS,
+        VELOCITIES,
+        OUTPUTS,
+        EXPERTS,
+        GIVEN,
     )
     tl.store(tail_state + motion[:, None] * SIZE + columns, now, valid[:, None] & (columns < SIZE))
     frame = tl.load(frames + rows, valid, 0)

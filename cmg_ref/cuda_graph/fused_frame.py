@@ -7,6 +7,7 @@ from typing import Any, Callable, NamedTuple
 
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.frames.command_plan import PlannedCommands
 from cmg_ref.frames.store import TrajectoryStore
 from cmg_ref.network.model import CMG
@@ -68,14 +69,16 @@ class FusedFrame:
         self._outputs = network.biases[-1].shape[1]
         given = layout.num_joints if model.config.prediction == "change" else 0
         self._state_sizes = {"SIZE": layout.size, "COLUMNS": power_of_two(network.weights[0].shape[0])}
+        self._state_sizes["COMMANDS"] = model.command_layout.size
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
+        self._out_sizes["VELOCITIES"] = NUM_VELOCITIES
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
         self._channels = {name: layout[channel].start for name, channel in names.items()} if layout.has_root else {}
         self._channels["JOINTS"] = 2 * layout.num_joints
 
     def step(self, state: torch.Tensor, command: torch.Tensor, following: torch.Tensor, guarded: torch.Tensor) -> None:
-        """Write the next states of states (n, state_dim) under commands (n, 3), and in which the guard acted (n,).
+        """Write the next states of states (n, state_dim) under commands, and in which the guard acted (n,).
 
         Those are counted.
         """

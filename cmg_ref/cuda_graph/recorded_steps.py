@@ -13,7 +13,7 @@ from cmg_ref.cuda_graph import recording
 WORTHWHILE = 3  # steps with a number of motions before it is worth a recording
 MAX_SIZES = 8  # numbers of motions that are recorded; each holds memory of its own
 
-# Takes states (n, state_dim) and commands (n, 3); writes the next states (n, state_dim) and where the guard acted (n,).
+# Takes states (n, state_dim) and commands (n, command_dim); writes the next states and where the guard acted (n,).
 Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 

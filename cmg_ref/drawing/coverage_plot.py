@@ -1,4 +1,4 @@
-"""A picture of the velocities that a dataset covers."""
+"""A picture of the commands that a dataset covers."""
 
 from __future__ import annotations
 
@@ -29,24 +29,29 @@ def plot_velocity_coverage(dataset: MotionDataset, path: str | Path) -> None:
     except ImportError as error:
         raise ImportError("the coverage picture needs matplotlib: pip install 'cmg_ref[viz]'") from error
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(2, 2, squeeze=False)
+    layout = dataset.command_layout
+    forward, *others = layout.labels
+    ranges = {**{channel.label: channel.range for channel in layout}, **RANGES}
+    widths = {**{channel.label: 0.5 * channel.bins[0] for channel in layout}, **BIN_WIDTHS}
+    names = {**{channel.label: f"{channel.label} [{channel.unit}]" for channel in layout}, **LABELS}
+    figure = Figure(figsize=(5.5 * len(others), 7), layout="constrained")
+    axes = figure.subplots(2, len(others), squeeze=False)
     for row, held_out in enumerate((False, True)):
         frames = dataset.valid & (dataset.frame_held_out == held_out)
-        columns = dict(zip(("vx", "vy", "wz"), dataset.commands[frames].numpy().T))
-        seconds = len(columns["vx"]) / dataset.fps
-        for axis, other in zip(axes[row], ("vy", "wz")):
-            bins = [round((RANGES[name][1] - RANGES[name][0]) / BIN_WIDTHS[name]) for name in ("vx", other)]
+        columns = dict(zip(layout.labels, dataset.commands[frames].numpy().T))
+        seconds = len(columns[forward]) / dataset.fps
+        for axis, other in zip(axes[row], others):
+            bins = [round((ranges[name][1] - ranges[name][0]) / widths[name]) for name in (forward, other)]
             *_, image = axis.hist2d(
-                columns["vx"],
+                columns[forward],
                 columns[other],
                 bins=bins,
-                range=[RANGES["vx"], RANGES[other]],
-                weights=[1.0 / dataset.fps] * len(columns["vx"]),
+                range=[ranges[forward], ranges[other]],
+                weights=[1.0 / dataset.fps] * len(columns[forward]),
                 norm=LogNorm(vmin=1.0 / dataset.fps, vmax=100.0),
             )
-            axis.set_xlabel(LABELS["vx"])
-            axis.set_ylabel(LABELS[other])
+            axis.set_xlabel(names[forward])
+            axis.set_ylabel(names[other])
             axis.set_title(f"{'held out' if held_out else 'training'}: {seconds / 60.0:.1f} min")
             figure.colorbar(image, ax=axis, label="seconds per bin")
     with atomic_file(path) as temporary:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import torch
 
+from cmg_ref.clips.command_measures import measured_commands
 from cmg_ref.clips.dataset import COMMAND_TIME, average_command
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.core.command_layout import VELOCITY_CHANNELS, CommandLayout
 from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.robots.kinematics import FootKinematics
 from cmg_ref.robots.robot import Robot
@@ -86,10 +88,9 @@ def clip_figure(clip: MotionClip, robot: Robot) -> Figure:
 
 def _plot_velocity(panels: list[Axes], time: Any, clip: MotionClip) -> None:
     """Heading-frame vx, vy and yaw rate: as they are, averaged over a stride, and as commanded."""
-    measured = torch.cat((clip.root_lin_vel_h()[:, :2], clip.root_yaw_rate()[:, None]), dim=-1)
+    measured = measured_commands(clip, CommandLayout())
     average = average_command(clip, torch.ones(clip.num_frames, dtype=torch.bool))
-    titles = ("forward speed vx [m/s]", "speed to the left vy [m/s]", "yaw rate wz [rad/s]")
-    for column, (axes, title) in enumerate(zip(panels, titles)):
+    for column, (axes, channel) in enumerate(zip(panels, VELOCITY_CHANNELS)):
         axes.plot(time, measured[:, column], color=MEASURED, alpha=0.30, linewidth=0.8, label="root")
         axes.plot(time, average[:, column], color=MEASURED, linewidth=1.8, label=f"average over {COMMAND_TIME:g} s")
         shown = [average[:, column]]
@@ -101,7 +102,7 @@ def _plot_velocity(panels: list[Axes], time: Any, clip: MotionClip) -> None:
         low, high = float(torch.cat(shown).min()), float(torch.cat(shown).max())
         middle, half = 0.5 * (low + high), max(0.65 * (high - low), 0.6)
         axes.set_ylim(middle - half, middle + half)
-        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_title(channel.title, fontsize=10, loc="left")
         axes.set_xlim(time[0], time[-1])
     panels[0].legend(fontsize=6, ncols=3, loc="lower right", framealpha=0.8)
 

@@ -147,7 +147,7 @@ class CheckpointEvaluation:
 
     def steady(self, evaluation: Evaluation) -> Tensor:
         """Speed, foot slip and velocities under each of STEADY_COMMANDS; returns the states."""
-        commands = torch.tensor(STEADY_COMMANDS)[:, None].expand(-1, round(self.steady_time * self.fps), 3)
+        commands = torch.tensor(STEADY_COMMANDS)[:, None].expand(-1, round(self.steady_time * self.fps), -1)
         states = self._roll_out(commands, "steady commands")
         settled = states[:, round(SETTLE_TIME * self.fps) :]
         reached = mean_velocity(settled, self.layout)
@@ -180,7 +180,7 @@ class CheckpointEvaluation:
         """Standing still and walking evenly for a long time; returns the states."""
         stand, walk = (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)
         num_frames, settle = round(self.long_time * self.fps), round(SETTLE_TIME * self.fps)
-        states = self._roll_out(torch.tensor([stand, walk])[:, None].expand(-1, num_frames, 3), "long roll-outs")
+        states = self._roll_out(torch.tensor([stand, walk])[:, None].expand(-1, num_frames, -1), "long roll-outs")
         standing = states[:1, settle:]
         parts = self.layout.split(standing)
         position, _ = integrate_root(standing, self.layout, self.fps)
@@ -255,8 +255,10 @@ class CheckpointEvaluation:
 
     def random(self, evaluation: Evaluation) -> None:
         """Many roll-outs from any initial state, whose commands jump every 1 to 4 s over the whole trained range."""
-        ranges = list(zip(self.checkpoint.command_min.tolist(), self.checkpoint.command_max.tolist()))
-        draw = CommandSamplerCfg(ranges[0], ranges[1], ranges[2], standing_share=0.0, resampling_time=(1.0, 4.0))
+        layout = self.checkpoint.command_layout
+        ranges = zip(self.checkpoint.command_min.tolist(), self.checkpoint.command_max.tolist())
+        by_name = dict(zip(layout.names, ranges))
+        draw = CommandSamplerCfg.over(by_name, standing_share=0.0, resampling_time=(1.0, 4.0))
         initial = self.checkpoint.initial_states
         initial = initial[torch.arange(self.num_random) % len(initial)]
         rollout = Rollout(self.checkpoint.model, self.device)
@@ -266,7 +268,7 @@ class CheckpointEvaluation:
         lowest, highest, tilt, excess, num_diverged = float("inf"), 0.0, 0.0, 0.0, 0
         with self._bar("random commands", self.num_random * sum(lengths)) as bar:
             for number, block in enumerate(initial.split(BLOCK_SIZE)):
-                sampler = CommandSampler(len(block), draw, 1.0 / self.fps, seed=number)
+                sampler = CommandSampler(len(block), draw, 1.0 / self.fps, seed=number, layout=layout)
                 diverged = torch.zeros(len(block), dtype=torch.bool, device=self.device)
                 for chunk in self._chunks(rollout, block, _random_commands(sampler, lengths), bar):
                     states = self._with_root(chunk)
@@ -300,6 +302,7 @@ class CheckpointEvaluation:
 
     def _roll_out(self, commands: Tensor, name: str) -> Tensor:
         """States with root (num_motions, num_frames, size) on the CPU of roll-outs from standing."""
+        commands = self.checkpoint.command_layout.complete(commands)
         initial = self.checkpoint.standing_state().expand(len(commands), -1)
         pieces = commands.split(self._chunk_lengths(commands.shape[1] / self.fps), dim=1)
         with self._bar(name, commands.shape[0] * commands.shape[1]) as bar:
@@ -329,7 +332,7 @@ class CheckpointEvaluation:
 
 
 def _random_commands(sampler: CommandSampler, chunk_lengths: Sequence[int]) -> Iterator[Tensor]:
-    """Commands of each chunk, (num_envs, chunk length, 3)."""
+    """Commands of each chunk, (num_envs, chunk length, command_dim)."""
     command = sampler.sample(len(sampler.steps_left))
     for length in chunk_lengths:
         frames = []

@@ -61,7 +61,7 @@ def evaluate_motion(
     layout = StateLayout.with_root(robot.num_joints)
     commands = motion.commands
     if command is not None:
-        commands = torch.tensor([list(command)], dtype=torch.float32).expand(len(motion.states), 3)
+        commands = torch.tensor([list(command)], dtype=torch.float32).expand(len(motion.states), -1)
     stretches = [] if commands is None else constant_stretches(commands, motion.fps)
     evaluation = Evaluation(
         motion.name,

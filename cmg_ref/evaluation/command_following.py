@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.core import rotations
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.evaluation.requirements import YAW_TOLERANCE, speed_tolerances
 from cmg_ref.frames.root_motion import frames_in_world
 from cmg_ref.trajectories.buffer import MotionBuffer
@@ -51,7 +52,7 @@ def follows_commands(velocities: Tensor, commands: Tensor, dt: float) -> Tensor:
 
     Args:
         velocities: vx, vy in the heading frame [m/s] and yaw rate [rad/s], (n, num_frames, 3).
-        commands: commands in force, (n, num_frames, 3).
+        commands: commands in force, (n, num_frames, command_dim), of which the velocity is looked at.
         dt: time between frames [s].
 
     Returns:
@@ -65,7 +66,7 @@ def follows_commands(velocities: Tensor, commands: Tensor, dt: float) -> Tensor:
     changes[:, 1:] = (commands.diff(dim=1).abs().amax(dim=2) > 1e-5).to(changes.dtype)
     changes = changes.cumsum(dim=1)
     steady = changes[:, settling + window :] == changes[:, : -settling - window]  # (n, num_windows)
-    sums = (velocities - commands).cumsum(dim=1)
+    sums = (velocities - commands[..., VELOCITY]).cumsum(dim=1)
     errors = (sums[:, settling + window :] - sums[:, settling:-window]) / window
     allowed = speed_tolerances(commands[:, settling + window :])
     # A sum with NaN in it compares as false, so that a motion that is not finite does not follow.

@@ -18,6 +18,7 @@ from cmg_ref.clips.formats.npz_file import read_npz
 from cmg_ref.clips.formats.readers import read_clip
 from cmg_ref.clips.formats.unsaid import Unsaid, names_of_columns
 from cmg_ref.clips.motion_clip import ClipError, ClipWarning, MotionClip, time_derivative
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY
 from cmg_ref.core.shorten import listed
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.files.plain_arrays import Unread, kind_of, names_of
@@ -39,7 +40,7 @@ class RecordedMotion:
         name: Short name.
         fps: Frames a second.
         states: Motion states in the order of `StateLayout.with_root` and the robot's joints, (num_frames, state_dim).
-        commands: Commanded vx, vy [m/s] and yaw rate [rad/s], (num_frames, 3); None where there was none.
+        commands: Commanded velocity, (num_frames, NUM_VELOCITIES); None where there was none.
         root_source: Where the root comes from, "recorded" or "told by the stance foot".
     """
 
@@ -82,7 +83,7 @@ def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore
 
 
 def _commands(clip: MotionClip) -> Tensor | None:
-    return None if clip.command is None else clip.command.float()
+    return None if clip.command is None else clip.command[:, VELOCITY].float()
 
 
 def _joint_angles(
@@ -135,7 +136,7 @@ def _joint_angles(
         root_pos=torch.zeros(num_frames, 3, dtype=torch.float64),
         root_quat=upright,
         dof_vel=dof_vel,
-        command=first(("command",), (num_frames, 3)),
+        command=first(("command",), (num_frames, NUM_VELOCITIES)),
         source=str(path),
     )
     clip.validate(robot)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.clips.quality import run_lengths
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.evaluation.gait import Gait, joint_acceleration, joint_speed, velocity_mismatch
 from cmg_ref.robots.robot import Robot
 
@@ -87,10 +88,9 @@ class _ClipFigures:
 
     def like(self, command: tuple[float, float, float]) -> Tensor:
         """Valid frames of like speed, also to the other side, whose mirror image it is; (num_frames,) bool."""
-        vx, vy, yaw_rate = command
         reach = torch.tensor([LIKE_SPEED, LIKE_SPEED, LIKE_YAW_RATE]) * (1.0 if any(command) else STILL)
-        both_sides = torch.tensor([[vx, vy, yaw_rate], [vx, -vy, -yaw_rate]])
-        near = (self.commands.unsqueeze(1) - both_sides).abs() < reach  # (num_frames, 2 sides, 3)
+        both_sides = torch.tensor([[1.0] * NUM_VELOCITIES, CommandLayout().mirror]) * torch.tensor(command)
+        near = (self.commands[:, None, VELOCITY] - both_sides).abs() < reach  # (num_frames, 2 sides, NUM_VELOCITIES)
         return self.valid & near.all(dim=-1).any(dim=-1)
 
 

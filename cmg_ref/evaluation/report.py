@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Callable
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS
 from cmg_ref.evaluation.requirements import Evaluation
 from cmg_ref.files.atomic_file import atomic_file, write_file
 
@@ -109,14 +110,13 @@ def _save_velocity_plot(evaluation: Evaluation, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.0, 4.2), layout="constrained")
-    panels = zip(figure.subplots(1, 3), ("forward speed [m/s]", "sideways speed [m/s]", "yaw rate [rad/s]"))
-    for column, (axes, title) in enumerate(panels):
+    for column, (axes, channel) in enumerate(zip(figure.subplots(1, NUM_VELOCITIES), VELOCITY_CHANNELS)):
         commanded = [command[column] for command in evaluation.commanded]
         reached = [velocity[column] for velocity in evaluation.reached]
         low, high = min(commanded + reached) - 0.1, max(commanded + reached) + 0.1
         axes.plot([low, high], [low, high], color="0.7", linewidth=1.0, label="as commanded")
         axes.scatter(commanded, reached, color="#1f5fa8", s=28, alpha=0.8, label="reached")
-        axes.set(title=title, xlabel="commanded", ylabel="reached", xlim=(low, high), ylim=(low, high))
+        axes.set(title=channel.title, xlabel="commanded", ylabel="reached", xlim=(low, high), ylim=(low, high))
         axes.set_aspect("equal")
         axes.grid(alpha=0.3)
     figure.axes[0].legend(loc="upper left")

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.robots.robot import Robot
 
 SMALLEST_ACCELERATION = 1.0
@@ -88,8 +89,7 @@ class Evaluation:
 
 def command_label(command: Sequence[float]) -> str:
     """A short text for a command, e.g. `vx 0.6, wz 1.0`; `stand` for zero."""
-    parts = [f"{name} {value:.1f}" for name, value in zip(("vx", "vy", "wz"), command) if abs(value) > 1e-9]
-    return ", ".join(parts) or "stand"
+    return CommandLayout().described(command, ".1f", ", ")
 
 
 def speed_tolerance(command: Sequence[float]) -> float:
@@ -98,8 +98,8 @@ def speed_tolerance(command: Sequence[float]) -> float:
 
 
 def speed_tolerances(commands: Tensor) -> Tensor:
-    """Errors of the root's speed that are allowed under commands (..., 3), (...) [m/s]."""
-    forward, sideways, turning = commands.abs().unbind(-1)
+    """Errors of the root's speed that are allowed under commands (..., command_dim), (...) [m/s]."""
+    forward, sideways, turning = commands[..., VELOCITY].abs().unbind(-1)
     tolerances = torch.full_like(forward, 0.4)
     for limit, tolerance in ((2.5, 0.25), (2.0, 0.15), (1.5, 0.10)):
         tolerances = tolerances.masked_fill(forward <= limit + 1e-6, tolerance)

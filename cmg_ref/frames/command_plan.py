@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from cmg_ref.core.backends import chosen_backend
+from cmg_ref.core.command_layout import CommandLayout
 
 _NEVER = torch.iinfo(torch.long).max
 
@@ -21,11 +22,12 @@ class PlannedCommands:
         interpolation_frames: frames from the beginning of a segment until its target is reached; 0 switches at once.
         device: device of the commands.
         backend: what works them out, see :mod:`cmg_ref.core.backends`.
+        layout: channels of a command; those of the velocity by default.
 
     Attributes:
         first_frames: frame at which each segment begins, rising, (num_motions, num_segments).
-        starts: command at that frame, (num_motions, num_segments, 3).
-        targets: command approached, (num_motions, num_segments, 3).
+        starts: command at that frame, (num_motions, num_segments, command_dim).
+        targets: command approached, (num_motions, num_segments, command_dim).
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class PlannedCommands:
         interpolation_frames: int,
         device: str | torch.device = "cpu",
         backend: str = "auto",
+        layout: CommandLayout | None = None,
     ) -> None:
         if num_motions < 1 or num_segments < 1 or interpolation_frames < 0:
             raise ValueError(
@@ -44,8 +47,8 @@ class PlannedCommands:
         self.num_segments, self.interpolation_frames = num_segments, interpolation_frames
         self.first_frames = torch.full((num_motions, num_segments), _NEVER, dtype=torch.long, device=device)
         self.first_frames[:, 0] = 0
-        self.starts = torch.zeros(num_motions, num_segments, 3, device=device)
-        self.targets = torch.zeros(num_motions, num_segments, 3, device=device)
+        self.starts = (layout or CommandLayout()).rest(num_motions, num_segments, device=device)
+        self.targets = self.starts.clone()
         self._numbers = torch.arange(num_motions, device=device)
         self._fused = chosen_backend(backend, self.targets.device) == "numba"
         if self._fused:
@@ -59,7 +62,7 @@ class PlannedCommands:
         return sum(held.numel() * held.element_size() for held in (self.first_frames, self.starts, self.targets))
 
     def value(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
-        """Command in force at frames (n, ...) of motions (n,), (n, ..., 3)."""
+        """Command in force at frames (n, ...) of motions (n,), (n, ..., command_dim)."""
         if self._fused and frames.ndim == 1:
             return self._value_in_one_pass(frames, motions)
         first_frame, start, target = self.segment(frames, motions)
@@ -69,7 +72,7 @@ class PlannedCommands:
         return torch.lerp(start, target, share)
 
     def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
-        values = torch.empty(len(frames), 3)
+        values = torch.empty(len(frames), self.targets.shape[2])
         self._loops.commands_in_force(
             self.first_frames.numpy(),
             self.starts.numpy(),
@@ -82,15 +85,15 @@ class PlannedCommands:
         return values
 
     def target(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
-        """Command being approached at frames (n, ...) of motions (n,), (n, ..., 3)."""
+        """Command being approached at frames (n, ...) of motions (n,), (n, ..., command_dim)."""
         return self.segment(frames, motions)[2]
 
     def set_target(self, motions: torch.Tensor, frames: torch.Tensor, targets: torch.Tensor) -> None:
-        """From frames (n,) on, approach targets (n, 3) from the command then in force; forget all other segments."""
+        """From frames (n,) on, approach targets (n, ...) from the command then in force; forget other segments."""
         self.begin(motions, frames, self.value(frames, motions), targets)
 
     def begin(self, motions: torch.Tensor, frames: torch.Tensor, starts: torch.Tensor, targets: torch.Tensor) -> None:
-        """From frames (n,) on, go from commands ``starts`` to ``targets`` (n, 3); forget all other segments."""
+        """From frames (n,) on, go from commands ``starts`` to ``targets`` (n, command_dim); forget other segments."""
         self.first_frames[motions] = _NEVER
         self.first_frames[motions, 0] = frames
         self.starts[motions, 0] = starts
@@ -104,8 +107,8 @@ class PlannedCommands:
         Args:
             motions: motions concerned, (n,).
             first_frames: frame at which each segment begins, rising, (n, num_segments).
-            starts: command at the first of them, (n, 3).
-            targets: command that each segment approaches, (n, num_segments, 3).
+            starts: command at the first of them, (n, command_dim).
+            targets: command that each segment approaches, (n, num_segments, command_dim).
         """
         self.first_frames[motions] = first_frames
         self.targets[motions] = targets
@@ -124,11 +127,11 @@ class PlannedCommands:
     def segment(
         self, frames: torch.Tensor, motions: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """First frame (n, ...), start and target (n, ..., 3) of the segments that hold at frames (n, ...)."""
-        first_frames = self.first_frames[motions]  # (n, num_segments)
+        """First frame (n, ...), start and target (n, ..., command_dim) of the segments that hold at frames (n, ...)."""
+        first_frames, width = self.first_frames[motions], self.targets.shape[2]  # (n, num_segments)
         if self.num_segments == 1:
             shape = (-1, *[1] * (frames.ndim - 1))
-            starts, targets = self.starts[motions].view(*shape, 3), self.targets[motions].view(*shape, 3)
+            starts, targets = self.starts[motions].view(*shape, width), self.targets[motions].view(*shape, width)
             return first_frames.view(shape), starts, targets
         flat = frames.flatten(1) if frames.ndim > 1 else frames.unsqueeze(1)  # (n, num_frames)
         begun = (first_frames.unsqueeze(1) <= flat.unsqueeze(2)).sum(dim=2)
@@ -136,6 +139,6 @@ class PlannedCommands:
         rows = (self._numbers[motions].unsqueeze(1) * self.num_segments + segment).flatten()
         return (
             first_frames.gather(1, segment).view(frames.shape),
-            self.starts.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),
-            self.targets.flatten(0, 1).index_select(0, rows).view(*frames.shape, 3),
+            self.starts.flatten(0, 1).index_select(0, rows).view(*frames.shape, width),
+            self.targets.flatten(0, 1).index_select(0, rows).view(*frames.shape, width),
         )

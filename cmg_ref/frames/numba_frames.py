@@ -141,8 +141,8 @@ def nearest(wanted: np.ndarray, known: np.ndarray, count: int, draw: np.ndarray,
     """Choose among the nearest of known points.
 
     Args:
-        wanted: (n, 3).
-        known: (num_known, 3).
+        wanted: (n, width).
+        known: (num_known, width).
         count: how many of the nearest to choose among; ``num_known`` at most.
         draw: integers that choose, (n,); not negative.
         picks: written, numbers of known points, (n,).
@@ -152,7 +152,7 @@ def nearest(wanted: np.ndarray, known: np.ndarray, count: int, draw: np.ndarray,
         held = 0
         for number in range(len(known)):
             distance = _ZERO
-            for axis in range(3):
+            for axis in range(wanted.shape[1]):
                 offset = wanted[i, axis] - known[number, axis]
                 distance += offset * offset
             if held == count and distance >= distances[held - 1]:
@@ -180,12 +180,12 @@ def commands_in_force(
 
     Args:
         first_frames: of each segment of each motion, rising, (num_motions, num_segments).
-        starts: (num_motions, num_segments, 3).
-        targets: (num_motions, num_segments, 3).
+        starts: (num_motions, num_segments, command_dim).
+        targets: (num_motions, num_segments, command_dim).
         motions: (n,).
         frames: (n,).
         interpolation_frames: frames from the beginning of a segment until its target is reached.
-        values: written, (n, 3).
+        values: written, (n, command_dim).
     """
     last = first_frames.shape[1] - 1
     for i in range(len(motions)):
@@ -196,7 +196,7 @@ def commands_in_force(
         if interpolation_frames > 0:
             passed = np.float32(frame - first_frames[motion, segment]) / np.float32(interpolation_frames)
             share = min(max(passed, _ZERO), _ONE)
-        for axis in range(3):
+        for axis in range(values.shape[1]):
             start, target = starts[motion, segment, axis], targets[motion, segment, axis]
             if share < _HALF:
                 values[i, axis] = start + share * (target - start)

@@ -11,6 +11,7 @@ from typing import Any, Sequence
 import torch
 from safetensors.torch import save_file
 
+from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
@@ -40,7 +41,7 @@ class Checkpoint:
         model: the network with its statistics, in evaluation mode.
         joint_names: names of the columns of ``dof_pos`` and ``dof_vel``.
         initial_states: states that a roll-out may start from, (num_initial_states, state_dim).
-        initial_commands: the command that each initial state was doing, (num_initial_states, 3).
+        initial_commands: the command that each initial state was doing, (num_initial_states, command_dim).
         metadata: JSON-ready notes: name of the robot (checkpoints that name none are of the G1), training data and
             licence, training settings, metrics.
     """
@@ -57,18 +58,23 @@ class Checkpoint:
         return self.model.layout
 
     @property
+    def command_layout(self) -> CommandLayout:
+        """Channels of the command."""
+        return self.model.command_layout
+
+    @property
     def fps(self) -> float:
         """Frames a second that the model advances at."""
         return self.model.fps
 
     @property
     def command_min(self) -> torch.Tensor:
-        """Smallest trained vx [m/s], vy [m/s], yaw rate [rad/s], (3,)."""
+        """Smallest trained value of each channel of the command, (command_dim,)."""
         return self.model.command_min
 
     @property
     def command_max(self) -> torch.Tensor:
-        """Largest trained vx [m/s], vy [m/s], yaw rate [rad/s], (3,)."""
+        """Largest trained value of each channel of the command, (command_dim,)."""
         return self.model.command_max
 
     def robot(self, given: Robot | None = None, dropped: Sequence[str] = ()) -> Robot:
@@ -93,7 +99,7 @@ class Checkpoint:
     def standing_state(self) -> torch.Tensor:
         """The initial state that is nearest to standing still, (state_dim,)."""
         dof_vel = self.initial_states[:, self.layout["dof_vel"]]
-        effort = dof_vel.abs().mean(dim=1) + self.initial_commands.abs().sum(dim=1)
+        effort = dof_vel.abs().mean(dim=1) + self.initial_commands[:, VELOCITY].abs().sum(dim=1)
         return self.initial_states[int(effort.argmin())]
 
     def validate(self) -> None:
@@ -109,7 +115,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"initial_states has shape {tuple(self.initial_states.shape)}, expected (>= 1, {state_dim})"
             )
-        if self.initial_commands.shape != (len(self.initial_states), 3):
+        if self.initial_commands.shape != (len(self.initial_states), self.command_layout.size):
             raise CheckpointError(f"initial_commands has shape {tuple(self.initial_commands.shape)}")
         tensors = {
             **self.model.state_dict(),
@@ -143,6 +149,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         "format_version": FORMAT_VERSION,
         "architecture": checkpoint.model.config.to_json(),
         "layout": checkpoint.layout.to_json(),
+        "command_layout": checkpoint.command_layout.to_json(),
         "joint_names": list(checkpoint.joint_names),
         "fps": checkpoint.fps,
         "metadata": checkpoint.metadata,
@@ -195,13 +202,14 @@ def _assemble(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> 
     weights = {
         name[len(_MODEL_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(_MODEL_PREFIX)
     }
-    config.check_weights(layout, weights)
+    command_layout = CommandLayout.from_json(description.get("command_layout"))
+    config.check_weights(layout, command_layout, weights)
     joint_names, metadata = description["joint_names"], description.get("metadata", {})
     if not isinstance(joint_names, list) or not all(isinstance(name, str) for name in joint_names):
         raise CheckpointError("'joint_names' is no list of names")
     if not isinstance(metadata, dict):
         raise CheckpointError("'metadata' is no dictionary")
-    model = CMG(config, layout, float(description["fps"]))
+    model = CMG(config, layout, float(description["fps"]), command_layout)
     model.load_state_dict(weights)
     checkpoint = Checkpoint(
         model=model.eval().requires_grad_(False),

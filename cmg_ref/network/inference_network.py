@@ -30,8 +30,8 @@ class FoldedNetwork:
         dtype: type of weights, activations and products. States and their normalisation stay in float32.
 
     Attributes:
-        scale, shift: of the inputs, (state_dim + 3,).
-        gate_weight, gate_bias: first layer of the gate, (state_dim + 3, gate_hidden) and (gate_hidden,).
+        scale, shift: of the inputs, (state_dim + command_dim,).
+        gate_weight, gate_bias: first layer of the gate, (state_dim + command_dim, gate_hidden) and (gate_hidden,).
         blend_weight, blend_bias: its second layer, (num_experts, gate_hidden) and (num_experts,).
         layers: stacked experts of each layer, (num_experts * (inputs + 1), outputs); the last is padded by zeros.
         num_operations: multiplications and additions in the matrix products of one prediction.
@@ -106,7 +106,7 @@ class FoldedNetwork:
 
         Args:
             state: present state in physical units, (n, state_dim).
-            command: vx [m/s], vy [m/s], yaw rate [rad/s], inside the trained range, (n, 3).
+            command: what each is told, inside the trained range, (n, command_dim).
 
         Returns:
             Next state in physical units, (n, state_dim), in memory of its own.

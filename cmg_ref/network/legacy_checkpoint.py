@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from cmg_ref.clips.formats.pickled_arrays import ARRAY_STAND_INS
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.files.archive import Archive
@@ -30,7 +31,7 @@ from cmg_ref.files.input_file import MEBIBYTE, check_input_file
 from cmg_ref.files.plain_arrays import kind_of
 from cmg_ref.files.plain_pickle import NamedStandIn, PickleError, PlainUnpickler, RefusedNameError, StandIn
 from cmg_ref.network.checkpoint import Checkpoint, CheckpointError
-from cmg_ref.network.model import CMG, COMMAND_DIM, CMGConfig
+from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 
 PathLike = Union[str, Path]
@@ -93,7 +94,7 @@ def import_legacy_checkpoint(
     state_dim, config, parameters = _convert_weights(path, weights)
     motion_dims = {"motion_mean": state_dim, "motion_std": state_dim}
     for name in STATISTICS:
-        parameters[name] = _statistic(stats_path, statistics, name, motion_dims.get(name, COMMAND_DIM))
+        parameters[name] = _statistic(stats_path, statistics, name, motion_dims.get(name, NUM_VELOCITIES))
 
     robot = load_g1()  # the only one that the earlier code knew
     names = tuple(robot.joint_names if joint_names is None else joint_names)
@@ -109,7 +110,7 @@ def import_legacy_checkpoint(
         model=model.eval().requires_grad_(False),
         joint_names=names,
         initial_states=initial_state,
-        initial_commands=torch.zeros(1, COMMAND_DIM),
+        initial_commands=torch.zeros(1, NUM_VELOCITIES),
         metadata={
             "imported_from": path.name,
             "statistics_from": stats_path.name,
@@ -245,10 +246,10 @@ def _convert_weights(path: Path, weights: Mapping[str, Any]) -> tuple[int, CMGCo
         num_layers += 1
     if remaining:
         raise CheckpointError(f"{path}: unknown weight {shortened(next(iter(remaining)))}")
-    if num_layers < 2 or len(set(widths[1:-1])) != 1 or widths[-1] != inputs - COMMAND_DIM:
+    if num_layers < 2 or len(set(widths[1:-1])) != 1 or widths[-1] != inputs - NUM_VELOCITIES:
         raise CheckpointError(
             f"{path}: layers of {' -> '.join(map(str, widths[:20]))} numbers; needs at least two layers, equal hidden "
-            f"widths and {inputs - COMMAND_DIM} outputs"
+            f"widths and {inputs - NUM_VELOCITIES} outputs"
         )
     config = CMGConfig(num_experts, widths[1], num_layers, gate_hidden, prediction="next_state")
     return widths[-1], config, parameters

@@ -15,12 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.shorten import shortened
 from cmg_ref.core.state_layout import StateLayout
 
 PREDICTIONS = ("next_state", "change")
-COMMAND_DIM = 3
-"""vx, vy, yaw rate."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,19 @@ class CMGConfig:
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"CMGConfig.prediction must be one of {PREDICTIONS}, got {shortened(self.prediction)}")
 
-    def layer_widths(self, layout: StateLayout) -> list[int]:
-        """Numbers that go into each mixture layer for states of this layout, and at last those that come out."""
+    def layer_widths(self, layout: StateLayout, command_layout: CommandLayout) -> list[int]:
+        """Numbers that go into each mixture layer for such states and commands, and at last those that come out."""
         outputs = layout.size if self.prediction == "next_state" else layout.size - layout.num_joints
-        return [layout.size + COMMAND_DIM] + [self.hidden] * (self.num_layers - 1) + [outputs]
+        return [layout.size + command_layout.size] + [self.hidden] * (self.num_layers - 1) + [outputs]
 
-    def check_weights(self, layout: StateLayout, weights: Mapping[str, torch.Tensor]) -> None:
+    def check_weights(
+        self, layout: StateLayout, command_layout: CommandLayout, weights: Mapping[str, torch.Tensor]
+    ) -> None:
         """Make sure that weights are those of such a network before one is made, which may take any amount of memory.
 
         Args:
             layout: channels of the state.
+            command_layout: channels of the command.
             weights: parameters and buffers by name, as :class:`CMG` has them.
 
         Raises:
@@ -73,7 +75,7 @@ class CMGConfig:
         num_layers = sum(name.startswith("layers.") and name.endswith(".weight") for name in weights)
         if num_layers != self.num_layers:
             raise ValueError(f"CMGConfig.num_layers is {shortened(self.num_layers)}, there are {num_layers} layers")
-        widths = self.layer_widths(layout)
+        widths = self.layer_widths(layout, command_layout)
         shapes: dict[str, tuple[int, ...]] = {
             "gate.0.weight": (self.gate_hidden, widths[0]),
             "gate.2.weight": (self.num_experts, self.gate_hidden),
@@ -146,7 +148,7 @@ class MixtureLinear(nn.Module):
 
 
 class CMG(nn.Module):
-    """Conditional Motion Generator: next motion state from the present one and a velocity command.
+    """Conditional Motion Generator: next motion state from the present one and a command.
 
     Normalisation and the guard range are buffers, so that a model is complete by itself: inputs and outputs are in
     physical units.
@@ -155,10 +157,11 @@ class CMG(nn.Module):
         config: architecture.
         layout: channels of the state.
         fps: frames a second the model advances at.
+        command_layout: channels of the command; those of the velocity by default.
 
     Attributes:
         motion_mean, motion_std: z-score statistics of the state, (state_dim,).
-        command_min, command_max: trained range of (vx, vy, yaw rate), (3,) [m/s, m/s, rad/s].
+        command_min, command_max: trained range of each channel of the command, (command_dim,).
         change_std: unit of the predicted change of each channel, (state_dim,).
         state_min, state_max: range the state is held in, (state_dim,).
     """
@@ -171,14 +174,17 @@ class CMG(nn.Module):
     state_min: torch.Tensor
     state_max: torch.Tensor
 
-    def __init__(self, config: CMGConfig, layout: StateLayout, fps: float) -> None:
+    def __init__(
+        self, config: CMGConfig, layout: StateLayout, fps: float, command_layout: CommandLayout | None = None
+    ) -> None:
         super().__init__()
         config.validate()
         self.config = config
         self.layout = layout
+        self.command_layout = command_layout or CommandLayout()
         self.fps = float(fps)
         state_dim = layout.size
-        widths = config.layer_widths(layout)
+        widths = config.layer_widths(layout, self.command_layout)
         self.gate = nn.Sequential(
             nn.Linear(widths[0], config.gate_hidden), nn.ELU(), nn.Linear(config.gate_hidden, config.num_experts)
         )
@@ -187,14 +193,14 @@ class CMG(nn.Module):
         )
         self.register_buffer("motion_mean", torch.zeros(state_dim))
         self.register_buffer("motion_std", torch.ones(state_dim))
-        self.register_buffer("command_min", -torch.ones(COMMAND_DIM))
-        self.register_buffer("command_max", torch.ones(COMMAND_DIM))
+        self.register_buffer("command_min", -torch.ones(self.command_layout.size))
+        self.register_buffer("command_max", torch.ones(self.command_layout.size))
         self.register_buffer("change_std", torch.ones(state_dim))
         self.register_buffer("state_min", torch.full((state_dim,), -float("inf")))
         self.register_buffer("state_max", torch.full((state_dim,), float("inf")))
 
     def network(self, inputs: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
-        """The bare network on normalised inputs (num_samples, state_dim + 3); its output is normalised too."""
+        """The bare network on normalised inputs (num_samples, state_dim + command_dim); so is its output."""
         blend = torch.softmax(self.gate(inputs), dim=-1)
         hidden = inputs
         for layer in self.layers[:-1]:
@@ -202,7 +208,7 @@ class CMG(nn.Module):
         return self.layers[-1](hidden, blend, mixed_precision)
 
     def normalise(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
-        """Z-scored state and command scaled to [-1, 1], side by side, (num_samples, state_dim + 3)."""
+        """Z-scored state and command scaled to [-1, 1], side by side, (num_samples, state_dim + command_dim)."""
         command = (command - self.command_min) * (2.0 / (self.command_max - self.command_min)) - 1.0
         return torch.cat(((state - self.motion_mean) / self.motion_std, command), dim=-1)
 
@@ -211,7 +217,7 @@ class CMG(nn.Module):
 
         Args:
             state: present state in physical units, (num_samples, state_dim).
-            command: vx [m/s], vy [m/s], yaw rate [rad/s] in the heading frame, (num_samples, 3).
+            command: what it is told, (num_samples, command_dim).
             mixed_precision: see :meth:`MixtureLinear.forward`.
 
         Returns:

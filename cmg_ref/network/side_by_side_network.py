@@ -25,7 +25,7 @@ class Passed(NamedTuple):
         poses: their x, y and heading, (n, 3).
         frames: number of the frame that is made, (n,).
         guarded: frames in which the guard had to act before, (n,).
-        command: command in force, inside the trained range, (n, 3).
+        command: command in force, inside the trained range, (n, command_dim).
         inputs: normalised states and commands, padded by columns of zeros, (n, inputs).
         products: what the experts of a layer give, (n, at most gate_hidden + num_experts * hidden), of which each layer
             uses the first numbers.
@@ -53,7 +53,7 @@ class SideBySideNetwork:
         dtype: type of weights, inputs, products and hidden values; blends and biases are in float32.
 
     Attributes:
-        scale, shift: of the inputs, (state_dim + 3,).
+        scale, shift: of the inputs, (state_dim + command_dim,).
         weights: of each layer, the first with the gate before it, (inputs, gate_hidden + num_experts * hidden), then
             (hidden, num_experts * hidden), the last (hidden, num_experts * outputs).
         biases: of each layer's experts, (num_experts, width), the last in physical units and padded by zeros.
@@ -77,7 +77,7 @@ class SideBySideNetwork:
         first = torch.cat((folded.gate_weight, weights[0]), dim=1)
         weights[0] = torch.nn.functional.pad(first, (0, 0, 0, -first.shape[0] % _ALIGNMENT))
         self.weights = [weight.to(dtype).contiguous() for weight in weights]
-        self.num_operations = folded.num_operations
+        self.num_operations, self._command_dim = folded.num_operations, model.command_layout.size
         self.workspace: Passed | None = None
 
     def passed(self, num: int) -> Passed:
@@ -96,7 +96,8 @@ class SideBySideNetwork:
 
         counts = [torch.zeros(num, dtype=torch.long, device=self.device) for _ in range(2)]
         own = (room(columns, self.dtype) for columns in (inputs, width, hidden))
-        return Passed._make((room(size), room(3), *counts, room(3), *own, room(self.num_experts)))
+        pose, command = room(3), room(self._command_dim)
+        return Passed._make((room(size), pose, *counts, command, *own, room(self.num_experts)))
 
     def multiply(self, layer: int, x: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
         """What the experts of a layer, and the gate in the first, make of x (n, inputs), written to ``products``."""

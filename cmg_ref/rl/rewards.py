@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import VELOCITY
+
 # Tracking of the reference ------------------------------------------------------------------------------------------
 
 
@@ -95,14 +97,14 @@ def command_velocity_tracking(lin_vel_h: Tensor, commands: Tensor, sigma: float)
     Args:
         lin_vel_h: Velocity of the root in the heading frame [m/s], (num_envs, 2 or 3). Averaged over a step or so: the
             velocity of a walking pelvis swings by 0.2 m/s about its mean.
-        commands: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3).
+        commands: vx, vy [m/s], yaw rate [rad/s], what else there is, (num_envs, command_dim).
         sigma: Squared error at which 1/e is left [m^2/s^2].
     """
     return torch.exp((lin_vel_h[:, :2] - commands[:, :2]).square().sum(dim=-1) / -sigma)
 
 
 def command_yaw_rate_tracking(yaw_rate: Tensor, commands: Tensor, sigma: float) -> Tensor:
-    """Averaged yaw rate (num_envs,) [rad/s] against the command (num_envs, 3)."""
+    """Averaged yaw rate (num_envs,) [rad/s] against the command (num_envs, command_dim)."""
     return torch.exp((yaw_rate - commands[:, 2]).square() / -sigma)
 
 
@@ -159,8 +161,8 @@ def feet_closeness(feet_pos_h: Tensor, wanted: float) -> Tensor:
 
 
 def standing(commands: Tensor, threshold: float = 0.1) -> Tensor:
-    """Whether commands (num_envs, 3) tell to stand: no component of `threshold` [m/s, rad/s], (num_envs,) bool."""
-    return commands.abs().amax(dim=-1) < threshold
+    """Whether commands tell to stand: no velocity of `threshold` [m/s, rad/s], (num_envs,) bool."""
+    return commands[..., VELOCITY].abs().amax(dim=-1) < threshold
 
 
 def stand_still(dof_vel: Tensor, told_to_stand: Tensor) -> Tensor:

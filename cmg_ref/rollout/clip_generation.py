@@ -8,6 +8,7 @@ import torch
 
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.sampler import CommandSmoother
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.rollout import Rollout, integrate_root
@@ -28,7 +29,7 @@ def generate_clips(
 
     Args:
         checkpoint: the CMG.
-        commands: vx [m/s], vy [m/s], yaw rate [rad/s] of every frame at the checkpoint's rate, (num_clips, T, 3).
+        commands: what each is told at every frame, at the checkpoint's rate, (num_clips, T, command_dim).
         initial_states: states to start from, (num_clips, state_dim); standing by default.
         names: names of the clips; ``generated_0`` and so on by default.
         interpolation_steps: frames over which a change of command is ramped, as environments do it; 0 takes
@@ -44,7 +45,8 @@ def generate_clips(
     if initial_states is None:
         initial_states = checkpoint.standing_state().expand(num_clips, -1)
     rollout = Rollout(checkpoint.model, device)
-    states = rollout.generate(initial_states, smooth_commands(commands.float(), interpolation_steps), progress=progress)
+    smoothed = smooth_commands(commands.float(), interpolation_steps, checkpoint.command_layout)
+    states = rollout.generate(initial_states, smoothed, progress=progress)
     layout = checkpoint.layout
     if layout.has_root:
         root_pos, root_quat = integrate_root(states, layout, checkpoint.fps)
@@ -64,14 +66,17 @@ def generate_clips(
             root_pos=root_pos[index].cpu().double(),
             root_quat=root_quat[index].cpu().double(),
             command=commands[index].cpu().double(),
+            command_layout=checkpoint.command_layout,
         )
         for index in range(num_clips)
     ]
 
 
-def smooth_commands(commands: torch.Tensor, interpolation_steps: int) -> torch.Tensor:
-    """Commands (num_clips, num_frames, 3) with every change ramped; the first one ramps from standing."""
-    smoother = CommandSmoother(len(commands), interpolation_steps, commands.device)
+def smooth_commands(
+    commands: torch.Tensor, interpolation_steps: int, layout: CommandLayout | None = None
+) -> torch.Tensor:
+    """Commands (num_clips, num_frames, command_dim) with every change ramped; the first one ramps from standing."""
+    smoother = CommandSmoother(len(commands), interpolation_steps, commands.device, layout)
     smoothed = torch.empty_like(commands)
     for frame, target in enumerate(commands.unbind(dim=1)):
         changed = (target != smoother.target).any(dim=1).nonzero().squeeze(1)

@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES
+
 # Sums may be taken in any order, but what is not a number stays so: the guard tells it from a motion.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
@@ -92,22 +94,22 @@ def prepare(
     held: np.ndarray,
     inputs: np.ndarray,
 ) -> None:
-    """Hold commands (n, 3) inside their range (``held``), and normalise them and the states (``inputs``).
+    """Hold commands inside their range (``held``), and normalise them and the states (``inputs``).
 
     Args:
         state: (n, state_dim).
-        command: (n, 3).
-        command_range: lowest and highest commands, (2, 3).
-        scale: of the inputs, (state_dim + 3,).
-        shift: of the scaled inputs, (state_dim + 3,).
-        held: written, (n, 3).
-        inputs: written, (n, state_dim + 3).
+        command: (n, command_dim).
+        command_range: lowest and highest commands, (2, command_dim).
+        scale: of the inputs, (state_dim + command_dim,).
+        shift: of the scaled inputs, (state_dim + command_dim,).
+        held: written, (n, command_dim).
+        inputs: written, (n, state_dim + command_dim).
     """
     num, width = state.shape
     for row in range(num):
         for column in range(width):
             inputs[row, column] = _rounded(state[row, column] * scale[column] + shift[column], inputs)
-        for axis in range(3):
+        for axis in range(command.shape[1]):
             value = min(max(command[row, axis], command_range[0, axis]), command_range[1, axis])
             held[row, axis] = value
             inputs[row, width + axis] = _rounded(value * scale[width + axis] + shift[width + axis], inputs)
@@ -218,7 +220,7 @@ def finish(
     Args:
         state: (n, state_dim).
         output: changes of all channels but the given ones, which integrate their velocities, (n, >= changes).
-        command: (n, 3).
+        command: (n, command_dim).
         limits: the guard's range, lowest and highest, (2, state_dim).
         resting: velocities below which a motion without command rests (below 0 it never does), and 1 for channels
             that resting keeps and 0 for those it stops, (2, state_dim).
@@ -243,7 +245,9 @@ def finish(
             moving += not abs(held) < resting[0, column]
             following[row, column] = held
         guarded[row] = changed != 0
-        if moving == 0 and command[row, 0] == _ZERO and command[row, 1] == _ZERO and command[row, 2] == _ZERO:
+        for axis in range(NUM_VELOCITIES):
+            moving += command[row, axis] != _ZERO
+        if moving == 0:
             for column in range(width):
                 following[row, column] = state[row, column] * resting[1, column]
 
@@ -284,11 +288,11 @@ def step_few(
 
     Args:
         state: (n, state_dim).
-        command: (n, 3).
+        command: (n, command_dim).
         command_range: as of :func:`prepare`, and so are the two that follow.
-        scale: (state_dim + 3,).
-        shift: (state_dim + 3,).
-        gate_weight: of the gate's first layer, (width, state_dim + 3).
+        scale: (state_dim + command_dim,).
+        shift: (state_dim + command_dim,).
+        gate_weight: of the gate's first layer, (width, state_dim + command_dim).
         gate_bias: as of :func:`blend`, and so are the two that follow.
         blend_weight: (experts, width).
         blend_bias: (experts,).
@@ -303,7 +307,7 @@ def step_few(
         guarded: written, (n,) bool.
     """
     num, experts = len(state), len(blend_bias)
-    held, inputs = np.empty((num, 3), np.float32), np.empty((num, len(scale)), np.float32)
+    held, inputs = np.empty_like(command), np.empty((num, len(scale)), np.float32)
     gate, coefficients = np.empty((num, len(gate_bias)), np.float32), np.empty((num, experts), np.float32)
     prepare(state, command, command_range, scale, shift, held, inputs)
     _multiply(inputs, gate_weight, gate)

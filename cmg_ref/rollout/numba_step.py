@@ -62,15 +62,20 @@ class FusedStep:
         self._last_bias = last[-experts:].float().numpy()
         limits = torch.stack((model.state_min, model.state_max)).numpy()
         self._finish = limits, resting.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
+        self._command_dim = model.command_layout.size
         self._rooms: list[Room] = []
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next state (n, state_dim) and whether the guard had to act (n,) bool, of states and commands (n, 3)."""
+        """The next state (n, state_dim) and whether the guard had to act (n,) bool, of states and commands."""
         state, command = state.contiguous(), command.contiguous()
         following, guarded = torch.empty_like(state), torch.empty(len(state), dtype=torch.bool)
         arrays = state.numpy(), command.numpy(), following.numpy(), guarded.numpy()
         self.share_out(len(state), 1, lambda room, rows, _: self.step(room, *(array[rows] for array in arrays)))
         return following, guarded
+
+    def room(self) -> Room:
+        """What a thread works in."""
+        return Room(self._network, self._command_dim)
 
     def share_out(self, num: int, count: int, frame: Frame) -> None:
         """Make frames of motions, in all threads.
@@ -85,7 +90,7 @@ class FusedStep:
         num_threads = torch.get_num_threads()
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
         while len(self._rooms) < num_shares:
-            self._rooms.append(Room(self._network))
+            self._rooms.append(self.room())
         num_blocks = num_shares * -(-num // (BLOCK * num_shares))  # as many for each thread
         ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
         # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
@@ -123,7 +128,7 @@ class FusedStep:
         Args:
             room: what the thread works in.
             state: (n, state_dim).
-            command: (n, 3).
+            command: (n, command_dim).
             following: written, the next state, (n, state_dim).
             guarded: written, whether the guard had to act, (n,) bool.
         """
@@ -196,10 +201,10 @@ class _Held:
 class Room:
     """What passes between the layers of one thread's block."""
 
-    def __init__(self, network: FoldedNetwork) -> None:
+    def __init__(self, network: FoldedNetwork, command_dim: int) -> None:
         self._num = 0
         dtype, layers, experts = network.dtype, network.layers, len(network.blend_bias)
-        self.command, self.coefficients = _Held(3), _Held(experts)
+        self.command, self.coefficients = _Held(command_dim), _Held(experts)
         self.inputs, self.gate = _Held(len(network.scale), dtype), _Held(len(network.gate_bias), dtype)
         self.hidden, num_outputs = _Held(layers[0].shape[1], dtype), layers[-1].shape[1]
         self.outputs, self.changes = _Held(experts * num_outputs, dtype), _Held(num_outputs)

@@ -11,6 +11,7 @@ from typing import Union
 import torch
 
 from cmg_ref.core.backends import chosen_backend, triton_available
+from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
@@ -37,7 +38,7 @@ REST_SPEED: dict[str, float] = {
 class Rollout:
     """Advances motion states under commands, held inside the trained ranges.
 
-    Under zero command a state that is nearly at rest is kept as it is, with zero velocity.
+    Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity.
 
     Args:
         model: the CMG; later changes of its weights go unnoticed.
@@ -107,7 +108,8 @@ class Rollout:
             kernels = FusedFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
-            state, command = (torch.zeros(1, width, device=self.device) for width in (self.layout.size, 3))
+            state = torch.zeros(1, self.layout.size, device=self.device)
+            command = self.model.command_layout.rest(1, device=self.device)
             with torch.cuda.device_of(state):
                 kernels.step(state, command, torch.empty_like(state), self.guarded.new_zeros(1))
             self.guard_count.zero_()
@@ -128,7 +130,7 @@ class Rollout:
 
         Args:
             state: (num_motions, state_dim).
-            command: vx [m/s], vy [m/s], yaw rate [rad/s], (num_motions, 3); held inside the trained range.
+            command: what each is told, (num_motions, command_dim); held inside the trained range.
 
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
@@ -180,7 +182,7 @@ class Rollout:
         # A largest value is found many times faster than whether any or all are true. What is not a number counts too.
         guarded = (held - predicted).abs().amax(dim=1) != 0.0
         if self.rest:
-            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & (command.abs().amax(dim=1) == 0.0)
+            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & told_to_stand(command)
             held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
         return held, guarded
 
@@ -192,7 +194,7 @@ class Rollout:
 
         Args:
             initial: states to start from, (num_motions, state_dim).
-            commands: command of every frame, (num_motions, num_frames, 3).
+            commands: command of every frame, (num_motions, num_frames, command_dim).
             out: tensor to write into, (num_motions, num_frames, state_dim).
             progress: show a progress bar.
 

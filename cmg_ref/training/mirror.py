@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from cmg_ref.core.command_layout import CommandLayout
     from cmg_ref.core.state_layout import StateLayout
     from cmg_ref.robots.robot import Robot
 
-COMMAND_SIGN = (1.0, -1.0, -1.0)
-"""vx stays, vy and the yaw rate change sign."""
 ROOT_SIGNS = {
     "root_height": (1.0,),
     "projected_gravity": (1.0, -1.0, 1.0),
@@ -48,6 +47,6 @@ def mirror_states(states: torch.Tensor, layout: StateLayout, robot: Robot) -> to
     return states[..., index.to(states.device)] * sign.to(states)
 
 
-def mirror_commands(commands: torch.Tensor) -> torch.Tensor:
-    """Commands (..., 3) of vx, vy and yaw rate as seen in a mirror."""
-    return commands * torch.tensor(COMMAND_SIGN, dtype=commands.dtype, device=commands.device)
+def mirror_commands(commands: torch.Tensor, layout: CommandLayout) -> torch.Tensor:
+    """Commands (..., layout.size) as seen in a mirror."""
+    return commands * torch.tensor(layout.mirror, dtype=commands.dtype, device=commands.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 
 from cmg_ref.core.state_layout import StateLayout
@@ -34,8 +36,8 @@ def set_statistics(
     model: CMG,
     sampler: WindowSampler,
     robot: Robot,
-    command_min: tuple[float, float, float],
-    command_max: tuple[float, float, float],
+    command_min: Sequence[float],
+    command_max: Sequence[float],
 ) -> torch.Tensor:
     """Fill the model's buffers from the sampler's windows, velocity-balanced and mirrored.
 

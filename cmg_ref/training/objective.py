@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.evaluation.foot_contact import FootContact, tilt_matrix
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.kinematics import ForwardKinematics
@@ -53,7 +54,7 @@ class Batch:
 
     Attributes:
         initial: states to start from, (num_rows, state_dim).
-        commands: command of every predicted frame, (num_rows, horizon, 3).
+        commands: command of every predicted frame, (num_rows, horizon, command_dim).
         targets: recorded states, (num_recorded + num_matched, horizon, state_dim).
         num_matched: number of matched rows.
     """
@@ -109,7 +110,7 @@ class RollOutObjective(nn.Module):
 
         Args:
             initial: states to start from, (num_rows, state_dim).
-            commands: command of every frame, (num_rows, horizon, 3).
+            commands: command of every frame, (num_rows, horizon, command_dim).
             damping: share of the gradient that goes from a frame to the one before, (num_rows, 1).
         """
         state, states, excess = initial, [], []
@@ -176,7 +177,7 @@ class RollOutObjective(nn.Module):
     @staticmethod
     def _slip(slip: torch.Tensor, commands: torch.Tensor) -> torch.Tensor:
         """Mean slip (num_rows, horizon - SLIP_FRAMES), straight walking counting more [m/s]."""
-        vx, vy, yaw_rate = commands[:, : slip.shape[1]].abs().unbind(dim=-1)
+        vx, vy, yaw_rate = commands[:, : slip.shape[1], VELOCITY].abs().unbind(dim=-1)
         straight = (1.0 - vy / 0.2 - yaw_rate / 0.4).clamp(min=0.0) * (vx / 0.2).clamp(max=1.0)
         walking = 1.0 - ((vx - 1.6) / 0.4).clamp(0.0, 1.0)
         return ((1.0 + STRAIGHT_SLIP * straight * walking) * slip).mean()

@@ -13,6 +13,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.evaluation.checkpoint_evaluation import STEADY_COMMANDS
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
@@ -103,8 +104,8 @@ class TrainConfig:
     input_noise: float = 0.15
     average_decay: float = 0.997
     balance: float = 0.5
-    command_min: tuple[float, float, float] = (-0.8, -0.6, -1.3)
-    command_max: tuple[float, float, float] = (3.2, 0.6, 1.3)
+    command_min: tuple[float, ...] = CommandLayout().lowest
+    command_max: tuple[float, ...] = CommandLayout().highest
     mixed_precision: bool = True
     validate_every: int = 250
     save_every: int = 100
@@ -192,14 +193,18 @@ class Trainer:
         self.device, self.rank, self.world_size = device, rank, world_size
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
-        self.sampler = WindowSampler(
-            dataset, robot, config.horizon_end + 1, config.command_min, config.command_max, config.balance
-        )
-        model = CMG(config.model, dataset.layout, dataset.fps)
+        self.command_layout = dataset.command_layout
+        # A channel that the settings say nothing of is trained within its usual range.
+        command_min = (*config.command_min, *self.command_layout.lowest[len(config.command_min) :])
+        command_max = (*config.command_max, *self.command_layout.highest[len(config.command_max) :])
+        if not len(command_min) == len(command_max) == self.command_layout.size:
+            raise ValueError(f"TrainConfig.command_min and command_max have more numbers than {self.command_layout}")
+        self.sampler = WindowSampler(dataset, robot, config.horizon_end + 1, command_min, command_max, config.balance)
+        model = CMG(config.model, dataset.layout, dataset.fps, self.command_layout)
         if initial is not None:
             _check_initial(initial, model, dataset)
             model.load_state_dict(initial.model.state_dict())
-        acceleration_limit = set_statistics(model, self.sampler, robot, config.command_min, config.command_max)
+        acceleration_limit = set_statistics(model, self.sampler, robot, command_min, command_max)
         self.objective = RollOutObjective(
             model.to(device),
             robot,
@@ -217,8 +222,8 @@ class Trainer:
         self.num_rows = rows
         # Where the matched rows have got to, and the commands wanted of them.
         self.own_states = self.sampler.sample(self.num_matched, self.generator)[0][:, 0]
-        self.wanted = torch.zeros(self.num_matched, 3)
-        self.validation = Validation(dataset, robot, config.command_min, config.command_max)
+        self.wanted = self.command_layout.rest(self.num_matched)
+        self.validation = Validation(dataset, robot, command_min, command_max)
         self.mocap = mocap_figures(dataset, robot, STEADY_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
         self.history: list[dict[str, float]] = []
@@ -272,8 +277,9 @@ class Trainer:
             matched_states, matched_commands = self._matched_rows()
             states, commands = torch.cat((states, matched_states)), torch.cat((commands, matched_commands))
             initial.append(self.own_states.to(self.device))
-        initial.append(self.sampler.sample_still(self.num_still, generator).to(self.device))
-        still_commands = torch.zeros(self.num_still, horizon, 3)
+        still, still_commands = self.sampler.sample_still(self.num_still, generator)
+        initial.append(still.to(self.device))
+        still_commands = still_commands.unsqueeze(1).expand(-1, horizon, -1)
         return Batch(
             initial=torch.cat(initial),
             commands=torch.cat((commands[:, 1 : horizon + 1], still_commands)).to(self.device),
@@ -288,7 +294,7 @@ class Trainer:
         self.own_states = torch.where(restart, self.sampler.sample(count, generator)[0][:, 0], self.own_states)
         # In recordings few motions begin from standing, and roll-outs mostly do.
         stand = torch.rand(count, 1, generator=generator) < STANDING_SHARE
-        self.own_states = torch.where(stand, self.sampler.sample_still(count, generator), self.own_states)
+        self.own_states = torch.where(stand, self.sampler.sample_still(count, generator)[0], self.own_states)
         change = torch.rand(count, 1, generator=generator) < CHANGE_SHARE
         self.wanted = torch.where(change, self._random_commands(count), self.wanted)
         self.wanted = torch.where(stand, self._slow_commands(count), self.wanted)
@@ -301,27 +307,30 @@ class Trainer:
         return states, torch.where(plain, self.wanted.unsqueeze(1), commands)
 
     def _random_commands(self, count: int) -> torch.Tensor:
-        """Commands (count, 3): recorded ones, zero, along one or two axes, or anywhere in the trained range."""
+        """Commands (count, command_dim): recorded, standing, along one or two axes, or anywhere in their range."""
         generator = self.generator
-        low, high = torch.tensor(self.config.command_min), torch.tensor(self.config.command_max)
+        low, high = self.model.command_min.cpu(), self.model.command_max.cpu()
         recorded = torch.minimum(torch.maximum(self.sampler.sample_commands(count, generator), low), high)
-        anywhere = low + (high - low) * torch.rand(count, 3, generator=generator)
-        axes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
+        anywhere = low + (high - low) * torch.rand(count, len(low), generator=generator)
+        axes = torch.ones(4, len(low))
+        axes[:, VELOCITY] = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
         along = anywhere * axes[torch.randint(len(axes), (count,), generator=generator)]
         kind = torch.rand(count, 1, generator=generator)
         commands = torch.where(kind < 0.4, recorded, torch.where(kind < 0.75, along, anywhere))
-        return torch.where(kind > 0.87, torch.zeros(3), commands)
+        standing = torch.cat((torch.zeros(count, NUM_VELOCITIES), commands[:, NUM_VELOCITIES:]), dim=1)
+        return torch.where(kind > 0.87, standing, commands)
 
     def _slow_commands(self, count: int) -> torch.Tensor:
-        """Commands (count, 3) along one axis, as often one way as the other, for there are few starts backwards."""
-        low, high = torch.tensor(self.config.command_min), torch.tensor(self.config.command_max)
+        """Commands (count, command_dim) along one axis, as often one way as the other: few starts go backwards."""
+        low, high = self.model.command_min.cpu()[VELOCITY], self.model.command_max.cpu()[VELOCITY]
         largest = torch.minimum(-low, high).clamp(min=0.0)
-        axis = torch.eye(3)[torch.randint(3, (count,), generator=self.generator)]
-        return axis * largest * (2.0 * torch.rand(count, 1, generator=self.generator) - 1.0)
+        axis = torch.eye(NUM_VELOCITIES)[torch.randint(NUM_VELOCITIES, (count,), generator=self.generator)]
+        along = axis * largest * (2.0 * torch.rand(count, 1, generator=self.generator) - 1.0)
+        return self.command_layout.complete(along)
 
     def averaged_model(self) -> CMG:
         """A copy of the model with the running average of the weights, on the CPU."""
-        model = CMG(self.config.model, self.dataset.layout, self.dataset.fps)
+        model = CMG(self.config.model, self.dataset.layout, self.dataset.fps, self.command_layout)
         model.load_state_dict({**self.model.state_dict(), **self.average})
         return model.cpu().eval().requires_grad_(False)
 
@@ -397,7 +406,8 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.rank])
             own_states, wanted = state["own_states"][self.rank], state["wanted"][self.rank]
-            if own_states.shape[1:] != self.own_states.shape[1:] or wanted.shape != (len(own_states), 3):
+            shape = (len(own_states), self.command_layout.size)
+            if own_states.shape[1:] != self.own_states.shape[1:] or wanted.shape != shape:
                 raise ValueError("'own_states' and 'wanted' do not fit the dataset")
             if len(own_states) > 0:  # Another batch size has another number of them.
                 rows = torch.arange(self.num_matched) % len(own_states)
@@ -412,6 +422,8 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
         raise ValueError(f"the initial checkpoint has {initial.model.config}, the run is to have {model.config}")
     if initial.layout != model.layout or initial.joint_names != tuple(dataset.joint_names):
         raise ValueError("the initial checkpoint has other state channels or joints than the dataset")
+    if initial.command_layout != dataset.command_layout:
+        raise ValueError(f"the initial checkpoint has {initial.command_layout}, the data {dataset.command_layout}")
     if initial.fps != dataset.fps:
         raise ValueError(f"the initial checkpoint runs at {initial.fps} fps, the dataset at {dataset.fps}")
 

@@ -7,6 +7,7 @@ from typing import Sequence
 import torch
 
 from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.core.command_layout import VELOCITY, told_to_stand
 from cmg_ref.evaluation.checkpoint_evaluation import STEADY_COMMANDS
 from cmg_ref.evaluation.foot_contact import FootContact
 from cmg_ref.evaluation.requirements import speed_tolerance
@@ -45,8 +46,8 @@ class Validation:
     Args:
         dataset: motion data with held-out clips.
         robot: robot of the data.
-        command_min: smallest vx [m/s], vy [m/s], yaw rate [rad/s] that the model is trained for.
-        command_max: largest ones.
+        command_min: smallest command that the model is trained for, one number a channel.
+        command_max: largest one.
     """
 
     def __init__(
@@ -95,15 +96,15 @@ class Validation:
         }
 
     def _steady(self, model: CMG) -> dict[str, float]:
-        table = torch.tensor(STEADY_COMMANDS)  # (num_commands, 3)
+        table = torch.tensor(STEADY_COMMANDS)  # (num_commands, NUM_VELOCITIES)
         tolerance = torch.tensor([speed_tolerance(command) for command in STEADY_COMMANDS])
         standing = self._standing_start(model)
-        commands = table[:, None].expand(-1, round(20 * self.fps), -1)
+        commands = model.command_layout.complete(table)[:, None].expand(-1, round(20 * self.fps), -1)
         states = Rollout(model).generate(standing.expand(len(table), -1), commands)
         mean = self.layout.split(states[:, round(3 * self.fps) :].mean(dim=1))
         velocity_error = (mean["root_lin_vel_h"][:, :2] - table[:, :2]).norm(dim=1)
         yaw_error = (mean["root_yaw_rate"].squeeze(1) - table[:, 2]).abs()
-        still = (table == 0).all(dim=1)
+        still = told_to_stand(table)
         error = torch.maximum(velocity_error / tolerance, yaw_error / YAW_TOLERANCE)
         return {
             "steady": float(error.mean()),
@@ -115,7 +116,7 @@ class Validation:
     def _random(self, model: CMG) -> dict[str, float]:
         generator = torch.Generator().manual_seed(11)
         low, high = model.command_min, model.command_max
-        segments = low + (high - low) * torch.rand(NUM_RANDOM, 10, 3, generator=generator)
+        segments = low + (high - low) * torch.rand(NUM_RANDOM, 10, len(low), generator=generator)
         commands = segments.repeat_interleave(round(2 * self.fps), dim=1)
         rollout = Rollout(model)
         start = self.states[torch.arange(NUM_RANDOM) % len(self.states), 0]
@@ -125,29 +126,35 @@ class Validation:
         return {"fallen": float(fallen.float().mean()), "guarded": float(rollout.guard_count) / rollout.frame_count}
 
     def _standing_start(self, model: CMG) -> torch.Tensor:
-        speed = self.states[:, 0, self.layout["dof_vel"]].abs().mean(dim=1) + self.commands[:, 0].abs().sum(dim=1)
+        joint_speed = self.states[:, 0, self.layout["dof_vel"]].abs().mean(dim=1)
+        speed = joint_speed + self.commands[:, 0, VELOCITY].abs().sum(dim=1)
         return self.states[int(speed.argmin()), 0]
 
     def initial_bank(self, model: CMG, sampler: WindowSampler) -> tuple[torch.Tensor, torch.Tensor]:
         """States to start from, and what they were doing: poses the model stands still in, then recorded frames.
 
         Returns:
-            States (num_states, state_dim) and commands (num_states, 3).
+            States (num_states, state_dim) and commands (num_states, command_dim).
         """
         generator = torch.Generator().manual_seed(3)
-        still = sampler.sample_still(STANDING_CANDIDATES, generator)
+        still, to_stand = sampler.sample_still(STANDING_CANDIDATES, generator)
         frames = round(SETTLE_SECONDS * self.fps)
-        settled = Rollout(model).generate(still, torch.zeros(STANDING_CANDIDATES, frames, 3))[:, -1]
-        settled = settled[self._reluctance(model, settled).argsort()[:STANDING_ROWS]]
+        settled = Rollout(model).generate(still, to_stand.unsqueeze(1).expand(-1, frames, -1))[:, -1]
+        best = self._reluctance(model, settled, to_stand).argsort()[:STANDING_ROWS]
         states, commands = sampler.sample(RECORDED_ROWS, generator)
-        return torch.cat((settled, states[:, 0])), torch.cat((torch.zeros(STANDING_ROWS, 3), commands[:, 0]))
+        return torch.cat((settled[best], states[:, 0])), torch.cat((to_stand[best], commands[:, 0]))
 
-    def _reluctance(self, model: CMG, standing: torch.Tensor) -> torch.Tensor:
-        """How badly the model sets off from standing poses (n, state_dim), (n,): from some it stays, or glides."""
+    def _reluctance(self, model: CMG, standing: torch.Tensor, to_stand: torch.Tensor) -> torch.Tensor:
+        """How badly the model sets off from standing poses (n, state_dim), (n,): from some it stays, or glides.
+
+        But for their velocity, the commands are those to stand, (n, command_dim).
+        """
         rollout, layout, num = Rollout(model), model.layout, len(standing)
-        commands = torch.tensor(SLOW_COMMANDS).repeat_interleave(num, dim=0)  # (num_commands * n, 3)
+        wanted = torch.tensor(SLOW_COMMANDS).repeat_interleave(num, dim=0)  # (num_commands * n, NUM_VELOCITIES)
+        commands = to_stand.repeat(len(SLOW_COMMANDS), 1)
+        commands[:, VELOCITY] = wanted
         state = standing.repeat(len(SLOW_COMMANDS), 1)
-        velocity, square_speed = torch.zeros_like(commands), torch.zeros(len(commands))
+        velocity, square_speed = torch.zeros_like(wanted), torch.zeros(len(commands))
         frames, first = round(SET_OFF_SECONDS * self.fps), round(0.5 * SET_OFF_SECONDS * self.fps)
         for frame in range(frames):
             state = rollout.advance(state, commands)
@@ -157,6 +164,6 @@ class Validation:
                     frames - first
                 )
                 square_speed += parts["dof_vel"].square().mean(dim=1) / (frames - first)
-        error = ((velocity - commands) * velocity.new_tensor([1.0, 1.0, 0.5])).norm(dim=1)
+        error = ((velocity - wanted) * velocity.new_tensor([1.0, 1.0, 0.5])).norm(dim=1)
         lacking = (STEPPING_JOINT_SPEED - square_speed.sqrt()).clamp(min=0.0)
         return (error + lacking).view(len(SLOW_COMMANDS), num).mean(dim=0)

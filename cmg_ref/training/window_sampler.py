@@ -7,13 +7,11 @@ from typing import Sequence
 import torch
 
 from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.robots.robot import Robot
 from cmg_ref.training.mirror import mirror_commands, mirror_states
 
-VELOCITY_BIN = (0.25, 0.2, 0.4)  # width of a bin in vx [m/s], vy [m/s], yaw rate [rad/s]
-CHANGE_BIN = (0.6, 0.5, 1.2)  # width of a bin in the change of the command from the first to the last frame
-COMMAND_UNIT = (0.2, 0.15, 0.3)  # difference of commands [m/s, m/s, rad/s] as bad as an average pose error of one
 NUM_CANDIDATES = 8000  # windows among which a match is sought
 RANGE_MARGIN = 0.15  # windows this share of the command range outside of it are still used
 STILL_SPEED = 0.08  # [m/s] and [rad/s]: below this a frame may serve as a pose to stand still in
@@ -23,8 +21,8 @@ STILL_JOINT_SPEED = 0.15  # [rad/s] rms, likewise
 class WindowSampler:
     """Windows of states and commands from the training clips, each as recorded or mirrored.
 
-    Windows fall into bins of vx, vy and yaw rate and of their change within the window, so that starts and stops count
-    as kinds of motion of their own. A bin is drawn with probability proportional to its number of windows to the power
+    Windows fall into bins of the command and of its change within the window, so that starts and stops count as kinds
+    of motion of their own. A bin is drawn with probability proportional to its number of windows to the power
     ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Windows far outside the command range are
     left out: they would take the place of what the model is asked to do.
 
@@ -32,14 +30,14 @@ class WindowSampler:
         dataset: motion data.
         robot: robot whose mirroring is used.
         length: frames of a window, the first one being the initial state.
-        command_min: smallest vx [m/s], vy [m/s], yaw rate [rad/s] of interest.
-        command_max: largest ones.
+        command_min: smallest command of interest, one number a channel.
+        command_max: largest one.
         balance: exponent of the number of windows in a bin.
         held_out: draw from the clips kept out of training instead.
 
     Attributes:
         states: every frame, recorded then mirrored, (2 * num_frames, state_dim).
-        commands: command of every frame, (2 * num_frames, 3).
+        commands: command of every frame, (2 * num_frames, command_dim).
         valid: whether a frame may be used, (2 * num_frames,) bool.
 
     Raises:
@@ -57,13 +55,14 @@ class WindowSampler:
         held_out: bool = False,
     ) -> None:
         self.layout: StateLayout = dataset.layout
+        self.command_layout: CommandLayout = dataset.command_layout
         self.length = length
         starts = dataset.windows(length, held_out=held_out)
         if len(starts) == 0:
             raise ValueError(f"the dataset has no {'held-out' if held_out else 'training'} window of {length} frames")
         num_frames = len(dataset.states)
         self.states = torch.cat((dataset.states, mirror_states(dataset.states, self.layout, robot)))
-        self.commands = torch.cat((dataset.commands, mirror_commands(dataset.commands)))
+        self.commands = torch.cat((dataset.commands, mirror_commands(dataset.commands, self.command_layout)))
         self.valid = (dataset.valid & (dataset.frame_held_out == held_out)).repeat(2)
         self.starts = torch.cat((starts, starts + num_frames))
         low, high = torch.tensor(command_min), torch.tensor(command_max)
@@ -76,33 +75,40 @@ class WindowSampler:
                 f"no window of the dataset has a command between {tuple(command_min)} and {tuple(command_max)}"
             )
         change = self.commands[self.starts + length - 1] - self.commands[self.starts]
-        bins = torch.cat((middle / torch.tensor(VELOCITY_BIN), change / torch.tensor(CHANGE_BIN)), dim=1).round()
+        widths = torch.tensor([channel.bins for channel in self.command_layout])
+        bins = torch.cat((middle / widths[:, 0], change / widths[:, 1]), dim=1).round()
         _, inverse, counts = torch.unique(bins, dim=0, return_inverse=True, return_counts=True)
         self.probabilities = counts[inverse].to(torch.float64) ** (balance - 1.0)
         speed = self.states[self.starts][:, self.layout["dof_vel"]].pow(2).mean(dim=1).sqrt()
-        still = (speed < STILL_JOINT_SPEED) & (self.commands[self.starts].abs().amax(dim=1) < STILL_SPEED)
+        still = (speed < STILL_JOINT_SPEED) & (self.commands[self.starts][:, VELOCITY].abs().amax(dim=1) < STILL_SPEED)
         self.still_starts = self.starts[still]
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw windows.
 
         Returns:
-            States (count, length, state_dim) and commands (count, length, 3).
+            States (count, length, state_dim) and commands (count, length, command_dim).
         """
         picks = self._draw(count, generator)
         frames = self.starts[picks].unsqueeze(1) + torch.arange(self.length)  # (count, length)
         return self.states[frames], self.commands[frames]
 
-    def sample_still(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw poses of people who stand, every velocity set to zero, (count, state_dim)."""
+    def sample_still(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw poses of people who stand, every velocity set to zero.
+
+        Returns:
+            States (count, state_dim) and commands (count, command_dim) to stay like that.
+        """
         starts = self.still_starts if len(self.still_starts) else self.starts
-        states = self.states[starts[torch.randint(len(starts), (count,), generator=generator)]].clone()
+        frames = starts[torch.randint(len(starts), (count,), generator=generator)]
+        states, commands = self.states[frames].clone(), self.commands[frames].clone()
         for channel in ("dof_vel", "root_lin_vel_h", "root_yaw_rate"):
             states[:, self.layout[channel]] = 0.0
-        return states
+        commands[:, VELOCITY] = 0.0
+        return states, commands
 
     def sample_commands(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw commands that somebody followed, (count, 3)."""
+        """Draw commands that somebody followed, (count, command_dim)."""
         picks = self._draw(count, generator)
         return self.commands[self.starts[picks] + self.length // 2]
 
@@ -115,16 +121,16 @@ class WindowSampler:
 
         Args:
             states: (count, state_dim).
-            wanted: commands, (count, 3).
+            wanted: commands, (count, command_dim).
             unit: difference in each column that counts as one, (state_dim,).
             generator: random numbers.
 
         Returns:
-            States (count, length, state_dim), commands (count, length, 3) and how far the given states are from them,
+            States (count, length, state_dim), their commands and how far the given states are from them,
             (count,): recorded states that are not among the candidates are 0.5 to 1.6 away.
         """
         starts = self.starts[self._draw(NUM_CANDIDATES, generator)]
-        command_unit = torch.tensor(COMMAND_UNIT)
+        command_unit = torch.tensor([channel.difference for channel in self.command_layout])
         features = (self.states[starts] / unit, self.commands[starts + self.length // 2] / command_unit)
         weight = len(unit) ** -0.5  # The state counts by its mean square.
         own = torch.cat((states / unit * weight, wanted / command_unit), dim=1)

@@ -70,7 +70,12 @@ class MotionBuffer:
         self.num_motions = sum(number for number, _ in sizes)
         self.store = TrajectoryStore(sizes, self.layout, checkpoint.fps, self.device, dtype, rollout.backend)
         self.commands = PlannedCommands(
-            self.num_motions, num_segments, interpolation_frames, self.device, rollout.backend
+            self.num_motions,
+            num_segments,
+            interpolation_frames,
+            self.device,
+            rollout.backend,
+            checkpoint.command_layout,
         )
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
@@ -106,7 +111,7 @@ class MotionBuffer:
             reader: the environments' clock and place.
             initial_states: where their motions begin.
             draws: which of them.
-            excess: by how much commands exceed the trained range, (num_envs, 3); written.
+            excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
         """
         if self._recorded is None or reader.columns is None:
             return None

@@ -6,8 +6,10 @@ from typing import Callable
 
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.cuda_graph.fused_frame import Motions, power_of_two
 from cmg_ref.cuda_graph.recorded_frames import Recording
+from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.model import CMG
 from cmg_ref.trajectories.reader import MotionReader
 from cmg_ref.trajectories.start_states import NUM_NEAREST, EnvironmentDraws, InitialStates
@@ -28,7 +30,7 @@ class EnvironmentChanges:
         reader: the environments' clock and place; it is told the rows that are on show.
         initial_states: where motions begin.
         draws: which of them.
-        excess: by how much commands exceed the trained range, (num_envs, 3); written.
+        excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
         frame: makes the next frame of motions (n,).
         kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.recorded_frames.RecordedFrames`.
         workspace: see there.
@@ -57,10 +59,13 @@ class EnvironmentChanges:
         self._kernels, self._motions, self._reader = change_kernels, motions, reader
         self._initial_states, self._draws, self._excess, self._frame = initial_states, draws, excess, frame
         num, device, layout = len(reader.clock.shown), reader.clock.shown.device, motions.store.layout
+        command_dim = model.command_layout.size
+        self._command_sizes = {"COMMANDS": command_dim, "COMMAND_ROOM": power_of_two(command_dim)}
+        self._command_sizes["VELOCITIES"] = NUM_VELOCITIES
         self._fps = motions.store.fps
         self._begun, self._told = (torch.zeros(num, dtype=torch.uint8, device=device) for _ in range(2))
         self._begun_commands, self._begun_poses, self._told_commands = (
-            torch.zeros(num, 3, device=device) for _ in range(3)
+            torch.zeros(num, width, device=device) for width in (command_dim, NUM_POSE, command_dim)
         )
         self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
         self._columns = columns
@@ -91,7 +96,8 @@ class EnvironmentChanges:
 
         Args:
             env_ids: environments concerned.
-            commands: what they shall do, (n, 3); what they are told now by default. What is not finite counts as 0.
+            commands: what they shall do, (n, command_dim); what they are told now by default. What is not finite counts
+                as 0.
             poses: x, y and heading to begin at, (n, 3); the origin by default. What is not finite counts as 0.
         """
         kind = 2 if commands is None else 1
@@ -99,7 +105,7 @@ class EnvironmentChanges:
         self._change.run(None, 1)
 
     def tell(self, env_ids: torch.Tensor, commands: torch.Tensor) -> None:
-        """Give environments (n,) commands (n, 3); those that change go on from the frame on show.
+        """Give environments (n,) commands (n, command_dim); those that change go on from the frame on show.
 
         What is not finite counts as 0.
         """
@@ -131,7 +137,7 @@ class EnvironmentChanges:
                 asked_commands if asked_poses is None else asked_poses,
                 len(env_ids),
                 KIND=kind,
-                COMMANDS=commands is not None,
+                COMMANDS=0 if commands is None else commands.shape[1],
                 PLACES=asked_poses is not None,
                 POSES=poses is not None,
                 BLOCK=ASKED,
@@ -189,6 +195,7 @@ class EnvironmentChanges:
             COLUMNS=power_of_two(store.layout.size),
             KNOWN_ROOM=power_of_two(num_known),
             **self._channels,
+            **self._command_sizes,
         )
 
     def _advanced(self, everyone: torch.Tensor) -> None:

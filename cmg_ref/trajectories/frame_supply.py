@@ -44,7 +44,7 @@ class FrameSupply(Protocol):
 
         Args:
             env_ids: environments concerned.
-            commands: what they shall be told where they are entered, (n, 3); None takes any.
+            commands: what they shall be told where they are entered, (n, command_dim); None takes any.
             start_frames: frames to enter them at, (n,), ``"random"``, or None for the first.
 
         Returns:

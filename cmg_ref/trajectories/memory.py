@@ -9,11 +9,10 @@ from typing import Any, Callable
 import torch
 
 from cmg_ref.core.backends import chosen_backend, triton_available
-from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.frames.root_motion import NUM_SEEN
 from cmg_ref.frames.store import NUM_GRAVITY, NUM_PLACE, NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.network.model import CMGConfig
+from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.network.packed_product import COMPILED_BYTES, ROUND_NUMBERS, round_number
 from cmg_ref.rollout.numba_step import BLOCK
 from cmg_ref.rollout.rollout import CPU_BLOCK
@@ -71,25 +70,25 @@ def plan_memory(
     float_size = torch.finfo(settings.storage_dtype).bits // 8
     num_joints = 2 * layout.num_joints
     per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
-    per_env = 8 + 8 + 4 * NUM_POSE + 4 * 3 + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
+    command = 4 * checkpoint.command_layout.size
+    per_env = 8 + 8 + 4 * NUM_POSE + command + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
     kernels = chosen_backend(settings.backend, device) == "cuda_graph" and layout.has_root and triton_available()
     if settings.mode == "realtime" and kernels:
-        per_env += 4 * num_joints + 2 + 3 * 4 * 3 + 8  # joints shown, and what is asked for
+        per_env += 4 * num_joints + 2 + 4 * NUM_POSE + 2 * command + 8  # joints shown, and what is asked for
     return MemoryPlan(
         joints=num_frames * num_joints * float_size,
         root=num_frames * ((NUM_SEEN + NUM_GRAVITY) * float_size + 4 * NUM_PLACE),
-        commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 4 * 3 + 4 * 3),
+        commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 2 * command),
         states=num_motions * per_motion + settings.num_envs * per_env,
-        network=_network_bytes(settings, layout, checkpoint.model.config, device),
+        network=_network_bytes(settings, checkpoint.model, device),
         compiled=_compiled_bytes(settings, checkpoint.model.config, device),
     )
 
 
-def _network_bytes(
-    settings: CMGMotionGeneratorCfg, layout: StateLayout, config: CMGConfig, device: torch.device
-) -> int:
+def _network_bytes(settings: CMGMotionGeneratorCfg, model: CMG, device: torch.device) -> int:
     """Weights as they were loaded and as they are used, and the inputs of all layers for the largest batch."""
-    inputs, experts = layout.size + 3, config.num_experts
+    layout, config = model.layout, model.config
+    inputs, experts = layout.size + model.command_layout.size, config.num_experts
     widths = [inputs] + [config.hidden] * (config.num_layers - 1)
     outputs = [*widths[1:], layout.size]
     gate = inputs * config.gate_hidden + config.gate_hidden * experts

@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional, Protocol
 
 import torch
 
+from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.trajectories.argument_checks import checked_whole
 from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.start_states import InitialStates
@@ -25,7 +26,7 @@ class SamplesCommands(Protocol):
     """Draws commands, as :class:`cmg_ref.commands.sampler.CommandSampler` does."""
 
     def sample(self, num: int) -> torch.Tensor:
-        """Commands (num, 3)."""
+        """Commands (num, command_dim)."""
         ...
 
 
@@ -149,8 +150,8 @@ class TrajectoryPool:
         """Choose trajectories; generates nothing.
 
         Args:
-            commands: commands that the trajectories shall follow where they are entered, (num, 3): those that do so
-                most nearly are chosen. None takes any. Among equals the least used are chosen.
+            commands: commands that the trajectories shall follow where they are entered, (num, command_dim): those that
+                do so most nearly are chosen. None takes any. Among equals the least used are chosen.
             num: how many.
             start_frames: frames to enter at, (num,); ``"random"`` draws them, None takes the first.
             last_start: latest frame to enter at.
@@ -254,13 +255,14 @@ class TrajectoryPool:
         num, num_segments = len(motions), self.buffer.commands.num_segments
         low, high = self.cfg.times(self._sampler)
         targets = self._sampler.sample(num * num_segments).to(self.device).float()
-        targets = self.buffer.rollout.model.clamp_command(targets).view(num, num_segments, 3)
+        targets = self.buffer.rollout.model.clamp_command(targets).view(num, num_segments, -1)
         draw = torch.rand(num, num_segments - 1, generator=self._generator, device=self.device)
         fps = self.buffer.store.fps
         lengths = ((low + (high - low) * draw) * fps).round().long().clamp(min=1)
         first_frames = torch.cat((torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)), dim=1)
         draw = torch.randint(1 << 31, (num,), generator=self._generator, device=self.device)
-        begun = torch.zeros_like(targets[:, 0]) if self.cfg.from_standing else targets[:, 0]
+        rest = self.buffer.rollout.model.command_layout.rest(num, device=self.device)
+        begun = rest if self.cfg.from_standing else targets[:, 0]
         states, own_commands, following = self._initial_states.choose(begun, draw)
         self.buffer.commands.plan(motions, first_frames, own_commands, targets)
         self.buffer.restart(motions, states, following)
@@ -308,17 +310,17 @@ class TrajectoryPool:
     def _nearest(
         self, commands: torch.Tensor, start_frames: torch.Tensor | str | None, last_start: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ready trajectories (n,) and start frames (n,) whose commands are nearest to commands (n, 3)."""
+        """Ready trajectories (n,) and start frames (n,) whose commands are nearest to commands (n, command_dim)."""
         num, total = len(commands), self.num_trajectories
         if total <= CANDIDATES:
             candidates = torch.arange(total, device=self.device).expand(num, -1)
         else:
             candidates = torch.randint(total, (num, CANDIDATES), generator=self._generator, device=self.device)
         frames = self._start_frames(candidates.shape, start_frames, last_start)  # (n, candidates)
-        targets = self.buffer.commands.target(frames.flatten(), candidates.flatten()).view(*frames.shape, 3)
+        targets = self.buffer.commands.target(frames.flatten(), candidates.flatten()).view(*frames.shape, -1)
         difference = (targets - commands.unsqueeze(1)).mul(self._scale).abs().amax(dim=2)
         # However slow a walk is, it does not pass for standing.
-        difference += (targets.abs().amax(dim=2) == 0.0) != (commands.abs().amax(dim=1, keepdim=True) == 0.0)
+        difference += told_to_stand(targets) != told_to_stand(commands).unsqueeze(1)
         random = torch.rand(frames.shape, generator=self._generator, device=self.device)
         wear = self.handed[candidates].clamp(max=1000) + random
         score = (difference / BIN_WIDTH).floor() * 2000.0 + wear

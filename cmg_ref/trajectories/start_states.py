@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from cmg_ref.core.command_layout import VELOCITY, told_to_stand
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.kinematics import FootKinematics, ForwardKinematics
 from cmg_ref.robots.robot import Robot
@@ -32,10 +33,10 @@ class InitialStates:
 
     Attributes:
         states: the states that are used, (num_states, state_dim).
-        commands: what they were doing, (num_states, 3).
+        commands: what they were doing, (num_states, command_dim).
         following: the states a frame later, had they gone on, (num_states, state_dim).
-        scale: of commands where their distance counts, (3,).
-        scaled_commands: commands times that, (num_states, 3).
+        scale: of commands where their distance counts, (command_dim,).
+        scaled_commands: commands times that, (num_states, command_dim).
         at_rest: numbers of the states at rest, (num_standing,).
         standing: the states at rest, (num_standing, state_dim).
     """
@@ -64,21 +65,21 @@ class InitialStates:
         """States to begin from and what they were doing.
 
         Args:
-            commands: what the motions shall do, (n, 3).
+            commands: what the motions shall do, (n, command_dim).
             draw: integers that choose among the states that did nearly that, (n,); not negative.
 
         Returns:
-            States (n, state_dim), each one of the few that did nearly that; their own commands (n, 3); and the states
+            States (n, state_dim), each one of the few that did nearly that; their own commands; and the states
             a frame later, had they gone on, (n, state_dim).
         """
         picks = self._nearest(commands, draw)
         # All that rest are equally near to the command to stand.
-        rests = (commands == 0.0).all(dim=1)
+        rests = told_to_stand(commands)
         picks = torch.where(rests, self.at_rest[draw % len(self.at_rest)], picks)
         return self.states[picks], self.commands[picks], self.following[picks]
 
     def _nearest(self, commands: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
-        """Number of one of the states that did nearly what commands (n, 3) ask for, chosen by ``draw`` (n,), (n,)."""
+        """Number of one of the states that did nearly what commands ask for, chosen by ``draw`` (n,), (n,)."""
         wanted, known = commands * self.scale, self.scaled_commands
         count = min(NUM_NEAREST, len(known))
         if self._fused:
@@ -101,7 +102,7 @@ def states_at_rest(checkpoint: Checkpoint, robot: Robot) -> tuple[torch.Tensor, 
         (num_initial_states,).
     """
     speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
-    motion = checkpoint.initial_commands.abs().sum(dim=1) + speed
+    motion = checkpoint.initial_commands[:, VELOCITY].abs().sum(dim=1) + speed
     return motion <= motion.min() + _SAME_MOTION, (load_on_left_foot(checkpoint, robot) - 0.5).abs()
 
 

@@ -83,7 +83,7 @@ class LiveFeed:
         steps: control steps since the reset of each, (num_motions,).
         first: frame being shown of each, (num_motions,).
         last: last frame that is known, (num_motions,).
-        targets: command being approached by each, (num_motions, 3).
+        targets: command being approached by each, (num_motions, command_dim).
     """
 
     def __init__(
@@ -93,16 +93,16 @@ class LiveFeed:
         self._frames_per_step = generator.checkpoint.fps * generator.control_dt
         self._members = torch.arange(generator.num_envs, device=generator.device)
         self.steps, self.first, self.last = (torch.zeros_like(self._members) for _ in range(3))
-        self.targets = torch.zeros(generator.num_envs, 3, device=generator.device)
+        self.targets = generator.command_layout.rest(generator.num_envs, device=generator.device)
         self.reset(self._members)
 
     @property
     def commands(self) -> Tensor:
-        """Commands in force, (num_motions, 3)."""
+        """Commands in force, (num_motions, command_dim)."""
         return self._generator.commands
 
     def reset(self, env_ids: Tensor, commands: Tensor | None = None) -> None:
-        """Begin new motions in environments (n,), under commands (n, 3) where they are given."""
+        """Begin new motions in environments (n,), under commands (n, command_dim) where they are given."""
         if commands is None:
             commands = self.targets[env_ids] if self._sampler is None else self._sampler.reset(env_ids)
         self._generator.reset(env_ids, commands=commands)
@@ -110,7 +110,7 @@ class LiveFeed:
         self._renew(env_ids)
 
     def set_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Approach commands (n, 3), held inside the trained range, in environments (n,), from the present frame."""
+        """Approach commands (n, command_dim), held inside their range, in environments (n,), from the present frame."""
         self._generator.update_commands(commands, env_ids)
         self._renew(env_ids)
 

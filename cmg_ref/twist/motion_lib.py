@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.evaluation.command_following import motions_follow_commands
@@ -88,6 +88,7 @@ class CMGMotionLib:
         checkpoint = load_checkpoint(cfg.checkpoint)
         _check_joints(checkpoint.joint_names, self.joint_names, tree, cfg)
         kinematics = ForwardKinematics(tree, self.body_names, self.device)
+        self.command_layout = checkpoint.command_layout
         self._fps, self._steps_ahead = checkpoint.fps, math.ceil(cfg.lookahead / control_dt)
         self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
         self._pool: PoolFeed | None = None
@@ -121,7 +122,7 @@ class CMGMotionLib:
         self._check_room(planned, asked, f"num_envs={num_envs}")
         generator = CMGMotionGenerator(checkpoint, device=self.device, cfg=asked)
         if cfg.commands is not None:
-            self._sampler = CommandSampler(num_envs, cfg.commands, self.control_dt, self.device, cfg.seed)
+            self._sampler = self._sampler_of(num_envs, cfg.commands)
         self._view = view_of(generator.buffer)
         return LiveFeed(generator, self._view, self._sampler, self._steps_ahead)
 
@@ -139,7 +140,7 @@ class CMGMotionLib:
             pool=pool_cfg,
         )
         asked.validate()
-        sampler = CommandSampler(cfg.num_motions, cfg.commands, self.control_dt, self.device, cfg.seed)
+        sampler = self._sampler_of(cfg.num_motions, cfg.commands)
         planned = plan_memory(asked, checkpoint, sampler, self.device)
         self._check_room(planned, asked, f"CMGMotionLibCfg.num_motions={cfg.num_motions}")
         rollout, length = Rollout(checkpoint.model, self.device), asked.preload_duration
@@ -165,6 +166,9 @@ class CMGMotionLib:
         retirement = math.ceil(cfg.motion_length / self.control_dt) + 2
         budget = batch * self._fps * self.control_dt if cfg.num_blocks > 0 else 0.0
         return PoolFeed(pool, self._view, retirement, budget)
+
+    def _sampler_of(self, num_motions: int, cfg: CommandSamplerCfg | None) -> CommandSampler:
+        return CommandSampler(num_motions, cfg, self.control_dt, self.device, self.cfg.seed, self.command_layout)
 
     def _check_room(self, planned: MemoryPlan, asked: CMGMotionGeneratorCfg, what: str) -> None:
         rows = sum(number * frames for number, frames in asked.sizes())
@@ -268,7 +272,7 @@ class CMGMotionLib:
 
     @with_torch_defaults
     def calc_commands(self, motion_ids: Values, motion_times: Values) -> Tensor:
-        """Commands in force (n, 3) in motions (n,) at times (n,) [s]; in live mode those in force now."""
+        """Commands in force (n, command_dim) in motions (n,) at times (n,) [s]; in live mode those in force now."""
         if self._live is not None:
             return self._live.commands[self._motions(motion_ids)]
         motions, frames = self._asked(motion_ids, motion_times)
@@ -290,7 +294,7 @@ class CMGMotionLib:
         """Tell how episodes ended; with strata, the motions of a pool that are made anew go where commands fail.
 
         Args:
-            commands: commands in force at the end, (n, 3).
+            commands: commands in force at the end, (n, command_dim).
             failed: whether the robot fell, (n,) bool.
         """
         if self._pool is not None and self._sampler is not None and self.cfg.num_blocks > 0:
@@ -304,19 +308,19 @@ class CMGMotionLib:
 
     @with_torch_defaults
     def reset(self, env_ids: EnvIds | None = None, commands: Values | None = None) -> None:
-        """Live mode: begin new motions in environments (n,) or all, under commands (n, 3) if they are given."""
+        """Live mode: begin new motions in environments (n,) or all, under commands (n, command_dim) if given."""
         feed, rows = self._live_feed(), self._environments(env_ids)
         feed.reset(rows, None if commands is None else self._checked_commands(commands, rows))
 
     @with_torch_defaults
     def set_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
-        """Live mode: approach commands (n, 3) of vx, vy [m/s] and yaw rate [rad/s], in environments (n,) or all."""
+        """Live mode: approach commands (n, command_dim) in environments (n,) or all."""
         feed, rows = self._live_feed(), self._environments(env_ids)
         feed.set_commands(self._checked_commands(commands, rows), rows)
 
     @property
     def target_commands(self) -> Tensor:
-        """Live mode: commands being approached, (num_envs, 3)."""
+        """Live mode: commands being approached, (num_envs, command_dim)."""
         return self._live_feed().targets
 
     @property
@@ -340,7 +344,7 @@ class CMGMotionLib:
         return checked_env_ids(env_ids, self.num_motions(), self.device)
 
     def _checked_commands(self, commands: Values, env_ids: Tensor) -> Tensor:
-        return checked_tensor(commands, (len(env_ids), 3), "commands", self.device)
+        return checked_tensor(commands, (len(env_ids), self.command_layout.size), "commands", self.device)
 
     def _live_feed(self) -> LiveFeed:
         if self._live is None:

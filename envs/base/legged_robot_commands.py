@@ -1,11 +1,12 @@
-"""A legged robot under velocity commands: drawn, given from outside, and how well they are obeyed."""
+"""Commands of a legged robot: drawn, ramped, given from outside, and how well they are obeyed."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, ranges_of
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.rl.rewards import standing
 from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
@@ -33,17 +34,17 @@ class LeggedRobotCommands(LeggedRobotState):
         """Make what gives commands, and the buffer of those in force."""
         self.asked_distance = torch.zeros(self.num_envs, device=self.device)
         self._commands_changed = False  # since the last observation
-        self._command_buffer = CommandBuffer(self.num_envs, self.device)
         self.command_source = self._make_command_source()
+        self._command_buffer = CommandBuffer(self.num_envs, self.command_layout, self.device)
         self._show_commands()
 
     @property
     def commands(self) -> Tensor:
-        """Velocity commands in force: vx, vy [m/s], yaw rate [rad/s], (num_envs, 3); the same tensor always.
+        """Commands in force, (num_envs, command_dim): vx, vy [m/s], yaw rate [rad/s] and what else there is.
 
-        What is written into it, or put in its place, between two steps is approached from the next step, reset or
-        `get_observations` on as if `set_commands` had been given it, and stays until the next reset; numbers that are
-        not written to keep theirs: ``env.commands[:, 0] = 1.0``.
+        The same tensor always. What is written into it, or put in its place, between two steps is approached from the
+        next step, reset or `get_observations` on as if `set_commands` had been given it, and stays until the next
+        reset; numbers that are not written to keep theirs: ``env.commands[:, 0] = 1.0``.
         """
         return self._command_buffer.values
 
@@ -55,10 +56,8 @@ class LeggedRobotCommands(LeggedRobotState):
     def command_sampler_cfg(self) -> CommandSamplerCfg:
         """What the configuration says about commands."""
         cfg = self.cfg.commands
-        return CommandSamplerCfg(
-            lin_vel_x=tuple(cfg.ranges.lin_vel_x),
-            lin_vel_y=tuple(cfg.ranges.lin_vel_y),
-            ang_vel_yaw=tuple(cfg.ranges.ang_vel_yaw),
+        return CommandSamplerCfg.over(
+            ranges_of(cfg.ranges),
             strata=dict(cfg.strata) or None,
             failure_weight=cfg.failure_weight,
             resampling_time=tuple(cfg.resampling_time),
@@ -68,12 +67,19 @@ class LeggedRobotCommands(LeggedRobotState):
     def _make_command_source(self) -> CommandSource:
         """What gives commands; a task may have one of its own."""
         cfg = self.command_sampler_cfg()
-        return SampledCommands(self.num_envs, cfg, self.cfg.commands.ramp_time, self.dt, self.device, self.cfg.seed)
+        layout = CommandLayout.of_names(list(self.cfg.commands.ranges.further))
+        ramp_time, seed = self.cfg.commands.ramp_time, self.cfg.seed
+        return SampledCommands(self.num_envs, cfg, ramp_time, self.dt, self.device, seed, layout)
 
     @property
     def command_sampler(self) -> CommandSampler:
         """What draws the commands."""
         return self.command_source.sampler
+
+    @property
+    def command_layout(self) -> CommandLayout:
+        """Channels of a command."""
+        return self.command_sampler.layout
 
     def _show_commands(self) -> None:
         """Take over the commands that are in force now."""
@@ -96,14 +102,14 @@ class LeggedRobotCommands(LeggedRobotState):
         """Give commands that are approached from now on and stay until the next reset of their environments.
 
         Args:
-            commands: vx, vy [m/s], yaw rate [rad/s], (n, 3).
+            commands: vx, vy [m/s], yaw rate [rad/s] and what else there is, (n, command_dim).
             env_ids: Environments as indices (n,) or as a mask (num_envs,); all by default.
 
         Raises:
             ValueError: If the shape does not fit, or a value is not finite.
         """
         rows = checked_env_ids(env_ids, self.num_envs, self.device)
-        commands = checked_tensor(commands, (len(rows), self.commands.shape[1]), "commands", self.device)
+        commands = checked_tensor(commands, (len(rows), self.command_layout.size), "commands", self.device)
         self._take_written_commands()
         self._approach_commands(commands, rows)
 
@@ -114,7 +120,7 @@ class LeggedRobotCommands(LeggedRobotState):
             self._approach_commands(*written)
 
     def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Let environments (n,) approach commands (n, 3) until their next reset."""
+        """Let environments (n,) approach commands (n, command_dim) until their next reset."""
         self.command_source.approach(commands, env_ids)
         self._commands_changed = True
 

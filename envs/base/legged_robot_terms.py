@@ -136,7 +136,7 @@ class LeggedRobotTerms(LeggedRobotCommands):
         return [
             ObservationTerm("base_ang_vel", 3, scale.ang_vel, "axial", noise.ang_vel),
             ObservationTerm("projected_gravity", 3, scale.gravity, "polar", noise.gravity),
-            ObservationTerm("commands", 3, scale.command, "command"),
+            ObservationTerm("commands", self.command_layout.size, scale.command, self.command_layout.mirror),
             ObservationTerm("dof_pos", num_dof, scale.dof_pos, "joints", noise.dof_pos),
             ObservationTerm("dof_vel", num_dof, scale.dof_vel, "joints", noise.dof_vel),
             ObservationTerm("last_action", num_dof, scale.action, "joints"),

@@ -6,11 +6,13 @@ Examples:
   cmg-generate --schedule commands.csv --format twist --output outputs/mission
 
 A schedule is a CSV file with the header time,vx,vy,wz, or a JSON list of such rows; each command holds until the next.
+Further channels of a checkpoint's command have columns of their own there, or --channel LABEL=VALUE.
 """
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
+from cmg_ref.core.command_layout import CommandLayout
+from cmg_ref.core.command_line import Parser, command, labelled_number, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -39,7 +41,7 @@ DEFAULT_DURATION = 10.0  # [s]
 LAST_COMMAND_TIME = 5.0  # [s] how long the last command of a schedule lasts if no duration is given
 MIN_DURATION, MAX_DURATION = 0.2, 600.0  # [s]
 SETTLING_TIME = 1.5  # [s] after a change of command, left out of the mean speeds
-AXES = ("vx", "vy", "wz")
+AXES = CommandLayout().labels
 
 
 class OptionError(ValueError):
@@ -64,6 +66,14 @@ def parse_arguments() -> argparse.Namespace:
     motion_command.add_argument("--vx", type=speed, help="forward speed [m/s] (default: 0)")
     motion_command.add_argument("--vy", type=speed, help="speed to the left [m/s] (default: 0)")
     motion_command.add_argument("--wz", type=speed, help="yaw rate, to the left [rad/s] (default: 0)")
+    motion_command.add_argument(
+        "--channel",
+        type=labelled_number(-MAX_COMMAND, MAX_COMMAND),
+        action="append",
+        default=[],
+        metavar="LABEL=VALUE",
+        help="another channel of the checkpoint's command (default: at rest)",
+    )
     motion_command.add_argument(
         "--schedule", type=Path, metavar="FILE", help="commands over time instead (.csv or .json)"
     )
@@ -141,15 +151,18 @@ def main() -> None:
         check_installed("PIL")
     # Small matrices: one core is enough, and the others are the renderer's and the encoder's.
     torch.set_num_threads(min(2, os.cpu_count() or 1))
-    schedule = read_schedule(arguments)
-    duration = chosen_duration(arguments, schedule)
     robot = None if arguments.robot is None else load_robot(arguments.robot)
     checkpoint = load_checkpoint(arguments.checkpoint or (None if robot is None else robot.spec.checkpoint))
     robot = checkpoint.robot(robot)
+    schedule = read_schedule(arguments, checkpoint.command_layout)
+    duration = chosen_duration(arguments, schedule)
     initial_states = choose_initial_states(arguments, checkpoint)
     outputs = prepare_outputs(arguments)
     commands, held = held_within(
-        schedule.sample(checkpoint.fps, duration), checkpoint.command_min, checkpoint.command_max
+        schedule.sample(checkpoint.fps, duration),
+        checkpoint.command_min,
+        checkpoint.command_max,
+        checkpoint.command_layout,
     )
     for line in held:
         print(line)
@@ -164,21 +177,22 @@ def main() -> None:
     )[0]
     if arguments.fps is not None:
         clip = clip.resample(arguments.fps)
-    print_speeds(clip, schedule)
+    print_speeds(clip, schedule, checkpoint.command_layout)
     write_outputs(clip, robot, outputs, arguments.renderer)
     if arguments.strip is not None:
         save_strip(clip, robot, arguments.strip, *arguments.strip_size)
         print(f"wrote {arguments.strip}")
 
 
-def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
+def read_schedule(arguments: argparse.Namespace, layout: CommandLayout) -> CommandSchedule:
     """The command over time, from the options or from a file."""
     given = {name: getattr(arguments, name) for name in AXES if getattr(arguments, name) is not None}
     if arguments.schedule is not None:
-        if given:
-            raise OptionError(f"--{next(iter(given))} and --schedule cannot go together: the file holds the commands")
-        return CommandSchedule.from_file(arguments.schedule)
-    return CommandSchedule.constant(**given)
+        if given or arguments.channel:
+            option = next(iter([*given, "channel"]))
+            raise OptionError(f"--{option} and --schedule cannot go together: the file holds the commands")
+        return CommandSchedule.from_file(arguments.schedule, layout)
+    return CommandSchedule.constant(**given, layout=layout, **dict(arguments.channel))
 
 
 def chosen_duration(arguments: argparse.Namespace, schedule: CommandSchedule) -> float:
@@ -239,24 +253,24 @@ def installed(module: str, what: str, option: str) -> bool:
     return False
 
 
-def print_speeds(clip: MotionClip, schedule: CommandSchedule) -> None:
+def print_speeds(clip: MotionClip, schedule: CommandSchedule, layout: CommandLayout) -> None:
     """A row for each command: what was asked for, and the mean of what the root did once it had settled."""
     assert clip.command is not None
     done = torch.cat((clip.root_lin_vel_h()[:, :2], clip.root_yaw_rate()[:, None]), dim=-1)  # (num_frames, 3)
     starts = [round(time * clip.fps) for time in schedule.times.tolist()]
-    print(f"{'time [s]':>15}   {'command vx, vy [m/s], wz [rad/s]':32}   mean of the root")
+    print(f"{'time [s]':>15}   {'command ' + layout.title():32}   mean of the root")
     for start, end in zip(starts, [*starts[1:], clip.num_frames], strict=True):
         end = min(end, clip.num_frames)
         if start >= end:
             continue
         settled = done[start + round(SETTLING_TIME * clip.fps) : end]
         times = f"{start / clip.fps:.1f} to {end / clip.fps:.1f}"
-        mean = triple(settled.mean(dim=0)) if len(settled) else f"(shorter than the {SETTLING_TIME:g} s it takes)"
-        print(f"{times:>15}   {triple(clip.command[end - 1]):32}   {mean}")
+        mean = in_columns(settled.mean(dim=0)) if len(settled) else f"(shorter than the {SETTLING_TIME:g} s it takes)"
+        print(f"{times:>15}   {in_columns(clip.command[end - 1]):32}   {mean}")
 
 
-def triple(values: torch.Tensor) -> str:
-    """Three numbers in columns."""
+def in_columns(values: torch.Tensor) -> str:
+    """Numbers in columns."""
     return "  ".join(f"{value:+.2f}" for value in values.tolist())
 
 

@@ -13,7 +13,7 @@ evaluation tries every command of a grid and leaves evaluation.json and evaluati
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, labelled_number, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -32,6 +32,7 @@ from envs.simulator import BACKEND  # isort: skip
 import torch
 
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.installation import check_installed
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
@@ -51,8 +52,16 @@ from envs.learning.policy import (
 from envs.learning.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
 from envs.learning.policy_evaluation_report import save_evaluation, screen_text
 from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, project_folder, writable
-from envs.playing.keyboard import HELP, Keyboard, KeyboardError, steered_commands
-from envs.playing.playback import Playback, command_range, play, playback_config, playback_table, save_playback_plot
+from envs.playing.keyboard import HELP, Keyboard, KeyboardError, key_help, steered_commands
+from envs.playing.playback import (
+    Playback,
+    command_range,
+    configured_layout,
+    play,
+    playback_config,
+    playback_table,
+    save_playback_plot,
+)
 from envs.playing.video import RENDERERS, VideoError, can_write_mp4, write_video
 from envs.tasks.task_registry import task_registry
 
@@ -93,6 +102,14 @@ def parse_arguments() -> argparse.Namespace:
     given = parser.add_argument_group("command")
     speed = real_number(-MAX_COMMAND, MAX_COMMAND)
     given.add_argument("--command", type=speed, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
+    given.add_argument(
+        "--channel",
+        type=labelled_number(-MAX_COMMAND, MAX_COMMAND),
+        action="append",
+        default=[],
+        metavar="LABEL=VALUE",
+        help="another channel of the command (default: at rest)",
+    )
     given.add_argument("--schedule", type=Path, metavar="FILE", help="commands over time (.csv or .json)")
     given.add_argument("--keyboard", action="store_true", help=HELP)
     given.add_argument("--duration", type=real_number(MIN_DURATION, MAX_DURATION), help="length of the roll-out [s]")
@@ -145,7 +162,6 @@ def run(arguments: argparse.Namespace) -> None:
         checked_device(arguments.sim_device, "--sim_device")
     if arguments.export is not None:
         check_installed("onnx", "onnxruntime", "onnxscript")
-    schedule = read_schedule(arguments)
     policy, origin = choose_policy(arguments)
     env_cfg, _ = task_registry.get_cfgs(arguments.task)
     if policy is not None:
@@ -153,6 +169,7 @@ def run(arguments: argparse.Namespace) -> None:
     apply_overrides(env_cfg, arguments.overrides)
     env_cfg.seed = arguments.seed
     check_bounds(env_cfg)
+    schedule = read_schedule(arguments, configured_layout(env_cfg))
     if arguments.export is not None:
         export(policy, origin, env_cfg, arguments)
         return
@@ -172,15 +189,17 @@ def run(arguments: argparse.Namespace) -> None:
         report(evaluation, folder, settings, arguments.strict)
 
 
-def read_schedule(arguments: argparse.Namespace) -> CommandSchedule:
+def read_schedule(arguments: argparse.Namespace, layout: CommandLayout) -> CommandSchedule:
     """The commands of a roll-out."""
-    if sum(bool(given) for given in (arguments.command, arguments.schedule, arguments.keyboard)) > 1:
+    told = arguments.command or arguments.channel
+    if sum(bool(given) for given in (told, arguments.schedule, arguments.keyboard)) > 1:
         raise OptionError("--command, --schedule and --keyboard exclude each other")
     if arguments.schedule is not None:
-        return CommandSchedule.from_file(arguments.schedule)
-    if arguments.command is not None:
-        return CommandSchedule([(0.0, *arguments.command)], source="--command")
-    return CommandSchedule(DEMONSTRATION)
+        return CommandSchedule.from_file(arguments.schedule, layout)
+    if arguments.command is not None or arguments.channel:
+        told = dict(zip(CommandLayout().labels, arguments.command or ()))
+        return CommandSchedule.constant(**told, layout=layout, **dict(arguments.channel))
+    return CommandSchedule(DEMONSTRATION, layout=layout)
 
 
 def choose_policy(arguments: argparse.Namespace) -> tuple[Policy | None, str]:
@@ -265,11 +284,11 @@ def show(
     act = actions_of(policy, env)
     lowest, highest = command_range(env)
     if arguments.keyboard:
-        print(HELP)
-        with Keyboard(lowest, highest) as keyboard:
+        print(key_help(env.command_layout))
+        with Keyboard(lowest, highest, env.command_layout) as keyboard:
             playback = play(env, act, steered_commands(keyboard, env.dt, duration))
     else:
-        commands, held = held_within(schedule.sample(1.0 / env.dt, duration), lowest, highest)
+        commands, held = held_within(schedule.sample(1.0 / env.dt, duration), lowest, highest, env.command_layout)
         for line in held:
             print(line)
         playback = play(env, act, iter(commands))

@@ -84,7 +84,7 @@ def simulate(arguments: argparse.Namespace) -> None:
             print(f"{told}: {rows[-1].survival:.0%}", file=sys.stderr)
         print(table(rows))
         return
-    commands = read_commands(arguments, controller.control_dt)
+    commands = read_commands(arguments, controller.control_dt, controller.command_labels)
     simulation = PlainSimulation(arguments.mjcf, controller, conditions)
     with display(arguments, simulation) as show:
         result = run(simulation, controller, commands, show)
@@ -95,13 +95,14 @@ def simulate(arguments: argparse.Namespace) -> None:
     print(f"{seconds:.1f} s; {end}; velocity error {error:.3f} m/s over windows of 0.8 s, the first 3 s left out")
 
 
-def read_commands(arguments: argparse.Namespace, control_dt: float) -> np.ndarray:
-    """The command of every control step, (num_steps, 3)."""
+def read_commands(arguments: argparse.Namespace, control_dt: float, labels: list[str]) -> np.ndarray:
+    """The command of every control step, (num_steps, at most command_dim)."""
     rows = np.array([[0.0, *(arguments.command or (0.5, 0.0, 0.0))]])
     if arguments.schedule is not None:
         rows = np.loadtxt(arguments.schedule, delimiter=",", skiprows=1, ndmin=2)
-        if rows.shape[1] != 4 or rows[0, 0] != 0.0 or (np.diff(rows[:, 0]) <= 0.0).any() or not np.isfinite(rows).all():
-            raise ArtefactError(f"{arguments.schedule}: needs the columns time,vx,vy,wz, times rising from 0")
+        fits = 4 <= rows.shape[1] <= 1 + len(labels)
+        if not fits or rows[0, 0] != 0.0 or (np.diff(rows[:, 0]) <= 0.0).any() or not np.isfinite(rows).all():
+            raise ArtefactError(f"{arguments.schedule}: needs the columns time,{','.join(labels)}, times rising from 0")
     last = 20.0 if len(rows) == 1 else rows[-1, 0] + LAST_COMMAND_TIME
     times = np.arange(round((arguments.duration or last) / control_dt)) * control_dt
     return rows[np.searchsorted(rows[:, 0], times + 1e-9, side="right") - 1, 1:]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
 from cmg_ref.trajectories.start_states import balanced_standing_state
 from envs.learning.policy import Policy, PolicyError
 
-GRAVITY, JOINTS = slice(3, 6), 9  # columns of the observation: after gravity the command, then the joints
+GRAVITY, COMMAND = slice(3, 6), 6  # columns of the observation: from here on the command, then the joints
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class Controller(nn.Module):
 
     Attributes:
         standing: State of the generator that the zero state stands for, (state_dim,).
-        command_min, command_max: What commands are held within, (3,) [m/s, m/s, rad/s].
+        command_layout: Channels of a command.
+        command_min, command_max: What commands are held within, (command_dim,).
         ramp_frames: Control steps that a new command takes to be in force.
         observation_clip: Scaled observations are held within plus and minus this before the policy sees them.
-        acceleration: Largest change of a command that keeps changing, (3,) [m/s^2, m/s^2, rad/s^2].
+        acceleration: Largest change of a command that keeps changing, (command_dim,) [a second].
         state_parts: Layout of the state.
 
     Raises:
@@ -60,6 +63,7 @@ class Controller(nn.Module):
     command_min: Tensor
     command_max: Tensor
     acceleration: Tensor
+    _rest: Tensor
     _joints: Tensor
     _lead: Tensor
     _default: Tensor
@@ -82,7 +86,7 @@ class Controller(nn.Module):
         self.joint_names, columns = match_joints(
             checkpoint.joint_names, description.joint_names, checkpoint.joint_names, torch.device("cpu")
         )
-        self._layout = checkpoint.layout
+        self._layout, self.command_layout = checkpoint.layout, checkpoint.command_layout
         self._terms = [name for name, _, _ in description.observations]
         unknown = [name for name in self._terms if not hasattr(self, f"_observe_{name}")]
         if unknown:
@@ -96,6 +100,7 @@ class Controller(nn.Module):
         ratio = torch.tensor(description.damping) / torch.tensor(description.stiffness)
         for name, value in {
             "standing": balanced_standing_state(checkpoint, checkpoint.robot()),
+            "_rest": self.command_layout.rest(),
             "command_min": low,
             "command_max": high,
             # Half of the steepest ramp of training, from one end of the range to the other.
@@ -109,13 +114,13 @@ class Controller(nn.Module):
             ),
         }.items():
             self.register_buffer(name, value)
-        num_joints = len(self.joint_names)
+        num_joints, command_dim = len(self.joint_names), self.command_layout.size
         self.state_parts = (
             StatePart("reference", checkpoint.layout.size, "state of the generator minus its standing state"),
             StatePart("correction", num_joints, "last action of the policy"),
-            StatePart("command", 3, "command in force: vx, vy [m/s], yaw rate [rad/s]"),
-            StatePart("asked", 3, "command last asked for, held within its range, same units"),
-            StatePart("step", 3, "largest change of the command in force in a control step, same units"),
+            StatePart("command", command_dim, f"command in force: {self.command_layout.title()}, less what is at rest"),
+            StatePart("asked", command_dim, "command last asked for, held within its range, same units"),
+            StatePart("step", command_dim, "largest change of the command in force in a control step, same units"),
             StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
         )
         self._sizes = [part.size for part in self.state_parts]
@@ -128,15 +133,15 @@ class Controller(nn.Module):
     @property
     def observation_size(self) -> int:
         """Columns of the observation."""
-        return JOINTS + 2 * len(self.joint_names)
+        return COMMAND + self.command_layout.size + 2 * len(self.joint_names)
 
     def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Let a control step pass.
 
         Args:
-            observation: Measured now, (n, 9 + 2 * num_joints): angular velocity of the base in its own frame [rad/s],
-                direction of gravity in the same frame (unit vector), command vx, vy [m/s], yaw rate [rad/s], joint
-                angles minus the default pose [rad], joint velocities [rad/s].
+            observation: Measured now, (n, 6 + command_dim + 2 * num_joints): angular velocity of the base in its own
+                frame [rad/s], direction of gravity in the same frame (unit vector), command, joint angles minus the
+                default pose [rad], joint velocities [rad/s].
             state: As the last step returned it, (n, state_size); zero at the start.
 
         Returns:
@@ -144,11 +149,11 @@ class Controller(nn.Module):
             [rad], (n, num_joints).
         """
         offset, last_action, command, asked, step, remaining = state.split(self._sizes, dim=1)
+        command, asked = command + self._rest, asked + self._rest
         num_joints = len(self.joint_names)
-        dof_pos, dof_vel = observation[:, JOINTS:].split([num_joints, num_joints], dim=1)
-        wanted = observation[:, 6:JOINTS]
-        wanted = torch.minimum(torch.maximum(wanted, self.command_min), self.command_max)
-        wanted = torch.where(torch.isnan(observation[:, 6:JOINTS]), torch.zeros_like(wanted), wanted)
+        told, dof_pos, dof_vel = observation[:, COMMAND:].split([len(self._rest), num_joints, num_joints], dim=1)
+        wanted = torch.minimum(torch.maximum(told, self.command_min), self.command_max)
+        wanted = torch.where(torch.isnan(told), self._rest.expand_as(wanted), wanted)
         changed = (wanted != asked).any(dim=1, keepdim=True)
         keeps_changing = changed & (remaining > 0.5)
         step = torch.where(changed, (wanted - command).abs() / self.ramp_frames, step)
@@ -178,8 +183,9 @@ class Controller(nn.Module):
         action = torch.where(torch.isnan(action), last_action, action)
         following = frames[1]
         targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
+        commands = (frame_commands[1] - self._rest, wanted - self._rest, step)
         next_state = torch.cat(
-            (following - self.standing, action, frame_commands[1], wanted, step, (remaining - 1.0).clamp(min=0.0)),
+            (following - self.standing, action, *commands, (remaining - 1.0).clamp(min=0.0)),
             dim=1,
         )
         return targets - self._default, next_state, targets
@@ -235,19 +241,20 @@ class _Seen:
 
 
 def _approach(command: Tensor, wanted: Tensor, step: Tensor) -> Tensor:
-    """The command in force one control step later, all (n, 3); what is all but reached is reached exactly."""
+    """The command in force one control step later, all (n, command_dim); what is all but reached is reached exactly."""
     way = wanted - command
     return torch.where(way.abs() <= 1.0001 * step, wanted, command + torch.sign(way) * step)
 
 
-def _command_range(
-    commands: dict[str, dict[str, tuple[float, float]]], checkpoint: Checkpoint
-) -> tuple[Tensor, Tensor]:
-    """Range that both policy and generator were trained in, (3,) each."""
-    ranges = commands.get("ranges", {})
+def _command_range(commands: dict[str, dict[str, Any]], checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
+    """Range that both policy and generator were trained in, (command_dim,) each."""
+    given = commands.get("ranges", {})
+    ranges = {channel.name: (channel.rest, channel.rest) for channel in checkpoint.command_layout.further}
+    ranges.update(given.get("further", {}))
+    ranges.update({name: given[name] for name in CommandLayout().names if name in given})
     low, high = checkpoint.command_min.clone(), checkpoint.command_max.clone()
-    for column, name in enumerate(("lin_vel_x", "lin_vel_y", "ang_vel_yaw")):
-        if name in ranges:
-            low[column] = max(float(low[column]), ranges[name][0])
-            high[column] = min(float(high[column]), ranges[name][1])
+    for name, (lowest, highest) in ranges.items():
+        column = checkpoint.command_layout.column(name)
+        low[column] = max(float(low[column]), lowest)
+        high[column] = min(float(high[column]), highest)
     return low, high

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from envs.deployment.controller import Controller
+from envs.deployment.controller import COMMAND, Controller
 from envs.deployment.description import describe_controller, metadata_entries
 from envs.deployment.gaitkeeper_contract import write_contract
 from envs.deployment.onnx_file import write_onnx
@@ -62,19 +63,19 @@ def export_controller(
 def _walk(controller: Controller) -> list[dict[str, torch.Tensor]]:
     """Inputs of robots that are told to stand, walk, or something else at every step, measurements at random."""
     generator = torch.Generator().manual_seed(0)
-    trials = []
+    trials, told = [], slice(COMMAND, COMMAND + controller.command_layout.size)
     for count in (1, 16):
         state = torch.zeros(count, controller.state_size)
         spread = controller.command_max - controller.command_min
-        commands = controller.command_min + spread * (1.4 * torch.rand(count, 3, generator=generator) - 0.2)
-        commands[0] = 0.0
+        commands = controller.command_min + spread * (1.4 * torch.rand(count, len(spread), generator=generator) - 0.2)
+        commands[0, VELOCITY] = 0.0
         for step in range(TRIAL_STEPS):
             observation = 0.1 * torch.randn(count, controller.observation_size, generator=generator)
             observation[:, 3:6] = torch.nn.functional.normalize(
                 observation[:, 3:6] + torch.tensor([0.0, 0.0, -1.0]), dim=1
             )
-            observation[:, 6:9] = commands
-            observation[count // 2, 6:9] += 0.1 * torch.randn(3, generator=generator) * (count > 1)
+            observation[:, told] = commands
+            observation[count // 2, told] += 0.1 * torch.randn(len(spread), generator=generator) * (count > 1)
             trials.append(dict(zip(INPUTS, (observation, state))))
             _, state, _ = controller(observation, state)
             if step == TRIAL_STEPS // 2:

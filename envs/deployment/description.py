@@ -30,6 +30,7 @@ OBSERVATION_MEANINGS = {
     "it will be ramped",
     "last_action": "action of the control step before, held within the action limit; 0 in the first",
 }
+RANGE_NAMES = {"wz": "yaw_rate"}  # names of ranges in the files where they are not the labels
 LICENCE = (
     "Code: BSD-3-Clause. The generator that ships with cmg_ref was trained on LAFAN1 (CC BY-NC-ND 4.0) among others: "
     "treat files made from it as for non-commercial use; see the model cards."
@@ -49,7 +50,8 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
     reference_names = list(checkpoint.joint_names)
     standing = controller.standing
     stance = checkpoint.layout.split(standing.unsqueeze(0))
-    num_joints = len(names)
+    num_joints, layout = len(names), controller.command_layout
+    further = "".join(f", {channel.title}" for channel in layout.further)
     joints_at = [reference_names.index(name) for name in names]
     return {
         "format_version": FORMAT_VERSION,
@@ -61,10 +63,10 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
                 _term("projected_gravity", 3, "1", OBSERVATION_MEANINGS["projected_gravity"]),
                 _term(
                     "command",
-                    3,
-                    "m/s, m/s, rad/s",
-                    "vx forward, vy to the left, yaw rate to the left in the heading frame, asked for now, not ramped; "
-                    "held within command.range, NaN counts as 0",
+                    layout.size,
+                    ", ".join(channel.unit for channel in layout),
+                    f"vx forward, vy to the left, yaw rate to the left in the heading frame{further}, asked for now, "
+                    "not ramped; held within command.range, NaN counts as rest",
                 ),
                 _term("joint_pos", num_joints, "rad", "joint angles measured now minus default_joint_pos"),
                 _term("joint_vel", num_joints, "rad/s", "joint velocities measured now"),
@@ -80,6 +82,8 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
         "observation_clip": f"inside, after the factors of training: {controller.observation_clip:g}",
         "state": [dataclasses.asdict(part) for part in controller.state_parts],
         "command": {
+            "labels": list(layout.labels),
+            "rest": layout.rest().tolist(),
             "range": _command_range(controller),
             "ramp_time": controller.ramp_frames * controller.control_dt,
             "acceleration": controller.acceleration.tolist(),
@@ -212,7 +216,8 @@ def _term(name: str, size: int, unit: str, meaning: str) -> dict[str, Any]:
 
 def _command_range(controller: Controller) -> dict[str, list[float]]:
     low, high = _rounded(controller.command_min.tolist()), _rounded(controller.command_max.tolist())
-    return {name: [low[column], high[column]] for column, name in enumerate(("vx", "vy", "yaw_rate"))}
+    names = [RANGE_NAMES.get(label, label) for label in controller.command_layout.labels]
+    return {name: list(bounds) for name, bounds in zip(names, zip(low, high))}
 
 
 def _rounded(values: Any) -> list[float]:

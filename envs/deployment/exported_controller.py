@@ -44,6 +44,9 @@ class ExportedController:
         self._default = np.array(told["default_joint_pos"])
         self.start_joint_pos = np.array(told["start"]["joint_pos"])
         self._standing = np.array(told["reference"]["standing_state"])
+        # Files of earlier versions are told the velocity alone.
+        self.command_labels: list[str] = told["command"].get("labels", ["vx", "vy", "wz"])
+        self._rest = np.array(told["command"].get("rest", [0.0, 0.0, 0.0]))
         self.start_gravity = self.reference_part("projected_gravity", self._standing)
         self._state_size = self._session.get_inputs()[1].shape[1]
         self.reset()
@@ -75,14 +78,16 @@ class ExportedController:
         Args:
             ang_vel: Angular velocity of the base in its own frame [rad/s], (3,).
             gravity: Direction of gravity in the same frame, (3,).
-            command: vx, vy [m/s], yaw rate [rad/s], (3,).
+            command: vx, vy [m/s], yaw rate [rad/s] and what else `command_labels` names, which is at rest where the
+                array ends, (at most command_dim,).
             joint_pos: Joint angles [rad], (num_joints,).
             joint_vel: Joint velocities [rad/s], (num_joints,).
 
         Returns:
             Joint targets [rad], (num_joints,).
         """
-        observation = np.concatenate((ang_vel, gravity, command, joint_pos - self._default, joint_vel))
+        told = np.concatenate((command, self._rest[len(command) :]))
+        observation = np.concatenate((ang_vel, gravity, told, joint_pos - self._default, joint_vel))
         inputs = {"observation": observation[None].astype(np.float32), "state": self._state}
         self._state, targets = self._session.run(["next_state", "joint_targets"], inputs)
         return targets[0].astype(float)

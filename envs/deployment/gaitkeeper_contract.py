@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cmg_ref.files.atomic_file import atomic_file
+from envs.deployment.description import RANGE_NAMES
 
 SCHEMA = "gaitkeeper/contract/v3"
 _TERMS = {  # names of our observation by the names of gaitkeeper's terms
@@ -40,7 +41,7 @@ def contract(controller: dict[str, Any]) -> dict[str, Any]:
     """The contract, JSON-ready."""
     names, training = controller["joint_names"], controller["training"]
     ranges = controller["command"]["range"]
-    trained = {"vx": ranges["vx"], "vy": ranges["vy"], "wz": ranges["yaw_rate"]}
+    trained = {label: ranges[RANGE_NAMES.get(label, label)] for label in controller["command"]["labels"]}
     implicit = training["drive"].startswith("implicit")
 
     def by_joint(values: list[float]) -> dict[str, float]:

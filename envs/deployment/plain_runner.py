@@ -43,7 +43,7 @@ class Run:
         length, settling = round(WINDOW / self.control_dt), round(SETTLING_TIME / self.control_dt)
         ends = [end for end in range(length, len(self.velocity) + 1, length) if end > settling + length - 1]
         velocity, command = np.array(self.velocity), np.array(self.command)
-        pairs = [(velocity[end - length : end].mean(axis=0), command[end - 1]) for end in ends]
+        pairs = [(velocity[end - length : end].mean(axis=0), command[end - 1][: velocity.shape[1]]) for end in ends]
         return np.array([v for v, _ in pairs]).reshape(-1, 3), np.array([c for _, c in pairs]).reshape(-1, 3)
 
 
@@ -58,7 +58,7 @@ def run(
     Args:
         simulation: The robot, wherever it is.
         controller: An `ExportedController` or what looks like one.
-        commands: vx, vy [m/s], yaw rate [rad/s] of each control step, (3,) each.
+        commands: Command of each control step, beginning with vx, vy [m/s], yaw rate [rad/s].
         show: Called after each control step.
     """
     result = Run(controller.control_dt)

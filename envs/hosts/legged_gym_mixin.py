@@ -37,6 +37,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.rotations import in_heading, quat_rotate_inverse
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
@@ -158,7 +159,7 @@ class ReferenceMotionMixin:
         """Nothing to draw: the reference draws commands, smooths and changes them."""
 
     def _show_commands(self) -> None:
-        self.commands[:, :3] = self.reference.commands
+        self.commands[:, VELOCITY] = self.reference.commands[:, VELOCITY]
 
     # Rewards, switched on by `rewards.scales` ---------------------------------------------------------------------
 

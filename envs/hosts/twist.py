@@ -23,7 +23,9 @@ from typing import Any, Iterator, Sequence
 
 import torch
 
+from cmg_ref.commands.sampler import ranges_of
 from cmg_ref.commands.schedule import held_within
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, VELOCITY_CHANNELS
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.shorten import shortened
 from cmg_ref.files.atomic_file import buffered_file
@@ -193,15 +195,15 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     if options.export:
         print(f"play: exported {export_jit(runner, env.num_obs, file)}")
     policy, normalizer = runner.get_inference_policy(env.device), runner.get_normalizer(env.device)
-    ranges = env.cfg.commands.ranges
-    lowest, highest = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw]).unbind(dim=1)
-    command, held = held_within(torch.tensor([options.command]), lowest, highest)
+    layout, ranges = env._motion_lib.command_layout, ranges_of(env.cfg.commands.ranges)
+    lowest, highest = torch.tensor([ranges.get(one.name, one.range) for one in layout]).unbind(dim=1)
+    command, held = held_within(layout.complete(torch.tensor([options.command])), lowest, highest, layout)
     for line in held:
         print(f"play: {line}")
     commands = command.to(env.device).repeat(env.num_envs, 1)
     if env.cfg.cmg.mode == "live":
         env.set_commands(commands)
-    totals = torch.zeros(6, device=env.device)
+    totals = torch.zeros(2 * NUM_VELOCITIES, device=env.device)
     falls = torch.zeros((), device=env.device)
     observations = env.get_observations()
     with torch.inference_mode():
@@ -210,8 +212,8 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
             observations, _, _, dones, _ = env.step(actions)
             falls += (dones.bool() & ~env.time_out_buf).sum()
             reached = torch.cat((env.base_lin_vel[:, :2], env.base_ang_vel[:, 2:]), dim=1)
-            totals += torch.cat((env.commands[:, :3], reached), dim=1).mean(dim=0)
-    names = [f"{axis}_{kind}" for kind in ("command", "reached") for axis in ("vx", "vy", "wz")]
+            totals += torch.cat((env.commands[:, VELOCITY], reached), dim=1).mean(dim=0)
+    names = [f"{one.label}_{kind}" for kind in ("command", "reached") for one in VELOCITY_CHANNELS]
     result = {name: float(total) / options.steps for name, total in zip(names, totals)}
     result.update(falls=float(falls), seconds=options.steps * env.dt)
     print("play: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))

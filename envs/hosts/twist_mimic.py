@@ -12,8 +12,9 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSamplerCfg
+from cmg_ref.commands.sampler import CommandSamplerCfg, ranges_of
 from cmg_ref.core import rotations
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY
 from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.rewards import command_velocity_tracking, command_yaw_rate_tracking
 from cmg_ref.robots.urdf import read_urdf
@@ -29,10 +30,8 @@ def motion_lib_cfg(cfg: Any, control_dt: float, joint_names: Sequence[str]) -> C
         joint_names: joints of the robot; those it has are not dropped from the motion.
     """
     ranges, cmg = cfg.commands.ranges, cfg.cmg
-    commands = CommandSamplerCfg(
-        lin_vel_x=tuple(ranges.lin_vel_x),
-        lin_vel_y=tuple(ranges.lin_vel_y),
-        ang_vel_yaw=tuple(ranges.ang_vel_yaw),
+    commands = CommandSamplerCfg.over(
+        ranges_of(ranges),
         strata=cmg.strata,
         failure_weight=cmg.failure_weight,
         resampling_time=tuple(cmg.resampling_time),
@@ -109,7 +108,7 @@ class CMGMimic:
         )
         self._reference_body_ids = torch.tensor([self.body_names.index(name) for name in bodies], device=self.device)
         self._everyone = torch.arange(self.num_envs, device=self.device)
-        self._shown_commands = torch.zeros(self.num_envs, 3, device=self.device)
+        self._shown_commands = torch.zeros(self.num_envs, NUM_VELOCITIES, device=self.device)
 
     # Time ---------------------------------------------------------------------------------------------------------
 
@@ -129,7 +128,8 @@ class CMGMimic:
     def reset_idx(self, env_ids: Tensor, motion_ids: Tensor | None = None) -> None:
         """Reset environments (n,), into motions (n,) if they are given; failures are reported to the library."""
         ended = env_ids[self.episode_length_buf[env_ids] > 0]
-        self._motion_lib.report(self.commands[ended, :3], ~self.time_out_buf[ended])
+        commands = self._motion_lib.command_layout.complete(self.commands[ended, VELOCITY])
+        self._motion_lib.report(commands, ~self.time_out_buf[ended])
         super().reset_idx(env_ids, motion_ids)  # type: ignore[misc]
 
     # The reference ------------------------------------------------------------------------------------------------
@@ -168,14 +168,14 @@ class CMGMimic:
         self._ref_dof_pos[env_ids] = dof_pos
         self._ref_dof_vel[env_ids] = dof_vel
         self._ref_body_pos[env_ids.unsqueeze(1), self._reference_body_ids] = body_pos_w
-        commands = self._motion_lib.calc_commands(motion_ids, times)
-        self.commands[env_ids, :3] = commands
+        commands = self._motion_lib.calc_commands(motion_ids, times)[:, VELOCITY]
+        self.commands[env_ids, VELOCITY] = commands
         self._shown_commands[env_ids] = commands
 
     # Commands -----------------------------------------------------------------------------------------------------
 
     def set_commands(self, commands: Tensor, env_ids: Tensor | None = None) -> None:
-        """Approach commands (n, 3) of vx, vy [m/s] and yaw rate [rad/s], in environments (n,) or in all.
+        """Approach commands (n, command_dim) in environments (n,) or in all.
 
         Raises:
             ValueError: in mode "pool", whose commands are made beforehand.
@@ -184,10 +184,12 @@ class CMGMimic:
 
     def _take_written_commands(self) -> None:
         """Take what has been written into ``commands`` since the last step as a change of the command approached."""
-        change = self.commands[:, :3] - self._shown_commands
+        change = self.commands[:, VELOCITY] - self._shown_commands
         env_ids = change.abs().amax(dim=1).nonzero().squeeze(1)
         if len(env_ids) > 0:
-            self.set_commands(self._motion_lib.target_commands[env_ids] + change[env_ids], env_ids)
+            targets = self._motion_lib.target_commands[env_ids]
+            targets[:, VELOCITY] += change[env_ids]
+            self.set_commands(targets, env_ids)
 
     def _resample_commands(self, env_ids: Tensor) -> None:
         """Nothing to draw: commands come with the motions, or from outside."""

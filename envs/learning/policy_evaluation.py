@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import in_heading
 from envs.simulator import CAPABILITIES
@@ -65,7 +66,7 @@ class CaseResult:
     joint_error: float
     drift: float
     steps: float
-    velocity: tuple[float, float, float]
+    velocity: tuple[float, ...]
 
     @property
     def missed(self) -> list[str]:
@@ -145,8 +146,7 @@ def _case(command: tuple[float, float, float], **required: float) -> EvaluationC
 
 def command_name(command: Sequence[float]) -> str:
     """Such as "vx 0.5" or "vx 0.6 wz -0.4"; "stand" for the zero command."""
-    parts = [f"{axis} {value:g}" for axis, value in zip(("vx", "vy", "wz"), command) if value != 0.0]
-    return " ".join(parts) or "stand"
+    return CommandLayout().described(command)
 
 
 _OBEYS = {"survival": 0.98, "lin_vel_error": 0.12, "yaw_rate_error": 0.15}
@@ -277,9 +277,9 @@ class _Meter:
         self.unfinished, self._next_job = self.num_jobs, 0
         self.elapsed = torch.zeros(num_envs, dtype=torch.long, device=device)
         self.start = torch.zeros(num_envs, 2, device=device)
-        self.window = torch.zeros(num_envs, 3, device=device)
+        self.window = torch.zeros(num_envs, NUM_VELOCITIES, device=device)
         self.airborne = torch.zeros(num_envs, 2, dtype=torch.long, device=device)
-        self.commands = torch.tensor([case.command for case in cases], device=device)
+        self.commands = env.command_layout.complete(torch.tensor([case.command for case in cases], device=device))
         self.pushes = torch.tensor([case.push for case in cases], device=device)
         self.durations = torch.tensor([round(case.duration / env.dt) for case in cases], device=device)
         self.window_steps = round(WINDOW / env.dt)
@@ -288,7 +288,7 @@ class _Meter:
         self.fell = torch.zeros(self.num_jobs + 1, dtype=torch.bool, device=device)
         self.sums = {
             name: torch.zeros(self.num_jobs + 1, device=device)
-            for name in ("windows", "lin", "yaw", "vx", "vy", "wz", "joint", "samples", "drift", "lifts")
+            for name in ("windows", "lin", "yaw", *CommandLayout().labels, "joint", "samples", "drift", "lifts")
         }
         self.reference = env.reference
 
@@ -321,11 +321,11 @@ class _Meter:
         settled = self.elapsed > round(SETTLING_TIME / dt) + self.window_steps - 1
         counted = valid * (complete & settled)
         mean = self.window / self.window_steps
-        error = mean - self.commands[case]
+        error = mean - self.commands[case][:, VELOCITY]
         self.sums["windows"][job] += counted
         self.sums["lin"][job] += counted * error[:, :2].norm(dim=1)
         self.sums["yaw"][job] += counted * error[:, 2].abs()
-        for column, name in enumerate(("vx", "vy", "wz")):
+        for column, name in enumerate(CommandLayout().labels):
             self.sums[name][job] += counted * mean[:, column]
         self.window *= (~complete).float().unsqueeze(1)
 
@@ -377,5 +377,5 @@ class _Meter:
             joint_error=math.sqrt(mean("joint", "samples")) if self.reference is not None else math.nan,
             drift=float(sums["drift"].mean()) if still else math.nan,
             steps=float(sums["lifts"].mean()) if still else math.nan,
-            velocity=(mean("vx", "windows"), mean("vy", "windows"), mean("wz", "windows")),
+            velocity=tuple(mean(name, "windows") for name in CommandLayout().labels),
         )

@@ -12,19 +12,11 @@ from typing import Iterator
 
 import torch
 
-# Change of vx, vy [m/s], yaw rate [rad/s] by a key; the arrows arrive as escape sequences.
-STEPS = {
-    "w": (0.1, 0.0, 0.0),
-    "s": (-0.1, 0.0, 0.0),
-    "a": (0.0, 0.1, 0.0),
-    "d": (0.0, -0.1, 0.0),
-    "q": (0.0, 0.0, 0.1),
-    "e": (0.0, 0.0, -0.1),
-    "\x1b[A": (0.1, 0.0, 0.0),
-    "\x1b[B": (-0.1, 0.0, 0.0),
-    "\x1b[D": (0.0, 0.0, 0.1),
-    "\x1b[C": (0.0, 0.0, -0.1),
-}
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
+
+# Channels by the keys that make them more and less, in the order of the layout; the arrows arrive as escape sequences.
+KEYS = (("w", "s"), ("a", "d"), ("q", "e"), ("r", "f"), ("t", "g"), ("y", "h"), ("u", "j"))
+ARROWS = {"\x1b[A": "w", "\x1b[B": "s", "\x1b[D": "q", "\x1b[C": "e"}
 HELP = "w s or up down: forward, back; a d: to the sides; q e or left right: turn; space: stand; x: end"
 
 
@@ -36,10 +28,11 @@ class Keyboard:
     """Reads keys without waiting for them; a context manager that leaves the terminal as it was.
 
     Args:
-        lowest, highest: Range of the commands, (3,).
+        lowest, highest: Range of the commands, (command_dim,).
+        layout: Channels of a command; those of the velocity by default.
 
     Attributes:
-        command: vx, vy [m/s], yaw rate [rad/s], (3,).
+        command: What is told now, (command_dim,).
         ended: Whether the user wants to stop, or the terminal is gone.
         lost: Whether the terminal is gone.
 
@@ -47,7 +40,7 @@ class Keyboard:
         KeyboardError: Standard input is no terminal, or the system has none of the POSIX kind.
     """
 
-    def __init__(self, lowest: torch.Tensor, highest: torch.Tensor) -> None:
+    def __init__(self, lowest: torch.Tensor, highest: torch.Tensor, layout: CommandLayout | None = None) -> None:
         try:
             import termios
         except ImportError as error:
@@ -55,8 +48,13 @@ class Keyboard:
         if not sys.stdin.isatty():
             raise KeyboardError("steering by keyboard needs a terminal: standard input is none")
         self._termios = termios
-        self.lowest, self.highest = lowest, highest
-        self.command = torch.zeros(3)
+        self.lowest, self.highest, self.layout = lowest, highest, layout or CommandLayout()
+        self.command = self.layout.rest()
+        self._moves = {
+            key: (column, sign * channel.step)
+            for column, (channel, pair) in enumerate(zip(self.layout, KEYS))
+            for key, sign in zip(pair, (1.0, -1.0))
+        }
         self.ended = self.lost = False
 
     def __enter__(self) -> Keyboard:
@@ -90,26 +88,37 @@ class Keyboard:
     def press(self, keys: str) -> None:
         """Change the command as some keys say."""
         while keys:
-            key = keys[:3] if keys.startswith("\x1b[") else keys[0]
-            keys = keys[len(key) :]
+            pressed = keys[:3] if keys.startswith("\x1b[") else keys[0]
+            keys, key = keys[len(pressed) :], ARROWS.get(pressed, pressed)
             if key == "x":
                 self.ended = True
             elif key == " ":
-                self.command = torch.zeros(3)
-            elif key in STEPS:
-                moved = self.command + torch.tensor(STEPS[key])
+                self.command = self.layout.rest()
+            elif key in self._moves:
+                column, step = self._moves[key]
+                moved = self.command.clone()
+                moved[column] += step
                 self.command = torch.minimum(torch.maximum(moved, self.lowest), self.highest)
 
 
+def key_help(layout: CommandLayout) -> str:
+    """What the keys do."""
+    further = [f"{more} {less}: {one.description}" for one, (more, less) in list(zip(layout, KEYS))[NUM_VELOCITIES:]]
+    return "; ".join([*further, HELP])
+
+
 def steered_commands(keyboard: Keyboard, dt: float, duration: float) -> Iterator[torch.Tensor]:
-    """The command (3,) of each control step, in real time, until the user or the time [s] ends it."""
+    """The command (command_dim,) of each control step, in real time, until the user or the time [s] ends it."""
     started = time.perf_counter()
     for step in range(round(duration / dt)):
         keyboard.poll()
         if keyboard.ended:
             break
-        vx, vy, wz = keyboard.command.tolist()
-        print(f"\r{step * dt:6.1f} s   vx {vx:+.1f}   vy {vy:+.1f}   wz {wz:+.1f}   ", end="", flush=True)
+        told = (
+            f"{channel.label} {value:+.{1 if channel.step >= 0.1 else 2}f}"
+            for channel, value in zip(keyboard.layout, keyboard.command.tolist())
+        )
+        print(f"\r{step * dt:6.1f} s   {'   '.join(told)}   ", end="", flush=True)
         yield keyboard.command
         time.sleep(max(0.0, started + (step + 1) * dt - time.perf_counter()))
     print()

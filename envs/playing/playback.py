@@ -9,15 +9,18 @@ from typing import Any, Callable, Iterator
 
 import torch
 
+from cmg_ref.clips.command_measures import measured_commands
 from cmg_ref.clips.dataset import average_command
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.commands.sampler import ranges_of
 from cmg_ref.commands.schedule import CommandSchedule
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
 from cmg_ref.files.atomic_file import atomic_file
+from cmg_ref.network.checkpoint import load_checkpoint
 from envs.learning.policy_evaluation import evaluation_config
 
 SETTLING_TIME = 2.0  # [s] after a change of command, left out of the means of the table
-AXES = ("forward speed vx [m/s]", "speed to the left vy [m/s]", "yaw rate wz [rad/s]")
 COMMANDED, REFERENCE, MEASURED = "#d1495b", "#4d9078", "#1f5fa8"
 
 
@@ -62,10 +65,17 @@ def playback_config(env_cfg: Any, duration: float) -> Any:
     return cfg
 
 
+def configured_layout(cfg: Any) -> CommandLayout:
+    """Channels of the commands of an environment with this configuration."""
+    if hasattr(cfg, "reference"):
+        return load_checkpoint(cfg.reference.checkpoint).command_layout
+    return CommandLayout.of_names(list(cfg.commands.ranges.further))
+
+
 def command_range(env: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lowest and highest command, (3,) each, that both the policy and its reference have been trained on."""
-    ranges = env.cfg.commands.ranges
-    lowest, highest = torch.tensor([ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_yaw]).unbind(dim=1)
+    """Lowest and highest command, (command_dim,) each, that both the policy and its reference have been trained on."""
+    ranges = ranges_of(env.cfg.commands.ranges)
+    lowest, highest = torch.tensor([ranges.get(one.name, (one.rest, one.rest)) for one in env.command_layout]).T
     if env.reference is None:
         return lowest, highest
     checkpoint = env.reference.generator.checkpoint
@@ -81,7 +91,7 @@ def play(
     Args:
         env: An environment made with :func:`playback_config`.
         policy: Observations (1, num_obs) to actions (1, num_actions).
-        commands: The command (3,) of each control step.
+        commands: The command (command_dim,) of each control step.
         name: Of the clips.
     """
     env.reset()
@@ -114,6 +124,7 @@ def play(
             table[:, :3],
             quat,
             command=torch.stack(given).double().cpu(),
+            command_layout=env.command_layout,
         )
 
     if len(rows) < 2:
@@ -126,8 +137,9 @@ def playback_table(playback: Playback, schedule: CommandSchedule) -> str:
     robot, reference = playback.robot, playback.reference
     measured = _velocity(robot)
     wanted = None if reference is None else _velocity(reference)
+    told = f"command {', '.join(robot.command_layout.labels)}"
     lines = [
-        f"{'time [s]':>13}   {'command vx, vy, wz':22}   {'reference':22}   {'robot':22}   joints [rad]",
+        f"{'time [s]':>13}   {told:22}   {'reference':22}   {'robot':22}   joints [rad]",
     ]
     starts = [round(time * robot.fps) for time in schedule.times.tolist()]
     for start, end in zip(starts, [*starts[1:], robot.num_frames]):
@@ -137,12 +149,12 @@ def playback_table(playback: Playback, schedule: CommandSchedule) -> str:
         settled = slice(start + round(SETTLING_TIME * robot.fps), end)
         times = f"{start / robot.fps:.1f} to {end / robot.fps:.1f}"
         assert robot.command is not None
-        cells = [_triple(robot.command[end - 1])]
+        cells = [_in_columns(robot.command[end - 1])]
         if settled.start + round(0.5 * robot.fps) > end:
             lines.append(f"{times:>13}   {cells[0]:22}   (shorter than the {SETTLING_TIME:g} s it takes)")
             continue
-        cells.append("" if wanted is None else _triple(wanted[settled].mean(dim=0)))
-        cells.append(_triple(measured[settled].mean(dim=0)))
+        cells.append("" if wanted is None else _in_columns(wanted[settled].mean(dim=0)))
+        cells.append(_in_columns(measured[settled].mean(dim=0)))
         error = "" if reference is None else f"{_rms(robot.dof_pos[settled] - reference.dof_pos[settled]):.3f}"
         lines.append(f"{times:>13}   " + "   ".join(f"{cell:22}" for cell in cells) + f"   {error}")
     if playback.fell_at is not None:
@@ -159,10 +171,10 @@ def save_playback_plot(playback: Playback, path: str | Path) -> None:
     time = (torch.arange(robot.num_frames) / robot.fps).numpy()
     figure = Figure(figsize=(11.0, 8.0), layout="constrained")
     measured = _velocity(robot)
-    sway = torch.cat((robot.root_lin_vel_h()[:, :2], robot.root_yaw_rate()[:, None]), dim=-1)
+    sway = measured_commands(robot, CommandLayout())
     wanted = None if playback.reference is None else _velocity(playback.reference)
-    panels = figure.subplots(3, 1, sharex=True)
-    for column, (axes, title) in enumerate(zip(panels, AXES)):
+    panels = figure.subplots(NUM_VELOCITIES, 1, sharex=True)
+    for column, (axes, channel) in enumerate(zip(panels, VELOCITY_CHANNELS)):
         axes.plot(time, sway[:, column], color=MEASURED, alpha=0.25, linewidth=0.7)
         axes.plot(time, robot.command[:, column], color=COMMANDED, linestyle="--", linewidth=1.4, label="command")
         if wanted is not None:
@@ -172,7 +184,7 @@ def save_playback_plot(playback: Playback, path: str | Path) -> None:
         middle = 0.5 * float(shown.min() + shown.max())
         half = max(0.65 * float(shown.max() - shown.min()), 0.6)
         axes.set_ylim(middle - half, middle + half)
-        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_title(channel.title, fontsize=10, loc="left")
         axes.grid(True, color="#e4e7eb", linewidth=0.8)
         axes.set_axisbelow(True)
     panels[0].legend(fontsize=8, ncols=3, loc="lower right", framealpha=0.8)
@@ -182,11 +194,11 @@ def save_playback_plot(playback: Playback, path: str | Path) -> None:
 
 
 def _velocity(clip: MotionClip) -> torch.Tensor:
-    """vx, vy, yaw rate in the heading frame, averaged over a stride, (num_frames, 3)."""
+    """vx, vy, yaw rate in the heading frame, averaged over a stride, (num_frames, NUM_VELOCITIES)."""
     return average_command(clip, torch.ones(clip.num_frames, dtype=torch.bool))
 
 
-def _triple(values: torch.Tensor) -> str:
+def _in_columns(values: torch.Tensor) -> str:
     return " ".join(f"{value:+.2f}" for value in values.tolist())
 
 

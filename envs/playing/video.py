@@ -14,6 +14,7 @@ import torch
 
 from cmg_ref.clips.dataset import average_command
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import yaw_from_quat
 from cmg_ref.drawing.capsules import figures
@@ -170,7 +171,7 @@ def _captioned(pictures: Iterable[np.ndarray], clip: MotionClip, stride: int) ->
         frame = index * stride
         lines = [_caption("speed", speed[frame])]
         if clip.command is not None:
-            lines.insert(0, _caption("command", clip.command[frame]))
+            lines.insert(0, _caption("command", clip.command[frame, VELOCITY]))
         lines[0].append(f"{frame / clip.fps:.2f} s")
         image = Image.fromarray(picture)
         draw = ImageDraw.Draw(image)

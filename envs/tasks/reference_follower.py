@@ -38,12 +38,12 @@ class ReferenceCommands(CommandSource):
 
     @property
     def commands(self) -> Tensor:
-        """Commands in force, (num_envs, 3)."""
+        """Commands in force, (num_envs, command_dim)."""
         return self._reference.commands
 
     @property
     def targets(self) -> Tensor:
-        """Commands that those in force ramp to, (num_envs, 3)."""
+        """Commands that those in force ramp to, (num_envs, command_dim)."""
         return self._reference.target_commands
 
     def reset(self, env_ids: Tensor) -> None:
@@ -55,7 +55,7 @@ class ReferenceCommands(CommandSource):
         self._reference.step()
 
     def approach(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Approach commands (n, 3) in environments (n,) until their next reset."""
+        """Approach commands (n, command_dim) in environments (n,) until their next reset."""
         self._reference.set_commands(commands, env_ids)
 
     def report_failures(self, env_ids: Tensor) -> None:
@@ -136,7 +136,7 @@ class ReferenceFollower(LeggedRobot):
         self.average_reference_vel = running_average(self.average_reference_vel, self.reference_lin_vel_h, rate)
 
     def _approach_commands(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Let the reference of environments (n,) go on from the frame it is in towards commands (n, 3)."""
+        """Let the reference of environments (n,) go on from the frame it is in towards commands (n, command_dim)."""
         super()._approach_commands(commands, env_ids)
         self._show_commands()
 

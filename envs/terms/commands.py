@@ -1,4 +1,4 @@
-"""Velocity commands of an environment: what gives them, and the tensor in which users read and write them."""
+"""Commands of an environment: what gives them, and the tensor in which users read and write them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.trajectories.argument_checks import checked_tensor
 
 
 class CommandSource:
-    """Gives every robot a command, and hears which of them fail; commands are vx, vy [m/s], yaw rate [rad/s].
+    """Gives every robot a command, and hears which of them fail.
+
+    The channels of a command are those of `sampler.layout`, vx, vy [m/s] and yaw rate [rad/s] first.
 
     Attributes:
         sampler: Draws the commands.
@@ -20,12 +23,12 @@ class CommandSource:
 
     @property
     def commands(self) -> Tensor:
-        """Commands in force, (num_envs, 3); later steps leave the tensor alone."""
+        """Commands in force, (num_envs, command_dim); later steps leave the tensor alone."""
         raise NotImplementedError
 
     @property
     def targets(self) -> Tensor:
-        """Commands that those in force ramp to, (num_envs, 3)."""
+        """Commands that those in force ramp to, (num_envs, command_dim)."""
         raise NotImplementedError
 
     def reset(self, env_ids: Tensor) -> None:
@@ -37,7 +40,7 @@ class CommandSource:
         raise NotImplementedError
 
     def approach(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Let environments (n,) approach commands (n, 3) until their next reset."""
+        """Let environments (n,) approach commands (n, command_dim) until their next reset."""
         raise NotImplementedError
 
     def report_failures(self, env_ids: Tensor) -> None:
@@ -59,6 +62,7 @@ class SampledCommands(CommandSource):
         dt: Time of a control step in seconds.
         device: Device of the commands.
         seed: Seed of the draws.
+        layout: Channels of a command.
     """
 
     def __init__(
@@ -69,19 +73,20 @@ class SampledCommands(CommandSource):
         dt: float,
         device: str | torch.device,
         seed: int,
+        layout: CommandLayout,
     ) -> None:
-        self.sampler = CommandSampler(num_envs, cfg, dt, device, seed)
-        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device)
-        self._commands = torch.zeros(num_envs, 3, device=device)
+        self.sampler = CommandSampler(num_envs, cfg, dt, device, seed, layout)
+        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device, layout)
+        self._commands = layout.rest(num_envs, device=device)
 
     @property
     def commands(self) -> Tensor:
-        """Commands in force, (num_envs, 3)."""
+        """Commands in force, (num_envs, command_dim)."""
         return self._commands
 
     @property
     def targets(self) -> Tensor:
-        """Commands that those in force ramp to, (num_envs, 3)."""
+        """Commands that those in force ramp to, (num_envs, command_dim)."""
         return self._smoother.target
 
     def reset(self, env_ids: Tensor) -> None:
@@ -98,7 +103,7 @@ class SampledCommands(CommandSource):
             self._smoother.set_target(targets[rows], rows)
 
     def approach(self, commands: Tensor, env_ids: Tensor) -> None:
-        """Approach commands (n, 3) in environments (n,) until their next reset."""
+        """Approach commands (n, command_dim) in environments (n,) until their next reset."""
         changed = (commands != self._smoother.target[env_ids]).any(dim=1).nonzero().squeeze(1)
         self._smoother.set_target(commands[changed], env_ids[changed])  # Others are on their way already.
         self.sampler.hold(env_ids)
@@ -119,18 +124,19 @@ class CommandBuffer:
 
     Args:
         num_envs: Number of environments.
+        layout: Channels of a command.
         device: Device of the commands.
 
     Attributes:
-        values: Commands in force, (num_envs, 3); the same tensor always.
+        values: Commands in force, (num_envs, command_dim); the same tensor always.
     """
 
-    def __init__(self, num_envs: int, device: str | torch.device) -> None:
-        self.values = torch.zeros(num_envs, 3, device=device)
-        self.show(torch.zeros_like(self.values))
+    def __init__(self, num_envs: int, layout: CommandLayout, device: str | torch.device) -> None:
+        self.values = layout.rest(num_envs, device=device)
+        self.show(self.values.clone())
 
     def show(self, commands: Tensor) -> None:
-        """Put commands in force (num_envs, 3), which nobody changes, into `values`."""
+        """Put commands in force (num_envs, command_dim), which nobody changes, into `values`."""
         self._shown = commands
         self.values.copy_(commands)
         # Torch counts the changes of a tensor and of its views, so that whether there were any costs no comparison.
@@ -140,10 +146,10 @@ class CommandBuffer:
         """What users have written since the last call, after which `values` is what was shown again.
 
         Args:
-            targets: Commands being approached, (num_envs, 3): numbers that are not written to keep theirs.
+            targets: Commands being approached, (num_envs, command_dim): numbers that are not written to keep theirs.
 
         Returns:
-            Commands (n, 3) and their environments (n,); None if nothing was written.
+            Commands (n, command_dim) and their environments (n,); None if nothing was written.
 
         Raises:
             ValueError: If a number is not finite; nothing is taken then.

@@ -25,23 +25,22 @@ class ObservationTerm(NamedTuple):
         scale: Factor between the quantity in SI units and the columns.
         mirror: What becomes of it in a mirror across the x-z plane of the heading frame, for each group of columns:
             `scalar` (unchanged), `polar` (velocities, positions: y changes sign), `axial` (angular velocities: x and z
-            change sign), `command` (vx, vy, yaw rate), `joints` (to the other side's joint, with its sign), `pair`
-            (left and right change places), `odd` (changes sign).
+            change sign), `joints` (to the other side's joint, with its sign), `pair` (left and right change places),
+            `odd` (changes sign); or the sign of each column.
         noise: Largest deviation of the uniform noise that the actor sees, in SI units.
     """
 
     name: str
     size: int
     scale: float
-    mirror: str
+    mirror: str | tuple[float, ...]
     noise: float = 0.0
 
 
-_FIXED_MIRRORS = {
+_FIXED_MIRRORS: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "scalar": ((0,), (1.0,)),
     "polar": ((0, 1, 2), (1.0, -1.0, 1.0)),
     "axial": ((0, 1, 2), (-1.0, 1.0, -1.0)),
-    "command": ((0, 1, 2), (1.0, -1.0, -1.0)),
     "pair": ((1, 0), (1.0, 1.0)),
     "odd": ((0,), (-1.0,)),
 }
@@ -71,7 +70,7 @@ class ObservationMirror:
         sign: list[float] = []
         joints = (tuple(joint_index.tolist()), tuple(joint_sign.tolist()))
         for term in list(layout) * history_length:
-            columns, signs = joints if term.mirror == "joints" else _FIXED_MIRRORS[term.mirror]
+            columns, signs = joints if term.mirror == "joints" else _fixed_mirror(term.mirror)
             groups, left = divmod(term.size, len(columns))
             if left:
                 raise ValueError(f"observation '{term.name}': {term.size} columns cannot be mirrored as {term.mirror}")
@@ -85,6 +84,11 @@ class ObservationMirror:
     def __call__(self, values: Tensor) -> Tensor:
         """Vectors (..., size) as seen in a mirror."""
         return values.index_select(-1, self.index.to(values.device)) * self.sign.to(values)
+
+
+def _fixed_mirror(mirror: str | tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Column that each column of a group is taken from, and its sign."""
+    return _FIXED_MIRRORS[mirror] if isinstance(mirror, str) else (tuple(range(len(mirror))), mirror)
 
 
 class ObservationTerms:

@@ -29,8 +29,10 @@ from cmg_ref.clips.formats.quaternion_order import ORDERS
 from cmg_ref.clips.formats.recorded_bodies import RecordedBodies
 from cmg_ref.clips.formats.unsaid import ClipNumbers, OpenClipError, Unsaid, checked_clip
 from cmg_ref.clips.motion_clip import ClipError, ClipWarning, MotionClip
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.shorten import listed, reason, shortened
 from cmg_ref.files.input_file import MEBIBYTE, check_input_file
+from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.plain_arrays import kind_of, names_of
 from cmg_ref.robots.robot import Robot, load_robot
 
@@ -255,7 +257,7 @@ def read_cmg_npz(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> 
     """
     path = Path(path)
     fields = _Fields(path, read_npz(path))
-    dof_pos = fields.array("dof_pos", None, None)
+    dof_pos, command_layout = fields.array("dof_pos", None, None), fields.command_layout()
     numbers = ClipNumbers(
         path,
         dof_pos=dof_pos,
@@ -264,7 +266,8 @@ def read_cmg_npz(path: PathLike, robot: Robot, unsaid: Unsaid | None = None) -> 
         fps=fields.scalar("fps"),
         joint_names=fields.names("joint_names"),
         dof_vel=fields.array("dof_vel", *dof_pos.shape) if "dof_vel" in fields else None,
-        command=fields.array("command", len(dof_pos), 3) if "command" in fields else None,
+        command=fields.array("command", len(dof_pos), command_layout.size) if "command" in fields else None,
+        command_layout=command_layout,
         quat_field="root_quat_xyzw",
     )
     return checked_clip(numbers, robot, unsaid or Unsaid())
@@ -319,6 +322,15 @@ class _Fields:
         if not names:
             raise ClipError(f"{self.path}: field '{field}': holds {kind_of(values)}, needs a list of names")
         return names
+
+    def command_layout(self) -> CommandLayout:
+        """Channels of the commands: those of the velocity where the file names none."""
+        if "command_layout" not in self:
+            return CommandLayout()
+        try:
+            return CommandLayout.from_json(parse_json(str(np.asarray(self._get("command_layout")))))
+        except ValueError as error:
+            raise ClipError(f"{self.path}: field 'command_layout': {reason(error)}") from error
 
     def choice(self, field: str, choices: Sequence[str]) -> str:
         """One of some words."""

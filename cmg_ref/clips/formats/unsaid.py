@@ -13,6 +13,7 @@ from cmg_ref.clips.formats.frame_rate import frame_rate_bounds
 from cmg_ref.clips.formats.joint_order import all_joints, check_number, is_known_set, known_orders, order_of_angles
 from cmg_ref.clips.formats.quaternion_order import ORDERS, as_xyzw, quat_order_evidence
 from cmg_ref.clips.motion_clip import MAX_QUAT_NORM_ERROR, ClipError, MotionClip
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.robots.robot import Robot
 
 QUAT_NORM_RANGE = (0.9, 1.1)
@@ -61,7 +62,8 @@ class ClipNumbers:
         quat_order: Order of `root_quat`.
         quat_order_by: What says so: "format", "bodies" that fit only so, or "custom", from which some files differ.
         dof_vel: Joint velocities [rad/s], (T, num_joints).
-        command: Commands, (T, 3).
+        command: Commands, (T, command_layout.size).
+        command_layout: Channels of the commands.
         quat_field: Name of the field of `root_quat`, for messages.
         dof_field: Name of the field of `dof_pos`, for messages.
     """
@@ -76,6 +78,7 @@ class ClipNumbers:
     quat_order_by: str = "format"
     dof_vel: np.ndarray | None = None
     command: np.ndarray | None = None
+    command_layout: CommandLayout = field(default_factory=CommandLayout)
     quat_field: str = "root_quat"
     dof_field: str = "dof_pos"
 
@@ -115,6 +118,7 @@ def checked_clip(numbers: ClipNumbers, robot: Robot, unsaid: Unsaid) -> MotionCl
         dof_vel=None if dof_vel is None else torch.from_numpy(dof_vel),
         command=None if numbers.command is None else torch.from_numpy(numbers.command),
         source=str(path),
+        command_layout=numbers.command_layout,
     )
     clip.validate(robot)
     clip = clip.reordered(robot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ TWIST_FRAMES = {
 def write_npz(clip: MotionClip, path: str | Path) -> None:
     """Writes `fps`, `joint_names`, `dof_pos`, `dof_vel`, `root_pos`, `root_quat_xyzw` and, if any, `command`.
 
+    Channels beyond the velocity are described by `command_layout`, as JSON.
+
     One row a frame, float32; `clip_readers.read_cmg_npz` reads it back.
     """
     arrays = {
@@ -42,6 +45,8 @@ def write_npz(clip: MotionClip, path: str | Path) -> None:
     }
     if clip.command is not None:
         arrays["command"] = clip.command.float().numpy()
+        if clip.command_layout.further:
+            arrays["command_layout"] = np.array(json.dumps(clip.command_layout.to_json()))
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cmg_ref.commands.schedule import CommandSchedule, ScheduleError
+from cmg_ref.core.command_layout import CommandChannel, CommandLayout
 
 ROWS = [[0.0, 0.5, 0.0, 0.0], [1.0, 1.0, -0.2, 0.3], [2.5, 0.0, 0.0, 0.0]]
 
@@ -93,3 +94,26 @@ def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(ScheduleError, match="cannot be read") as error:
             CommandSchedule.from_file(path)
         assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "time,vx,vy,wz,h\n0,1,0,0,0.6\n"),
+        ("a.json", '[{"time": 0, "vx": 1, "vy": 0, "wz": 0, "h": 0.6}]'),
+        ("b.json", "[[0, 1, 0, 0, 0.6]]"),
+    ],
+)
+def test_further_channels_have_columns_by_label(tmp_path: Path, name: str, text: str) -> None:
+    layout = CommandLayout(
+        [CommandChannel("base_height", "h", "base height", "m", (0.5, 0.8), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02)]
+    )
+    (tmp_path / name).write_text(text)
+    (tmp_path / "short.csv").write_text("time,vx,vy,wz\n0,1,0,0\n")
+    schedule = CommandSchedule.from_file(tmp_path / name, layout)
+    torch.testing.assert_close(schedule.sample(50.0, 0.02), torch.tensor([[1.0, 0.0, 0.0, 0.6]]))
+    at_rest = CommandSchedule.from_file(tmp_path / "short.csv", layout).sample(50.0, 0.02)
+    torch.testing.assert_close(at_rest, torch.tensor([[1.0, 0.0, 0.0, 0.75]]))
+    torch.testing.assert_close(CommandSchedule.constant(vx=1.0, layout=layout).sample(50.0, 0.02), at_rest)
+    with pytest.raises(ScheduleError, match=r"vx, vy, wz|time,vx,vy,wz"):
+        CommandSchedule.from_file(tmp_path / name)

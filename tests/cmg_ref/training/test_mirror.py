@@ -8,6 +8,7 @@ import torch
 
 from cmg_ref.clips.dataset import average_command, clip_states
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.training.mirror import mirror_commands, mirror_states
@@ -31,5 +32,5 @@ def test_mirroring_commands_agrees_with_mirroring_the_clip(make_clip: Callable[.
     clip = make_clip()
     valid = torch.ones(clip.num_frames, dtype=torch.bool)
     command, image = average_command(clip, valid), average_command(clip.mirrored(load_g1()), valid)
-    assert mirror_commands(command).allclose(image, atol=1e-9)
+    assert mirror_commands(command, CommandLayout()).allclose(image, atol=1e-9)
     assert command[:, 2].allclose(torch.full((1,), 0.5, dtype=torch.float64), atol=1e-3)

@@ -1,0 +1,241 @@
+"""Named channels of a command, so that no code needs to know how many there are or what they mean.
+
+A layout begins with the velocity of the root in the heading frame, :data:`VELOCITY_CHANNELS`. What else a CMG is told
+follows. A further channel takes two files:
+
+1. here: a :class:`CommandChannel`, in :data:`FURTHER_CHANNELS`, which says what it is;
+2. `cmg_ref/clips/command_measures.py`: a function that measures it in a clip, from which data sets are made.
+
+The rest is settings: `prepare_data.py --channels NAME` puts it into a data set, and an environment draws it from its
+range in `commands.ranges.further`. Everything else reads the layout: of a data set, of the checkpoint trained on it,
+and of whoever generates from that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Iterator, Sequence
+
+import torch
+
+from cmg_ref.core.shorten import reason, shortened
+
+
+@dataclass(frozen=True)
+class CommandChannel:
+    """One number of a command.
+
+    Attributes:
+        name: identifies it in configurations and files.
+        label: short name in tables, files of commands and command lines.
+        description: what it is, in a word or two.
+        unit: unit of its value.
+        range: lowest and highest value that a CMG is trained for, unless its training says otherwise.
+        mirror: 1 where it stays as it is in a mirror, -1 where it changes sign.
+        rest: value where nothing is asked for.
+        difference: as bad as an average pose error of one when training looks for a recording that fits.
+        bins: widths in which training balances its value and its change within a window.
+        step: what a key changes it by.
+
+    Raises:
+        ValueError: names the field with an impossible value.
+    """
+
+    name: str
+    label: str
+    description: str
+    unit: str
+    range: tuple[float, float]
+    mirror: float
+    rest: float
+    difference: float
+    bins: tuple[float, float]
+    step: float
+
+    def __post_init__(self) -> None:
+        for field in ("name", "label", "description", "unit"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or not (value.isidentifier() if field in ("name", "label") else value):
+                raise ValueError(f"command channel: '{field}' must be a word, got {shortened(value)}")
+        numbers = (*self.range, self.mirror, self.rest, self.difference, *self.bins, self.step)
+        finite = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        if len(self.range) != 2 or len(self.bins) != 2 or not finite:
+            raise ValueError(f"command channel '{self.name}': needs finite numbers, got {shortened(numbers)}")
+        if not self.range[0] <= self.rest <= self.range[1] or self.range[0] == self.range[1]:
+            raise ValueError(f"command channel '{self.name}': rest {self.rest} is not within {shortened(self.range)}")
+        if self.mirror not in (1.0, -1.0) or (self.mirror == -1.0 and self.rest != 0.0):
+            raise ValueError(f"command channel '{self.name}': 'mirror' is 1, or -1 for what rests at 0")
+        if not min(self.difference, *self.bins, self.step) > 0.0:
+            raise ValueError(f"command channel '{self.name}': 'difference', 'bins' and 'step' must be positive")
+
+    @property
+    def title(self) -> str:
+        """What it is, its label and its unit, such as "yaw rate wz [rad/s]"."""
+        return f"{self.description} {self.label} [{self.unit}]"
+
+
+VELOCITY_CHANNELS = (
+    CommandChannel("lin_vel_x", "vx", "forward speed", "m/s", (-0.8, 3.2), 1.0, 0.0, 0.2, (0.25, 0.6), 0.1),
+    CommandChannel("lin_vel_y", "vy", "speed to the left", "m/s", (-0.6, 0.6), -1.0, 0.0, 0.15, (0.2, 0.5), 0.1),
+    CommandChannel("ang_vel_yaw", "wz", "yaw rate", "rad/s", (-1.3, 1.3), -1.0, 0.0, 0.3, (0.4, 1.2), 0.1),
+)
+"""Forward speed, speed to the left and yaw rate to the left, in the heading frame; what every command begins with."""
+NUM_VELOCITIES = len(VELOCITY_CHANNELS)
+VELOCITY = slice(0, NUM_VELOCITIES)
+"""Columns of a command that can be compared with the velocity of a root."""
+FURTHER_CHANNELS = {
+    channel.name: channel
+    for channel in (
+        CommandChannel("base_height", "height", "base height", "m", (0.55, 0.85), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02),
+    )
+}
+"""What else data sets can be made with, by name."""
+
+
+class CommandLayout:
+    """The order of the channels that make up one command.
+
+    Args:
+        further: channels after those of the velocity.
+
+    Attributes:
+        channels: all of them, in the order of the columns.
+        size: number of columns.
+
+    Raises:
+        ValueError: two channels share a name or a label.
+    """
+
+    def __init__(self, further: Sequence[CommandChannel] = ()) -> None:
+        self.channels = (*VELOCITY_CHANNELS, *further)
+        self.size = len(self.channels)
+        for field in ("name", "label"):
+            values = [getattr(channel, field) for channel in self.channels]
+            twice = [value for value in values if values.count(value) > 1]
+            if twice:
+                raise ValueError(f"command layout: two channels have the {field} '{twice[0]}'")
+
+    @classmethod
+    def of_names(cls, names: Sequence[str]) -> CommandLayout:
+        """The velocity and the channels of :data:`FURTHER_CHANNELS` with these names.
+
+        Raises:
+            ValueError: there is no such channel.
+        """
+        for name in names:
+            if name not in FURTHER_CHANNELS:
+                known = ", ".join(FURTHER_CHANNELS) or "none"
+                raise ValueError(f"no command channel {shortened(name)} beside the velocity; there are: {known}")
+        return cls([FURTHER_CHANNELS[name] for name in names])
+
+    @property
+    def further(self) -> tuple[CommandChannel, ...]:
+        """The channels after those of the velocity."""
+        return self.channels[NUM_VELOCITIES:]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Short names of the columns."""
+        return tuple(channel.label for channel in self.channels)
+
+    @property
+    def mirror(self) -> tuple[float, ...]:
+        """Sign of each column as seen in a mirror."""
+        return tuple(channel.mirror for channel in self.channels)
+
+    @property
+    def lowest(self) -> tuple[float, ...]:
+        """Lowest value of each column."""
+        return tuple(channel.range[0] for channel in self.channels)
+
+    @property
+    def highest(self) -> tuple[float, ...]:
+        """Highest value of each column."""
+        return tuple(channel.range[1] for channel in self.channels)
+
+    def column(self, name: str) -> int:
+        """Column of the channel of a name or label.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for column, channel in enumerate(self.channels):
+            if name in (channel.name, channel.label):
+                return column
+        raise KeyError(f"command layout: no channel '{name}', only {', '.join(self.names)}")
+
+    def rest(self, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
+        """Commands to stand, all channels at rest, (*shape, size)."""
+        values = torch.tensor([channel.rest for channel in self.channels], device=device)
+        return values.expand(*shape, self.size).clone()
+
+    def complete(self, commands: torch.Tensor) -> torch.Tensor:
+        """Commands (..., at most size) whose missing last channels are at rest, (..., size)."""
+        missing = self.size - commands.shape[-1]
+        if missing == 0:
+            return commands
+        rest = self.rest(*commands.shape[:-1], device=commands.device)[..., self.size - missing :]
+        return torch.cat((commands, rest.to(commands.dtype)), dim=-1)
+
+    def title(self) -> str:
+        """Labels and units, such as "vx, vy [m/s], wz [rad/s]"."""
+        following = (*self.channels[1:], None)
+        return ", ".join(
+            one.label if other is not None and one.unit == other.unit else f"{one.label} [{one.unit}]"
+            for one, other in zip(self.channels, following)
+        )
+
+    def described(self, command: Sequence[float], digits: str = "g", between: str = " ") -> str:
+        """A short text for a command, such as "vx 0.6 wz -0.4"; "stand" where all is at rest."""
+        pairs = zip(self.channels, command)
+        parts = [f"{channel.label} {value:{digits}}" for channel, value in pairs if abs(value - channel.rest) > 1e-9]
+        return between.join(parts) or "stand"
+
+    def __iter__(self) -> Iterator[CommandChannel]:
+        """The channels in order."""
+        return iter(self.channels)
+
+    def __eq__(self, other: object) -> bool:
+        """Same channels in the same order."""
+        return isinstance(other, CommandLayout) and self.channels == other.channels
+
+    def __hash__(self) -> int:
+        """Hash that agrees with equality."""
+        return hash(self.channels)
+
+    def __repr__(self) -> str:
+        """Names of the channels, joined by bars."""
+        return f"CommandLayout({' | '.join(self.names)})"
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A JSON-ready description of the channels in order."""
+        return [{**asdict(channel), "range": list(channel.range), "bins": list(channel.bins)} for channel in self]
+
+    @classmethod
+    def from_json(cls, channels: Any) -> CommandLayout:
+        """The layout described by :meth:`to_json`; None, as files before it have, is the velocity alone.
+
+        Raises:
+            ValueError: it describes none, or one that does not begin with the velocity.
+        """
+        if channels is None:
+            return cls()
+        try:
+            pairs = ({**one, "range": tuple(one["range"]), "bins": tuple(one["bins"])} for one in channels)
+            read = [CommandChannel(**fields) for fields in pairs]
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"command layout: no list of channels ({reason(error)})") from error
+        if [channel.name for channel in read[:NUM_VELOCITIES]] != list(cls().names):
+            raise ValueError(f"command layout: must begin with the velocity: {', '.join(cls().names)}")
+        return cls(read[NUM_VELOCITIES:])
+
+
+def told_to_stand(commands: torch.Tensor) -> torch.Tensor:
+    """Whether commands (..., size) have all velocities at rest, (...) bool."""
+    return commands[..., VELOCITY].abs().amax(dim=-1) == 0.0

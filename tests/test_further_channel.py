@@ -1,0 +1,273 @@
+"""A fourth channel of the command, from clips to the environment, by settings alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cmg_ref import CMGMotionGenerator, CommandSchedule, ReferenceMotionTerm, ReferenceMotionTermCfg
+from cmg_ref.clips.dataset import MotionDataset, build_dataset
+from cmg_ref.clips.formats.readers import read_clip
+from cmg_ref.clips.formats.writers import write_npz
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.commands.strata import BALANCED_STRATA
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
+from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cmg_ref.network.model import CMG, CMGConfig
+from cmg_ref.robots.robot import load_g1
+from cmg_ref.rollout.clip_generation import generate_clips
+from cmg_ref.rollout.rollout import Rollout
+from cmg_ref.training.trainer import TrainConfig, Trainer
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
+
+NAME = "base_height"
+LAYOUT = CommandLayout.of_names([NAME])
+TINY = TrainConfig(
+    iterations=6,
+    batch_size=16,
+    horizon_start=6,
+    horizon_end=8,
+    model=CMGConfig(hidden=16, gate_hidden=8),
+    mixed_precision=False,
+    matched_after=0.3,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> MotionDataset:
+    """What the shipped model does under a few commands, measured with the fourth channel, after a trip to a file."""
+    commands = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.3, 0.0], [0.5, 0.0, 0.6], [0.8, 0.0, 0.0]])
+    clips = generate_clips(load_checkpoint(), commands.unsqueeze(1).expand(-1, 400, -1))
+    clips = [dataclasses.replace(clip, command=None) for clip in clips]
+    path = tmp_path_factory.mktemp("data") / "data.safetensors"
+    build_dataset(clips, load_g1(), held_out=[clips[-1].name], command_layout=LAYOUT).save(path)
+    return MotionDataset.load(path)
+
+
+@pytest.fixture(scope="module")
+def checkpoint_file(dataset: MotionDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CMG trained on it for some steps."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("run")
+    trainer = Trainer(dataset, load_g1(), TINY, folder, torch.device("cpu"))
+    for _ in range(TINY.iterations):
+        trainer.train_step()
+    trainer.validate()
+    trainer.save()
+    resumed = Trainer(dataset, load_g1(), TINY, folder, torch.device("cpu"))
+    assert resumed.iteration == TINY.iterations and resumed.wanted.shape[1] == LAYOUT.size
+    return folder / "last.safetensors"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoint_file: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_file)
+
+
+@pytest.fixture(scope="module")
+def deaf() -> Checkpoint:
+    """The shipped CMG with a fourth channel that it does not listen to."""
+    shipped = load_checkpoint()
+    model = CMG(shipped.model.config, shipped.layout, shipped.fps, LAYOUT)
+    weights = shipped.model.state_dict()
+    weights["gate.0.weight"] = torch.nn.functional.pad(weights["gate.0.weight"], (0, 1))
+    weights["layers.0.weight"] = torch.nn.functional.pad(weights["layers.0.weight"], (0, 0, 0, 1))
+    for name, bound in (("command_min", LAYOUT.lowest[-1]), ("command_max", LAYOUT.highest[-1])):
+        weights[name] = torch.cat((weights[name], torch.tensor([bound])))
+    model.load_state_dict(weights)
+    commands = LAYOUT.complete(shipped.initial_commands)
+    return dataclasses.replace(shipped, model=model.eval().requires_grad_(False), initial_commands=commands)
+
+
+def commands_of_all_kinds(num: int, layout: CommandLayout = LAYOUT) -> torch.Tensor:
+    cfg = CommandSamplerCfg(strata=BALANCED_STRATA, further={NAME: (0.6, 0.8)})
+    return CommandSampler(num, cfg, layout=layout).sample(num)
+
+
+def test_the_data_hold_what_is_measured(dataset: MotionDataset) -> None:
+    assert dataset.command_layout == LAYOUT
+    height = dataset.states[:, dataset.layout["root_height"]].squeeze(1)
+    assert (dataset.commands[:, LAYOUT.column(NAME)] - height).abs().max() < 0.05
+    assert dataset.commands[:, LAYOUT.column(NAME)].std() > 0.001
+
+
+def test_the_checkpoint_keeps_the_layout(checkpoint: Checkpoint, dataset: MotionDataset) -> None:
+    assert checkpoint.command_layout == LAYOUT and checkpoint.command_min.shape == (LAYOUT.size,)
+    assert checkpoint.command_max.tolist()[NUM_VELOCITIES:] == pytest.approx(LAYOUT.highest[NUM_VELOCITIES:])
+    with pytest.raises(ValueError, match=r"initial checkpoint has CommandLayout"):
+        shipped = load_checkpoint()
+        config = dataclasses.replace(TINY, model=shipped.model.config)
+        Trainer(dataset, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=shipped)
+
+
+def test_commands_of_it_are_drawn_within_their_range_and_all_else_rests() -> None:
+    commands = commands_of_all_kinds(500)
+    height = commands[:, LAYOUT.column(NAME)]
+    assert 0.6 <= height.min() < 0.62 and 0.78 < height.max() <= 0.8
+    standing = (commands[:, VELOCITY] == 0.0).all(dim=1)
+    assert standing.any() and height[standing].std() > 0.03
+    resting = CommandSampler(10, CommandSamplerCfg(), layout=LAYOUT).sample(10)
+    assert (resting[:, LAYOUT.column(NAME)] == LAYOUT.channels[-1].rest).all()
+    with pytest.raises(ValueError, match="'base_height' is no further channel"):
+        commands_of_all_kinds(3, CommandLayout())
+
+
+@pytest.mark.parametrize("mode", ["realtime", "pregenerated", "pool"])
+def test_the_network_is_told_it_in_every_mode(checkpoint: Checkpoint, mode: str) -> None:
+    motions = []
+    for height in (0.6, 0.8):
+        pool = TrajectoryPoolCfg(num_trajectories=8, max_guard_share=1.0) if mode == "pool" else None
+        kind: Any = "pregenerated" if mode == "pool" else mode
+        generator = CMGMotionGenerator(checkpoint, 4, mode=kind, preload_duration=150, pool=pool, seed=1)
+        commands = commands_of_all_kinds(4)
+        commands[:, LAYOUT.column(NAME)] = height
+        generator.reset(commands=commands)
+        generator.update_commands(commands)
+        for _ in range(40):
+            generator.advance()
+        assert (generator.commands[:, LAYOUT.column(NAME)] - height).abs().max() < 1e-6
+        motions.append(generator.get_motion()[0].clone())
+    assert (motions[0] - motions[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
+@pytest.mark.parametrize("num", [2, 40])
+def test_a_channel_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode: Any, num: int) -> None:
+    commands = commands_of_all_kinds(num)
+    shown = []
+    for checkpoint, told in ((deaf, commands), (load_checkpoint(), commands[:, VELOCITY])):
+        generator = CMGMotionGenerator(checkpoint, num, mode=mode, preload_duration=150, seed=1)
+        standing = generator.standing_states[:1].expand(num, -1)
+        generator.reset(commands=told, init_motion=(standing[:, :29], standing[:, 29:58]))
+        for _ in range(60):
+            generator.advance()
+        shown.append(torch.cat((*generator.get_motion(), generator.root_states), dim=1))
+    torch.testing.assert_close(shown[0], shown[1], atol=1e-4, rtol=1e-4)
+
+
+def test_loops_and_kernels_say_what_torch_says(deaf: Checkpoint) -> None:
+    commands = commands_of_all_kinds(48)
+    states = deaf.initial_states[torch.arange(48) % len(deaf.initial_states)]
+    rollout = Rollout(deaf.model)
+    expected, _ = rollout.step(states, commands)
+    torch.testing.assert_close(rollout.advance(states, commands), expected, atol=1e-5, rtol=1e-5)
+    pytest.importorskip("triton", reason="the kernels are Triton's")
+    from cmg_ref.cuda_graph.fused_frame import FusedFrame
+    from cmg_ref.network.side_by_side_network import SideBySideNetwork
+
+    network = SideBySideNetwork(deaf.model, "cpu")
+    kernels = FusedFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+    following, guarded = torch.empty_like(states), torch.zeros(len(states), dtype=torch.bool)
+    kernels.step(states, commands, following, guarded)
+    torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_clips_remember_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    schedule = CommandSchedule.constant(vx=0.5, height=0.7, layout=LAYOUT)
+    (clip,) = generate_clips(checkpoint, schedule.sample(checkpoint.fps, 1.0).unsqueeze(0))
+    write_npz(clip, tmp_path / "clip.npz")
+    read = read_clip(tmp_path / "clip.npz")
+    assert read.command_layout == LAYOUT and read.command is not None and clip.command is not None
+    torch.testing.assert_close(read.command, clip.command.float().double())
+    signs = [command[-1] for command in (read.mirrored(load_g1()).command, read.command) if command is not None]
+    assert signs[0].tolist() == pytest.approx((signs[1] * torch.tensor(LAYOUT.mirror)).tolist())
+
+
+def test_the_step_is_exported_with_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    from cmg_ref.export import export_torchscript, read_description
+
+    export_torchscript(checkpoint, tmp_path / "step.pt")
+    assert CommandLayout.from_json(read_description(tmp_path / "step.pt")["command_layout"]) == LAYOUT
+    pytest.importorskip("onnx")
+    session_of = pytest.importorskip("onnxruntime").InferenceSession
+    from cmg_ref.export import export_onnx
+
+    export_onnx(checkpoint, tmp_path / "step.onnx")
+    assert session_of(str(tmp_path / "step.onnx")).get_inputs()[1].shape[1] == LAYOUT.size
+    assert json.dumps(read_description(tmp_path / "step.onnx"))
+
+
+def test_a_reference_term_is_given_it(checkpoint: Checkpoint) -> None:
+    sampler = CommandSamplerCfg(strata=BALANCED_STRATA, further={NAME: (0.6, 0.8)})
+    cfg = ReferenceMotionTermCfg(checkpoint=checkpoint, mode="realtime", command_sampler=sampler)
+    term = ReferenceMotionTerm(cfg, 8, 0.02, load_g1().joint_names)
+    term.reset()
+    for _ in range(60):
+        term.step()
+    assert term.commands.shape == (8, LAYOUT.size)
+    assert term.target_commands[:, LAYOUT.column(NAME)].std() > 0.01
+    term.report_failures(torch.arange(3))
+
+
+def test_the_environment_plays_it(checkpoint_file: Path) -> None:
+    pytest.importorskip("mujoco")
+    from envs.learning.policy_evaluation import command_name
+    from envs.playing.playback import command_range, configured_layout, play, playback_config, playback_table
+    from envs.tasks.task_registry import task_registry
+
+    cfg, _ = task_registry.get_cfgs("g1_cmg")
+    cfg.reference.checkpoint = str(checkpoint_file)
+    cfg.commands.ranges.further = {NAME: (0.6, 0.8)}
+    cfg = playback_config(cfg, 1.0)
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg)[0]
+    assert configured_layout(cfg) == env.command_layout == LAYOUT
+    term = next(term for term in env.observation_layout["policy"] if term.name == "commands")
+    assert term.size == LAYOUT.size and term.mirror == LAYOUT.mirror
+    assert command_range(env)[1][LAYOUT.column(NAME)] == pytest.approx(0.8)
+    schedule = CommandSchedule.constant(vx=0.3, height=0.7, layout=LAYOUT)
+    played = play(env, lambda seen: torch.zeros(len(seen), env.num_actions), iter(schedule.sample(50.0, 0.4)))
+    assert played.robot.command_layout == LAYOUT
+    assert "command vx, vy, wz, height" in playback_table(played, schedule)
+    assert env.term.target_commands[0].tolist() == pytest.approx([0.3, 0.0, 0.0, 0.7])
+    assert command_name((0.3, 0.0, 0.0)) == "vx 0.3"
+
+
+def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint, tmp_path: Path) -> None:
+    for package in ("mujoco", "onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    from envs.deployment.controller_export import export_controller
+    from envs.deployment.exported_controller import ExportedController
+    from envs.learning.policy import Policy, describe_policy
+    from envs.playing.playback import play, playback_config
+    from envs.tasks.task_registry import task_registry
+
+    save_checkpoint(deaf, tmp_path / "deaf.safetensors")
+    cfg, _ = task_registry.get_cfgs("g1_cmg")
+    cfg.reference.checkpoint = str(tmp_path / "deaf.safetensors")
+    cfg.commands.ranges.further = {NAME: (0.6, 0.8)}
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 2.0))[0]
+    torch.manual_seed(0)
+    policy = Policy(describe_policy(env, "g1_cmg"), (8,)).eval().requires_grad_(False)
+    last: Any = policy.mlp[-1]
+    last.weight *= 0.05  # it has learnt nothing, and shall not make the robot fall
+    export_controller(policy, tmp_path / "controller.onnx", tmp_path / "deaf.safetensors")
+    controller = ExportedController(tmp_path / "controller.onnx")
+    assert controller.command_labels == list(LAYOUT.labels)
+    differences: list[float] = []
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        if not differences:  # The environment begins in one of several stances, the file in one of them.
+            stances = env.term.generator.standing_states
+            stance = stances[int((stances[:, :29] - env.term.dof_pos).abs().sum(dim=1).argmin())]
+            controller._state[0, : len(stance)] = stance.numpy() - controller._standing
+        actions = policy(observations)
+        measured = (env.base_ang_vel, env.projected_gravity, env.term.target_commands, env.dof_pos, env.dof_vel)
+        targets = controller.step(*(value[0].numpy() for value in measured))
+        limit = policy.description.action_limit
+        wanted = env._joint_targets(actions.clamp(-limit, limit))[0].numpy()
+        differences.append(float(abs(targets - wanted).max()))
+        return actions
+
+    schedule = CommandSchedule([(0.0, 0.0, 0.0, 0.0, 0.65), (0.6, 0.6, 0.0, 0.3, 0.7)], layout=LAYOUT)
+    play(env, act, iter(schedule.sample(50.0, 1.0)))
+    assert len(differences) == 50 and max(differences) <= 1e-4
