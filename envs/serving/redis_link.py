@@ -32,9 +32,9 @@ class RedisLink:
 
         self._errors = (redis.RedisError, OSError)
         self._address = f"{host}:{port}"
-        self._client: Any = redis.Redis(
-            host=host, port=port, db=database, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
-        )
+        # No retry: whoever waits here misses the time of the next frame.
+        timeouts: dict[str, Any] = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, "retry": None}
+        self._client: Any = redis.Redis(host=host, port=port, db=database, **timeouts)
         try:
             self._client.ping()
         except self._errors as error:

@@ -30,9 +30,11 @@ COMMANDS_INTERVAL = 50  # steps between commands that take environments out of t
 
 
 def resident_megabytes() -> float:
-    """Memory of this process [MB]."""
+    """Memory that this process has taken [MB]: not the pages of files, which the system drops and fetches as it likes."""
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    held = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("RssAnon:", "VmSwap:"))}
+    return sum(map(int, held.values())) * 1024 / 1e6
 
 
 def soak(mode: str, num_envs: int, num_steps: int, warm_up: int, frames: int) -> dict[str, float]:

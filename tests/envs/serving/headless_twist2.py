@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import redis
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--slowness", type=float, default=1.0, help="seconds that pass in one of the simulation")
     given = parser.parse_args()
-    client = redis.Redis(port=given.port)
+    client: Any = redis.Redis(port=given.port)
     policy = Twist2Policy(given.policy, load_g1().joint_names)
     simulation = PlainSimulation(given.mjcf, policy, Conditions(physics_dt=0.001))
     client.set(f"state_body_{ROBOT}", json.dumps([0.0] * 127))
