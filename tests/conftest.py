@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.cuda_graph import recording
 from cmg_ref.robots.robot import load_g1
 
 if not torch.cuda.is_available():  # Triton looks when it is first imported, by whichever test that is.
@@ -142,3 +144,14 @@ def swinging_clip() -> MotionClip:
     root_quat = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).repeat(len(time), 1)
     command = torch.tensor([0.7, 0.0, 0.0], dtype=torch.float64).repeat(len(time), 1)
     return MotionClip("swinging", 30.0, robot.joint_names, dof_pos, root_pos, root_quat, command=command)
+
+
+@pytest.fixture
+def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what would be recorded as a CUDA graph, which takes a GPU, where the graph would be replayed."""
+
+    def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
+        warm_up()
+        return SimpleNamespace(replay=action)
+
+    monkeypatch.setattr(recording, "record", record)

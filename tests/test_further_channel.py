@@ -172,6 +172,28 @@ def test_loops_and_kernels_say_what_torch_says(deaf: Checkpoint) -> None:
     torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("without_graphs")
+def test_kernels_begin_and_change_motions_under_it(deaf: Checkpoint) -> None:
+    pytest.importorskip("triton", reason="the kernels are Triton's")
+    if torch.cuda.is_available():
+        pytest.skip("test_cuda.py runs the kernels themselves where there is a GPU")
+    commands, shown = commands_of_all_kinds(5), []
+    commands[0, LAYOUT.column(NAME)] = 2.0  # out of its range
+    for backend in ("torch", "cuda_graph"):
+        generator = CMGMotionGenerator(deaf, 5, mode="realtime", buffer_size=12, seed=1, backend=backend)
+        assert (generator._changes is not None) == (backend == "cuda_graph")
+        generator.reset([1, 4], commands=commands[:2])
+        generator.update_commands(commands[2:4], [0, 4])
+        generator.advance()
+        generator.reset([3])
+        shown.append(
+            (generator.commands, generator.target_commands, generator.command_excess, generator.get_motion()[0])
+        )
+    assert not torch.equal(shown[0][0], LAYOUT.rest(5))
+    for ours, expected in zip(*shown, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_clips_remember_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
     schedule = CommandSchedule.constant(vx=0.5, height=0.7, layout=LAYOUT)
     (clip,) = generate_clips(checkpoint, schedule.sample(checkpoint.fps, 1.0).unsqueeze(0))

@@ -140,9 +140,9 @@ class CMGMotionLib:
             pool=pool_cfg,
         )
         asked.validate()
-        sampler = self._sampler_of(cfg.num_motions, cfg.commands)
-        planned = plan_memory(asked, checkpoint, sampler, self.device)
+        planned = plan_memory(asked, checkpoint, self._sampler_of(1, cfg.commands), self.device)
         self._check_room(planned, asked, f"CMGMotionLibCfg.num_motions={cfg.num_motions}")
+        sampler = self._sampler_of(cfg.num_motions, cfg.commands)
         rollout, length = Rollout(checkpoint.model, self.device), asked.preload_duration
         buffer = MotionBuffer(
             checkpoint,

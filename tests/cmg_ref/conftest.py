@@ -6,8 +6,7 @@ import dataclasses
 import math
 import resource
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Callable, Iterator, Protocol
+from typing import Callable, Iterator, Protocol
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ import torch
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.rotations import quat_from_euler_xyz
-from cmg_ref.cuda_graph import fused_frame, fused_reader, recording
+from cmg_ref.cuda_graph import fused_frame, fused_reader
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
@@ -94,17 +93,6 @@ def assert_refused() -> Iterator[Callable[..., None]]:
 
     yield check
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 500 * 1024
-
-
-@pytest.fixture
-def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs what would be recorded as a CUDA graph, which takes a GPU, where the graph would be replayed."""
-
-    def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
-        warm_up()
-        return SimpleNamespace(replay=action)
-
-    monkeypatch.setattr(recording, "record", record)
 
 
 @pytest.fixture
