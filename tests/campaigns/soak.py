@@ -30,7 +30,7 @@ COMMANDS_INTERVAL = 50  # steps between commands that take environments out of t
 
 
 def resident_megabytes() -> float:
-    """Memory that this process has taken [MB]: not the pages of files, which the system drops and fetches as it likes."""
+    """Memory that this process has taken [MB], without the pages of files, which the system drops as it likes."""
     gc.collect()
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     held = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("RssAnon:", "VmSwap:"))}
