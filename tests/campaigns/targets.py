@@ -186,6 +186,12 @@ _PROGRAMS = {
     "play": "envs.cli.play",
     "train": "envs.cli.train_policy",
     "train_cmg": "cmg_ref.cli.train",
+    "prepare_data": "cmg_ref.cli.prepare_data",
+    "import_checkpoint": "cmg_ref.cli.import_checkpoint",
+    "export_cmg": "cmg_ref.cli.export",
+    "average_checkpoints": "envs.cli.average_policies",
+    "compare_runs": "envs.cli.compare_runs",
+    "evaluate_cmg": "cmg_ref.cli.evaluate",
 }
 
 

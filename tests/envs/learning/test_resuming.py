@@ -300,7 +300,7 @@ def test_damaged_evaluations_are_one_line(log_dir: Path, content: str | None, me
 
 def test_trainings_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from envs import training_run\n"
+        "import sys, pathlib; from envs.learning import training_run\n"
         "training_run.time.strftime = lambda _: '2026-01-01_00-00-00'\n"
         "for _ in range(20): print(training_run.new_run(pathlib.Path(sys.argv[1]), 'mine').name)"
     )
