@@ -302,7 +302,7 @@ def test_the_environment_steps_it(trained: Path, robot: Robot, description: Path
 def test_nothing_falls_back_on_the_g1() -> None:
     files = [file for package in ("cmg_ref", "configs", "envs") for file in (ROOT / package).rglob("*.py")]
     naming = {file.relative_to(ROOT).as_posix() for file in files if "load_g1" in file.read_text(encoding="utf-8")}
-    # Where it is made, where users find it, the one format that knows no other robot, and the robot of TWIST and TWIST2.
+    # Where it is made, where users find it, the one format that knows no other robot, and the robot of both TWISTs.
     assert naming == {
         "cmg_ref/robots/robot.py",
         "cmg_ref/interface.py",
