@@ -48,6 +48,10 @@ class Keyboard:
         if not sys.stdin.isatty():
             raise KeyboardError("steering by keyboard needs a terminal: standard input is none")
         self._termios = termios
+        self._begin(lowest, highest, layout)
+
+    def _begin(self, lowest: torch.Tensor, highest: torch.Tensor, layout: CommandLayout | None) -> None:
+        """Start from the command at rest."""
         self.lowest, self.highest, self.layout = lowest, highest, layout or CommandLayout()
         self.command = self.layout.rest()
         self._moves = {

@@ -73,8 +73,7 @@ class _Steering(Keyboard):
     """A keyboard without a terminal, whose keys are given."""
 
     def __init__(self) -> None:
-        self.lowest, self.highest = torch.tensor([-1.0, -0.5, -1.0]), torch.tensor([2.0, 0.5, 1.0])
-        self.command, self.ended = torch.zeros(3), False
+        self._begin(torch.tensor([-1.0, -0.5, -1.0]), torch.tensor([2.0, 0.5, 1.0]), None)
 
 
 def _words(path: Path) -> list[str]:
@@ -153,13 +152,13 @@ def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
 
 
 def _check_generate(script: Any, arguments: Any) -> None:
-    schedule = script.read_schedule(arguments)
+    schedule = script.read_schedule(arguments, _CHECKPOINT.command_layout)
     script.chosen_duration(arguments, schedule)
     script.choose_initial_states(arguments, _CHECKPOINT)
 
 
 def _check_play(script: Any, arguments: Any) -> None:
-    script.read_schedule(arguments)
+    script.read_schedule(arguments, _CHECKPOINT.command_layout)
     apply_overrides(task_registry.get_cfgs(arguments.task)[0], arguments.overrides)
 
 
