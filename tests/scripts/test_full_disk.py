@@ -55,8 +55,12 @@ def test_prepare_data(run_script: Any, full_disk: Path, clips: Path) -> None:
     check(run_script, "prepare_data.py", output, clips, "--output", output, "--held-out", "0")
 
 
-def test_draw_strip(run_script: Any, full_disk: Path) -> None:
-    check(run_script, "draw_strip.py", full_disk / "strip.png", "--output", full_disk / "strip.png")
+def test_strip(run_script: Any, full_disk: Path, tmp_path: Path) -> None:
+    strip, options = (
+        full_disk / "strip.png",
+        ("--vx", 1, "--duration", 7, "--no-plot", "--no-video", "--output", tmp_path),
+    )
+    check(run_script, "generate.py", strip, *options, "--strip", strip)
 
 
 def test_generate(run_script: Any, small_disk: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
+from envs.cli import play
 from envs.deployment.exported_controller import ArtefactError, ExportedController
 from envs.learning.policy import Policy, describe_policy, save_policy
+from envs.learning.policy_evaluation import GRID, shortened
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -57,9 +59,7 @@ def test_a_fall_is_said(policy_file: Path, tmp_path: Path, run: Runner) -> None:
 def test_an_evaluation_is_a_list_of_commands(
     policy_file: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envs.learning import policy_evaluation
-
-    monkeypatch.setattr(policy_evaluation, "GRID", policy_evaluation.shortened(policy_evaluation.GRID[:3], 1.0))
+    monkeypatch.setattr(play, "GRID", shortened(GRID[:3], 1.0))
     arguments = ("--policy", policy_file, "--evaluate", "--rollouts", 2, "--output", tmp_path)
     result = run(*arguments)
     assert result.returncode == 0, result.stderr

@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw
 from envs.learning.policy_evaluation import GRID, EvaluationCase, evaluate, evaluation_config, shortened
 from envs.learning.policy_evaluation_report import markdown_text, save_evaluation, screen_text
@@ -32,6 +33,7 @@ class Puppet:
         self.max_episode_length = round(longest / DT)
         self.feet_indices = torch.tensor([1, 2])
         self.reference = self
+        self.command_layout = CommandLayout()
         self.pushed: list[torch.Tensor] = []
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
         self.reset()
