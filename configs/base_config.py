@@ -182,8 +182,19 @@ def _set(config: BaseConfig, path: list[str], value: Any, owner: str) -> None:
         present[key] = fitted(value, present.get(key), f"{owner}.{key}")
     elif rest:
         raise ConfigError(f"{owner} is a {type(present).__name__} and has no fields such as {shortened(rest[0])}")
+    elif value is None and _may_be_none(type(config), name):
+        setattr(config, name, None)
     else:
         setattr(config, name, fitted(value, present, owner))
+
+
+def _may_be_none(section: type[BaseConfig], name: str) -> bool:
+    """Whether a field is declared as one that may be None, by its type or by being None."""
+    for owner in section.__mro__:
+        declared = str(vars(owner).get("__annotations__", {}).get(name, ""))
+        if "None" in declared or "Optional" in declared or vars(owner).get(name, 0) is None:
+            return True
+    return False
 
 
 def fitted(value: Any, present: Any, path: str) -> Any:
@@ -192,7 +203,7 @@ def fitted(value: Any, present: Any, path: str) -> Any:
     Raises:
         ConfigError: It is of another kind; the message begins with ``path``.
     """
-    if present is None or value is None:
+    if present is None:
         return value
     if isinstance(present, float) and type(value) in (int, float):
         with contextlib.suppress(OverflowError):

@@ -337,7 +337,9 @@ def _apply(env_cfg: Any, train_cfg: Any, overrides: Sequence[str]) -> None:
         is_reward = sections == ["rewards", "scales"]  # any reward that TWIST has may be switched on
         if target is None or not (is_reward or hasattr(target, field)):
             raise TwistError(f"{shortened(text)}: the configuration has no field {shortened(path)}")
-        value = fitted(literal(written), getattr(target, field, 0.0), path)
+        value = literal(written)
+        if value is not None:  # which TWIST's own fields do not say whether they may be
+            value = fitted(value, getattr(target, field, 0.0), path)
         check_field(path, value, () if path.startswith(TRAINING_PREFIX) else ENVIRONMENT)
         setattr(target, field, value)
     _check_robot(env_cfg)

@@ -28,6 +28,7 @@ class RobotCfg(BaseConfig):
             ranges = (0.0, 1.0)
             gains = {"hip": 1.0, "knee": 2.0}
             file: str | None = None
+            cap: float | None = 0.5
 
 
 class FastCfg(RobotCfg):
@@ -71,6 +72,10 @@ def test_overrides_set_fields_and_entries() -> None:
     assert cfg.env.limits.ranges == (-1, 1)
     assert cfg.env.limits.gains == {"hip": 3.0, "knee": 2.0}
     assert [cfg.env.name, cfg.env.limits.file, cfg.seed] == ["rough", "a/b.pt", 7]
+    apply_overrides(cfg, ["env.limits.cap=None", "env.limits.file=none"])
+    assert cfg.env.limits.cap is None and cfg.env.limits.file is None
+    apply_overrides(cfg, ["env.limits.cap=1.5"])
+    assert cfg.env.limits.cap == 1.5
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,10 @@ def test_overrides_set_fields_and_entries() -> None:
         ("env.limits.speed=9**9", r"speed is a float \(0\.5\), not '9\*\*9'"),
         ("env.limits.ranges=(0,'a')", r"ranges is a float \(0\.0\), not 'a'"),
         ("env.limits.ranges=(0,1e999)", r"ranges must be a finite number"),
+        ("env.limits.speed=None", r"speed is a float \(0\.5\), not None"),
+        ("env.limits.ranges=(0,None)", r"ranges is a float \(0\.0\), not None"),
+        ("env.limits.gains={'hip':None}", r"gains\.'hip' is a float \(1\.0\), not None"),
+        ("env.limits.gains.hip=null", r"gains\.hip is a float \(1\.0\), not None"),
         ("env.limits.gains={'hip':'x'}", r"gains\.'hip' is a float \(1\.0\), not 'x'"),
         ("env.name=" + 5000 * "x", r"'x+\.\.\.x+' has 5,000 characters: at most 4,096 are read"),
         (300_000 * "x", r"'x+\.\.\.x+' is not of the form"),
