@@ -33,7 +33,7 @@ from cmg_ref.commands.schedule import CommandSchedule
 from cmg_ref.core.shorten import one_line
 from envs.playing.keyboard import KeyboardError
 from envs.serving.calibration import load_calibration
-from envs.serving.clocks import LowLevelClock, WallClock
+from envs.serving.clocks import LowLevelClock, Punctuality, WallClock
 from envs.serving.command_sources import (
     COMMAND_KEY,
     CommandSource,
@@ -173,7 +173,7 @@ def serve(
         Whether it ended as someone wanted, with the robot in the default pose.
     """
     heard: dict[str, bytes | None] = {}
-    sent = server.frame
+    sent, punctuality = server.frame, Punctuality(CONTROL_DT)
     gone_at: float | None = None
     for step, asked in enumerate(ends_asked_for()):
         if asked:
@@ -198,7 +198,9 @@ def serve(
             gone_at, frame = None, server.frame
             continue
         sent = frame
+        punctuality.sent(time.monotonic())
         if server.phase is Phase.DONE:
+            say(str(punctuality))
             return not server.failed
         if step % _STATUS_EVERY == 0 and sys.stdout.isatty():
             print(f"\r{server.status()} \x1b[K", end="", flush=True)

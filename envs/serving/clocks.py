@@ -4,9 +4,53 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from envs.serving.redis_link import DryLink, LinkError, RedisLink
 
 _LOOK_EVERY = 0.001  # [s]
+_BIN, _BINS = 1e-4, 1000  # [s] and number of the classes of jitter
+
+
+class Punctuality:
+    """How evenly frames were sent: a histogram, so that it may run for days.
+
+    Args:
+        period: Time that should lie between two frames [s].
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period, self._counts = period, np.zeros(_BINS + 1, dtype=np.int64)
+        self._first = self._last = time.monotonic()
+        self._worst, self._busy, self.frames = 0.0, time.process_time(), 0
+
+    def sent(self, now: float) -> None:
+        """Note a frame that has been sent now [s, monotonic]."""
+        if self.frames:
+            off = abs(now - self._last - self._period)
+            self._worst = max(self._worst, off)
+            self._counts[min(int(off / _BIN), _BINS)] += 1
+        else:
+            self._first = now
+        self._last = now
+        self.frames += 1
+
+    def jitter(self, share: float) -> float:
+        """Difference to the period that this share of the intervals does not exceed [s], within 0.1 ms."""
+        below = np.cumsum(self._counts)
+        return float(_BIN * (1 + np.searchsorted(below, share * below[-1])))
+
+    def __str__(self) -> str:
+        """Frames, rate, jitter and the share of a core that this process took, in a line."""
+        time_taken = self._last - self._first
+        if self.frames < 2 or time_taken <= 0.0:
+            return f"{self.frames} frames"
+        lost = round(time_taken / self._period) + 1 - self.frames
+        return (
+            f"{self.frames:,} frames in {time_taken:.1f} s, {lost} lost; jitter of 99 % at most "
+            f"{1e3 * self.jitter(0.99):.1f} ms, worst {1e3 * self._worst:.1f} ms; "
+            f"{100 * (time.process_time() - self._busy) / time_taken:.1f} % of a core"
+        )
 
 
 class WallClock:
