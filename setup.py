@@ -47,7 +47,7 @@ setup(
         # without it videos are drawn in software. MuJoCo 4 needs Python 3.11.
         "mujoco": ["mujoco>=4.0"],
         # Plots and videos.
-        "viz": ["matplotlib>=3.6", "imageio-ffmpeg>=0.4.5", "pillow>=9.3"],
+        "viz": ["matplotlib>=3.6", "imageio-ffmpeg>=0.4.5", "pillow>=10.1"],
         # Training curves, and the reinforcement learning of version 5, which needs torch 2.6; Isaac Gym's Python 3.8
         # has an older one.
         "train": ["tensorboard>=2.12", "rsl-rl-lib>=5.5 ; python_version >= '3.10'"],

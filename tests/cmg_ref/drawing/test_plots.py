@@ -35,12 +35,12 @@ def test_plot_file_is_a_picture(walk: MotionClip, tmp_path: Path) -> None:
 
 
 def test_curves_are_the_clips_own(walk: MotionClip) -> None:
-    measured, average, command = (line.get_ydata() for line in panel(walk, "forward speed").lines)
+    measured, average, command = (np.asarray(line.get_ydata()) for line in panel(walk, "forward speed").lines)
     assert measured == pytest.approx(walk.root_lin_vel_h()[:, 0].numpy())
     assert command == pytest.approx(0.7)
     assert np.mean(average) == pytest.approx(np.mean(measured), abs=0.05)
     assert np.std(np.diff(average)) < np.std(np.diff(measured))
-    left, right = (line.get_ydata() for line in panel(walk, "knee").lines)
+    left, right = (np.asarray(line.get_ydata()) for line in panel(walk, "knee").lines)
     for side, drawn in (("left", left), ("right", right)):
         assert drawn == pytest.approx(walk.dof_pos[:, walk.joint_names.index(f"{side}_knee_joint")].numpy())
 
@@ -57,7 +57,7 @@ def test_every_joint_is_drawn_once(walk: MotionClip) -> None:
 
 def test_feet_alternate_on_the_floor(motion_folder: Path) -> None:
     walk = read_clip(motion_folder / "lafan1_g1" / "walk1_subject1.csv").slice(450, 600)
-    left, right = (line.get_ydata() for line in panel(walk, "lowest point").lines[:2])
+    left, right = (np.asarray(line.get_ydata()) for line in panel(walk, "lowest point").lines[:2])
     assert np.minimum(left, right).max() < 0.05
     assert np.maximum(left, right).max() > 0.03
     assert 0.2 < (left < right).mean() < 0.8
