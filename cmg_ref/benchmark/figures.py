@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Callable
 
 import torch
@@ -55,19 +55,7 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready entries."""
-        return {
-            "name": self.name,
-            "num_envs": self.num_envs,
-            "dtype": self.dtype,
-            "value": self.value,
-            "unit": self.unit,
-            "limit": self.limit,
-            "ratio": self.ratio,
-            "at_least": self.at_least,
-            "at_most": self.at_most,
-            "meets": self.meets,
-            "note": self.note,
-        }
+        return {**asdict(self), "ratio": self.ratio, "meets": self.meets}
 
 
 def asked_from(smallest: int, num_envs: int, bound: float) -> float | None:

@@ -236,6 +236,27 @@ class CommandLayout:
         return cls(read[NUM_VELOCITIES:])
 
 
+def take_written(
+    commands: torch.Tensor, shown: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What somebody wrote into the velocities that an environment shows, as commands to approach.
+
+    Args:
+        commands: what they are now, (num_envs, at least `NUM_VELOCITIES`).
+        shown: what the environment wrote there, (num_envs, NUM_VELOCITIES).
+        targets: what was approached until now, (num_envs, command_dim), which channels that nobody wrote to keep.
+
+    Returns:
+        Environments that somebody wrote to, (n,), and their commands, (n, command_dim).
+    """
+    velocities = commands[:, VELOCITY]
+    written = velocities != shown
+    env_ids = written.any(dim=1).nonzero().squeeze(1)
+    taken = targets[env_ids]  # a copy
+    taken[:, VELOCITY] = torch.where(written[env_ids], velocities[env_ids], taken[:, VELOCITY])
+    return env_ids, taken
+
+
 def told_to_stand(commands: torch.Tensor) -> torch.Tensor:
     """Whether commands (..., size) have all velocities at rest, (...) bool."""
     return commands[..., VELOCITY].abs().amax(dim=-1) == 0.0

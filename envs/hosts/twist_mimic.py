@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSamplerCfg, ranges_of
 from cmg_ref.core import rotations
-from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, take_written
 from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.rewards import command_velocity_tracking, command_yaw_rate_tracking
 from cmg_ref.robots.urdf import read_urdf
@@ -183,12 +183,9 @@ class CMGMimic:
         self._motion_lib.set_commands(commands, env_ids)
 
     def _take_written_commands(self) -> None:
-        """Take what has been written into ``commands`` since the last step as a change of the command approached."""
-        change = self.commands[:, VELOCITY] - self._shown_commands
-        env_ids = change.abs().amax(dim=1).nonzero().squeeze(1)
+        """Approach what has been written into ``commands`` since the last step."""
+        env_ids, targets = take_written(self.commands, self._shown_commands, self._motion_lib.target_commands)
         if len(env_ids) > 0:
-            targets = self._motion_lib.target_commands[env_ids]
-            targets[:, VELOCITY] += change[env_ids]
             self.set_commands(targets, env_ids)
 
     def _resample_commands(self, env_ids: Tensor) -> None:

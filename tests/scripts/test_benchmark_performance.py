@@ -54,7 +54,7 @@ def test_quick_mode_writes_figures_and_documents(run_script: Callable[..., Any],
     ("mode", "expected"),
     [
         ("scaling", ["realtime: cost per environment and frame", "pregenerated: cost per environment and frame"]),
-        ("gpu", ["a frame", "500 frames", "median against a frame alone", "speed-up over per-sample weights"]),
+        ("gpu", ["a frame", "500 frames", "median against a frame alone", "against per-sample weights"]),
         ("diagnose", ["slow initialisation", "memory growth", "idle device"]),
     ],
 )

@@ -195,8 +195,12 @@ def test_live_commands_ramp_and_written_ones_are_taken(make: Any) -> None:
     env.step(torch.zeros(4, 29))
     assert env._motion_lib.target_commands[0].tolist() == pytest.approx([0.0, 0.0, -0.3])
     assert env._motion_lib.target_commands[2].tolist() == pytest.approx([1.0, 0.0, 0.0])
+    for _ in range(5):  # in the middle of the ramp, and again and again, as a joystick's reader does
+        env.commands[0, :2] = torch.tensor([0.6, 0.1])
+        env.step(torch.zeros(4, 29))
+        assert env._motion_lib.target_commands[0].tolist() == pytest.approx([0.6, 0.1, -0.3])
     env.episode_length_buf[:] = 40  # a runner may set this at will; live motions keep their own time
-    assert torch.allclose(env._get_motion_times(), torch.full((4,), 32 * 0.02))
+    assert torch.allclose(env._get_motion_times(), torch.full((4,), 37 * 0.02))
 
 
 def test_renewed_motions_are_as_difficult_as_the_hardest(make: Any) -> None:
