@@ -181,7 +181,7 @@ def test_kernels_begin_and_change_motions_under_it(deaf: Checkpoint) -> None:
     commands[0, LAYOUT.column(NAME)] = 2.0  # out of its range
     for backend in ("torch", "cuda_graph"):
         generator = CMGMotionGenerator(deaf, 5, mode="realtime", buffer_size=12, seed=1, backend=backend)
-        assert (generator._changes is not None) == (backend == "cuda_graph")
+        assert (generator._shown.changes is not None) == (backend == "cuda_graph")
         generator.reset([1, 4], commands=commands[:2])
         generator.update_commands(commands[2:4], [0, 4])
         generator.advance()

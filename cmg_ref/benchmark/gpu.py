@@ -62,7 +62,7 @@ def frames(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Itera
             )
             generator.reset(commands=random_commands(checkpoint, num_envs, device))
             generator.future(1)
-            extend = partial(generator._buffer.extend, slice(None))
+            extend = partial(generator.buffer.extend, slice(None))
             single = watch.median(partial(repeat, partial(extend, 1), 100), repeats=5) / 100
             run = watch.median(partial(extend, LONG_RUN), repeats=3)
         note = "" if name == "float32" else precision_errors(checkpoint, device, dtype, precision)
@@ -98,7 +98,7 @@ def steps(
         begun, changed = (torch.randint(num_envs, (count,), device=device) for _ in range(2))
         commands = [random_commands(checkpoint, count, device) for _ in range(2)]
         if step % 4 == 0:
-            of_frame.append(watch.seconds(partial(alone._buffer.extend, slice(None), 1)))
+            of_frame.append(watch.seconds(partial(alone.buffer.extend, slice(None), 1)))
         watch.wait()
         stamps = [time.perf_counter()]
         if mode == "pool":

@@ -109,15 +109,15 @@ def make_equal() -> Callable[[CMGMotionGenerator, CMGMotionGenerator], None]:
 
     def make(generator: CMGMotionGenerator, other: CMGMotionGenerator) -> None:
         for ours, theirs, names in (
-            (generator._clock, other._clock, ("shown", "share")),
-            (generator._reader, other._reader, ("origin",)),
-            (generator._buffer, other._buffer, ("written", "guarded", "_tail_state", "_tail_pose")),
-            (generator._buffer.commands, other._buffer.commands, ("first_frames", "starts", "targets")),
-            (generator._buffer.store, other._buffer.store, ("table",)),
-            (generator._draws, other._draws, ("drawn",)),
+            (generator._shown.clock, other._shown.clock, ("shown", "share")),
+            (generator._shown.reader, other._shown.reader, ("origin",)),
+            (generator.buffer, other.buffer, ("written", "guarded", "_tail_state", "_tail_pose")),
+            (generator.buffer.commands, other.buffer.commands, ("first_frames", "starts", "targets")),
+            (generator.buffer.store, other.buffer.store, ("table",)),
+            (generator._shown.draws, other._shown.draws, ("drawn",)),
         ):
             for name in names:
                 getattr(ours, name).copy_(getattr(theirs, name))
-        generator._reader.forget()
+        generator._shown.reader.forget()
 
     return make

@@ -82,7 +82,7 @@ def test_every_backend_shows_what_torch_shows(
     ours, theirs = (make(checkpoint, name, kind, joint_names=names) for name in (backend, "torch"))
     assert (ours.backend, theirs.backend) == (backend, "torch")
     by_kernels = backend == "cuda_graph" and SETTINGS[kind]["mode"] == "realtime" and kind != "between frames"
-    assert (ours._changes is not None) is by_kernels
+    assert (ours._shown.changes is not None) is by_kernels
     draw, pooled = torch.Generator().manual_seed(9), kind == "pool"
     tolerance = 2e-3 if "float16" in kind else 1e-4 if pooled else 2e-5
     for step in range(8):

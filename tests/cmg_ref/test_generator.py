@@ -228,7 +228,7 @@ def test_environments_that_take_turns_see_the_same_motion(checkpoint: Checkpoint
         together.advance()
         work.append(turns.rollout.frame_count - before)
     # 0.65 frames fall due per step and environment: 4 groups bring them in turn.
-    supply = turns._supply
+    supply = turns._shown.supply
     assert isinstance(supply, RealtimeSupply)
     assert len(supply._groups) == 4
     assert max(work[22:]) <= (0.75 if refill_frames == 1 else 15 / 4) * len(commands) + 15

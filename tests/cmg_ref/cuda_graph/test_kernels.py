@@ -161,9 +161,9 @@ def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monke
     }
     operations, parts = Operations(), {}
     stand_in = Kernels(operations)
-    assert generator._changes is not None and generator.rollout.kernels is not None
-    assert generator._reader._fused is not None
-    for user in (generator._changes, generator.rollout.kernels, generator._reader._fused):
+    assert generator._shown.changes is not None and generator.rollout.kernels is not None
+    assert generator._shown.reader._fused is not None
+    for user in (generator._shown.changes, generator.rollout.kernels, generator._shown.reader._fused):
         monkeypatch.setattr(user, "_kernels", stand_in)
     for _ in range(3):  # At first what is new is tried out and recorded.
         with operations:

@@ -51,7 +51,7 @@ os.environ["TRITON_INTERPRET"] = "1"  # The generator may then use the kernels w
 nobody = torch.zeros(1, 3)
 types = {"compute_dtype": torch.{compute}, "storage_dtype": torch.{storage}}
 generator = CMGMotionGenerator(None, 6, mode="realtime", buffer_size=16, backend="cuda_graph", **types)
-assert generator._changes is not None
+assert generator._shown.changes is not None
 generator.reset([1, 2])
 generator.reset([1], commands=nobody, root_pose=nobody)
 generator.update_commands(nobody, [1])
