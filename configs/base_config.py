@@ -203,14 +203,15 @@ def fitted(value: Any, present: Any, path: str) -> Any:
         return int(value)
     if isinstance(present, (list, tuple)) and isinstance(value, (list, tuple)):
         entries = [fitted(entry, present[0], path) for entry in value] if present else value
-        if not hasattr(present, "_fields"):
-            return type(present)(entries)
+        kind: Any = type(present)
+        names = getattr(kind, "_fields", None)  # of a NamedTuple
+        if names is None:
+            return kind(entries)
         try:
-            return type(present)(*entries)
+            return kind(*entries)
         except TypeError:
-            raise ConfigError(
-                f"{path}: each has {len(present)} values ({', '.join(present._fields)}), got {shortened(value)}"
-            ) from None
+            text = f"{path}: each has {len(names)} values ({', '.join(names)}), got {shortened(value)}"
+            raise ConfigError(text) from None
     if isinstance(present, dict) and isinstance(value, dict):
         some = next(iter(present.values()), None)
         return {key: fitted(entry, some, f"{path}.{shortened(key)}") for key, entry in value.items()}

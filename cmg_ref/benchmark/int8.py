@@ -12,14 +12,14 @@ from torch import nn
 from cmg_ref.benchmark.figures import Figure, Stopwatch
 from cmg_ref.benchmark.network import ERROR_MOTIONS, ERROR_SECONDS, joint_errors, sample_states
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.rollout.rollout import Rollout
 
 LARGEST = 1  # the mixture layer that takes four fifths of the arithmetic
 
 
-class Int8Network(FoldedNetwork):
+class Int8Network(InferenceNetwork):
     """The folded network with the weights of its largest layer in int8, scaled by column, and quantised inputs.
 
     Torch scales the inputs by the largest one of the whole batch, so that a motion depends on which others it is
@@ -40,7 +40,7 @@ class Int8Network(FoldedNetwork):
             self.product = torch.quantization.quantize_dynamic(nn.Sequential(plain), scheme, dtype=torch.qint8)
 
     def multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """See :meth:`cmg_ref.network.inference_network.FoldedNetwork.multiply`; the largest product is in int8."""
+        """See :meth:`cmg_ref.network.inference_network.InferenceNetwork.multiply`; the largest product is in int8."""
         if index != LARGEST:
             return super().multiply(index, scaled, out)
         return out.copy_(self.product(scaled))

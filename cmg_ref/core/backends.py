@@ -1,4 +1,4 @@
-"""What makes and reads frames: torch's operations, Numba's loops, or recorded CUDA graphs. The choice is made here."""
+"""What makes and reads frames: torch's operations, Numba's loops, or captured CUDA graphs. The choice is made here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import importlib.util
 import os
 
 import torch
-
-from cmg_ref.core.numba_available import numba_available
 
 # Torch's operations are the reference: whatever another backend has no code of its own for, they do.
 BACKENDS = ("torch", "numba", "cuda_graph")
@@ -36,6 +34,11 @@ def chosen_backend(wanted: str, device: torch.device) -> str:
     if wanted == "cuda_graph" and device.type != "cuda" and not triton_interprets():
         raise ValueError(f"backend 'cuda_graph' needs a GPU, got {device}: take 'auto'")
     return wanted
+
+
+def numba_available() -> bool:
+    """Whether Numba, the extra `fast`, is installed; importing it takes half a second, so it is imported lazily."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def triton_available() -> bool:

@@ -239,15 +239,15 @@ class CommandLayout:
 def take_written(
     commands: torch.Tensor, shown: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What somebody wrote into the velocities that an environment shows, as commands to approach.
+    """What was written into the velocities that an environment shows, as commands to approach.
 
     Args:
         commands: what they are now, (num_envs, at least `NUM_VELOCITIES`).
         shown: what the environment wrote there, (num_envs, NUM_VELOCITIES).
-        targets: what was approached until now, (num_envs, command_dim), which channels that nobody wrote to keep.
+        targets: what was approached until now, (num_envs, command_dim), kept in channels that were not written to.
 
     Returns:
-        Environments that somebody wrote to, (n,), and their commands, (n, command_dim).
+        Environments that were written to, (n,), and their commands, (n, command_dim).
     """
     velocities = commands[:, VELOCITY]
     written = velocities != shown

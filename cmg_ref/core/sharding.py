@@ -5,7 +5,7 @@ Under ``torchrun`` every process owns a row of neighbouring environments; alone,
     shard = Shard.of_process(num_envs=8192)
     generator = CMGMotionGenerator(num_envs=shard.num_envs, first_env=shard.first, device=shard.device)
     generator.reset(commands=commands[shard.rows])  # commands of all environments, (8192, 3)
-    everyone = shard.gather(generator.get_motion()[0])  # (8192, num_joints), where somebody wants them
+    everyone = shard.gather(generator.get_motion()[0])  # (8192, num_joints), in every process
 
 Generating needs no messages: what an environment draws depends on the seed and on its own number, so it is shown the
 same motion whichever process it is in.

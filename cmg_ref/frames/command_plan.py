@@ -50,8 +50,8 @@ class PlannedCommands:
         self.starts = (layout or CommandLayout()).rest(num_motions, num_segments, device=device)
         self.targets = self.starts.clone()
         self._numbers = torch.arange(num_motions, device=device)
-        self._fused = chosen_backend(backend, self.targets.device) == "numba"
-        if self._fused:
+        self._numba = chosen_backend(backend, self.targets.device) == "numba"
+        if self._numba:
             from cmg_ref.frames import numba_frames
 
             self._loops = numba_frames
@@ -63,7 +63,7 @@ class PlannedCommands:
 
     def value(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Command in force at frames (n, ...) of motions (n,), (n, ..., command_dim)."""
-        if self._fused and frames.ndim == 1:
+        if self._numba and frames.ndim == 1:
             return self._value_in_one_pass(frames, motions)
         first_frame, start, target = self.segment(frames, motions)
         if self.interpolation_frames == 0:

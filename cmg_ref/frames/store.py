@@ -36,7 +36,7 @@ class TrajectoryStore:
     Attributes:
         capacities: frames kept of each motion, (num_motions,).
         first_rows: row of the first of them, (num_motions,).
-        fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: by Numba, in float32.
+        by_numba: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: in float32.
         table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
@@ -63,8 +63,8 @@ class TrajectoryStore:
         self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
         self.table = _zeros(num_rows, self._num_read + NUM_GRAVITY, dtype, torch.device(device))
         self._joints = self.table[:, : self._num_joints]
-        self.fused = dtype == torch.float32 and chosen_backend(backend, self.table.device) == "numba"
-        if self.fused:
+        self.by_numba = dtype == torch.float32 and chosen_backend(backend, self.table.device) == "numba"
+        if self.by_numba:
             from cmg_ref.frames import numba_frames
 
             self._loops = numba_frames
@@ -80,7 +80,7 @@ class TrajectoryStore:
         return self.table if self.dtype == torch.float32 else self.table.view(torch.int16)
 
     def extra_columns(self, number: int) -> torch.Tensor:
-        """Zeros (num_rows, number), for what somebody else knows of each row."""
+        """Zeros (num_rows, number), for what a user of the store keeps of each row."""
         return _zeros(len(self.table), number, torch.float32, self.table.device)
 
     def still(self, rows: torch.Tensor) -> None:
@@ -130,7 +130,7 @@ class TrajectoryStore:
         motions: slice | torch.Tensor,
         placed: torch.Tensor,
     ) -> None:
-        """Store one frame for each of motions (n,) where the frame before leads it; in one pass, where :attr:`fused`.
+        """Store one frame for each of motions (n,) where the frame before leads it, in one pass; needs :attr:`by_numba`.
 
         Args:
             frames: frame indices, (n,).
@@ -146,7 +146,7 @@ class TrajectoryStore:
     def place_first(
         self, poses: torch.Tensor, states: torch.Tensor, following: torch.Tensor, motions: torch.Tensor
     ) -> None:
-        """Store frame 0 of motions (n,) where it is; in one pass, where :attr:`fused`.
+        """Store frame 0 of motions (n,) where it is, in one pass; needs :attr:`by_numba`.
 
         Args:
             poses: x, y and heading, (n, 3).
@@ -208,7 +208,7 @@ class TrajectoryStore:
 
     def read_last(self, frames: torch.Tensor, motions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, state_dim) and poses (n, 3) at frames (n,) of motions (n,)."""
-        if not self.fused:
+        if not self.by_numba:
             states, _, poses = self.read_states(frames, motions)
             return states, poses
         states, poses = torch.empty(len(frames), self.layout.size), torch.empty(len(frames), NUM_POSE)
@@ -235,7 +235,7 @@ class TrajectoryStore:
         origins: torch.Tensor,
         columns: torch.Tensor | None,
     ) -> tuple[MotionFrames, torch.Tensor]:
-        """Frames as they are seen in the world; in one pass, where :attr:`fused`.
+        """Frames as they are seen in the world, in one pass; needs :attr:`by_numba`.
 
         Args:
             frames: present frame of each motion, (n,).

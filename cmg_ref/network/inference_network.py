@@ -21,7 +21,7 @@ _LARGE = 1 << 15  # values from which on a CPU is faster with several cheap pass
 _ALIGNMENT = 16  # floats in a vector register; narrower or odd outputs fall off the fast path of a CPU's GEMM
 
 
-class FoldedNetwork:
+class InferenceNetwork:
     """Predicts as :meth:`cmg_ref.network.model.CMG.forward` does, without gradients.
 
     Args:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from cmg_ref.network.inference_network import FoldedNetwork, check_dtype
+from cmg_ref.network.inference_network import InferenceNetwork, check_dtype
 from cmg_ref.network.model import CMG
 
 _ALIGNMENT = 8  # columns that a GPU's fast products ask for; further ones would only be multiplied
@@ -65,7 +65,7 @@ class SideBySideNetwork:
     def __init__(self, model: CMG, device: str | torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.device, self.dtype, self.layout = torch.device(device), dtype, model.layout
         check_dtype(dtype, self.device)
-        folded = FoldedNetwork(model, device)
+        folded = InferenceNetwork(model, device)
         self.num_experts, self.gate_hidden = model.config.num_experts, model.config.gate_hidden
         self.scale, self.shift = folded.scale, folded.shift
         self.gate_bias, self.blend_weight, self.blend_bias = folded.gate_bias, folded.blend_weight, folded.blend_bias

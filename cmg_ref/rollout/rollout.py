@@ -15,14 +15,14 @@ from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.cuda_graph.fused_frame import FusedFrame
-from cmg_ref.cuda_graph.recorded_steps import RecordedSteps
-from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.cuda_graph.captured_steps import CapturedSteps
+from cmg_ref.cuda_graph.triton_frame import TritonFrame
+from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
-from cmg_ref.rollout.numba_step import FusedStep
+from cmg_ref.rollout.numba_step import NumbaStep
 
-Network = Union[FoldedNetwork, SideBySideNetwork]
+Network = Union[InferenceNetwork, SideBySideNetwork]
 
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
@@ -44,7 +44,7 @@ class Rollout:
         model: the CMG; later changes of its weights go unnoticed.
         device: where to run.
         rest: whether states nearly at rest are kept under zero command.
-        dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
+        dtype: type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
         network: arithmetic of another kind, on that device; by default the folded network.
         backend: what advances states, see :mod:`cmg_ref.core.backends`.
 
@@ -53,8 +53,8 @@ class Rollout:
         guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: frames generated since construction.
         backend: what was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
-        recorded: the step on a GPU, recorded for each number of motions that keeps coming back.
-        fused: the step with compiled loops, where that is how it runs.
+        captured: the step on a GPU, captured for each number of motions that keeps coming back.
+        numba_step: the step with Numba loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
     """
 
@@ -64,7 +64,7 @@ class Rollout:
         device: str | torch.device = "cpu",
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
-        network: FoldedNetwork | None = None,
+        network: InferenceNetwork | None = None,
         backend: str = "auto",
     ) -> None:
         self.device = torch.device(device)
@@ -89,23 +89,23 @@ class Rollout:
         if self.kernels is not None:
             self.network: Network = self.kernels.network
         else:
-            self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
-        self.recorded: RecordedSteps | None = None
+            self.network = InferenceNetwork(own, self.device, dtype) if network is None else network
+        self.captured: CapturedSteps | None = None
         if self.backend == "cuda_graph":
             workspace = partial(getattr, self.network, "workspace")
-            self.recorded = RecordedSteps(self._counted_step, self.guard_count, workspace)
-        self.fused: FusedStep | None = None
-        foldable = type(self.network) is FoldedNetwork and model.config.prediction == "change"
-        if self.backend == "numba" and isinstance(self.network, FoldedNetwork) and foldable:
-            self.fused = FusedStep(self.model, self.network, self._resting)
-        self._run = self.fused or self.step
+            self.captured = CapturedSteps(self._counted_step, self.guard_count, workspace)
+        self.numba_step: NumbaStep | None = None
+        foldable = type(self.network) is InferenceNetwork and model.config.prediction == "change"
+        if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and foldable:
+            self.numba_step = NumbaStep(self.model, self.network, self._resting)
+        self._run = self.numba_step or self.step
 
-    def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
+    def _kernels(self, dtype: torch.dtype) -> TritonFrame | None:
         """Triton's kernels, on a GPU that can run them; one that cannot is warned of."""
         if self.backend != "cuda_graph" or not triton_available():
             return None
         try:
-            kernels = FusedFrame(
+            kernels = TritonFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
             state = torch.zeros(1, self.layout.size, device=self.device)
@@ -135,8 +135,8 @@ class Rollout:
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
         """
-        if self.recorded is not None:
-            following, self.guarded = self.recorded(state, command)
+        if self.captured is not None:
+            following, self.guarded = self.captured(state, command)
             self.frame_count += len(state)
             return following
         num_blocks = self.num_blocks(len(state))
@@ -157,7 +157,7 @@ class Rollout:
 
     def num_blocks(self, num: int) -> int:
         """Into how many parts of about the same size a batch is best cut."""
-        blocks_itself = self.device.type != "cpu" or self.fused is not None
+        blocks_itself = self.device.type != "cpu" or self.numba_step is not None
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
     def _counted_step(
@@ -175,7 +175,7 @@ class Rollout:
 
     def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next state (n, state_dim) and whether the guard had to act (n,), uncounted, by torch's operations."""
-        assert isinstance(self.network, FoldedNetwork)
+        assert isinstance(self.network, InferenceNetwork)
         command = self.model.clamp_command(command)
         predicted = self.network.predict(state, command)
         held = self.model.guard(predicted)

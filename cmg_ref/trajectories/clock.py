@@ -10,7 +10,7 @@ import torch
 class FrameClock:
     """A frame and a share of the way to the next one, for every environment; nobody else changes either.
 
-    (On a GPU, recorded kernels change ``shown`` in place, see :mod:`cmg_ref.trajectories.environment_changes`.)
+    (On a GPU, captured kernels change ``shown`` in place, see :mod:`cmg_ref.trajectories.environment_changes`.)
 
     Args:
         num_envs: number of environments.

@@ -1,4 +1,4 @@
-"""Resets, new commands and the passing of time as recorded kernels over all environments, none of which waits."""
+"""Resets, new commands and the passing of time as captured kernels over all environments, none of which waits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Callable
 import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES
-from cmg_ref.cuda_graph.fused_frame import Motions, power_of_two
-from cmg_ref.cuda_graph.recorded_frames import Recording
+from cmg_ref.cuda_graph.captured_frames import CapturedFrame
+from cmg_ref.cuda_graph.triton_frame import Motions, power_of_two
 from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.model import CMG
 from cmg_ref.trajectories.reader import MotionReader
@@ -32,7 +32,7 @@ class EnvironmentChanges:
         draws: which of them.
         excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
         frame: makes the next frame of motions (n,).
-        kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.recorded_frames.RecordedFrames`.
+        kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.captured_frames.CapturedFrames`.
         workspace: see there.
         columns: columns of the joint angles and velocities that are shown, (2 * num_joints,).
 
@@ -80,15 +80,17 @@ class EnvironmentChanges:
         places = (reader.origin, draws.drawn, excess)
         planned = (motions.commands.first_frames, motions.commands.starts, motions.commands.targets)
         with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
-            self._change = Recording(self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone)
-            self._advance = Recording(self._advanced, (*clocks, *kept), workspace, everyone)
-            self._locate = Recording(self._located, clocks, workspace, everyone)
+            self._change = CapturedFrame(
+                self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone
+            )
+            self._advance = CapturedFrame(self._advanced, (*clocks, *kept), workspace, everyone)
+            self._locate = CapturedFrame(self._located, clocks, workspace, everyone)
         # Tried out on nobody, so that where it cannot be built that is known before anything is asked for.
         self._write(everyone[:0], self._told, 1, None, self._told_commands, None, None)
         self.locate()
 
     def locate(self) -> None:
-        """Find what is on show, after somebody else has changed the clock."""
+        """Find what is on show, after the clock was changed elsewhere."""
         self._locate.run(None, 1)
 
     def begin(self, env_ids: torch.Tensor, commands: torch.Tensor | None, poses: torch.Tensor | None) -> None:
@@ -143,7 +145,7 @@ class EnvironmentChanges:
                 BLOCK=ASKED,
             )
 
-    # What is recorded -------------------------------------------------------------------------------------------------
+    # What is captured -------------------------------------------------------------------------------------------------
 
     def _changed(self, everyone: torch.Tensor) -> None:
         motions, store, commands = self._motions, self._motions.store, self._motions.commands

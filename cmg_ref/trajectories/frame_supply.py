@@ -1,4 +1,4 @@
-"""What a generator and its reader ask of whoever sees to it that there are frames to show."""
+"""The frames that a generator shows: what it and its reader ask of their supply."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ class CMGMotionGeneratorCfg:
             1e-3 m/s in the root's velocity.
         compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
             error of a few milliradians in the joints after ten seconds.
-        backend: what makes and reads the frames: ``"torch"``, its operations one by one; ``"numba"``, compiled loops
-            on a CPU; ``"cuda_graph"``, recorded launches on a GPU; ``"auto"`` takes the fastest there is.
-        compiled: where graphs are recorded without Triton, let ``torch.compile`` fuse what a frame of all environments
+        backend: what makes and reads the frames: ``"torch"``, its operations one by one; ``"numba"``, Numba loops
+            on a CPU; ``"cuda_graph"``, captured launches on a GPU; ``"auto"`` takes the fastest there is.
+        compiled: where graphs are captured without Triton, let ``torch.compile`` fuse what a frame of all environments
             takes, where that is measured to be faster (on an H100 by a third); takes some ten seconds at the first
             frame.
         seed: seed for the choice of initial states, trajectories and start frames.

@@ -193,7 +193,7 @@ class ShownMotions:
         self.reader.attach(self.buffer.store, self.supply, kernels)
         self.changes: EnvironmentChanges | None = None
         if kernels and self.supply.in_step:
-            self.changes = self.buffer.recorded_changes(
+            self.changes = self.buffer.captured_changes(
                 self.reader, self.initial_states, self.draws, self.command_excess
             )
             if self.changes is not None:

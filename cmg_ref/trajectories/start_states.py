@@ -55,8 +55,8 @@ class InitialStates:
         self.scaled_commands = self.commands * self.scale
         self.at_rest = rests[used].nonzero().squeeze(1).to(device)
         self.standing = self.states[self.at_rest]
-        self._fused = rollout.backend == "numba"
-        if self._fused:
+        self._numba = rollout.backend == "numba"
+        if self._numba:
             from cmg_ref.frames import numba_frames
 
             self._loops = numba_frames
@@ -82,7 +82,7 @@ class InitialStates:
         """Number of one of the states that did nearly what commands ask for, chosen by ``draw`` (n,), (n,)."""
         wanted, known = commands * self.scale, self.scaled_commands
         count = min(NUM_NEAREST, len(known))
-        if self._fused:
+        if self._numba:
             picks = torch.empty_like(draw)
             self._loops.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
             return picks

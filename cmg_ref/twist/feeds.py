@@ -18,8 +18,8 @@ NEVER = -(1 << 40)  # [steps] before anything was begun
 class PoolFeed:
     """Ready motions, drawn by weight and renewed a batch at a time.
 
-    The library is not told which motions environments are in. Whoever begins one may be in it for as long as an episode
-    lasts; only after that time is it generated anew.
+    The library is not told which motions environments are in. An environment that begins one may be in it for as long
+    as an episode lasts; only after that time is it generated anew.
 
     Args:
         pool: the motions.
@@ -63,7 +63,7 @@ class PoolFeed:
         return renewed
 
     def _complete(self, motions: Tensor) -> None:
-        # Whoever reads beyond the end stands still.
+        # Reads beyond the end show it at rest.
         self._view.stop(motions, self._pool.length - 1)
         frames = torch.arange(self._pool.length, device=motions.device)
         for some in motions.split(64):

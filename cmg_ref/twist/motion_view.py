@@ -68,7 +68,7 @@ class MotionView:
         self._robot_columns = torch.tensor([known[name] for name in robot_joints], device=device)
         self._held = torch.tensor([float(angle) for angle in held_joints.values()], device=device)
         self._bodies = store.extra_columns(3 * len(kinematics.body_names))
-        if store.fused:
+        if store.by_numba:
             from cmg_ref.twist import numba_view
 
             self._loops = numba_view
@@ -91,7 +91,7 @@ class MotionView:
             first: first frame that is known of each motion, which reads before it give, (num_motions,).
             last: last frame that is known, (num_motions,).
         """
-        if self._store.fused:
+        if self._store.by_numba:
             return self._read_in_one_pass(motions, frames, first, last)
         first, last = first[motions], last[motions]
         earlier = torch.minimum(torch.maximum(frames.floor().long(), first), (last - 1).clamp(min=0))

@@ -56,7 +56,7 @@ def read_between(
         body_pos: (n, 3 * num_bodies).
 
     Returns:
-        A sum of what was looked at, of no use: without it a compiler would leave the looking out.
+        A checksum of no use: returning it keeps the loads alive that fetch rows ahead.
     """
     num_columns, num_bodies = table.shape[1], bodies.shape[1]
     joints = (num_columns - 19) // 2

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import numba_available
 from cmg_ref.core.rotations import matrix_from_quat
 from cmg_ref.rl.observations import CONTACT_FORCE, foot_contacts
 from cmg_ref.robots.kinematics import LimbKinematics
@@ -18,7 +18,7 @@ class Feet:
     """Follows the feet of every robot from step to step.
 
     Their speeds are differences of positions by forward kinematics, averages over a control step: that costs less
-    than the states of all bodies from the simulator. On a CPU with Numba they are compiled loops over the robots.
+    than the states of all bodies from the simulator. On a CPU with Numba they are Numba loops over the robots.
 
     Args:
         robot: Description of the robot.
@@ -49,8 +49,8 @@ class Feet:
         self._kinematics = LimbKinematics(robot, robot.foot_bodies, device)
         self._points = robot.foot_points.float().to(device)
         self._radius = robot.foot_radius
-        self._fused = self._points.device.type == "cpu" and numba_available()
-        if self._fused:
+        self._numba = self._points.device.type == "cpu" and numba_available()
+        if self._numba:
             from envs.base import numba_loops
 
             self._loops = numba_loops
@@ -116,7 +116,7 @@ class Feet:
         before, last_pos_w = self.contact, self._pos_w
         if self.with_kinematics:
             self._pos_w, self._height_w = self._places(dof_pos, root_pos_w, root_rotation)
-        if self._fused:
+        if self._numba:
             self._touch_and_move(contact_forces, last_pos_w)
         else:
             self.contact = foot_contacts(contact_forces.index_select(1, self._bodies))
@@ -136,7 +136,7 @@ class Feet:
 
     def _places(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the feet in the world, (num_envs, 2, 3), and heights of their lowest points, (num_envs, 2)."""
-        if self._fused:
+        if self._numba:
             return self._places_in_one_pass(dof_pos, root_pos_w, root_rotation)
         # The last row of the root's rotation is the vertical in its frame.
         position_b, vertical = self._kinematics(dof_pos, root_rotation[:, 2])  # each (2, 3, num_envs)

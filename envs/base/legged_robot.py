@@ -141,7 +141,7 @@ class LeggedRobot(LeggedRobotTerms):
     def _find_diverged(self) -> Tensor:
         """Robots that move faster than they ever should, or are not numbers any more, (num_envs,) bool."""
         cfg = self.cfg.termination
-        if self._fused:
+        if self._numba:
             found = torch.empty_like(self.diverged)
             self._loops.diverged(
                 self.dof_vel.numpy(),

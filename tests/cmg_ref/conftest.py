@@ -14,7 +14,7 @@ import torch
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.rotations import quat_from_euler_xyz
-from cmg_ref.cuda_graph import fused_frame, fused_reader
+from cmg_ref.cuda_graph import triton_frame, triton_reader
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
@@ -98,8 +98,8 @@ def assert_refused() -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def large_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter's time goes by programs."""
-    monkeypatch.setattr(fused_frame, "SHAPES", {name: (16, 1) for name in fused_frame.SHAPES})
-    monkeypatch.setattr(fused_reader, "ROWS", 32)
+    monkeypatch.setattr(triton_frame, "SHAPES", {name: (16, 1) for name in triton_frame.SHAPES})
+    monkeypatch.setattr(triton_reader, "ROWS", 32)
     monkeypatch.setattr(environment_changes, "SHOWN", 16)
 
 

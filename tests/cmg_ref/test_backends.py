@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cmg_ref.core.backends import BACKENDS, chosen_backend
-from cmg_ref.cuda_graph import fused_reader
-from cmg_ref.cuda_graph.fused_frame import FusedFrame
-from cmg_ref.cuda_graph.recorded_frames import RecordedFrames
+from cmg_ref.cuda_graph import triton_reader
+from cmg_ref.cuda_graph.captured_frames import CapturedFrames
+from cmg_ref.cuda_graph.triton_frame import TritonFrame
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.trajectories import environment_changes
@@ -107,13 +107,13 @@ def test_every_backend_shows_what_torch_shows(
 
 
 FAILURES: dict[str, tuple[type, str, str]] = {
-    "a step": (FusedFrame, "step", "cannot build its kernels"),
-    "a frame": (FusedFrame, "frame", "cannot be recorded"),
-    "frames of a graph": (RecordedFrames, "_recording", "frames cannot be recorded"),
-    "changes": (environment_changes.EnvironmentChanges, "_changed", "changes cannot be recorded"),
-    "what is asked for": (environment_changes.EnvironmentChanges, "_write", "changes cannot be recorded"),
-    "what is on show": (environment_changes.EnvironmentChanges, "_show", "changes cannot be recorded"),
-    "reading": (fused_reader.FusedReader, "frames", "reading: Triton cannot build"),
+    "a step": (TritonFrame, "step", "cannot build its kernels"),
+    "a frame": (TritonFrame, "frame", "cannot be captured"),
+    "frames of a graph": (CapturedFrames, "_captured", "frames cannot be captured"),
+    "changes": (environment_changes.EnvironmentChanges, "_changed", "changes cannot be captured"),
+    "what is asked for": (environment_changes.EnvironmentChanges, "_write", "changes cannot be captured"),
+    "what is on show": (environment_changes.EnvironmentChanges, "_show", "changes cannot be captured"),
+    "reading": (triton_reader.TritonReader, "frames", "reading: Triton cannot build"),
 }
 
 

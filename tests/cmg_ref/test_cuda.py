@@ -96,7 +96,7 @@ def test_a_recorded_graph_is_what_runs(checkpoint: Checkpoint) -> None:
     initial, plain = state, Rollout(checkpoint.model)
     for _ in range(8):
         state = rollout.advance(state, command)
-    assert rollout.recorded is not None and rollout.recorded.sizes == [512]
+    assert rollout.captured is not None and rollout.captured.sizes == [512]
     expected = plain.advance(initial.cpu(), command.cpu())
     torch.testing.assert_close(rollout.advance(initial, command).cpu(), expected, atol=1e-4, rtol=0.0)
     assert rollout.frame_count == 9 * 512
@@ -123,7 +123,7 @@ def test_the_term_in_every_mode(checkpoint: Checkpoint, mode: str) -> None:
 def test_a_step_does_not_wait_for_the_device(checkpoint: Checkpoint, mode: str) -> None:
     generator = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, control_dt=1.0 / checkpoint.fps, **MODES[mode])
     generator.reset(commands=draw_commands(NUM_ENVS).to(GPU))
-    for _ in range(20):  # Graphs are recorded, and frames made, in the first steps.
+    for _ in range(20):  # Graphs are captured, and frames made, in the first steps.
         generator.get_frames()
         generator.future(4)
         generator.advance()
@@ -340,9 +340,9 @@ def test_frames_are_recorded(checkpoint: Checkpoint, mode: str, compiled: bool) 
         generator.advance()
         if step % 3 == 0:
             generator.update_commands(draw_commands(5, seed=step).to(GPU), torch.arange(5, device=GPU))
-    assert generator.buffer._recorded is not None
-    assert generator.buffer._recorded._usable
-    assert generator.buffer._recorded.recordings
+    assert generator.buffer._captured is not None
+    assert generator.buffer._captured._usable
+    assert generator.buffer._captured.captures
     plain = CMGMotionGenerator(checkpoint, NUM_ENVS, "cpu", **MODES["realtime"])
     initial, wanted = states(checkpoint, NUM_ENVS), draw_commands(NUM_ENVS)
     for other in (generator, plain):

@@ -93,7 +93,7 @@ def test_joint_angles_are_read_further_ahead(
     ahead = term.future_dof_pos
     assert ahead.shape == (NUM_ENVS, 3, 29)
     torch.testing.assert_close(ahead, term.generator.future((1, 6, 24)).dof_pos)
-    monkeypatch.setattr(term.generator.buffer.store, "fused", False)
+    monkeypatch.setattr(term.generator.buffer.store, "by_numba", False)
     term.generator._shown.reader.forget()
     torch.testing.assert_close(ahead, term.generator.window((0,), (1, 6, 24))[1], atol=1e-6, rtol=0.0)
     for _ in range(24):

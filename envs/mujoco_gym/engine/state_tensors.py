@@ -11,7 +11,7 @@ import torch
 from mujoco.batch import Batch
 from torch import Tensor
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import numba_available
 from cmg_ref.core.rotations import quat_rotate_inverse
 from envs.mujoco_gym.assets.asset import Asset
 from envs.mujoco_gym.engine.batch_views import field_view
@@ -56,8 +56,8 @@ class StateTensors:
         columns[self._touching] = torch.arange(3 * len(touching)).view(-1, 3)
         self._force_columns = columns.flatten()
         self._bodies_are_stale = True
-        self._fused = numba_available()
-        if self._fused:
+        self._numba = numba_available()
+        if self._numba:
             from envs.mujoco_gym.engine import numba_loops
 
             self._loops = numba_loops
@@ -86,7 +86,7 @@ class StateTensors:
         if self._asset.fixed_base:
             self.refresh_bodies()
             self.root.copy_(self._body_rows[:, 0])
-        elif self._fused:
+        elif self._numba:
             self._loops.copy_root(self._qpos.numpy(), self._qvel.numpy(), self.root.numpy())
         else:
             axis, angular = self._qpos[:, 4:7], self._qvel[:, 3:6]  # of the quaternion, and in the base's frame
@@ -103,7 +103,7 @@ class StateTensors:
     def refresh_dof(self) -> None:
         """Copy positions and velocities of all degrees of freedom into `dof`."""
         first_position, first_velocity = self._first_position, self._first_velocity
-        if self._fused:
+        if self._numba:
             qpos, qvel, dof = self._qpos.numpy(), self._qvel.numpy(), self._dof_rows.numpy()
             self._loops.copy_dof(qpos, qvel, first_position, first_velocity, dof)
         else:
@@ -124,7 +124,7 @@ class StateTensors:
 
     def refresh_contact_forces(self) -> None:
         """Copy the net contact force of every body in the last substep into `contact_forces`."""
-        if self._fused:
+        if self._numba:
             forces = self._contact_rows.view(len(self.diverged), -1, 3)
             self._loops.copy_contact_forces(self._sensors.numpy(), self._touching.numpy(), forces.numpy())
             return

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import numba_available
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.frames.store import TrajectoryStore
 from cmg_ref.robots.kinematics import ForwardKinematics
@@ -41,16 +41,16 @@ def test_both_ways_to_read_give_the_same(held: dict[str, float]) -> None:
     motions = everyone.repeat_interleave(40)
     times = first.unsqueeze(1) - 3.0 + torch.rand(NUM_MOTIONS, 40, generator=torch.Generator().manual_seed(1)) * 40.0
     ours = view.read(motions, times.flatten(), first, last)
-    store.fused = False
+    store.by_numba = False
     theirs = view.read(motions, times.flatten(), first, last)
     for field in fields(ours):
         torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), atol=2e-6, rtol=0.0)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_joints_that_are_not_stored_stay_where_they_are_held(fused: bool) -> None:
+@pytest.mark.parametrize("by_numba", [True, False])
+def test_joints_that_are_not_stored_stay_where_they_are_held(by_numba: bool) -> None:
     store, view = view_of(HELD)
-    store.fused = store.fused and fused
+    store.by_numba = store.by_numba and by_numba
     motions = torch.arange(NUM_MOTIONS)
     view.complete(motions, torch.zeros(NUM_MOTIONS, 1, dtype=torch.long))
     limits = torch.zeros(NUM_MOTIONS, dtype=torch.long), torch.full((NUM_MOTIONS,), CAPACITY - 1)
@@ -63,10 +63,10 @@ def test_joints_that_are_not_stored_stay_where_they_are_held(fused: bool) -> Non
     torch.testing.assert_close(read.body_pos_b, expected, atol=1e-6, rtol=0.0)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_motion_that_is_stopped_ends_at_rest_where_it_was(fused: bool) -> None:
+@pytest.mark.parametrize("by_numba", [True, False])
+def test_a_motion_that_is_stopped_ends_at_rest_where_it_was(by_numba: bool) -> None:
     store, view = view_of({})
-    store.fused = store.fused and fused
+    store.by_numba = store.by_numba and by_numba
     motions = torch.tensor([1, 3])
     limits = torch.zeros(NUM_MOTIONS, dtype=torch.long), torch.full((NUM_MOTIONS,), CAPACITY - 1)
     end = torch.full((2,), CAPACITY - 1.0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from cmg_ref.core.motion_frames import MotionFrames
-from cmg_ref.cuda_graph.fused_frame import power_of_two
+from cmg_ref.cuda_graph.triton_frame import power_of_two
 from cmg_ref.frames.store import TrajectoryStore
 
 ROWS = 8  # frames of a program
 
 
-class FusedReader:
+class TritonReader:
     """Reads what a store holds.
 
     Args:

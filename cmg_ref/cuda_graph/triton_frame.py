@@ -44,7 +44,7 @@ class Motions(NamedTuple):
     guarded: torch.Tensor
 
 
-class FusedFrame:
+class TritonFrame:
     """Advances states, or motions with all that belongs to a frame, by Triton's kernels.
 
     Args:
