@@ -130,7 +130,7 @@ class TrajectoryStore:
         motions: slice | torch.Tensor,
         placed: torch.Tensor,
     ) -> None:
-        """Store one frame for each of motions (n,) where the frame before leads it, in one pass; needs :attr:`by_numba`.
+        """Store one frame for each of motions (n,) where the frame before leads it, in one pass (:attr:`by_numba`).
 
         Args:
             frames: frame indices, (n,).
@@ -146,7 +146,7 @@ class TrajectoryStore:
     def place_first(
         self, poses: torch.Tensor, states: torch.Tensor, following: torch.Tensor, motions: torch.Tensor
     ) -> None:
-        """Store frame 0 of motions (n,) where it is, in one pass; needs :attr:`by_numba`.
+        """Store frame 0 of motions (n,) where it is, in one pass (:attr:`by_numba`).
 
         Args:
             poses: x, y and heading, (n, 3).
@@ -235,7 +235,7 @@ class TrajectoryStore:
         origins: torch.Tensor,
         columns: torch.Tensor | None,
     ) -> tuple[MotionFrames, torch.Tensor]:
-        """Frames as they are seen in the world, in one pass; needs :attr:`by_numba`.
+        """Frames as they are seen in the world, in one pass (:attr:`by_numba`).
 
         Args:
             frames: present frame of each motion, (n,).
