@@ -198,12 +198,12 @@ class ReferenceMotionTerm:
             ValueError: a step is negative or beyond what the generator holds.
         """
         if steps is None:
-            return _columns(self._frames(), slice(1, None))
+            return self._frames().select((slice(None), slice(1, None)))
         wanted = tuple(whole_steps(steps))
         if wanted and set(wanted) <= set(self._steps):
             columns = [self._steps.index(step) for step in wanted]
             together = columns == list(range(columns[0], columns[-1] + 1))
-            return _columns(self._frames(), slice(columns[0], columns[-1] + 1) if together else columns)
+            return self._frames().select((slice(None), slice(columns[0], columns[-1] + 1) if together else columns))
         return self.generator.future(wanted)
 
     @with_torch_defaults
@@ -392,15 +392,3 @@ class ReferenceMotionTerm:
         own = list(self.joint_names)
         columns = [own.index(name) if name in own else len(own) for name in robot.joint_names]
         return torch.tensor(columns, device=self.device)
-
-
-def _columns(frames: MotionFrames, wanted: slice | list[int]) -> MotionFrames:
-    """Some steps of frames (num_envs, num_steps, ...): a view where they are given as a slice."""
-    return MotionFrames(
-        frames.dof_pos[:, wanted],
-        frames.dof_vel[:, wanted],
-        frames.root_pos_w[:, wanted],
-        frames.root_quat_w[:, wanted],
-        frames.root_lin_vel_w[:, wanted],
-        frames.root_ang_vel_w[:, wanted],
-    )

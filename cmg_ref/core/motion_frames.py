@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -27,6 +28,6 @@ class MotionFrames:
     root_lin_vel_w: torch.Tensor
     root_ang_vel_w: torch.Tensor
 
-    def select(self, env_ids: torch.Tensor) -> MotionFrames:
-        """The rows of some environments."""
-        return MotionFrames(**{field.name: getattr(self, field.name)[env_ids] for field in fields(self)})
+    def select(self, index: Any) -> MotionFrames:
+        """All fields at an index of tensors: the rows of some environments, or ``(slice(None), steps)``."""
+        return MotionFrames(**{field.name: getattr(self, field.name)[index] for field in fields(self)})

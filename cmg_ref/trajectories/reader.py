@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
 from typing import Optional, Sequence, Tuple
 
 import torch
@@ -96,7 +95,7 @@ class MotionReader:
         if self._triton is not None:
             ahead, last = self._kept((0,)), self._supply.last_frames()
             seen, _ = self._triton.frames(self.clock.shown, ahead, 1, self._supply.motions, self.origin, last)
-            return MotionFrames(*(getattr(seen, field.name)[:, 0] for field in fields(seen)))
+            return seen.select((slice(None), 0))
         return self._read(self._rows_now(), self.clock.share, self.origin)
 
     def future(self, offsets: Sequence[int], joint_offsets: Sequence[int] = ()) -> tuple[MotionFrames, torch.Tensor]:

@@ -252,7 +252,7 @@ class CMGMotionLib:
             and velocities (n, num_joints); positions of the bodies in the root's frame (n, num_bodies, 3).
         """
         motions, times = self._asked(motion_ids, motion_times)
-        frames = self._view.read(motions, times, self._feed.first, self._feed.last)
+        frames, body_pos_b = self._view.read(motions, times, self._feed.first, self._feed.last)
         return (
             frames.root_pos_w,
             frames.root_quat_w,
@@ -260,7 +260,7 @@ class CMGMotionLib:
             frames.root_ang_vel_w,
             frames.dof_pos,
             frames.dof_vel,
-            frames.body_pos_b,
+            body_pos_b,
         )
 
     # Commands and time ------------------------------------------------------------------------------------------------
