@@ -17,13 +17,7 @@ from cmg_ref.reference_motion_term_cfg import ReferenceMotionTermCfg as Referenc
 from cmg_ref.robots.joint_matching import match_joints
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
-from cmg_ref.trajectories.argument_checks import (
-    EnvIds,
-    Values,
-    checked_env_ids,
-    checked_tensor,
-    whole_steps,
-)
+from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor, whole_steps
 from cmg_ref.trajectories.memory import check_memory
 
 

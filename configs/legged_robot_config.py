@@ -51,13 +51,7 @@ class LeggedRobotCfg(BaseConfig):
         terrain_width = 8.0
         num_rows = 6
         num_cols = 10
-        proportions = {
-            "smooth_slope": 0.2,
-            "rough_slope": 0.3,
-            "stairs_up": 0.1,
-            "stairs_down": 0.1,
-            "discrete": 0.3,
-        }
+        proportions = {"smooth_slope": 0.2, "rough_slope": 0.3, "stairs_up": 0.1, "stairs_down": 0.1, "discrete": 0.3}
         max_slope = 0.3
         max_roughness = 0.04
         max_step_height = 0.12

@@ -92,11 +92,7 @@ class Stopwatch:
         return now() - started
 
     def median(
-        self,
-        *actions: Callable[[], object],
-        repeats: int,
-        before: Callable[[], object] | None = None,
-        warm_up: int = 1,
+        self, *actions: Callable[[], object], repeats: int, before: Callable[[], object] | None = None, warm_up: int = 1
     ) -> Any:
         """Median time of actions [s], a number or a tuple of them.
 

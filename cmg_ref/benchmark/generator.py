@@ -61,10 +61,7 @@ def reads(
         num_bytes = sum(field.numel() * field.element_size() for field in result)
         table = gather_like(num_rows, rows, num_bytes, torch.float32)
         ours, gather = watch.median(
-            action,
-            partial(table.index_select, 0, rows),
-            repeats=repeats,
-            before=limits.forget_data,
+            action, partial(table.index_select, 0, rows), repeats=repeats, before=limits.forget_data
         )
         yield Figure(
             f"{name} against a gather",

@@ -147,10 +147,7 @@ class Plan:
             )
         repeats, num_envs = (30 if self.full else 8), min(1024, sizes[0])
         yield "low precision", partial(of_network.low_precision, self.checkpoint, self.device, num_envs, repeats)
-        yield (
-            "float16 storage",
-            partial(of_network.half_precision_storage, self.checkpoint, self.device, frames),
-        )
+        yield ("float16 storage", partial(of_network.half_precision_storage, self.checkpoint, self.device, frames))
         if self.device.type == "cpu":
             yield "int8", partial(int8_products, self.checkpoint, num_envs, repeats)
         yield "batch inference", self.batches

@@ -221,10 +221,7 @@ def projected_gravity(q: Tensor) -> Tensor:
         Unit vectors in the base frame, (..., 3).
     """
     x, y, z, w = q.unbind(-1)
-    return torch.stack(
-        (2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0),
-        dim=-1,
-    )
+    return torch.stack((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), dim=-1)
 
 
 def quat_from_gravity_and_yaw(gravity_b: Tensor, yaw: Tensor) -> Tensor:

@@ -6,12 +6,7 @@ from typing import Iterator, Mapping
 
 import torch
 
-ROOT_CHANNELS: Mapping[str, int] = {
-    "root_height": 1,
-    "projected_gravity": 3,
-    "root_lin_vel_h": 3,
-    "root_yaw_rate": 1,
-}
+ROOT_CHANNELS: Mapping[str, int] = {"root_height": 1, "projected_gravity": 3, "root_lin_vel_h": 3, "root_yaw_rate": 1}
 
 
 class StateLayout:

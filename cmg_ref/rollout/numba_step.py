@@ -165,14 +165,7 @@ class NumbaStep:
         loops.activate(hidden.array)
         self._last(hidden.tensor, workspace.outputs.tensor)
         loops.combine_experts(workspace.outputs.array, coefficients.array, self._last_bias, workspace.changes.array)
-        loops.integrate(
-            state,
-            workspace.changes.array,
-            workspace.command.array,
-            *self._finish,
-            following,
-            guarded,
-        )
+        loops.integrate(state, workspace.changes.array, workspace.command.array, *self._finish, following, guarded)
 
 
 class _Scratch:

@@ -74,12 +74,7 @@ class CMGMotionGeneratorCfg:
             raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got '{self.backend}'")
         if self.at_end not in AT_END:
             raise ValueError(f"at_end must be one of {AT_END}, got '{self.at_end}'")
-        for name, least in (
-            ("num_envs", 1),
-            ("preload_duration", 12),
-            ("buffer_size", 8),
-            ("interpolation_steps", 0),
-        ):
+        for name, least in (("num_envs", 1), ("preload_duration", 12), ("buffer_size", 8), ("interpolation_steps", 0)):
             checked_whole(getattr(self, name), name, least)
         if not 0.0 < self.control_dt <= 0.1:
             raise ValueError(f"control_dt must lie in (0, 0.1] s, got {self.control_dt}")

@@ -61,11 +61,7 @@ def _in_heading(rotation: np.ndarray, velocity: np.ndarray, velocity_h: np.ndarr
 
 @njit(nogil=True, cache=True)
 def base_motion(
-    root_states: np.ndarray,
-    velocity_h: np.ndarray,
-    ang_vel_b: np.ndarray,
-    gravity_b: np.ndarray,
-    rotation: np.ndarray,
+    root_states: np.ndarray, velocity_h: np.ndarray, ang_vel_b: np.ndarray, gravity_b: np.ndarray, rotation: np.ndarray
 ) -> None:
     """The same as :meth:`envs.base.base_motion.BaseMotion.__call__`.
 
@@ -137,11 +133,7 @@ def pd_torques(
 
 @njit(nogil=True, cache=True)
 def diverged(
-    dof_vel: np.ndarray,
-    root_states: np.ndarray,
-    max_dof_vel: np.float32,
-    max_base_vel: np.float32,
-    found: np.ndarray,
+    dof_vel: np.ndarray, root_states: np.ndarray, max_dof_vel: np.float32, max_base_vel: np.float32, found: np.ndarray
 ) -> None:
     """Which robots move faster than they ever should, or are not numbers any more.
 

@@ -55,11 +55,7 @@ class Gym:
     # -- simulation, ground, asset -------------------------------------------------------------------------------------
 
     def create_sim(
-        self,
-        compute_device: int = 0,
-        graphics_device: int = 0,
-        type: int = SIM_PHYSX,
-        params: SimParams | None = None,
+        self, compute_device: int = 0, graphics_device: int = 0, type: int = SIM_PHYSX, params: SimParams | None = None
     ) -> Simulation:
         """Begin a simulation. The devices do not matter: MuJoCo runs on the CPU."""
         if type != SIM_PHYSX:
@@ -361,11 +357,7 @@ class Gym:
         return True
 
     def apply_rigid_body_force_tensors(
-        self,
-        sim: Simulation,
-        forces: Tensor | None = None,
-        torques: Tensor | None = None,
-        space: int = ENV_SPACE,
+        self, sim: Simulation, forces: Tensor | None = None, torques: Tensor | None = None, space: int = ENV_SPACE
     ) -> bool:
         """Push bodies at their centres of mass during the next `simulate`."""
         sim.apply_body_forces(forces, torques, space)

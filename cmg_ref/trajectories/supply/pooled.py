@@ -33,13 +33,7 @@ class PooledSupply(FrameSupply):
     """
 
     def __init__(
-        self,
-        pool: TrajectoryPool,
-        buffer: MotionBuffer,
-        clock: FrameClock,
-        capacity: int,
-        budget: int,
-        hold: bool,
+        self, pool: TrajectoryPool, buffer: MotionBuffer, clock: FrameClock, capacity: int, budget: int, hold: bool
     ) -> None:
         everyone = torch.arange(len(clock.shown), device=clock.shown.device)
         self.pool, self.buffer = pool, buffer
