@@ -45,7 +45,6 @@ class Rollout:
         device: where to run.
         rest: whether states nearly at rest are kept under zero command.
         dtype: type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
-        network: arithmetic of another kind, on that device; by default the folded network.
         backend: what advances states, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
@@ -64,7 +63,6 @@ class Rollout:
         device: str | torch.device = "cpu",
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
-        network: InferenceNetwork | None = None,
         backend: str = "auto",
     ) -> None:
         self.device = torch.device(device)
@@ -85,18 +83,18 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
-        self.kernels = self._kernels(dtype) if network is None else None
+        self.kernels = self._kernels(dtype)
         if self.kernels is not None:
             self.network: Network = self.kernels.network
         else:
-            self.network = InferenceNetwork(own, self.device, dtype) if network is None else network
+            self.network = InferenceNetwork(own, self.device, dtype)
         self.captured: CapturedSteps | None = None
         if self.backend == "cuda_graph":
             workspace = partial(getattr, self.network, "workspace")
             self.captured = CapturedSteps(self._counted_step, self.guard_count, workspace)
         self.numba_step: NumbaStep | None = None
-        foldable = type(self.network) is InferenceNetwork and model.config.prediction == "change"
-        if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and foldable:
+        changes = model.config.prediction == "change"
+        if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and changes:
             self.numba_step = NumbaStep(self.model, self.network, self._resting)
         self._run = self.numba_step or self.step
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from cmg_ref.benchmark.baselines import DequeBuffer, PerSampleCMG
-from cmg_ref.benchmark.int8 import Int8Network
 from cmg_ref.benchmark.network import sample_states
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.inference_network import InferenceNetwork
@@ -40,11 +39,3 @@ def test_deques_show_the_roll_out_of_the_model(checkpoint: Checkpoint) -> None:
     with torch.no_grad():
         first = checkpoint.model(states[[1]], commands[[1]])
     torch.testing.assert_close(plain.step()[1], first[0])
-
-
-def test_int8_is_near_and_not_the_same(checkpoint: Checkpoint) -> None:
-    states, commands = sample_states(checkpoint, 16, CPU)
-    with torch.no_grad():
-        low = Int8Network(checkpoint.model).predict(states, commands)
-    difference = (low - InferenceNetwork(checkpoint.model).predict(states, commands)).abs()
-    assert 0.0 < float(difference[:, checkpoint.layout["dof_pos"]].max()) < 0.02
