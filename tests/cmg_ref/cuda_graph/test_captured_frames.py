@@ -32,7 +32,7 @@ def make_buffer(usual: int | None = None) -> MotionBuffer:
 
 
 @pytest.mark.usefixtures("without_graphs")
-def test_recorded_frames_are_those_of_the_loop() -> None:
+def test_captured_frames_are_those_of_the_loop() -> None:
     plain, captured = make_buffer(), make_buffer(usual=90)
     for motions, count in (
         (slice(None), 5),
@@ -46,7 +46,7 @@ def test_recorded_frames_are_those_of_the_loop() -> None:
         for buffer in (plain, captured):
             buffer.extend(motions, count)
     assert captured._captured is not None
-    assert [len(captured._motions) for captured in captured._captured.captures] == [200, 100, 64, 90]
+    assert [len(frame._motions) for frame in captured._captured.captures] == [200, 100, 64, 90]
     torch.testing.assert_close(captured.store.table, plain.store.table, atol=2e-3, rtol=0.0)
     assert torch.equal(captured.written, plain.written)
     assert torch.equal(captured.guarded, plain.guarded)

@@ -27,7 +27,7 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @pytest.mark.usefixtures("without_graphs")
-def test_recorded_steps_are_those_that_were_recorded(checkpoint: Checkpoint) -> None:
+def test_captured_steps_are_those_that_were_captured(checkpoint: Checkpoint) -> None:
     rollout = Rollout(checkpoint.model)
     steps, acted, calls = captured_steps(rollout), 0, 0
     for num in (4, 6, 4, 9):
