@@ -62,8 +62,8 @@ class CMGMimic:
     """Bases before TWIST's environment: a reference from a :class:`CMGMotionLib`, commands, rewards on them.
 
     In mode "pool" the commands in force, ``commands[:, :3]``, come with the motions. In mode "live" they are set by
-    :meth:`set_commands` or by writing into ``commands``, as the viewer's keys do, and are approached smoothly;
-    ``commands`` then shows how far they have got.
+    :meth:`set_commands`, by writing into ``commands`` or by the viewer's keys, and are approached smoothly; ``commands``
+    then shows how far they have got.
     """
 
     # Set by TWIST's classes.
@@ -181,6 +181,21 @@ class CMGMimic:
             ValueError: in mode "pool", whose commands are made beforehand.
         """
         self._motion_lib.set_commands(commands, env_ids)
+
+    def render(self, sync_frame_time: bool = True) -> Any:
+        """Draw, if there is a viewer; what its keys add to ``commands`` adds to the commands approached."""
+        if getattr(self, "viewer", None) is None or not self._motion_lib.is_live:
+            return super().render(sync_frame_time)  # type: ignore[misc]
+        before = self.commands[:, VELOCITY].clone()
+        result = super().render(sync_frame_time)  # type: ignore[misc]
+        pressed = self.commands[:, VELOCITY] - before
+        env_ids = (pressed != 0.0).any(dim=1).nonzero().squeeze(1)
+        if len(env_ids) > 0:
+            targets = self._motion_lib.target_commands[env_ids]
+            targets[:, VELOCITY] += pressed[env_ids]
+            self.set_commands(targets, env_ids)
+            self.commands[:, VELOCITY] = before
+        return result
 
     def _take_written_commands(self) -> None:
         """Approach what has been written into ``commands`` since the last step."""

@@ -13,7 +13,7 @@ from envs.base.curriculum import CHECK_INTERVAL, Curriculum
 
 
 def curriculum(num_envs: int, **fields: Any) -> Curriculum:
-    cfg = LeggedRobotCfg().curriculum
+    cfg: Any = LeggedRobotCfg().curriculum
     cfg.stages = ((0.5, 0.0, 0.0, 0.2), (1.0, 0.0, 0.5, 1.0), (1.0, 1.0, 1.0, 1.0))
     for name, value in fields.items():
         setattr(cfg, name, value)
