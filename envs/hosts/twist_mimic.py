@@ -62,8 +62,8 @@ class CMGMimic:
     """Bases before TWIST's environment: a reference from a :class:`CMGMotionLib`, commands, rewards on them.
 
     In mode "pool" the commands in force, ``commands[:, :3]``, come with the motions. In mode "live" they are set by
-    :meth:`set_commands`, by writing into ``commands`` or by the viewer's keys, and are approached smoothly; ``commands``
-    then shows how far they have got.
+    :meth:`set_commands`, by writing into ``commands`` or by the viewer's keys, and are approached smoothly;
+    ``commands`` then shows how far they have got.
     """
 
     # Set by TWIST's classes.

@@ -41,7 +41,8 @@ class BareTwist:
         self.time_out_buf = torch.zeros(num_envs, dtype=torch.bool)
         self.default_dof_pos_all = torch.full((num_envs, 29), 0.1)
         self.p_gains, self.d_gains = torch.full((29,), 100.0), torch.full((29,), 2.0)
-        self._rand_reset, self.viewer = True, None
+        self._rand_reset = True
+        self.viewer: Any = None
         self._motion_ids = torch.zeros(num_envs, dtype=torch.long)
         self._motion_time_offsets = torch.zeros(num_envs)
         self._ref_root_pos, self._ref_root_rot = torch.zeros(num_envs, 3), torch.zeros(num_envs, 4)
