@@ -106,7 +106,7 @@ class CMGMotionGenerator:
         self.num_envs, self.control_dt = cfg.num_envs, cfg.control_dt
         self.device = checked_device(device, "device")
         self.checkpoint = load_checkpoint(checkpoint)
-        self._robot = self.checkpoint.robot(robot, cfg.drop_joints)
+        robot = self.checkpoint.robot(robot, cfg.drop_joints)
         check_memory(cfg, self.checkpoint, command_sampler or CommandSampler(1), self.device)
         sampler: SamplesCommands = command_sampler or CommandSampler(
             self.num_envs,
@@ -120,9 +120,7 @@ class CMGMotionGenerator:
         self.joint_names, columns = match_joints(
             self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device
         )
-        self._shown = ShownMotions(
-            cfg, self.checkpoint, self.rollout, self._robot, sampler, columns, motions_follow_commands
-        )
+        self._shown = ShownMotions(cfg, self.checkpoint, self.rollout, robot, sampler, columns, motions_follow_commands)
         self._advance_seconds, self._advance_calls = 0.0, 0
         self.reset()
         self._shown.supply.forget_use()  # That reset lets callers read before their own; it hands nothing out.
@@ -313,9 +311,9 @@ class CMGMotionGenerator:
         num = len(rows)
         clean = self._shown.changes is None or init_motion is not None  # Kernels clean what they are given themselves.
         shape = (num, self.command_layout.size)
-        given = None if commands is None else self._checked(commands, shape, "commands", clean)
+        given = None if commands is None else checked_tensor(commands, shape, "commands", self.device, clean)
         if root_pose is not None:
-            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose", clean)
+            root_pose = checked_tensor(root_pose, (num, NUM_POSE), "root_pose", self.device, clean)
         begun = None
         if init_motion is not None:
             state_dim, num_joints = self.checkpoint.layout.size, len(self.joint_names)
@@ -339,13 +337,14 @@ class CMGMotionGenerator:
         """
         rows = self._rows(env_ids)
         shape, clean = (len(rows), self.command_layout.size), not self._shown.told_by_kernels(len(rows))
-        self._shown.tell(rows, self._checked(commands, shape, "commands", clean))
+        self._shown.tell(rows, checked_tensor(commands, shape, "commands", self.device, clean))
 
     @with_torch_defaults
     def set_root_pose(self, root_pose: Values, env_ids: EnvIds | None = None) -> None:
         """Put the root that is shown now at x, y [m], heading [rad], (num_envs or len(env_ids), 3), in the world."""
         rows = self._rows(env_ids)
-        self._shown.reader.anchor(rows, self._checked(root_pose, (len(rows), NUM_POSE), "root_pose"))
+        pose = checked_tensor(root_pose, (len(rows), NUM_POSE), "root_pose", self.device)
+        self._shown.reader.anchor(rows, pose)
 
     @with_torch_defaults
     def switch_mode(self, mode: str) -> None:
@@ -393,9 +392,6 @@ class CMGMotionGenerator:
                 f"{getattr(self.settings, longer)}, got {shortened(steps)}; a larger {longer} reaches further"
             )
         return offsets
-
-    def _checked(self, values: Values, shape: tuple[int, ...], name: str, clean: bool = True) -> torch.Tensor:
-        return checked_tensor(values, shape, name, self.device, clean)
 
 
 def _settings(cfg: CMGMotionGeneratorCfg | None, changes: dict[str, Any]) -> CMGMotionGeneratorCfg:
