@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any, Callable
 
 import torch
 
@@ -39,6 +40,11 @@ def chosen_backend(wanted: str, device: torch.device) -> str:
 def numba_available() -> bool:
     """Whether Numba, the extra `fast`, is installed; importing it takes half a second, so it is imported lazily."""
     return importlib.util.find_spec("numba") is not None
+
+
+def call_loop(loop: Callable[..., object], *arguments: Any) -> None:
+    """Call a loop that Numba compiled, with tensors as the arrays that they are."""
+    loop(*(value.numpy() if isinstance(value, torch.Tensor) else value for value in arguments))
 
 
 def triton_available() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cmg_ref.core.backends import chosen_backend
+from cmg_ref.core.backends import call_loop, chosen_backend
 from cmg_ref.core.command_layout import CommandLayout
 
 _NEVER = torch.iinfo(torch.long).max
@@ -73,15 +73,8 @@ class PlannedCommands:
 
     def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         values = torch.empty(len(frames), self.targets.shape[2])
-        self._loops.commands_in_force(
-            self.first_frames.numpy(),
-            self.starts.numpy(),
-            self.targets.numpy(),
-            self._numbers[motions].numpy(),
-            frames.numpy(),
-            self.interpolation_frames,
-            values.numpy(),
-        )
+        plan = self.first_frames, self.starts, self.targets, self._numbers[motions]
+        call_loop(self._loops.commands_in_force, *plan, frames, self.interpolation_frames, values)
         return values
 
     def target(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:

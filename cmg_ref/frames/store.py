@@ -7,7 +7,7 @@ from typing import Sequence
 import numpy as np
 import torch
 
-from cmg_ref.core.backends import chosen_backend
+from cmg_ref.core.backends import call_loop, chosen_backend
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.frames.root_motion import NUM_SEEN, NUM_VELOCITIES, root_channels, rotate_xy
@@ -169,17 +169,8 @@ class TrajectoryStore:
         motions: slice | torch.Tensor,
         placed: torch.Tensor,
     ) -> None:
-        self._loops.place(
-            self.rows(frames, motions).numpy(),
-            poses.numpy(),
-            before.numpy(),
-            now.numpy(),
-            passed,
-            dt,
-            self._num_joints,
-            self.table.numpy(),
-            placed.numpy(),
-        )
+        rows, num = self.rows(frames, motions), self._num_joints
+        call_loop(self._loops.place, rows, poses, before, now, passed, dt, num, self.table, placed)
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
         """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
@@ -213,7 +204,7 @@ class TrajectoryStore:
             return states, poses
         states, poses = torch.empty(len(frames), self.layout.size), torch.empty(len(frames), NUM_POSE)
         rows = self.rows(frames, motions)
-        self._loops.recall(rows.numpy(), self._num_joints, self.table.numpy(), states.numpy(), poses.numpy())
+        call_loop(self._loops.recall, rows, self._num_joints, self.table, states, poses)
         return states, poses
 
     def _split(self, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -252,18 +243,9 @@ class TrajectoryStore:
         shape = (len(frames), len(offsets))
         fields = [torch.empty(*shape, width) for width in (num_joints, num_joints, 3, 4, 3, 3)]
         dof_pos = torch.empty(len(frames), len(joint_offsets), num_joints)
-        self._loops.read(
-            self.table.numpy(),
-            self.first_rows.numpy(),
-            self.capacities.numpy(),
-            self._numbers[motions].numpy(),
-            frames.numpy(),
-            offsets.numpy(),
-            joint_offsets.numpy(),
-            origins.numpy(),
-            (self._numbers[:0] if columns is None else columns).numpy(),
-            *(field.numpy() for field in (*fields, dof_pos)),
-        )
+        columns = self._numbers[:0] if columns is None else columns
+        where = self.table, self.first_rows, self.capacities, self._numbers[motions]
+        call_loop(self._loops.read, *where, frames, offsets, joint_offsets, origins, columns, *fields, dof_pos)
         return MotionFrames(*fields), dof_pos
 
     def copy(self, frames: torch.Tensor, sources: torch.Tensor, motions: torch.Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from cmg_ref.core.backends import call_loop
 from cmg_ref.core.command_layout import VELOCITY, told_to_stand
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.kinematics import FootKinematics, ForwardKinematics
@@ -84,7 +85,7 @@ class InitialStates:
         count = min(NUM_NEAREST, len(known))
         if self._numba:
             picks = torch.empty_like(draw)
-            self._loops.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
+            call_loop(self._loops.nearest, wanted, known, count, draw, picks)
             return picks
         # Axis by axis, so that a motion's distances do not depend on how many motions are asked for.
         distance = torch.zeros(len(wanted), len(known), device=wanted.device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cmg_ref.core.backends import call_loop
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.frames.root_motion import NUM_SEEN, frames_in_world
 from cmg_ref.frames.store import NUM_PLACE, TrajectoryStore
@@ -104,7 +105,7 @@ class MotionView:
         store = self._store
         held = (store.table, self._bodies, store.first_rows, store.capacities)
         asked = (motions, frames, first, last, self._columns, self._held)
-        self._loops.read_between(*(tensor.numpy() for tensor in (*held, *asked, *fields)))
+        call_loop(self._loops.read_between, *held, *asked, *fields)
         root, joints, bodies = fields[:4], fields[4:6], fields[6]
         return MotionFrames(*joints, *root), bodies.unflatten(1, (-1, 3))
 

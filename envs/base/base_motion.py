@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmg_ref.core.backends import numba_available
+from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.core.rotations import horizontal_in_heading
 
 
@@ -39,7 +39,7 @@ class BaseMotion:
         if self._numba:
             num = len(root_states)
             results = torch.empty(num, 4), torch.empty(num, 3), torch.empty(num, 3), torch.empty(num, 3, 3)
-            self._loops.base_motion(root_states.numpy(), *(result.numpy() for result in results))
+            call_loop(self._loops.base_motion, root_states, *results)
             return results
         rows = root_states.T.contiguous()  # (13, n): operations on single numbers of all bases run over long rows
         rotation = self._rotation(rows[3:7])
@@ -61,7 +61,7 @@ class BaseMotion:
         """
         if self._numba:
             results = torch.empty(len(quat_w), 3), torch.empty(len(quat_w), 3)
-            self._loops.velocity_and_gravity(quat_w.numpy(), lin_vel_w.numpy(), *(result.numpy() for result in results))
+            call_loop(self._loops.velocity_and_gravity, quat_w, lin_vel_w, *results)
             return results
         rotation = self._rotation(quat_w.T.contiguous())
         horizontal = horizontal_in_heading(rotation[0, 0], rotation[1, 0], lin_vel_w[:, 0], lin_vel_w[:, 1])

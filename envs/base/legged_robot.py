@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmg_ref.core.backends import call_loop
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl.observations import running_average
@@ -143,13 +144,8 @@ class LeggedRobot(LeggedRobotTerms):
         cfg = self.cfg.termination
         if self._numba:
             found = torch.empty_like(self.diverged)
-            self._loops.diverged(
-                self.dof_vel.numpy(),
-                self.root_states.numpy(),
-                np.float32(cfg.max_dof_vel),
-                np.float32(cfg.max_base_vel),
-                found.numpy(),
-            )
+            fastest_dof, fastest_base = np.float32(cfg.max_dof_vel), np.float32(cfg.max_base_vel)
+            call_loop(self._loops.diverged, self.dof_vel, self.root_states, fastest_dof, fastest_base, found)
             return found
         fastest = self.root_states[:, 7:10].abs().amax(dim=1)
         # NaN compares false, hence the negation.

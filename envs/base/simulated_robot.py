@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.core.backends import numba_available
+from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.robots.registry import robot_spec
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
 from configs.base_config import ConfigError, suggestion
@@ -318,15 +318,8 @@ class SimulatedRobot(BaseTask):
         """Torques of the PD control within their limits, (num_envs, num_dof)."""
         if self._numba:
             torques = torch.empty_like(self.torques)
-            self._loops.pd_torques(
-                dof_pos_target.numpy(),
-                self.dof_pos.numpy(),
-                self.dof_vel.numpy(),
-                self.p_gains.numpy(),
-                self.d_gains.numpy(),
-                self.torque_limits.numpy(),
-                torques.numpy(),
-            )
+            joints, gains = (dof_pos_target, self.dof_pos, self.dof_vel), (self.p_gains, self.d_gains)
+            call_loop(self._loops.pd_torques, *joints, *gains, self.torque_limits, torques)
             return torques
         torques = (dof_pos_target - self.dof_pos).mul_(self.p_gains).addcmul_(self.d_gains, self.dof_vel, value=-1.0)
         return torch.clamp_(torques, min=self._lowest_torques, max=self.torque_limits)
