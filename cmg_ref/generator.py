@@ -71,23 +71,23 @@ class CMGMotionGenerator:
             generator.advance()
 
     Args:
-        checkpoint: file, loaded checkpoint, or None for the one shipped with the package.
-        num_envs: number of environments; as ``cfg`` says by default.
-        device: device of everything.
-        cfg: what to make; :class:`CMGMotionGeneratorCfg` with its defaults by default.
-        robot: robot description; by default the one that the checkpoint names. It tells how poses load the feet, and
+        checkpoint: File, loaded checkpoint, or None for the one shipped with the package.
+        num_envs: Number of environments; as ``cfg`` says by default.
+        device: Device of everything.
+        cfg: What to make; :class:`CMGMotionGeneratorCfg` with its defaults by default.
+        robot: Robot description; by default the one that the checkpoint names. It tells how poses load the feet, and
             the root of checkpoints without root channels.
-        command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
-        settings: fields of ``cfg`` by name, in place of what it says.
+        command_sampler: Draws the commands of the pool's trajectories; by default one with default settings.
+        settings: Fields of ``cfg`` by name, in place of what it says.
 
     Attributes:
-        rollout: advances the checkpoint's states.
-        joint_names: joints in the order of everything returned.
+        rollout: Advances the checkpoint's states.
+        joint_names: Joints in the order of everything returned.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        MemoryError: there is not as much memory as it takes; nothing has been allocated.
-        ValueError: an argument is impossible, or the joints do not match; the message names the argument or the joint.
+        CheckpointError: The checkpoint cannot be used.
+        MemoryError: There is not as much memory as it takes; nothing has been allocated.
+        ValueError: An argument is impossible, or the joints do not match; the message names the argument or the joint.
     """
 
     @with_torch_defaults
@@ -165,11 +165,11 @@ class CMGMotionGenerator:
         """Memory that a generator would take; allocates nothing.
 
         Args:
-            checkpoint: as for the generator.
-            device: as for the generator.
-            command_sampler: as for the generator; only matters with a pool.
-            cfg: as for the generator.
-            settings: as for the generator.
+            checkpoint: As for the generator.
+            device: As for the generator.
+            command_sampler: As for the generator; only matters with a pool.
+            cfg: As for the generator.
+            settings: As for the generator.
 
         Returns:
             Bytes by purpose, and their ``total``.
@@ -228,7 +228,7 @@ class CMGMotionGenerator:
         """What will be shown if no command changes (but by the schedule of a pool's trajectory).
 
         Args:
-            steps: number of coming control steps, or the steps asked for (0 is now).
+            steps: Number of coming control steps, or the steps asked for (0 is now).
 
         Returns:
             Fields of (num_envs, number of steps, ...).
@@ -243,14 +243,14 @@ class CMGMotionGenerator:
         """Two kinds of :meth:`future` in one: of further steps the joint angles alone, a third of the bytes.
 
         Args:
-            steps: steps of which everything is asked for, at least one.
-            joint_steps: steps of which the joint angles are asked for.
+            steps: Steps of which everything is asked for, at least one.
+            joint_steps: Steps of which the joint angles are asked for.
 
         Returns:
             Fields of (num_envs, len(steps), ...), and joint angles [rad], (num_envs, len(joint_steps), num_joints).
 
         Raises:
-            ValueError: as of :meth:`future`.
+            ValueError: As of :meth:`future`.
         """
         return self._shown.reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
 
@@ -291,20 +291,20 @@ class CMGMotionGenerator:
         """Begin new motions; all other environments are left exactly as they are.
 
         Args:
-            env_ids: environments to reset, (n,); all by default.
-            init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
+            env_ids: Environments to reset, (n,); all by default.
+            init_motion: States to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
                 order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
                 one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
-            commands: commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
+            commands: Commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
                 doing; with ``init_motion`` they are in force at once. From a pool, the trajectories are taken that are
                 told nearly the same where they are entered, and ``target_commands`` says what. By default the commands
                 in force are kept; a pool gives any trajectory.
-            root_pose: where the motion begins in the world: x, y [m], heading [rad], (n, 3); the origin by default.
-            start_frames: with a pool, frames of the trajectories to begin at, (n,), at most ``last_start_frame``, or
+            root_pose: Where the motion begins in the world: x, y [m], heading [rad], (n, 3); the origin by default.
+            start_frames: With a pool, frames of the trajectories to begin at, (n,), at most ``last_start_frame``, or
                 ``"random"``; the first by default.
 
         Raises:
-            ValueError: an argument has another shape than it should, or ``start_frames`` is given without a pool;
+            ValueError: An argument has another shape than it should, or ``start_frames`` is given without a pool;
                 nothing has been changed.
         """
         rows = self._rows(env_ids)
@@ -333,7 +333,7 @@ class CMGMotionGenerator:
         Args:
             commands: (num_envs or len(env_ids), command_dim); held inside the trained range, and ``command_excess``
                 says by how much.
-            env_ids: environments concerned, (n,); all by default.
+            env_ids: Environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
         shape, clean = (len(rows), self.command_layout.size), not self._shown.told_by_kernels(len(rows))

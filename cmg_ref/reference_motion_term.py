@@ -39,24 +39,24 @@ class ReferenceMotionTerm:
     lists, and are checked as there. A term cannot be copied or pickled: :meth:`state_dict` is what resuming needs.
 
     Args:
-        cfg: what to show.
-        num_envs: number of environments.
-        control_dt: time of a control step [s].
-        joint_names: joints of the environment's robot, in its order.
-        device: device of everything.
-        robot: robot description; by default the one that the checkpoint names.
-        seed: seed of commands and starts.
+        cfg: What to show.
+        num_envs: Number of environments.
+        control_dt: Time of a control step [s].
+        joint_names: Joints of the environment's robot, in its order.
+        device: Device of everything.
+        robot: Robot description; by default the one that the checkpoint names.
+        seed: Seed of commands and starts.
 
     Attributes:
-        generator: makes the motion.
-        command_layout: channels of a command.
-        sampler: draws the commands; it is told which of them fail.
-        joint_names: joints in the order of everything returned.
-        key_bodies: bodies in the order of ``key_body_pos_b``.
+        generator: Makes the motion.
+        command_layout: Channels of a command.
+        sampler: Draws the commands; it is told which of them fail.
+        joint_names: Joints in the order of everything returned.
+        key_bodies: Bodies in the order of ``key_body_pos_b``.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        MemoryError: there is not as much memory as it takes; nothing has been allocated.
+        CheckpointError: The checkpoint cannot be used.
+        MemoryError: There is not as much memory as it takes; nothing has been allocated.
         ValueError: a setting is impossible, or a joint or a body is unknown; the message names it.
     """
 
@@ -182,7 +182,7 @@ class ReferenceMotionTerm:
         """What will be shown some control steps from now if no command changes, but as a pool's schedule has it.
 
         Args:
-            steps: steps asked for, 0 being now; those of the configuration by default. Steps of the configuration cost
+            steps: Steps asked for, 0 being now; those of the configuration by default. Steps of the configuration cost
                 nothing, others are read anew.
 
         Returns:
@@ -205,7 +205,7 @@ class ReferenceMotionTerm:
         """Positions of the key bodies in the root's frame [m], (..., num_key_bodies, 3).
 
         Args:
-            dof_pos: joint angles in the order of ``joint_names`` [rad], (..., num_joints).
+            dof_pos: Joint angles in the order of ``joint_names`` [rad], (..., num_joints).
         """
         if self._robot_columns is not None:
             # Joints of the description that the environment's robot lacks are welded at zero.
@@ -216,7 +216,7 @@ class ReferenceMotionTerm:
         """State to put the robots of some environments in, so that they begin on their reference.
 
         Args:
-            env_ids: environments concerned.
+            env_ids: Environments concerned.
 
         Returns:
             Joint angles [rad] and velocities [rad/s], each (n, num_joints), and root states (n, 13): position,
@@ -241,10 +241,10 @@ class ReferenceMotionTerm:
         of the data that the checkpoint was trained on.
 
         Args:
-            env_ids: environments to reset.
+            env_ids: Environments to reset.
             root_pose: x, y [m] and heading [rad] to begin at, (n, 3); zero by default.
             commands: (n, command_dim), in force until the next reset; drawn by default, and then changing in time.
-            standing: begin from standing, whence the command ramps up.
+            standing: Begin from standing, whence the command ramps up.
 
         Raises:
             ValueError: a shape does not fit, or a value is not finite.
@@ -304,10 +304,10 @@ class ReferenceMotionTerm:
 
         Args:
             commands: (n, command_dim); held inside the range of the checkpoint.
-            env_ids: environments concerned.
+            env_ids: Environments concerned.
 
         Raises:
-            ValueError: the shape does not fit, or a value is not finite.
+            ValueError: The shape does not fit, or a value is not finite.
         """
         rows = self._rows(env_ids)
         self.generator.update_commands(commands, rows)

@@ -29,36 +29,36 @@ class ReferenceMotionTermCfg:
     """What a :class:`~cmg_ref.reference_motion_term.ReferenceMotionTerm` shows.
 
     Attributes:
-        checkpoint: the CMG or its file; None for the one shipped with the package.
+        checkpoint: The CMG or its file; None for the one shipped with the package.
         mode: ``"pool"`` shows ready trajectories with changing commands, so that a reset generates nothing (for
             training); ``"realtime"`` generates as time passes (for playing, or where every step counts the same);
             ``"pregenerated"`` generates a whole trajectory at each reset and each change of command.
-        pool: size and renewal of the pool; by default it has a trajectory for every other environment, and renews them
+        pool: Size and renewal of the pool; by default it has a trajectory for every other environment, and renews them
             by a sixteenth of a frame per environment and step. What ``standing_starts`` and ``resample_commands`` ask
             of its trajectories it must not deny.
-        future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
+        future_steps: Control steps ahead that the environment reads at every step, rising from 1 on. They are read
             together with the present frame, and ``ReferenceMotionTerm.future`` costs nothing for them.
-        future_joint_steps: control steps ahead of which the joint angles alone are read at every step, rising from 1
+        future_joint_steps: Control steps ahead of which the joint angles alone are read at every step, rising from 1
             on, for a third of the cost: ``ReferenceMotionTerm.future_dof_pos``.
-        key_bodies: bodies whose positions are given; the robot's own choice by default.
-        drop_joints: joints of the checkpoint that the environment's robot does not have (the wrists of a G1 with 23).
-        command_sampler: which commands environments are given, and when they change.
-        resample_commands: whether commands change within an episode.
-        resampling_interval: in modes other than ``"pool"``, control steps between the times at which changes take
+        key_bodies: Bodies whose positions are given; the robot's own choice by default.
+        drop_joints: Joints of the checkpoint that the environment's robot does not have (the wrists of a G1 with 23).
+        command_sampler: Which commands environments are given, and when they change.
+        resample_commands: Whether commands change within an episode.
+        resampling_interval: In modes other than ``"pool"``, control steps between the times at which changes take
             effect. Environments that change together share their forward passes.
-        ramp_time: time in which a command passes linearly to a new one [s].
-        standing_starts: share of resets that begin from standing, with which all trajectories of a pool begin unless
+        ramp_time: Time in which a command passes linearly to a new one [s].
+        standing_starts: Share of resets that begin from standing, with which all trajectories of a pool begin unless
             this is 0.
-        latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
+        latest_start: In a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
             end of its trajectory it goes on by itself, which costs a forward pass per frame; trajectories longer than
             ``latest_start`` and an episode together are never left.
-        preload_duration: frames of a trajectory in the modes ``"pool"`` and ``"pregenerated"``.
-        buffer_size: frames held per environment in realtime mode, and by those that have left the pool; as many as
+        preload_duration: Frames of a trajectory in the modes ``"pool"`` and ``"pregenerated"``.
+        buffer_size: Frames held per environment in realtime mode, and by those that have left the pool; as many as
             ``future_steps`` need by default.
-        storage_dtype: type of the stored frames, see :class:`CMGMotionGenerator`.
-        compute_dtype: type the network computes in, see there.
-        backend: what makes and reads the frames, see there.
-        compiled: on a GPU, compile the frames, see there.
+        storage_dtype: Type of the stored frames, see :class:`CMGMotionGenerator`.
+        compute_dtype: Type the network computes in, see there.
+        backend: What makes and reads the frames, see there.
+        compiled: On a GPU, compile the frames, see there.
     """
 
     checkpoint: str | Path | Checkpoint | None = None
@@ -117,11 +117,11 @@ class ReferenceMotionTermCfg:
         """What the term asks of its generator. Fields that both have by one name mean the same.
 
         Args:
-            num_envs: number of environments.
-            control_dt: time of a control step [s].
-            joint_names: joints and their order.
-            fps: frames of the checkpoint a second.
-            seed: seed of the choice of states and trajectories.
+            num_envs: Number of environments.
+            control_dt: Time of a control step [s].
+            joint_names: Joints and their order.
+            fps: Frames of the checkpoint a second.
+            seed: Seed of the choice of states and trajectories.
         """
         known = {item.name for item in fields(CMGMotionGeneratorCfg)}
         shared = {item.name: getattr(self, item.name) for item in fields(self) if item.name in known}

@@ -38,7 +38,7 @@ class BaseConfig:
     """Base of configurations; inner classes become sections of the instance.
 
     Attributes:
-        _dropped: fields that earlier releases declared and nothing depends on.
+        _dropped: Fields that earlier releases declared and nothing depends on.
 
     Raises:
         ConfigError: On assigning to a field that the class does not declare.

@@ -87,9 +87,9 @@ class Plan:
     """What each mode measures.
 
     Args:
-        arguments: the command line.
-        checkpoint: the CMG.
-        limits: limits of the device.
+        arguments: The command line.
+        checkpoint: The CMG.
+        limits: Limits of the device.
     """
 
     def __init__(self, arguments: argparse.Namespace, checkpoint: Checkpoint, limits: MachineLimits) -> None:

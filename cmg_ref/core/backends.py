@@ -16,11 +16,11 @@ def chosen_backend(wanted: str, device: torch.device) -> str:
     """The backend to use on a device.
 
     Args:
-        wanted: one of ``BACKENDS``, or ``"auto"`` for the fastest there is.
-        device: where frames are made.
+        wanted: One of ``BACKENDS``, or ``"auto"`` for the fastest there is.
+        device: Where frames are made.
 
     Raises:
-        ValueError: there is no such backend, or it cannot work there.
+        ValueError: There is no such backend, or it cannot work there.
     """
     if wanted == "auto":
         if device.type == "cpu":

@@ -13,12 +13,12 @@ class MotionFrames:
     """Reference motion at one or more times; (...) is (num_envs,) or (num_envs, num_steps).
 
     Attributes:
-        dof_pos: joint angles (..., num_joints) [rad].
-        dof_vel: joint velocities (..., num_joints) [rad/s].
-        root_pos_w: position of the root's origin in the world (..., 3) [m].
-        root_quat_w: orientation of the root in the world, xyzw, (..., 4).
-        root_lin_vel_w: velocity of the root's origin in the world (..., 3) [m/s].
-        root_ang_vel_w: angular velocity of the root in the world (..., 3) [rad/s].
+        dof_pos: Joint angles (..., num_joints) [rad].
+        dof_vel: Joint velocities (..., num_joints) [rad/s].
+        root_pos_w: Position of the root's origin in the world (..., 3) [m].
+        root_quat_w: Orientation of the root in the world, xyzw, (..., 4).
+        root_lin_vel_w: Velocity of the root's origin in the world (..., 3) [m/s].
+        root_ang_vel_w: Angular velocity of the root in the world (..., 3) [rad/s].
     """
 
     dof_pos: torch.Tensor

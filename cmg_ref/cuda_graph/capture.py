@@ -15,9 +15,9 @@ def capture(warm_up: Callable[[], object], action: Callable[[], object], device:
     """Capture the kernels that an action launches.
 
     Args:
-        warm_up: run a few times before, so that kernels are loaded outside of the capture.
-        action: what to capture; is not carried out.
-        device: the GPU.
+        warm_up: Run a few times before, so that kernels are loaded outside of the capture.
+        action: What to capture; is not carried out.
+        device: The GPU.
     """
     with torch.cuda.device(device):
         stream = _warm_up_stream(torch.cuda.current_device())

@@ -23,14 +23,14 @@ class CapturedFrames:
     as the precision of matrix products.
 
     Args:
-        frame: makes a frame; must work on memory that stays where it is, and depend on nothing but its argument and
+        frame: Makes a frame; must work on memory that stays where it is, and depend on nothing but its argument and
             that memory.
-        kept: the memory that a frame changes beside the frames that it stores. It is restored after the trial runs
+        kept: The memory that a frame changes beside the frames that it stores. It is restored after the trial runs
             before a capture.
-        workspace: gives the memory that passes between the operations of a frame; a capture must keep it.
-        largest: largest number of motions.
-        usual: number of motions that most frames are made for.
-        compiled: whether ``torch.compile`` is tried for the usual number, and kept where it is faster; takes some ten
+        workspace: Gives the memory that passes between the operations of a frame; a capture must keep it.
+        largest: Largest number of motions.
+        usual: Number of motions that most frames are made for.
+        compiled: Whether ``torch.compile`` is tried for the usual number, and kept where it is faster; takes some ten
             seconds at the first frame.
     """
 

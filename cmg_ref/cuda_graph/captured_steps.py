@@ -21,12 +21,12 @@ class CapturedSteps:
     """A step that is launched once instead of kernel by kernel, which takes longer than running them.
 
     Args:
-        step: must work on its arguments and on memory that stays where it is.
-        guard_count: what a step counts, (); restored after the trial runs before a capture.
-        workspace: gives the memory that passes between the operations of a step; a capture must keep it.
+        step: Must work on its arguments and on memory that stays where it is.
+        guard_count: What a step counts, (); restored after the trial runs before a capture.
+        workspace: Gives the memory that passes between the operations of a step; a capture must keep it.
 
     Attributes:
-        sizes: numbers of motions that have been captured.
+        sizes: Numbers of motions that have been captured.
     """
 
     def __init__(self, step: Step, guard_count: torch.Tensor, workspace: Callable[[], object]) -> None:

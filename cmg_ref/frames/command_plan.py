@@ -17,17 +17,17 @@ class PlannedCommands:
     line from its start to its target and then keeps it there. Before the first segment its start is in force.
 
     Args:
-        num_motions: number of motions.
-        num_segments: segments kept per motion.
-        interpolation_frames: frames from the beginning of a segment until its target is reached; 0 switches at once.
-        device: device of the commands.
-        backend: what works them out, see :mod:`cmg_ref.core.backends`.
-        layout: channels of a command; those of the velocity by default.
+        num_motions: Number of motions.
+        num_segments: Segments kept per motion.
+        interpolation_frames: Frames from the beginning of a segment until its target is reached; 0 switches at once.
+        device: Device of the commands.
+        backend: What works them out, see :mod:`cmg_ref.core.backends`.
+        layout: Channels of a command; those of the velocity by default.
 
     Attributes:
-        first_frames: frame at which each segment begins, rising, (num_motions, num_segments).
-        starts: command at that frame, (num_motions, num_segments, command_dim).
-        targets: command approached, (num_motions, num_segments, command_dim).
+        first_frames: Frame at which each segment begins, rising, (num_motions, num_segments).
+        starts: Command at that frame, (num_motions, num_segments, command_dim).
+        targets: Command approached, (num_motions, num_segments, command_dim).
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class PlannedCommands:
         """Replace all segments.
 
         Args:
-            motions: motions concerned, (n,).
-            first_frames: frame at which each segment begins, rising, (n, num_segments).
-            starts: command at the first of them, (n, command_dim).
-            targets: command that each segment approaches, (n, num_segments, command_dim).
+            motions: Motions concerned, (n,).
+            first_frames: Frame at which each segment begins, rising, (n, num_segments).
+            starts: Command at the first of them, (n, command_dim).
+            targets: Command that each segment approaches, (n, num_segments, command_dim).
         """
         self.first_frames[motions] = first_frames
         self.targets[motions] = targets

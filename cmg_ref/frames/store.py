@@ -27,17 +27,17 @@ class TrajectoryStore:
 
     Args:
         sizes: (number of motions, frames kept of each) of one or more groups of motions.
-        layout: channels of a stored state, root channels included.
-        fps: frames a second.
-        device: device of the frames.
-        dtype: type the states are stored in; places are float32 always, for they grow without bound.
-        backend: what places and reads them, see :mod:`cmg_ref.core.backends`.
+        layout: Channels of a stored state, root channels included.
+        fps: Frames a second.
+        device: Device of the frames.
+        dtype: Type the states are stored in; places are float32 always, for they grow without bound.
+        backend: What places and reads them, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
-        capacities: frames kept of each motion, (num_motions,).
-        first_rows: row of the first of them, (num_motions,).
-        by_numba: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: in float32.
-        table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
+        capacities: Frames kept of each motion, (num_motions,).
+        first_rows: Row of the first of them, (num_motions,).
+        by_numba: Whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: in float32.
+        table: Joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
 
@@ -108,11 +108,11 @@ class TrajectoryStore:
         """Store one frame for each of motions (n,).
 
         Args:
-            frames: frame indices, (n,).
+            frames: Frame indices, (n,).
             states: (n, state_dim).
-            seen: columns that describe the root, (n, NUM_SEEN).
+            seen: Columns that describe the root, (n, NUM_SEEN).
             poses: x, y and heading, (n, 3).
-            motions: motions concerned, (n,).
+            motions: Motions concerned, (n,).
         """
         layout = self.layout
         place = torch.cat((poses[:, :2], states[:, layout["root_height"]], poses[:, 2:]), dim=1)
@@ -133,12 +133,12 @@ class TrajectoryStore:
         """Store one frame for each of motions (n,) where the frame before leads it, in one pass (:attr:`by_numba`).
 
         Args:
-            frames: frame indices, (n,).
+            frames: Frame indices, (n,).
             poses: x, y and heading a frame before, (n, 3).
-            before: states a frame before, (n, state_dim).
-            now: states to store, (n, state_dim).
-            motions: motions concerned, (n,).
-            placed: written, x, y and heading, (n, 3).
+            before: States a frame before, (n, state_dim).
+            now: States to store, (n, state_dim).
+            motions: Motions concerned, (n,).
+            placed: Written, x, y and heading, (n, 3).
         """
         seconds = np.float32(1.0 / self.fps)
         self._place(frames, poses, before, now, seconds, seconds, motions, placed)
@@ -150,9 +150,9 @@ class TrajectoryStore:
 
         Args:
             poses: x, y and heading, (n, 3).
-            states: states to store, (n, state_dim).
-            following: states a frame later, (n, state_dim).
-            motions: motions concerned, (n,).
+            states: States to store, (n, state_dim).
+            following: States a frame later, (n, state_dim).
+            motions: Motions concerned, (n,).
         """
         poses, states, following = poses.contiguous(), states.contiguous(), following.contiguous()
         frames, placed = torch.zeros_like(motions), torch.empty_like(poses)
@@ -229,12 +229,12 @@ class TrajectoryStore:
         """Frames as they are seen in the world, in one pass (:attr:`by_numba`).
 
         Args:
-            frames: present frame of each motion, (n,).
-            offsets: frames from there to those asked for, (num_steps,).
-            joint_offsets: frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
-            motions: motions concerned, (n,).
+            frames: Present frame of each motion, (n,).
+            offsets: Frames from there to those asked for, (num_steps,).
+            joint_offsets: Frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
+            motions: Motions concerned, (n,).
             origins: x, y and heading of each motion's own frame in the world, (n, 3).
-            columns: stored number of each joint asked for, (num_joints,); None for all as they are stored.
+            columns: Stored number of each joint asked for, (num_joints,); None for all as they are stored.
 
         Returns:
             Fields of (n, num_steps, ...), and joint angles (n, num_joint_steps, num_joints).
@@ -264,8 +264,8 @@ class TrajectoryStore:
         """Joints between two successive frames: angles and velocities on one cubic Hermite polynomial.
 
         Args:
-            first: joint angles and velocities, (..., 2 * num_joints).
-            second: those of the next frame.
+            first: Joint angles and velocities, (..., 2 * num_joints).
+            second: Those of the next frame.
             share: 0 at the first, 1 at the second, (...).
         """
         share = share.to(first.dtype).unsqueeze(-1)

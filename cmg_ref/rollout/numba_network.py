@@ -99,11 +99,11 @@ def normalise_inputs(
     Args:
         state: (n, state_dim).
         command: (n, command_dim).
-        command_range: lowest and highest commands, (2, command_dim).
-        scale: of the inputs, (state_dim + command_dim,).
-        shift: of the scaled inputs, (state_dim + command_dim,).
-        held: written, (n, command_dim).
-        inputs: written, (n, state_dim + command_dim).
+        command_range: Lowest and highest commands, (2, command_dim).
+        scale: Of the inputs, (state_dim + command_dim,).
+        shift: Of the scaled inputs, (state_dim + command_dim,).
+        held: Written, (n, command_dim).
+        inputs: Written, (n, state_dim + command_dim).
     """
     num, width = state.shape
     for row in range(num):
@@ -122,11 +122,11 @@ def gate_coefficients(
     """The gate after its first product: ELU, second layer, softmax.
 
     Args:
-        gate: product of its first layer, without the bias, (n, width).
+        gate: Product of its first layer, without the bias, (n, width).
         bias: (width,).
-        weight: of the second layer, (experts, width).
+        weight: Of the second layer, (experts, width).
         weight_bias: (experts,).
-        coefficients: written, (n, experts).
+        coefficients: Written, (n, experts).
     """
     num, width = gate.shape
     experts = len(weight)
@@ -156,8 +156,8 @@ def mixture_input(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: 
     Args:
         x: (n, width).
         coefficients: (n, experts).
-        activate: whether to take the ELU of x first.
-        out: written, (n, experts * (width + 1)).
+        activate: Whether to take the ELU of x first.
+        out: Written, (n, experts * (width + 1)).
     """
     num, width = x.shape
     experts = coefficients.shape[1]
@@ -187,10 +187,10 @@ def combine_experts(outputs: np.ndarray, coefficients: np.ndarray, biases: np.nd
     """What the experts of the last layer say, weighted by the gate.
 
     Args:
-        outputs: of each expert, one after the other, (n, experts * width).
+        outputs: Of each expert, one after the other, (n, experts * width).
         coefficients: (n, experts).
         biases: (experts, width).
-        changes: written, (n, width).
+        changes: Written, (n, width).
     """
     num, width = changes.shape
     for row in range(num):
@@ -219,15 +219,15 @@ def integrate(
 
     Args:
         state: (n, state_dim).
-        output: changes of all channels but the joint angles, which integrate their velocities, (n, >= changes).
+        output: Changes of all channels but the joint angles, which integrate their velocities, (n, >= changes).
         command: (n, command_dim).
-        limits: the guard's range, lowest and highest, (2, state_dim).
-        resting: velocities below which a motion without command rests (below 0 it never does), and 1 for channels
+        limits: The guard's range, lowest and highest, (2, state_dim).
+        resting: Velocities below which a motion without command rests (below 0 it never does), and 1 for channels
             that resting keeps and 0 for those it stops, (2, state_dim).
-        half_dt: half the time of a frame [s].
-        num_angles: number of joint angles.
-        following: written, (n, state_dim).
-        guarded: written, whether the guard acted, (n,) bool.
+        half_dt: Half the time of a frame [s].
+        num_angles: Number of joint angles.
+        following: Written, (n, state_dim).
+        guarded: Written, whether the guard acted, (n,) bool.
     """
     num, width = state.shape
     for row in range(num):
@@ -289,22 +289,22 @@ def step_few(
     Args:
         state: (n, state_dim).
         command: (n, command_dim).
-        command_range: as of :func:`normalise_inputs`, and so are the two that follow.
+        command_range: As of :func:`normalise_inputs`, and so are the two that follow.
         scale: (state_dim + command_dim,).
         shift: (state_dim + command_dim,).
-        gate_weight: of the gate's first layer, (width, state_dim + command_dim).
-        gate_bias: as of :func:`gate_coefficients`, and so are the two that follow.
+        gate_weight: Of the gate's first layer, (width, state_dim + command_dim).
+        gate_bias: As of :func:`gate_coefficients`, and so are the two that follow.
         blend_weight: (experts, width).
         blend_bias: (experts,).
-        weights: of all mixture layers but the last, (hidden, experts * (inputs + 1)).
-        last_weight: of the last layer's experts, one after the other, (experts * outputs, hidden).
+        weights: Of all mixture layers but the last, (hidden, experts * (inputs + 1)).
+        last_weight: Of the last layer's experts, one after the other, (experts * outputs, hidden).
         last_bias: (experts, outputs).
-        limits: as of :func:`integrate`, and so are all that follow.
+        limits: As of :func:`integrate`, and so are all that follow.
         resting: (2, state_dim).
-        half_dt: half the time of a frame [s].
-        num_angles: number of joint angles.
-        following: written, (n, state_dim).
-        guarded: written, (n,) bool.
+        half_dt: Half the time of a frame [s].
+        num_angles: Number of joint angles.
+        following: Written, (n, state_dim).
+        guarded: Written, (n,) bool.
     """
     num, experts = len(state), len(blend_bias)
     held, inputs = np.empty_like(command), np.empty((num, len(scale)), np.float32)

@@ -34,9 +34,9 @@ class NumbaStep:
     """The step of a roll-out.
 
     Args:
-        model: the CMG, on the CPU; must predict changes.
-        network: its folded weights, in float32 or bfloat16.
-        resting: velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
+        model: The CMG, on the CPU; must predict changes.
+        network: Its folded weights, in float32 or bfloat16.
+        resting: Velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
             those it stops, (2, state_dim).
     """
 
@@ -85,9 +85,9 @@ class NumbaStep:
         A block of motions goes from frame to frame on its own, so no thread waits for another before the end.
 
         Args:
-            num: number of motions.
-            count: number of frames.
-            frame: makes a frame of a block of motions.
+            num: Number of motions.
+            count: Number of frames.
+            frame: Makes a frame of a block of motions.
         """
         num_threads = torch.get_num_threads()
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
@@ -128,11 +128,11 @@ class NumbaStep:
         """The step of a block.
 
         Args:
-            workspace: what the thread works in.
+            workspace: What the thread works in.
             state: (n, state_dim).
             command: (n, command_dim).
-            following: written, the next state, (n, state_dim).
-            guarded: written, whether the guard had to act, (n,) bool.
+            following: Written, the next state, (n, state_dim).
+            guarded: Written, whether the guard had to act, (n,) bool.
         """
         loops, network = self._loops, self._network
         if self._few and len(state) <= FEW:

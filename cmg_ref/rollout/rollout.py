@@ -41,19 +41,19 @@ class Rollout:
     Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity.
 
     Args:
-        model: the CMG; later changes of its weights go unnoticed.
-        device: where to run.
-        rest: whether states nearly at rest are kept under zero command.
-        dtype: type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
-        backend: what advances states, see :mod:`cmg_ref.core.backends`.
+        model: The CMG; later changes of its weights go unnoticed.
+        device: Where to run.
+        rest: Whether states nearly at rest are kept under zero command.
+        dtype: Type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
+        backend: What advances states, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
-        guard_count: frames in which the guard had to act, summed over all motions since construction.
-        guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
-        frame_count: frames generated since construction.
-        backend: what was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
-        captured: the step on a GPU, captured for each number of motions that keeps coming back.
-        numba_step: the step with Numba loops, where that is how it runs.
+        guard_count: Frames in which the guard had to act, summed over all motions since construction.
+        guarded: Motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
+        frame_count: Frames generated since construction.
+        backend: What was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
+        captured: The step on a GPU, captured for each number of motions that keeps coming back.
+        numba_step: The step with Numba loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
     """
 
@@ -128,7 +128,7 @@ class Rollout:
 
         Args:
             state: (num_motions, state_dim).
-            command: what each is told, (num_motions, command_dim); held inside the trained range.
+            command: What each is told, (num_motions, command_dim); held inside the trained range.
 
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
@@ -191,10 +191,10 @@ class Rollout:
         """Roll motions out.
 
         Args:
-            initial: states to start from, (num_motions, state_dim).
-            commands: command of every frame, (num_motions, num_frames, command_dim).
-            out: tensor to write into, (num_motions, num_frames, state_dim).
-            progress: show a progress bar.
+            initial: States to start from, (num_motions, state_dim).
+            commands: Command of every frame, (num_motions, num_frames, command_dim).
+            out: Tensor to write into, (num_motions, num_frames, state_dim).
+            progress: Show a progress bar.
 
         Returns:
             States (num_motions, num_frames, state_dim); frame 0 is the one after ``initial``.
@@ -222,10 +222,10 @@ def integrate_root(
 
     Args:
         states: (num_motions, num_frames, state_dim).
-        layout: channels of the states, root channels included.
-        fps: frames a second.
-        root_xy: position at the first frame, (num_motions, 2) [m]; the origin by default.
-        yaw: heading at the first frame, (num_motions,) [rad]; 0 by default.
+        layout: Channels of the states, root channels included.
+        fps: Frames a second.
+        root_xy: Position at the first frame, (num_motions, 2) [m]; the origin by default.
+        yaw: Heading at the first frame, (num_motions,) [rad]; 0 by default.
 
     Returns:
         Position in the world (num_motions, num_frames, 3) and orientation xyzw (num_motions, num_frames, 4).

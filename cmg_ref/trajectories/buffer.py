@@ -32,24 +32,24 @@ class MotionBuffer:
     """Motions extended frame by frame by the CMG.
 
     Args:
-        checkpoint: the CMG.
-        rollout: advances its states; its backend makes and reads the frames too.
+        checkpoint: The CMG.
+        rollout: Advances its states; its backend makes and reads the frames too.
         sizes: (number of motions, frames kept of each) of one or more groups; older frames are overwritten.
-        interpolation_frames: frames over which a command ramps to a new one.
-        num_segments: changes of command kept per motion.
-        dtype: type the frames are stored in.
-        robot: robot description, for checkpoints without root channels; the one they name by default.
-        usual_batch: number of motions that are mostly extended together; the largest group by default.
-        compiled: whether the frames of that many are compiled on a GPU, see :class:`CapturedFrames`.
+        interpolation_frames: Frames over which a command ramps to a new one.
+        num_segments: Changes of command kept per motion.
+        dtype: Type the frames are stored in.
+        robot: Robot description, for checkpoints without root channels; the one they name by default.
+        usual_batch: Number of motions that are mostly extended together; the largest group by default.
+        compiled: Whether the frames of that many are compiled on a GPU, see :class:`CapturedFrames`.
 
     Attributes:
-        layout: channels of the stored states: the checkpoint's, completed by the root channels.
-        store: the frames.
-        commands: the commands they follow.
-        written: number of frames generated since the start of each motion, (num_motions,).
-        guarded: how many of them the guard had to change, (num_motions,).
-        seconds: time spent generating [s]; of the host alone, which does not wait for a GPU.
-        motions: what a frame reads and writes of them.
+        layout: Channels of the stored states: the checkpoint's, completed by the root channels.
+        store: The frames.
+        commands: The commands they follow.
+        written: Number of frames generated since the start of each motion, (num_motions,).
+        guarded: How many of them the guard had to change, (num_motions,).
+        seconds: Time spent generating [s]; of the host alone, which does not wait for a GPU.
+        motions: What a frame reads and writes of them.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class MotionBuffer:
         """Captured changes of environments, one for each motion; None where the driver cannot capture.
 
         Args:
-            reader: the environments' clock and place.
-            initial_states: where their motions begin.
-            draws: which of them.
-            excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
+            reader: The environments' clock and place.
+            initial_states: Where their motions begin.
+            draws: Which of them.
+            excess: By how much commands exceed the trained range, (num_envs, command_dim); written.
         """
         if self._captured is None or reader.columns is None:
             return None
@@ -135,9 +135,9 @@ class MotionBuffer:
         """Begin motions (n,) anew.
 
         Args:
-            motions: motions concerned.
-            states: their frame 0, (n, state_dim) of the checkpoint.
-            following: states a frame later or nearly so, (n, state_dim), for the rates at frame 0.
+            motions: Motions concerned.
+            states: Their frame 0, (n, state_dim) of the checkpoint.
+            following: States a frame later or nearly so, (n, state_dim), for the rates at frame 0.
             poses: x, y and heading at frame 0, (n, 3); the origin by default.
         """
         if poses is None:
@@ -174,10 +174,10 @@ class MotionBuffer:
         """Make motions (n,) copies of motions ``sources`` (n,), commands included.
 
         Args:
-            sources: motions to copy.
-            motions: motions to overwrite.
-            last: last frame to copy; frames after it are forgotten, (n,).
-            count: frames to copy, at most as many as the motions hold.
+            sources: Motions to copy.
+            motions: Motions to overwrite.
+            last: Last frame to copy; frames after it are forgotten, (n,).
+            count: Frames to copy, at most as many as the motions hold.
         """
         frames = last.unsqueeze(1) + torch.arange(1 - count, 1, device=self.device)
         self.store.copy(frames.clamp(min=0), sources, motions)  # frames: (n, count)

@@ -25,20 +25,20 @@ class EnvironmentChanges:
     anew and changes commands where something is written. Which environments those are, the host never learns.
 
     Args:
-        model: the CMG.
-        motions: one motion for each environment, with a command of one segment.
-        reader: the environments' clock and place; it is told the rows that are on show.
-        initial_states: where motions begin.
-        draws: which of them.
-        excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
-        frame: makes the next frame of motions (n,).
-        kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.captured_frames.CapturedFrames`.
-        workspace: see there.
-        columns: columns of the joint angles and velocities that are shown, (2 * num_joints,).
+        model: The CMG.
+        motions: One motion for each environment, with a command of one segment.
+        reader: The environments' clock and place; it is told the rows that are on show.
+        initial_states: Where motions begin.
+        draws: Which of them.
+        excess: By how much commands exceed the trained range, (num_envs, command_dim); written.
+        frame: Makes the next frame of motions (n,).
+        kept: What a frame changes of them, see :class:`cmg_ref.cuda_graph.captured_frames.CapturedFrames`.
+        workspace: See there.
+        columns: Columns of the joint angles and velocities that are shown, (2 * num_joints,).
 
     Attributes:
-        located: the rows on show, (num_envs,).
-        joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
+        located: The rows on show, (num_envs,).
+        joints: Joint angles and velocities in them, (num_envs, 2 * num_joints).
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class EnvironmentChanges:
         """Begin motions of environments (n,) anew.
 
         Args:
-            env_ids: environments concerned.
-            commands: what they shall do, (n, command_dim); what they are told now by default. What is not finite counts
+            env_ids: Environments concerned.
+            commands: What they shall do, (n, command_dim); what they are told now by default. What is not finite counts
                 as 0.
             poses: x, y and heading to begin at, (n, 3); the origin by default. What is not finite counts as 0.
         """

@@ -24,12 +24,12 @@ class MotionReader:
     """Reads frames at each environment's clock.
 
     Args:
-        clock: which frame every environment is shown.
-        joint_columns: column of each joint in the order that is returned, (num_joints,); None for the stored order.
-        hold: whether environments past their last frame stand still.
+        clock: Which frame every environment is shown.
+        joint_columns: Column of each joint in the order that is returned, (num_joints,); None for the stored order.
+        hold: Whether environments past their last frame stand still.
 
     Attributes:
-        clock: which frame every environment is shown.
+        clock: Which frame every environment is shown.
         origin: x, y and heading of each motion's own frame in the world, (num_envs, 3).
     """
 
@@ -63,8 +63,8 @@ class MotionReader:
         """Leave the clock and what is on show to the caller.
 
         Args:
-            located: the rows, (num_envs,).
-            joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
+            located: The rows, (num_envs,).
+            joints: Joint angles and velocities in them, (num_envs, 2 * num_joints).
         """
         self._located, self._shown_joints = located, joints
 
@@ -102,8 +102,8 @@ class MotionReader:
         """What is shown so many control steps from now.
 
         Args:
-            offsets: steps of which everything is asked for, at least one.
-            joint_offsets: steps of which the joint angles alone are asked for, a third of the bytes.
+            offsets: Steps of which everything is asked for, at least one.
+            joint_offsets: Steps of which the joint angles alone are asked for, a third of the bytes.
 
         Returns:
             Fields of (num_envs, number of offsets, ...), and joint angles (num_envs, number of joint_offsets,

@@ -23,23 +23,23 @@ class ShownMotions:
     """One motion on show for every environment. What callers hand over has been checked.
 
     Args:
-        settings: sizes, mode and seed.
-        checkpoint: the CMG.
-        rollout: advances its states.
-        robot: robot description.
-        sampler: draws the commands of a pool's trajectories.
-        joint_columns: column of each joint in the order that is read, (num_joints,); None for the checkpoint's order.
-        follows_commands: tells which trajectories of a pool do what they are told.
+        settings: Sizes, mode and seed.
+        checkpoint: The CMG.
+        rollout: Advances its states.
+        robot: Robot description.
+        sampler: Draws the commands of a pool's trajectories.
+        joint_columns: Column of each joint in the order that is read, (num_joints,); None for the checkpoint's order.
+        follows_commands: Tells which trajectories of a pool do what they are told.
 
     Attributes:
-        settings: what was asked for, with the present mode.
-        clock: which frame every environment is shown.
-        reader: reads it.
-        buffer: the stored motions.
-        supply: sees to it that there are frames to show.
-        changes: resets, new commands and steps in one launch each, where kernels do them.
-        initial_states: where motions begin.
-        command_excess: by how much the commands last given exceed the trained range, (num_envs, command_dim).
+        settings: What was asked for, with the present mode.
+        clock: Which frame every environment is shown.
+        reader: Reads it.
+        buffer: The stored motions.
+        supply: Sees to it that there are frames to show.
+        changes: Resets, new commands and steps in one launch each, where kernels do them.
+        initial_states: Where motions begin.
+        command_excess: By how much the commands last given exceed the trained range, (num_envs, command_dim).
     """
 
     def __init__(

@@ -28,18 +28,18 @@ class InitialStates:
     rest only those that load both feet alike are used.
 
     Args:
-        checkpoint: the CMG.
-        rollout: advances its states.
-        robot: robot description.
+        checkpoint: The CMG.
+        rollout: Advances its states.
+        robot: Robot description.
 
     Attributes:
-        states: the states that are used, (num_states, state_dim).
-        commands: what they were doing, (num_states, command_dim).
-        following: the states a frame later, had they gone on, (num_states, state_dim).
-        scale: of commands where their distance counts, (command_dim,).
-        scaled_commands: commands times that, (num_states, command_dim).
-        at_rest: numbers of the states at rest, (num_standing,).
-        standing: the states at rest, (num_standing, state_dim).
+        states: The states that are used, (num_states, state_dim).
+        commands: What they were doing, (num_states, command_dim).
+        following: The states a frame later, had they gone on, (num_states, state_dim).
+        scale: Of commands where their distance counts, (command_dim,).
+        scaled_commands: Commands times that, (num_states, command_dim).
+        at_rest: Numbers of the states at rest, (num_standing,).
+        standing: The states at rest, (num_standing, state_dim).
     """
 
     def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
@@ -66,8 +66,8 @@ class InitialStates:
         """States to begin from and what they were doing.
 
         Args:
-            commands: what the motions shall do, (n, command_dim).
-            draw: integers that choose among the states that did nearly that, (n,); not negative.
+            commands: What the motions shall do, (n, command_dim).
+            draw: Integers that choose among the states that did nearly that, (n,); not negative.
 
         Returns:
             States (n, state_dim), each one of the few that did nearly that; their own commands; and the states
@@ -120,8 +120,8 @@ def load_on_left_foot(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
     are matched by name; those of the robot that the checkpoint does not know are at zero.
 
     Args:
-        checkpoint: the CMG.
-        robot: robot description.
+        checkpoint: The CMG.
+        robot: Robot description.
 
     Returns:
         (num_initial_states,); one half for a robot without masses.
@@ -151,15 +151,15 @@ class EnvironmentDraws:
     So an environment draws the same whichever others are reset with it, and in whichever process it is.
 
     Args:
-        num_envs: number of environments here.
-        first_env: number of the first of them.
-        seed: seed of the draws.
-        device: device of the draws.
+        num_envs: Number of environments here.
+        first_env: Number of the first of them.
+        seed: Seed of the draws.
+        device: Device of the draws.
 
     Attributes:
-        drawn: how often each environment has drawn, (num_envs,).
-        first: number of the first environment.
-        mixed_seed: what the seed adds to the numbers.
+        drawn: How often each environment has drawn, (num_envs,).
+        first: Number of the first environment.
+        mixed_seed: What the seed adds to the numbers.
     """
 
     def __init__(self, num_envs: int, first_env: int, seed: int, device: torch.device) -> None:

@@ -22,12 +22,12 @@ class MotionView:
     so that a read is one gather. The frames of motions are those of the world.
 
     Args:
-        store: the frames, in float32.
-        stored_joints: joints of the store, in order.
-        kinematics: tells where the bodies are whose positions are given.
-        robot_joints: joints that it takes, in order, each of them stored or held.
-        joint_names: joints and their order in everything read, each of them stored or held.
-        held_joints: joints that stay where they are, and their angle [rad].
+        store: The frames, in float32.
+        stored_joints: Joints of the store, in order.
+        kinematics: Tells where the bodies are whose positions are given.
+        robot_joints: Joints that it takes, in order, each of them stored or held.
+        joint_names: Joints and their order in everything read, each of them stored or held.
+        held_joints: Joints that stay where they are, and their angle [rad].
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class MotionView:
         that differs from an interpolation on the sphere by less than 1e-5 rad.
 
         Args:
-            motions: motions asked for, (n,).
-            frames: when, (n,).
-            first: first frame that is known of each motion, which reads before it give, (num_motions,).
-            last: last frame that is known, (num_motions,).
+            motions: Motions asked for, (n,).
+            frames: When, (n,).
+            first: First frame that is known of each motion, which reads before it give, (num_motions,).
+            last: Last frame that is known, (num_motions,).
 
         Returns:
             Frames, fields of (n, ...), and positions of the bodies in the root's frame, (n, num_bodies, 3). Writing

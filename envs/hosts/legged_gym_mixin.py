@@ -48,10 +48,10 @@ class ReferenceMotionMixin:
     """Gives a `LeggedRobot` the attribute ``reference``, a :class:`ReferenceMotionTerm`, and follows it.
 
     Attributes:
-        reference_cfg: what the reference shows; its first future step must be 1.
-        residual_action: whether actions are added to the reference of the coming step instead of the default pose.
-        reset_height: how far above the reference robots begin, so that no foot begins inside the ground [m].
-        tracking_sigmas: errors at which 1/e of each reward is left, in rad^2, rad^2/s^2, m^2, and of unit vectors.
+        reference_cfg: What the reference shows; its first future step must be 1.
+        residual_action: Whether actions are added to the reference of the coming step instead of the default pose.
+        reset_height: How far above the reference robots begin, so that no foot begins inside the ground [m].
+        tracking_sigmas: Errors at which 1/e of each reward is left, in rad^2, rad^2/s^2, m^2, and of unit vectors.
     """
 
     reference_cfg = ReferenceMotionTermCfg()

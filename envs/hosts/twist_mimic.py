@@ -25,9 +25,9 @@ def motion_lib_cfg(cfg: Any, control_dt: float, joint_names: Sequence[str]) -> C
     """What the sections `cmg` and `commands` of an environment's configuration say about the motion library.
 
     Args:
-        cfg: configuration of the environment.
-        control_dt: time of a control step [s].
-        joint_names: joints of the robot; those it has are not dropped from the motion.
+        cfg: Configuration of the environment.
+        control_dt: Time of a control step [s].
+        joint_names: Joints of the robot; those it has are not dropped from the motion.
     """
     ranges, cmg = cfg.commands.ranges, cfg.cmg
     commands = CommandSamplerCfg.over(
@@ -178,7 +178,7 @@ class CMGMimic:
         """Approach commands (n, command_dim) in environments (n,) or in all.
 
         Raises:
-            ValueError: in mode "pool", whose commands are made beforehand.
+            ValueError: In mode "pool", whose commands are made beforehand.
         """
         self._motion_lib.set_commands(commands, env_ids)
 
