@@ -8,9 +8,9 @@ import torch
 
 from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.core.devices import checked_device
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.rotations import quat_rotate
 from cmg_ref.core.torch_defaults import with_torch_defaults
-from cmg_ref.frames.store import MotionFrames
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.reference_motion_term_cfg import ReferenceMotionTermCfg as ReferenceMotionTermCfg

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.rotations import angular_velocity
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.frames.store import MotionFrames
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
