@@ -35,7 +35,7 @@ from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
 from cmg_ref.trajectories.pool import SamplesCommands
 from cmg_ref.trajectories.settings import MODES, CMGMotionGeneratorCfg
-from cmg_ref.trajectories.shown_motions import ShownMotions
+from cmg_ref.trajectories.supply.shown_motions import ShownMotions
 
 
 class CMGMotionGenerator:

@@ -1,1 +1,1 @@
-"""Where a generator's frames come from: made as they are needed, ahead of time, or drawn from a pool."""
+"""Where a generator's frames come from, for each mode: made as needed, ahead, or drawn from a pool; and what is on show."""
