@@ -1,1 +1,1 @@
-"""Where a generator's frames come from, for each mode: made as needed, ahead, or drawn from a pool; and what is on show."""
+"""Where frames come from in each mode, made as needed, ahead, or drawn from a pool; and the motions on show."""
