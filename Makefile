@@ -86,7 +86,7 @@ $(VENV38)/.installed: setup.py
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy==1.23.5 safetensors tqdm pytest
 	@touch $@
 
-# What the versions of packages can break: files, networks, compiled loops, physics, training, pictures.
+# What the versions of packages can break: files, networks, Numba loops, physics, training, pictures.
 LOWEST_TESTS = tests/cmg_ref/network/test_checkpoint.py tests/cmg_ref/test_generator.py tests/cmg_ref/rollout/test_numba_step.py \
 	tests/cmg_ref/clips/formats/test_readers.py  tests/cmg_ref/drawing/test_plots.py \
 	tests/envs/base/test_numba_loops.py tests/envs/tasks/test_reference_follower.py tests/envs/learning/test_policy.py tests/envs/learning/test_rsl_rl_runner.py \

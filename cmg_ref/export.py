@@ -39,7 +39,7 @@ class CMGStep(nn.Module):
     """One frame of a roll-out: commands clamped, the state held inside its range, rest kept, as ``Rollout`` does.
 
     Args:
-        checkpoint: the CMG.
+        checkpoint: The CMG.
     """
 
     rest_speed: torch.Tensor
@@ -94,8 +94,8 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> float:
     all in physical units and for any n. The metadata hold the entries of :func:`describe`, each as JSON.
 
     Args:
-        checkpoint: the CMG.
-        path: file to write; an existing one is replaced at the end, in one step.
+        checkpoint: The CMG.
+        path: File to write; an existing one is replaced at the end, in one step.
 
     Returns:
         Largest difference between file and checkpoint, in standard deviations of each channel.
@@ -127,7 +127,7 @@ def export_torchscript(checkpoint: Checkpoint, path: str | Path) -> float:
         Largest difference between file and checkpoint, in standard deviations of each channel.
 
     Raises:
-        ExportError: the file differs by more than ``TOLERANCE``.
+        ExportError: The file differs by more than ``TOLERANCE``.
     """
     step = CMGStep(checkpoint).cpu().eval()
     with buffered_file(path) as buffer, warnings.catch_warnings():
@@ -143,7 +143,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     """What an exported file says of itself.
 
     Raises:
-        ExportError: the file cannot be read, or was not written by this module.
+        ExportError: The file cannot be read, or was not written by this module.
     """
     check_input_file(Path(path), ExportError)
     description: Any = {}

@@ -32,14 +32,10 @@ from cmg_ref.trajectories.argument_checks import (
     whole_steps,
 )
 from cmg_ref.trajectories.buffer import MotionBuffer
-from cmg_ref.trajectories.clock import FrameClock
-from cmg_ref.trajectories.environment_changes import EnvironmentChanges
 from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
 from cmg_ref.trajectories.pool import SamplesCommands
-from cmg_ref.trajectories.reader import MotionReader
 from cmg_ref.trajectories.settings import MODES, CMGMotionGeneratorCfg
-from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates
-from cmg_ref.trajectories.supply.factory import make_supply
+from cmg_ref.trajectories.supply.shown_motions import ShownMotions
 
 
 class CMGMotionGenerator:
@@ -75,25 +71,23 @@ class CMGMotionGenerator:
             generator.advance()
 
     Args:
-        checkpoint: file, loaded checkpoint, or None for the one shipped with the package.
-        num_envs: number of environments; as ``cfg`` says by default.
-        device: device of everything.
-        cfg: what to make; :class:`CMGMotionGeneratorCfg` with its defaults by default.
-        robot: robot description; by default the one that the checkpoint names. It tells how poses load the feet, and
+        checkpoint: File, loaded checkpoint, or None for the one shipped with the package.
+        num_envs: Number of environments; as ``cfg`` says by default.
+        device: Device of everything.
+        cfg: What to make; :class:`CMGMotionGeneratorCfg` with its defaults by default.
+        robot: Robot description; by default the one that the checkpoint names. It tells how poses load the feet, and
             the root of checkpoints without root channels.
-        command_sampler: draws the commands of the pool's trajectories; by default one with default settings.
-        settings: fields of ``cfg`` by name, in place of what it says.
+        command_sampler: Draws the commands of the pool's trajectories; by default one with default settings.
+        settings: Fields of ``cfg`` by name, in place of what it says.
 
     Attributes:
-        rollout: advances the checkpoint's states.
-        joint_names: joints in the order of everything returned.
-        settings: what was asked for, with the mode it is in now.
-        command_excess: by how much the commands last given were outside the trained range, (num_envs, command_dim).
+        rollout: Advances the checkpoint's states.
+        joint_names: Joints in the order of everything returned.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        MemoryError: there is not as much memory as it takes; nothing has been allocated.
-        ValueError: an argument is impossible, or the joints do not match; the message names the argument or the joint.
+        CheckpointError: The checkpoint cannot be used.
+        MemoryError: There is not as much memory as it takes; nothing has been allocated.
+        ValueError: An argument is impossible, or the joints do not match; the message names the argument or the joint.
     """
 
     @with_torch_defaults
@@ -109,38 +103,40 @@ class CMGMotionGenerator:
         **settings: Any,
     ) -> None:
         cfg = _settings(cfg, settings if num_envs is None else {**settings, "num_envs": num_envs})
-        self.settings = cfg
         self.num_envs, self.control_dt = cfg.num_envs, cfg.control_dt
         self.device = checked_device(device, "device")
         self.checkpoint = load_checkpoint(checkpoint)
-        self._robot = self.checkpoint.robot(robot, cfg.drop_joints)
+        robot = self.checkpoint.robot(robot, cfg.drop_joints)
         check_memory(cfg, self.checkpoint, command_sampler or CommandSampler(1), self.device)
-        own_seed = cfg.seed + cfg.first_env
-        self._sampler: SamplesCommands = command_sampler or CommandSampler(
+        sampler: SamplesCommands = command_sampler or CommandSampler(
             self.num_envs,
             control_dt=self.control_dt,
             device=self.device,
-            seed=own_seed,
+            seed=cfg.seed + cfg.first_env,
             layout=self.command_layout,
         )
         self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend)
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
-        self.joint_names, self._joint_columns = match_joints(
+        self.joint_names, columns = match_joints(
             self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device
         )
-        self._clock = FrameClock(self.num_envs, self.checkpoint.fps * self.control_dt, self.device)
-        self._reader = MotionReader(self._clock, self._joint_columns, hold=cfg.at_end == "hold")
-        self.command_excess = torch.zeros(self.num_envs, self.command_layout.size, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot)
-        self._draws = EnvironmentDraws(self.num_envs, cfg.first_env, cfg.seed, self.device)
-        self._random = torch.Generator(device=self.device).manual_seed(own_seed)
-        self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
-        self._allocate(cfg.mode)
+        self._shown = ShownMotions(cfg, self.checkpoint, self.rollout, robot, sampler, columns, motions_follow_commands)
+        self._advance_seconds, self._advance_calls = 0.0, 0
         self.reset()
-        self._supply.forget_use()  # This first reset is only there for who never asks for one.
+        self._shown.supply.forget_use()  # That reset lets callers read before their own; it hands nothing out.
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another with the same arguments")
+
+    @property
+    def settings(self) -> CMGMotionGeneratorCfg:
+        """What was asked for, with the mode it is in now."""
+        return self._shown.settings
+
+    @property
+    def command_excess(self) -> torch.Tensor:
+        """By how much the commands last given were outside the trained range, (num_envs, command_dim)."""
+        return self._shown.command_excess
 
     @property
     def mode(self) -> str:
@@ -150,7 +146,7 @@ class CMGMotionGenerator:
     @property
     def buffer(self) -> MotionBuffer:
         """The stored motions, in the frames of their own; in realtime mode motion i is that of environment i."""
-        return self._buffer
+        return self._shown.buffer
 
     @property
     def backend(self) -> str:
@@ -169,11 +165,11 @@ class CMGMotionGenerator:
         """Memory that a generator would take; allocates nothing.
 
         Args:
-            checkpoint: as for the generator.
-            device: as for the generator.
-            command_sampler: as for the generator; only matters with a pool.
-            cfg: as for the generator.
-            settings: as for the generator.
+            checkpoint: As for the generator.
+            device: As for the generator.
+            command_sampler: As for the generator; only matters with a pool.
+            cfg: As for the generator.
+            settings: As for the generator.
 
         Returns:
             Bytes by purpose, and their ``total``.
@@ -192,7 +188,7 @@ class CMGMotionGenerator:
 
         They are views of what the generator keeps: copy them before writing into them.
         """
-        dof_pos, dof_vel = self._reader.joints()
+        dof_pos, dof_vel = self._shown.reader.joints()
         if env_ids is None:
             return dof_pos, dof_vel
         rows = self._rows(env_ids)
@@ -201,7 +197,7 @@ class CMGMotionGenerator:
     @with_torch_defaults
     def get_frames(self, env_ids: EnvIds | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
-        frames = self._reader.frames()
+        frames = self._shown.reader.frames()
         return frames if env_ids is None else frames.select(self._rows(env_ids))
 
     @property
@@ -219,20 +215,20 @@ class CMGMotionGenerator:
     @with_torch_defaults
     def commands(self) -> torch.Tensor:
         """Smoothed commands in force, (num_envs, command_dim)."""
-        return self._buffer.commands.value(self._clock.shown, self._supply.motions)
+        return self._shown.commands
 
     @property
     @with_torch_defaults
     def target_commands(self) -> torch.Tensor:
         """Commands that the ones in force ramp to, (num_envs, command_dim)."""
-        return self._buffer.commands.target(self._clock.shown, self._supply.motions)
+        return self._shown.target_commands
 
     @with_torch_defaults
     def future(self, steps: int | Sequence[int]) -> MotionFrames:
         """What will be shown if no command changes (but by the schedule of a pool's trajectory).
 
         Args:
-            steps: number of coming control steps, or the steps asked for (0 is now).
+            steps: Number of coming control steps, or the steps asked for (0 is now).
 
         Returns:
             Fields of (num_envs, number of steps, ...).
@@ -240,38 +236,38 @@ class CMGMotionGenerator:
         Raises:
             ValueError: a step is negative or beyond what the buffer holds.
         """
-        return self._reader.future(self._checked_steps(steps))[0]
+        return self._shown.reader.future(self._checked_steps(steps))[0]
 
     @with_torch_defaults
     def window(self, steps: Sequence[int], joint_steps: Sequence[int]) -> tuple[MotionFrames, torch.Tensor]:
         """Two kinds of :meth:`future` in one: of further steps the joint angles alone, a third of the bytes.
 
         Args:
-            steps: steps of which everything is asked for, at least one.
-            joint_steps: steps of which the joint angles are asked for.
+            steps: Steps of which everything is asked for, at least one.
+            joint_steps: Steps of which the joint angles are asked for.
 
         Returns:
             Fields of (num_envs, len(steps), ...), and joint angles [rad], (num_envs, len(joint_steps), num_joints).
 
         Raises:
-            ValueError: as of :meth:`future`.
+            ValueError: As of :meth:`future`.
         """
-        return self._reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
+        return self._shown.reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
 
     @property
     def standing_states(self) -> torch.Tensor:
         """States at rest on both feet that motions may begin from, (num_standing, state_dim) of the checkpoint."""
-        return self._initial_states.standing
+        return self._shown.initial_states.standing
 
     @property
     def max_future_steps(self) -> int:
         """Furthest control step that :meth:`future` can be asked for."""
-        return max(0, int((self._supply.max_demand - 2) / self._clock.frames_per_step))
+        return max(0, int((self._shown.supply.max_demand - 2) / self._shown.clock.frames_per_step))
 
     @property
     def last_start_frame(self) -> int:
         """Latest frame of its trajectory that a reset can begin at; 0 without a pool."""
-        return self._supply.last_start
+        return self._shown.supply.last_start
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -279,15 +275,7 @@ class CMGMotionGenerator:
     def advance(self) -> None:
         """Let a control step pass for every environment."""
         started = time.perf_counter()
-        self._reader.forget()
-        if self._changes is not None:
-            self._supply.catch_up()
-            self._changes.advance()
-            self.rollout.frame_count += self.num_envs
-        else:
-            self._clock.advance()
-            self._supply.advance()
-            self._reader.locate()
+        self._shown.advance()
         self._advance_seconds += time.perf_counter() - started
         self._advance_calls += 1
 
@@ -303,29 +291,29 @@ class CMGMotionGenerator:
         """Begin new motions; all other environments are left exactly as they are.
 
         Args:
-            env_ids: environments to reset, (n,); all by default.
-            init_motion: states to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
+            env_ids: Environments to reset, (n,); all by default.
+            init_motion: States to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
                 order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
                 one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
-            commands: commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
+            commands: Commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
                 doing; with ``init_motion`` they are in force at once. From a pool, the trajectories are taken that are
                 told nearly the same where they are entered, and ``target_commands`` says what. By default the commands
                 in force are kept; a pool gives any trajectory.
-            root_pose: where the motion begins in the world: x, y [m], heading [rad], (n, 3); the origin by default.
-            start_frames: with a pool, frames of the trajectories to begin at, (n,), at most ``last_start_frame``, or
+            root_pose: Where the motion begins in the world: x, y [m], heading [rad], (n, 3); the origin by default.
+            start_frames: With a pool, frames of the trajectories to begin at, (n,), at most ``last_start_frame``, or
                 ``"random"``; the first by default.
 
         Raises:
-            ValueError: an argument has another shape than it should, or ``start_frames`` is given without a pool;
+            ValueError: An argument has another shape than it should, or ``start_frames`` is given without a pool;
                 nothing has been changed.
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        by_kernels = self._changes is not None and init_motion is None  # They clean what they are given themselves.
+        clean = self._shown.changes is None or init_motion is not None  # Kernels clean what they are given themselves.
         shape = (num, self.command_layout.size)
-        given = None if commands is None else self._checked(commands, shape, "commands", not by_kernels)
+        given = None if commands is None else checked_tensor(commands, shape, "commands", self.device, clean)
         if root_pose is not None:
-            root_pose = self._checked(root_pose, (num, NUM_POSE), "root_pose", not by_kernels)
+            root_pose = checked_tensor(root_pose, (num, NUM_POSE), "root_pose", self.device, clean)
         begun = None
         if init_motion is not None:
             state_dim, num_joints = self.checkpoint.layout.size, len(self.joint_names)
@@ -333,31 +321,8 @@ class CMGMotionGenerator:
         start_frames = checked_start_frames(start_frames, num, self.last_start_frame, self.device)
         if start_frames is not None and (not self.settings.pooled or begun is not None):
             raise ValueError("start_frames needs a pool to begin in, and no init_motion")
-        if num == 0:
-            return
-        if self._changes is not None and begun is None:
-            self._reader.forget()
-            self._changes.begin(rows, given, root_pose)
-            self._supply.refresh(rows)
-            return
-        targets = None if given is None else self._clamped(given, rows)
-        if root_pose is None:
-            root_pose = torch.zeros(num, NUM_POSE, device=self.device)
-        self._reader.forget()
-        entered = self._supply.hand_out(rows, targets, start_frames) if begun is None else None
-        if entered is not None:
-            self._clock.set(rows, entered)
-            self._reader.anchor(rows, root_pose)
-            return
-        if targets is None:
-            targets = self.target_commands[rows]
-        states, own_commands, following = self._initial(rows, targets, begun)
-        self._clock.set(rows, 0)
-        # The ramp begins at what the initial state was doing, so that a start from standing is a start from zero.
-        self._restart(rows, states, following, root_pose, torch.zeros_like(rows), own_commands, targets)
-        self._reader.place_in_world(rows)
-        if self._changes is not None:
-            self._changes.locate()
+        if num > 0:
+            self._shown.begin(rows, given, root_pose, start_frames, begun)
 
     @with_torch_defaults
     def update_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
@@ -368,69 +333,33 @@ class CMGMotionGenerator:
         Args:
             commands: (num_envs or len(env_ids), command_dim); held inside the trained range, and ``command_excess``
                 says by how much.
-            env_ids: environments concerned, (n,); all by default.
+            env_ids: Environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        by_kernels = self._changes is not None and len(rows) <= self._most_told
-        commands = self._checked(commands, (len(rows), self.command_layout.size), "commands", not by_kernels)
-        if self._changes is not None and by_kernels:
-            if len(rows) > 0:
-                self._reader.forget()
-                self._changes.tell(rows, commands)
-                self._supply.refresh(rows)
-            return
-        targets = self._clamped(commands, rows)
-        changed = (targets != self.target_commands[rows]).any(dim=1).nonzero().squeeze(1)
-        if len(changed) == 0:
-            return
-        if len(changed) < len(rows):
-            rows, targets = rows[changed], targets[changed]
-        self._reader.stop_at_ends()
-        self._supply.need(self._clock.reach())
-        base = self._clock.latest(rows)  # Between two frames the later one is already on show.
-        self._reader.forget()
-        motions = self._supply.take_over(rows, base)
-        self._buffer.commands.set_target(motions, base, targets)
-        self._buffer.truncate(motions, base)
-        self._supply.refresh(rows)
+        shape, clean = (len(rows), self.command_layout.size), not self._shown.told_by_kernels(len(rows))
+        self._shown.tell(rows, checked_tensor(commands, shape, "commands", self.device, clean))
 
     @with_torch_defaults
     def set_root_pose(self, root_pose: Values, env_ids: EnvIds | None = None) -> None:
         """Put the root that is shown now at x, y [m], heading [rad], (num_envs or len(env_ids), 3), in the world."""
         rows = self._rows(env_ids)
-        self._reader.anchor(rows, self._checked(root_pose, (len(rows), NUM_POSE), "root_pose"))
+        pose = checked_tensor(root_pose, (len(rows), NUM_POSE), "root_pose", self.device)
+        self._shown.reader.anchor(rows, pose)
 
     @with_torch_defaults
     def switch_mode(self, mode: str) -> None:
         """Go on in the other mode; what is shown now and the ramps of the commands carry over."""
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got '{mode}'")
-        if mode == self.mode:
-            return
-        self._reader.stop_at_ends()
-        self._supply.need(1)
-        frames = torch.stack((self._clock.shown, self._clock.shown + 1), dim=1)
-        states, seen, poses = self._buffer.store.read_states(frames, self._supply.motions)
-        first_frames, starts, targets = self._buffer.commands.segment(self._clock.shown, self._supply.motions)
-        first_frames = first_frames - self._clock.shown
-        self._generation_seconds += self._buffer.seconds
-        self._allocate(mode)
-        rows = torch.arange(self.num_envs, device=self.device)
-        first = states[:, 0, : self.checkpoint.layout.size]
-        self._restart(rows, first, first, poses[:, 0], first_frames, starts, targets)
-        motions = self._supply.motions_of(rows)
-        for frame in (0, 1):
-            at = torch.full_like(rows, frame)
-            self._buffer.store.write(at, states[:, frame], seen[:, frame], poses[:, frame], motions)
-        # Between two frames the later one is on show too, so generation goes on from it.
-        self._buffer.truncate(motions, self._clock.latest(rows))
+        if mode != self.mode:
+            self._shown.switch_mode(mode)
 
     def get_performance_stats(self) -> dict[str, Any]:
         """Counters since construction: frames, seconds, memory, and how often the guard and the command range acted.
 
         On a GPU the seconds are those of the host, which does not wait for the device.
         """
-        frames, seconds = self.rollout.frame_count, self._generation_seconds + self._buffer.seconds
+        frames, seconds = self.rollout.frame_count, self._shown.seconds
         stats = {
             "mode": self.mode,
             "num_envs": self.num_envs,
@@ -439,90 +368,17 @@ class CMGMotionGenerator:
             "frames_per_second": frames / seconds if seconds > 0 else 0.0,
             "advance_calls": self._advance_calls,
             "mean_advance_ms": 1e3 * self._advance_seconds / max(1, self._advance_calls),
-            "memory_bytes": self._buffer.num_bytes,
+            "memory_bytes": self.buffer.num_bytes,
             "guard_share": float(self.rollout.guard_count) / max(1, frames),
             "commands_clamped_share": float((self.command_excess > 0).any(dim=1).float().mean()),
             "largest_command_excess": self.command_excess.amax(dim=0).tolist(),
         }
-        return {**stats, **self._supply.stats()}
+        return {**stats, **self._shown.supply.stats()}
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    @property
-    def _most_told(self) -> int:
-        """Commands that may be given without looking which of them change: each given costs the frames kept ready."""
-        return max(1, self.num_envs // 8) if self._supply.demand > 0 else self.num_envs
-
-    def _allocate(self, mode: str) -> None:
-        """Make the buffer and the supply of a mode; every clock counts anew."""
-        self.settings = replace(self.settings, mode=mode)
-        self._clock.count_anew()
-        self._buffer, self._supply = make_supply(
-            self.settings,
-            self.checkpoint,
-            self.rollout,
-            self._clock,
-            self._initial_states,
-            self._random,
-            self._sampler,
-            self._robot,
-            motions_follow_commands,
-        )
-        kernels = self.rollout.kernels
-        self._reader.attach(self._buffer.store, self._supply, kernels is not None)
-        self._changes: EnvironmentChanges | None = None
-        if kernels is not None and self._supply.in_step:
-            self._changes = self._buffer.recorded_changes(
-                self._reader, self._initial_states, self._draws, self.command_excess
-            )
-            if self._changes is not None:
-                self._reader.follow(self._changes.located, self._changes.joints)
-
-    def _restart(
-        self,
-        rows: torch.Tensor,
-        states: torch.Tensor,
-        following: torch.Tensor,
-        poses: torch.Tensor,
-        first_frames: torch.Tensor,
-        starts: torch.Tensor,
-        targets: torch.Tensor,
-    ) -> None:
-        """Begin motions of their own at states (n, state_dim), whose commands ramp from frames ``first_frames`` on."""
-        motions = self._supply.take_over(rows)
-        self._buffer.commands.begin(motions, first_frames, starts, targets)
-        self._buffer.restart(motions, states, following, poses)
-        self._supply.refresh(rows)
-
     def _rows(self, env_ids: EnvIds | None) -> torch.Tensor:
         return checked_env_ids(env_ids, self.num_envs, self.device)
-
-    def _initial(
-        self,
-        rows: torch.Tensor,
-        commands: torch.Tensor,
-        init_motion: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """States (n, state_dim) to start from, commands they were doing, states (n, state_dim) a frame later."""
-        states, own_commands, following = self._initial_states.choose(commands, self._draws(rows))
-        if init_motion is None:
-            return states, own_commands, following
-        if isinstance(init_motion, torch.Tensor):
-            states = init_motion
-        else:
-            columns = self._joint_columns
-            if columns is None:
-                columns = torch.arange(len(self.joint_names), device=self.device)
-            for values, channel in zip(init_motion, ("dof_pos", "dof_vel")):
-                states[:, self.layout[channel].start + columns] = values
-        states = self.rollout.model.guard(states)
-        return states, commands, self.rollout.advance(states, commands)
-
-    def _clamped(self, commands: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Commands held inside the trained range; remembers by how much they exceeded it."""
-        clamped = self.rollout.model.clamp_command(commands)
-        self.command_excess[rows] = (commands - clamped).abs()
-        return clamped
 
     def _checked_steps(self, steps: int | Sequence[int]) -> list[int]:
         """Control steps ahead that are asked for, none beyond what is held."""
@@ -536,9 +392,6 @@ class CMGMotionGenerator:
                 f"{getattr(self.settings, longer)}, got {shortened(steps)}; a larger {longer} reaches further"
             )
         return offsets
-
-    def _checked(self, values: Values, shape: tuple[int, ...], name: str, clean: bool = True) -> torch.Tensor:
-        return checked_tensor(values, shape, name, self.device, clean)
 
 
 def _settings(cfg: CMGMotionGeneratorCfg | None, changes: dict[str, Any]) -> CMGMotionGeneratorCfg:

@@ -2,168 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, NoReturn, Sequence
 
 import torch
 
-from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
-from cmg_ref.commands.strata import BALANCED_STRATA
+from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.core.devices import checked_device
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.rotations import quat_rotate
 from cmg_ref.core.torch_defaults import with_torch_defaults
-from cmg_ref.frames.store import MotionFrames
 from cmg_ref.generator import CMGMotionGenerator
-from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.checkpoint import load_checkpoint
+from cmg_ref.reference_motion_term_cfg import ReferenceMotionTermCfg as ReferenceMotionTermCfg
 from cmg_ref.robots.joint_matching import match_joints
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
-from cmg_ref.trajectories.argument_checks import (
-    EnvIds,
-    Values,
-    checked_env_ids,
-    checked_tensor,
-    checked_whole,
-    whole_steps,
-)
+from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor, whole_steps
 from cmg_ref.trajectories.memory import check_memory
-from cmg_ref.trajectories.pool import TrajectoryPoolCfg
-from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
-
-MODES = ("pool", "pregenerated", "realtime")
-# What a pool gets per environment unless its configuration says so: trajectories, and frames generated each step.
-POOL_TRAJECTORIES, POOL_FRAMES = 0.5, 0.0625
-SMALLEST_POOL = 64
-SMALLEST_BUFFER = 32  # frames held per environment in realtime mode, if the future steps need no more
-NEVER = 1e6  # [s] beyond the end of any trajectory
-
-
-@dataclass(frozen=True)
-class ReferenceMotionTermCfg:
-    """What a :class:`ReferenceMotionTerm` shows.
-
-    Attributes:
-        checkpoint: the CMG or its file; None for the one shipped with the package.
-        mode: ``"pool"`` shows ready trajectories with changing commands, so that a reset generates nothing (for
-            training); ``"realtime"`` generates as time passes (for playing, or where every step counts the same);
-            ``"pregenerated"`` generates a whole trajectory at each reset and each change of command.
-        pool: size and renewal of the pool; by default it has a trajectory for every other environment, and renews them
-            by a sixteenth of a frame per environment and step. What ``standing_starts`` and ``resample_commands`` ask
-            of its trajectories it must not deny.
-        future_steps: control steps ahead that the environment reads at every step, rising from 1 on. They are read
-            together with the present frame, and :meth:`ReferenceMotionTerm.future` costs nothing for them.
-        future_joint_steps: control steps ahead of which the joint angles alone are read at every step, rising from 1
-            on, for a third of the cost: ``ReferenceMotionTerm.future_dof_pos``.
-        key_bodies: bodies whose positions are given; the robot's own choice by default.
-        drop_joints: joints of the checkpoint that the environment's robot does not have (the wrists of a G1 with 23).
-        command_sampler: which commands environments are given, and when they change.
-        resample_commands: whether commands change within an episode.
-        resampling_interval: in modes other than ``"pool"``, control steps between the times at which changes take
-            effect. Environments that change together share their forward passes.
-        ramp_time: time in which a command passes linearly to a new one [s].
-        standing_starts: share of resets that begin from standing, with which all trajectories of a pool begin unless
-            this is 0.
-        latest_start: in a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
-            end of its trajectory it goes on by itself, which costs a forward pass per frame; trajectories longer than
-            ``latest_start`` and an episode together are never left.
-        preload_duration: frames of a trajectory in the modes ``"pool"`` and ``"pregenerated"``.
-        buffer_size: frames held per environment in realtime mode, and by those that have left the pool; as many as
-            ``future_steps`` need by default.
-        storage_dtype: type of the stored frames, see :class:`CMGMotionGenerator`.
-        compute_dtype: type the network computes in, see there.
-        backend: what makes and reads the frames, see there.
-        compiled: on a GPU, compile the frames, see there.
-    """
-
-    checkpoint: str | Path | Checkpoint | None = None
-    mode: str = "pool"
-    pool: TrajectoryPoolCfg = field(default_factory=TrajectoryPoolCfg)
-    future_steps: tuple[int, ...] = (1,)
-    future_joint_steps: tuple[int, ...] = ()
-    key_bodies: tuple[str, ...] | None = None
-    drop_joints: tuple[str, ...] = ()
-    command_sampler: CommandSamplerCfg = field(default_factory=lambda: CommandSamplerCfg(strata=BALANCED_STRATA))
-    resample_commands: bool = True
-    resampling_interval: int = 10
-    ramp_time: float = 0.5
-    standing_starts: float = 0.1
-    latest_start: float = 10.0
-    preload_duration: int = 1500
-    buffer_size: int | None = None
-    storage_dtype: torch.dtype = torch.float32
-    compute_dtype: torch.dtype = torch.float32
-    backend: str = "auto"
-    compiled: bool = False
-
-    def validate(self) -> None:
-        """Raise a ValueError that names the first impossible field."""
-        name = type(self).__name__
-        if self.mode not in MODES:
-            raise ValueError(f"{name}.mode must be one of {MODES}, got '{self.mode}'")
-        for field_name in ("future_steps", "future_joint_steps"):
-            steps = list(getattr(self, field_name))
-            if any(int(step) != step or step < 1 for step in steps) or steps != sorted(set(steps)):
-                raise ValueError(f"{name}.{field_name} must be rising whole numbers from 1 on, got {tuple(steps)}")
-        for field_name, least in (("resampling_interval", 1), ("preload_duration", 12), ("buffer_size", 8)):
-            if getattr(self, field_name) is not None:
-                checked_whole(getattr(self, field_name), f"{name}.{field_name}", least)
-        for field_name in ("ramp_time", "latest_start"):
-            if not 0.0 <= getattr(self, field_name) < math.inf:
-                raise ValueError(f"{name}.{field_name} must not be negative, got {getattr(self, field_name)}")
-        if not 0.0 <= self.standing_starts <= 1.0:
-            raise ValueError(f"{name}.standing_starts must be in [0, 1], got {self.standing_starts}")
-        self.command_sampler.validate()
-        self.pool.validate()
-        if self.standing_starts > 0.0 and self.pool.from_standing is False:
-            raise ValueError(
-                f"{name}.standing_starts={self.standing_starts} needs trajectories that begin from standing: leave "
-                "pool.from_standing open, or set standing_starts to 0"
-            )
-        if not self.resample_commands and self.pool.resampling_time is not None:
-            raise ValueError(
-                f"{name}.pool.resampling_time says when commands change, and resample_commands=False that they do not: "
-                "leave one of them at its default"
-            )
-
-    def generator_cfg(
-        self, num_envs: int, control_dt: float, joint_names: Sequence[str], fps: float, seed: int = 0
-    ) -> CMGMotionGeneratorCfg:
-        """What the term asks of its generator. Fields that both have by one name mean the same.
-
-        Args:
-            num_envs: number of environments.
-            control_dt: time of a control step [s].
-            joint_names: joints and their order.
-            fps: frames of the checkpoint a second.
-            seed: seed of the choice of states and trajectories.
-        """
-        known = {item.name for item in fields(CMGMotionGeneratorCfg)}
-        shared = {item.name: getattr(self, item.name) for item in fields(self) if item.name in known}
-        reach = math.ceil(max(0, *self.future_steps, *self.future_joint_steps) * fps * control_dt)
-        own: dict[str, Any] = {
-            "num_envs": checked_whole(num_envs, "num_envs", 1),
-            "mode": "realtime" if self.mode == "realtime" else "pregenerated",
-            "buffer_size": self.buffer_size or max(SMALLEST_BUFFER, reach + 16),
-            "control_dt": control_dt,
-            "interpolation_steps": round(self.ramp_time * fps),
-            "joint_names": joint_names,
-            "seed": seed,
-            "pool": self.pool_cfg(num_envs) if self.mode == "pool" else None,
-        }
-        return CMGMotionGeneratorCfg(**{**shared, **own})
-
-    def pool_cfg(self, num_envs: int) -> TrajectoryPoolCfg:
-        """The pool's configuration with what it leaves open filled in, for so many environments."""
-        cfg = self.pool
-        if cfg.num_trajectories is None:
-            cfg = replace(cfg, num_trajectories=max(SMALLEST_POOL, math.ceil(POOL_TRAJECTORIES * num_envs)))
-        if cfg.regenerate_frames_per_step is None:
-            cfg = replace(cfg, regenerate_frames_per_step=math.ceil(POOL_FRAMES * num_envs))
-        if cfg.from_standing is None:
-            cfg = replace(cfg, from_standing=self.standing_starts > 0.0)
-        return cfg if self.resample_commands else replace(cfg, resampling_time=(NEVER, NEVER))
 
 
 class ReferenceMotionTerm:
@@ -184,24 +39,24 @@ class ReferenceMotionTerm:
     lists, and are checked as there. A term cannot be copied or pickled: :meth:`state_dict` is what resuming needs.
 
     Args:
-        cfg: what to show.
-        num_envs: number of environments.
-        control_dt: time of a control step [s].
-        joint_names: joints of the environment's robot, in its order.
-        device: device of everything.
-        robot: robot description; by default the one that the checkpoint names.
-        seed: seed of commands and starts.
+        cfg: What to show.
+        num_envs: Number of environments.
+        control_dt: Time of a control step [s].
+        joint_names: Joints of the environment's robot, in its order.
+        device: Device of everything.
+        robot: Robot description; by default the one that the checkpoint names.
+        seed: Seed of commands and starts.
 
     Attributes:
-        generator: makes the motion.
-        command_layout: channels of a command.
-        sampler: draws the commands; it is told which of them fail.
-        joint_names: joints in the order of everything returned.
-        key_bodies: bodies in the order of ``key_body_pos_b``.
+        generator: Makes the motion.
+        command_layout: Channels of a command.
+        sampler: Draws the commands; it is told which of them fail.
+        joint_names: Joints in the order of everything returned.
+        key_bodies: Bodies in the order of ``key_body_pos_b``.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        MemoryError: there is not as much memory as it takes; nothing has been allocated.
+        CheckpointError: The checkpoint cannot be used.
+        MemoryError: There is not as much memory as it takes; nothing has been allocated.
         ValueError: a setting is impossible, or a joint or a body is unknown; the message names it.
     """
 
@@ -327,7 +182,7 @@ class ReferenceMotionTerm:
         """What will be shown some control steps from now if no command changes, but as a pool's schedule has it.
 
         Args:
-            steps: steps asked for, 0 being now; those of the configuration by default. Steps of the configuration cost
+            steps: Steps asked for, 0 being now; those of the configuration by default. Steps of the configuration cost
                 nothing, others are read anew.
 
         Returns:
@@ -337,12 +192,12 @@ class ReferenceMotionTerm:
             ValueError: a step is negative or beyond what the generator holds.
         """
         if steps is None:
-            return _columns(self._frames(), slice(1, None))
+            return self._frames().select((slice(None), slice(1, None)))
         wanted = tuple(whole_steps(steps))
         if wanted and set(wanted) <= set(self._steps):
             columns = [self._steps.index(step) for step in wanted]
             together = columns == list(range(columns[0], columns[-1] + 1))
-            return _columns(self._frames(), slice(columns[0], columns[-1] + 1) if together else columns)
+            return self._frames().select((slice(None), slice(columns[0], columns[-1] + 1) if together else columns))
         return self.generator.future(wanted)
 
     @with_torch_defaults
@@ -350,7 +205,7 @@ class ReferenceMotionTerm:
         """Positions of the key bodies in the root's frame [m], (..., num_key_bodies, 3).
 
         Args:
-            dof_pos: joint angles in the order of ``joint_names`` [rad], (..., num_joints).
+            dof_pos: Joint angles in the order of ``joint_names`` [rad], (..., num_joints).
         """
         if self._robot_columns is not None:
             # Joints of the description that the environment's robot lacks are welded at zero.
@@ -361,7 +216,7 @@ class ReferenceMotionTerm:
         """State to put the robots of some environments in, so that they begin on their reference.
 
         Args:
-            env_ids: environments concerned.
+            env_ids: Environments concerned.
 
         Returns:
             Joint angles [rad] and velocities [rad/s], each (n, num_joints), and root states (n, 13): position,
@@ -386,10 +241,10 @@ class ReferenceMotionTerm:
         of the data that the checkpoint was trained on.
 
         Args:
-            env_ids: environments to reset.
+            env_ids: Environments to reset.
             root_pose: x, y [m] and heading [rad] to begin at, (n, 3); zero by default.
             commands: (n, command_dim), in force until the next reset; drawn by default, and then changing in time.
-            standing: begin from standing, whence the command ramps up.
+            standing: Begin from standing, whence the command ramps up.
 
         Raises:
             ValueError: a shape does not fit, or a value is not finite.
@@ -449,10 +304,10 @@ class ReferenceMotionTerm:
 
         Args:
             commands: (n, command_dim); held inside the range of the checkpoint.
-            env_ids: environments concerned.
+            env_ids: Environments concerned.
 
         Raises:
-            ValueError: the shape does not fit, or a value is not finite.
+            ValueError: The shape does not fit, or a value is not finite.
         """
         rows = self._rows(env_ids)
         self.generator.update_commands(commands, rows)
@@ -531,15 +386,3 @@ class ReferenceMotionTerm:
         own = list(self.joint_names)
         columns = [own.index(name) if name in own else len(own) for name in robot.joint_names]
         return torch.tensor(columns, device=self.device)
-
-
-def _columns(frames: MotionFrames, wanted: slice | list[int]) -> MotionFrames:
-    """Some steps of frames (num_envs, num_steps, ...): a view where they are given as a slice."""
-    return MotionFrames(
-        frames.dof_pos[:, wanted],
-        frames.dof_vel[:, wanted],
-        frames.root_pos_w[:, wanted],
-        frames.root_quat_w[:, wanted],
-        frames.root_lin_vel_w[:, wanted],
-        frames.root_ang_vel_w[:, wanted],
-    )

@@ -38,7 +38,7 @@ class BaseConfig:
     """Base of configurations; inner classes become sections of the instance.
 
     Attributes:
-        _dropped: fields that earlier releases declared and nothing depends on.
+        _dropped: Fields that earlier releases declared and nothing depends on.
 
     Raises:
         ConfigError: On assigning to a field that the class does not declare.
@@ -214,7 +214,15 @@ def fitted(value: Any, present: Any, path: str) -> Any:
         return int(value)
     if isinstance(present, (list, tuple)) and isinstance(value, (list, tuple)):
         entries = [fitted(entry, present[0], path) for entry in value] if present else value
-        return type(present)(entries)
+        kind: Any = type(present)
+        names = getattr(kind, "_fields", None)  # of a NamedTuple
+        if names is None:
+            return kind(entries)
+        try:
+            return kind(*entries)
+        except TypeError:
+            text = f"{path}: each has {len(names)} values ({', '.join(names)}), got {shortened(value)}"
+            raise ConfigError(text) from None
     if isinstance(present, dict) and isinstance(value, dict):
         some = next(iter(present.values()), None)
         return {key: fitted(entry, some, f"{path}.{shortened(key)}") for key, entry in value.items()}

@@ -6,7 +6,18 @@ seconds, forces in newtons unless a comment says otherwise; quaternions are xyzw
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from configs.base_config import BaseConfig
+
+
+class CurriculumStage(NamedTuple):
+    """What a stage of the curriculum asks, as shares from 0 to 1."""
+
+    commands: float  # of the command ranges
+    pushes: float  # of the speed of pushes
+    randomisation: float  # and noise; with Isaac Gym robots differ by all of it from the beginning, only noise grows
+    refinement: float = 1.0  # of `rewards.refinements`; runs from before there were any have three shares
 
 
 class LeggedRobotCfg(BaseConfig):
@@ -40,13 +51,7 @@ class LeggedRobotCfg(BaseConfig):
         terrain_width = 8.0
         num_rows = 6
         num_cols = 10
-        proportions = {
-            "smooth_slope": 0.2,
-            "rough_slope": 0.3,
-            "stairs_up": 0.1,
-            "stairs_down": 0.1,
-            "discrete": 0.3,
-        }
+        proportions = {"smooth_slope": 0.2, "rough_slope": 0.3, "stairs_up": 0.1, "stairs_down": 0.1, "discrete": 0.3}
         max_slope = 0.3
         max_roughness = 0.04
         max_step_height = 0.12
@@ -82,15 +87,13 @@ class LeggedRobotCfg(BaseConfig):
     class curriculum:
         """Stages that training passes through, each when the last one is mastered."""
 
-        # Of each stage: share of the command ranges, of the speed of pushes, of the randomisation and noise (with Isaac
-        # Gym robots differ by all of their randomisation from the beginning, only noise grows), and of
-        # `rewards.refinements`: robots that must obey before they can stay up learn both later.
-        stages: tuple[tuple[float, float, float, float], ...] = (
-            (1.0, 0.0, 0.0, 0.2),
-            (1.0, 0.0, 0.0, 1.0),
-            (1.0, 0.3, 0.5, 1.0),
-            (1.0, 0.6, 1.0, 1.0),
-            (1.0, 1.0, 1.0, 1.0),
+        # Robots that must obey before they can stay up learn both later, so refinements come second.
+        stages: tuple[CurriculumStage, ...] = (
+            CurriculumStage(commands=1.0, pushes=0.0, randomisation=0.0, refinement=0.2),
+            CurriculumStage(commands=1.0, pushes=0.0, randomisation=0.0),
+            CurriculumStage(commands=1.0, pushes=0.3, randomisation=0.5),
+            CurriculumStage(commands=1.0, pushes=0.6, randomisation=1.0),
+            CurriculumStage(commands=1.0, pushes=1.0, randomisation=1.0),
         )
         survival = 0.35  # share of episodes that must last `env.episode_length_s`
         min_steps = 1000  # control steps in a stage at least

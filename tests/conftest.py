@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cmg_ref.clips.motion_clip import MotionClip
-from cmg_ref.cuda_graph import recording
+from cmg_ref.cuda_graph import capture
 from cmg_ref.robots.robot import load_g1
 
 if not torch.cuda.is_available():  # Triton looks when it is first imported, by whichever test that is.
@@ -148,10 +148,10 @@ def swinging_clip() -> MotionClip:
 
 @pytest.fixture
 def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs what would be recorded as a CUDA graph, which takes a GPU, where the graph would be replayed."""
+    """Runs what would be captured as a CUDA graph, which takes a GPU, where the graph would be replayed."""
 
-    def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
+    def run(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> Any:
         warm_up()
         return SimpleNamespace(replay=action)
 
-    monkeypatch.setattr(recording, "record", record)
+    monkeypatch.setattr(capture, "capture", run)

@@ -162,11 +162,11 @@ def test_loops_and_kernels_say_what_torch_says(deaf: Checkpoint) -> None:
     expected, _ = rollout.step(states, commands)
     torch.testing.assert_close(rollout.advance(states, commands), expected, atol=1e-5, rtol=1e-5)
     pytest.importorskip("triton", reason="the kernels are Triton's")
-    from cmg_ref.cuda_graph.fused_frame import FusedFrame
+    from cmg_ref.cuda_graph.triton_frame import TritonFrame
     from cmg_ref.network.side_by_side_network import SideBySideNetwork
 
     network = SideBySideNetwork(deaf.model, "cpu")
-    kernels = FusedFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+    kernels = TritonFrame(rollout.model, network, rollout._resting, rollout.guard_count)
     following, guarded = torch.empty_like(states), torch.zeros(len(states), dtype=torch.bool)
     kernels.step(states, commands, following, guarded)
     torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5)
@@ -181,7 +181,7 @@ def test_kernels_begin_and_change_motions_under_it(deaf: Checkpoint) -> None:
     commands[0, LAYOUT.column(NAME)] = 2.0  # out of its range
     for backend in ("torch", "cuda_graph"):
         generator = CMGMotionGenerator(deaf, 5, mode="realtime", buffer_size=12, seed=1, backend=backend)
-        assert (generator._changes is not None) == (backend == "cuda_graph")
+        assert (generator._shown.changes is not None) == (backend == "cuda_graph")
         generator.reset([1, 4], commands=commands[:2])
         generator.update_commands(commands[2:4], [0, 4])
         generator.advance()

@@ -11,7 +11,7 @@ import pytest
 from cmg_ref import load_checkpoint
 from cmg_ref.benchmark.figures import Figure
 from cmg_ref.benchmark.report import write_into
-from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.network.inference_network import InferenceNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def test_files_exist() -> None:
 
 
 def test_operations_are_counted_right() -> None:
-    operations = FoldedNetwork(load_checkpoint().model).num_operations
+    operations = InferenceNetwork(load_checkpoint().model).num_operations
     assert f"{operations / 1e6:.2f} million operations" in PAGE
     assert f"{4096 * operations / 1e9:.1f} GFLOP of matrix products" in PAGE
 

@@ -17,7 +17,7 @@ class PerSampleCMG:
     """Predicts as the model does, by blending a weight matrix of its own for each sample.
 
     Args:
-        model: the CMG.
+        model: The CMG.
     """
 
     def __init__(self, model: CMG) -> None:
@@ -54,10 +54,10 @@ class DequeBuffer:
     """Real-time generation with one Python deque of frames per environment, all refilled at the same time.
 
     Args:
-        model: the CMG.
-        states: states to begin from, (num_envs, state_dim).
-        commands: commands in force, (num_envs, command_dim).
-        size: frames held per environment.
+        model: The CMG.
+        states: States to begin from, (num_envs, state_dim).
+        commands: Commands in force, (num_envs, command_dim).
+        size: Frames held per environment.
     """
 
     def __init__(self, model: CMG, states: torch.Tensor, commands: torch.Tensor, size: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Callable
 
 import torch
@@ -17,15 +17,15 @@ class Figure:
     """One line of a benchmark.
 
     Attributes:
-        name: what was measured.
-        num_envs: number of environments.
-        dtype: type that was computed or stored in.
-        value: the figure.
-        unit: its unit.
-        limit: what the machine allows, or what it is compared with, measured in the same run and unit; None if nothing.
-        at_least: smallest good ratio of value and limit (or value, without a limit); None if any will do.
-        at_most: largest good one.
-        note: what else there is to say.
+        name: What was measured.
+        num_envs: Number of environments.
+        dtype: Type that was computed or stored in.
+        value: The figure.
+        unit: Its unit.
+        limit: What the machine allows, or what it is compared with, measured in the same run and unit; None if nothing.
+        at_least: Smallest good ratio of value and limit (or value, without a limit); None if any will do.
+        at_most: Largest good one.
+        note: What else there is to say.
     """
 
     name: str
@@ -55,19 +55,7 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready entries."""
-        return {
-            "name": self.name,
-            "num_envs": self.num_envs,
-            "dtype": self.dtype,
-            "value": self.value,
-            "unit": self.unit,
-            "limit": self.limit,
-            "ratio": self.ratio,
-            "at_least": self.at_least,
-            "at_most": self.at_most,
-            "meets": self.meets,
-            "note": self.note,
-        }
+        return {**asdict(self), "ratio": self.ratio, "meets": self.meets}
 
 
 def asked_from(smallest: int, num_envs: int, bound: float) -> float | None:
@@ -84,7 +72,7 @@ class Stopwatch:
     """Takes time on a device, waiting for what was begun there.
 
     Args:
-        device: where the work runs.
+        device: Where the work runs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -104,21 +92,17 @@ class Stopwatch:
         return now() - started
 
     def median(
-        self,
-        *actions: Callable[[], object],
-        repeats: int,
-        before: Callable[[], object] | None = None,
-        warm_up: int = 1,
+        self, *actions: Callable[[], object], repeats: int, before: Callable[[], object] | None = None, warm_up: int = 1
     ) -> Any:
         """Median time of actions [s], a number or a tuple of them.
 
         Actions are run in turn, so that whatever else the machine does meets all of them alike.
 
         Args:
-            actions: what to time.
-            repeats: times that each runs.
-            before: run before each of them and not timed, to leave none of their data in a cache, say.
-            warm_up: times that each runs at first without being timed.
+            actions: What to time.
+            repeats: Times that each runs.
+            before: Run before each of them and not timed, to leave none of their data in a cache, say.
+            warm_up: Times that each runs at first without being timed.
         """
         times: list[list[float]] = [[] for _ in actions]
         for action in actions:

@@ -40,8 +40,8 @@ def reads(
     device = limits.device
     generator = make_generator(checkpoint, num_envs, device, "realtime")
     generator.future(WINDOW)
-    watch, reader, store = Stopwatch(device), generator._reader, generator._buffer.store
-    shown = generator._clock.shown
+    watch, reader, store = Stopwatch(device), generator._shown.reader, generator.buffer.store
+    shown = generator._shown.clock.shown
     num_rows = len(store.table)
 
     def get_motion() -> object:
@@ -61,10 +61,7 @@ def reads(
         num_bytes = sum(field.numel() * field.element_size() for field in result)
         table = gather_like(num_rows, rows, num_bytes, torch.float32)
         ours, gather = watch.median(
-            action,
-            partial(table.index_select, 0, rows),
-            repeats=repeats,
-            before=limits.forget_data,
+            action, partial(table.index_select, 0, rows), repeats=repeats, before=limits.forget_data
         )
         yield Figure(
             f"{name} against a gather",
@@ -274,7 +271,7 @@ def _measure_memory(cfg: CMGMotionGeneratorCfg, device_name: str, pipe: Any) -> 
     CMGMotionGenerator(None, 2, device, mode="realtime", buffer_size=8).future(1)  # Libraries are loaded by now.
     before = resident_bytes(device)
     generator = CMGMotionGenerator(device=device, cfg=cfg)
-    generator._buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
+    generator.buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
     for _ in range(2):
         generator.get_motion()
         generator.rollout.advance(*sample_states(generator.checkpoint, generator.num_envs, device))

@@ -10,11 +10,16 @@ from typing import Callable, Iterator
 
 import torch
 
-from cmg_ref.benchmark.baselines import PerSampleCMG
 from cmg_ref.benchmark.figures import Figure, Stopwatch
 from cmg_ref.benchmark.generator import CHANGED_SHARE, make_generator, random_commands, reads
 from cmg_ref.benchmark.limits import MachineLimits
-from cmg_ref.benchmark.network import ERROR_MOTIONS, ERROR_SECONDS, joint_errors, sample_states
+from cmg_ref.benchmark.network import (
+    ERROR_MOTIONS,
+    ERROR_SECONDS,
+    against_per_sample_weights,
+    joint_errors,
+    sample_states,
+)
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.rollout.rollout import Rollout
@@ -57,7 +62,7 @@ def frames(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Itera
             )
             generator.reset(commands=random_commands(checkpoint, num_envs, device))
             generator.future(1)
-            extend = partial(generator._buffer.extend, slice(None))
+            extend = partial(generator.buffer.extend, slice(None))
             single = watch.median(partial(repeat, partial(extend, 1), 100), repeats=5) / 100
             run = watch.median(partial(extend, LONG_RUN), repeats=3)
         note = "" if name == "float32" else precision_errors(checkpoint, device, dtype, precision)
@@ -93,7 +98,7 @@ def steps(
         begun, changed = (torch.randint(num_envs, (count,), device=device) for _ in range(2))
         commands = [random_commands(checkpoint, count, device) for _ in range(2)]
         if step % 4 == 0:
-            of_frame.append(watch.seconds(partial(alone._buffer.extend, slice(None), 1)))
+            of_frame.append(watch.seconds(partial(alone.buffer.extend, slice(None), 1)))
         watch.wait()
         stamps = [time.perf_counter()]
         if mode == "pool":
@@ -142,29 +147,6 @@ def steps(
     )
 
 
-def against_per_sample_weights(
-    checkpoint: Checkpoint, device: torch.device, num: int, repeats: int
-) -> Iterator[Figure]:
-    """Speed-up of the next state over blending a private weight matrix for each sample."""
-    rollout = Rollout(checkpoint.model, device)
-    baseline = PerSampleCMG(rollout.model)
-    states, commands = sample_states(checkpoint, num, device)
-    actions: list[Callable[[], object]] = [
-        partial(baseline.predict, states, commands),
-        partial(rollout.advance, states, commands),
-    ]
-    plain, ours = Stopwatch(device).median(*actions, repeats=repeats, warm_up=8)
-    yield Figure(
-        "speed-up over per-sample weights",
-        num,
-        "float32",
-        plain / ours,
-        "",
-        at_least=30.0 if num == 1024 else None,
-        note=f"{1e3 * ours:.3g} ms against {1e3 * plain:.3g} ms",
-    )
-
-
 def measurements(
     checkpoint: Checkpoint, limits: MachineLimits, num_envs: int
 ) -> Iterator[tuple[str, Callable[[], Iterator[Figure]]]]:
@@ -178,5 +160,7 @@ def measurements(
     yield "reading", partial(reads, checkpoint, limits, num_envs, 10 if small else 200, READS)
     yield (
         "per-sample weights",
-        partial(against_per_sample_weights, checkpoint, device, min(1024, num_envs), 3 if small else 20),
+        partial(
+            against_per_sample_weights, checkpoint, device, (min(1024, num_envs),), 3 if small else 400, {1024: 30.0}
+        ),
     )

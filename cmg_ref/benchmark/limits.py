@@ -22,9 +22,9 @@ class MachineLimits:
     """Limits of a device.
 
     Args:
-        device: the device.
-        repeats: times each thing is tried; the best counts.
-        seconds: how long products of each shape are repeated.
+        device: The device.
+        repeats: Times each thing is tried; the best counts.
+        seconds: How long products of each shape are repeated.
     """
 
     def __init__(self, device: torch.device, repeats: int = 10, seconds: float = 1.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from functools import partial
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Mapping
 
 import torch
 
@@ -57,7 +57,7 @@ def pregeneration(
         control_dt=1.0 / checkpoint.fps,
     )
     _, commands = sample_states(checkpoint, num_envs, device)
-    if device.type == "cuda":  # A graph is recorded once in a generator's life, not for each trajectory.
+    if device.type == "cuda":  # A graph is captured once in a generator's life, not for each trajectory.
         generator.reset(commands=commands)
         generator.future(1)
     generator.reset(commands=commands)
@@ -156,7 +156,11 @@ def half_precision_storage(checkpoint: Checkpoint, device: torch.device, num_ste
 
 
 def against_per_sample_weights(
-    checkpoint: Checkpoint, device: torch.device, sizes: tuple[int, ...], repeats: int
+    checkpoint: Checkpoint,
+    device: torch.device,
+    sizes: tuple[int, ...],
+    repeats: int,
+    asked: Mapping[int, float] = SPEEDUPS,
 ) -> Iterator[Figure]:
     """Speed-up over blending a private weight matrix for each sample; ours holds commands and states in range too."""
     rollout = Rollout(checkpoint.model, device)
@@ -180,7 +184,7 @@ def against_per_sample_weights(
             1e-3 * num / ours,
             "thousand frames/s",
             1e-3 * num / plain,
-            at_least=SPEEDUPS.get(num),
+            at_least=asked.get(num),
             note=f"{1e3 * ours:.3g} ms against {1e3 * plain:.3g} ms",
         )
 
@@ -225,26 +229,26 @@ def latency(checkpoint: Checkpoint, device: torch.device, frames: int) -> Iterat
 
 def products_alone(checkpoint: Checkpoint, repeats: int) -> Iterator[Figure]:
     """Time of the matrix products in the step of a block on one thread, against that of the whole step; with Numba."""
-    fused = Rollout(checkpoint.model).fused
-    if fused is None:
+    step = Rollout(checkpoint.model).numba_step
+    if step is None:
         return
-    network, room, threads = fused._network, fused.room(), torch.get_num_threads()
+    network, workspace, threads = step._network, step.workspace(), torch.get_num_threads()
     states, commands = sample_states(checkpoint, BLOCK, torch.device("cpu"))
     following, guarded = torch.empty_like(states), torch.empty(BLOCK, dtype=torch.bool)
     whole = states.numpy(), commands.numpy(), following.numpy(), guarded.numpy()
-    room.fit(BLOCK)
+    workspace.fit(BLOCK)
 
     def products() -> None:
-        fused._first(room.inputs.tensor, room.gate.tensor)
-        for index, mixed in enumerate(room.mixed):
-            network.multiply(index, mixed.tensor, room.hidden.tensor)
-        fused._last(room.hidden.tensor, room.outputs.tensor)
+        step._first(workspace.inputs.tensor, workspace.gate.tensor)
+        for index, mixed in enumerate(workspace.mixed):
+            network.multiply(index, mixed.tensor, workspace.hidden.tensor)
+        step._last(workspace.hidden.tensor, workspace.outputs.tensor)
 
     torch.set_num_threads(1)
     try:
-        fused.step(room, *whole)  # Products of numbers that are none would take another time.
+        step.step(workspace, *whole)  # Products of numbers that are none would take another time.
         alone, together = Stopwatch(torch.device("cpu")).median(
-            products, partial(fused.step, room, *whole), repeats=repeats
+            products, partial(step.step, workspace, *whole), repeats=repeats
         )
     finally:
         torch.set_num_threads(threads)

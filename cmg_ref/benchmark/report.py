@@ -57,7 +57,7 @@ def save(figures: Sequence[Figure], folder: Path, title: str) -> list[Path]:
         The files.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: The folder cannot be written.
     """
     files = [folder / "benchmark.json", folder / "benchmark.md"]
     write_file(files[0], json.dumps([figure.to_json() for figure in figures], indent=2) + "\n")
@@ -78,8 +78,8 @@ def write_into(path: Path, figures: Sequence[Figure], title: str) -> None:
     """Replace what stands in a document between ``<!-- benchmark: table -->`` and ``<!-- end of benchmark -->``.
 
     Raises:
-        OSError: the document cannot be read or written.
-        ValueError: it has no such marks.
+        OSError: The document cannot be read or written.
+        ValueError: It has no such marks.
     """
     text = path.read_text(encoding="utf-8")
     begin, end = "<!-- benchmark: table -->\n", "<!-- end of benchmark -->"

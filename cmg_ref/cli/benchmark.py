@@ -36,7 +36,6 @@ from cmg_ref.benchmark import gpu as of_gpu
 from cmg_ref.benchmark import network as of_network
 from cmg_ref.benchmark.diagnosis import diagnose, profile_steps
 from cmg_ref.benchmark.figures import Figure
-from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.core.devices import checked_device
@@ -88,9 +87,9 @@ class Plan:
     """What each mode measures.
 
     Args:
-        arguments: the command line.
-        checkpoint: the CMG.
-        limits: limits of the device.
+        arguments: The command line.
+        checkpoint: The CMG.
+        limits: Limits of the device.
     """
 
     def __init__(self, arguments: argparse.Namespace, checkpoint: Checkpoint, limits: MachineLimits) -> None:
@@ -147,12 +146,7 @@ class Plan:
             )
         repeats, num_envs = (30 if self.full else 8), min(1024, sizes[0])
         yield "low precision", partial(of_network.low_precision, self.checkpoint, self.device, num_envs, repeats)
-        yield (
-            "float16 storage",
-            partial(of_network.half_precision_storage, self.checkpoint, self.device, frames),
-        )
-        if self.device.type == "cpu":
-            yield "int8", partial(int8_products, self.checkpoint, num_envs, repeats)
+        yield ("float16 storage", partial(of_network.half_precision_storage, self.checkpoint, self.device, frames))
         yield "batch inference", self.batches
         if self.device.type == "cpu":
             yield "products alone", partial(of_network.products_alone, self.checkpoint, 40)

@@ -2,7 +2,7 @@
 
 A checkpoint is rolled out from standing under steady, changing and random commands. A motion is measured as it is: any
 clip format of this project, or an npz with `dof_pos` and `fps` (and, if they are there, `joint_names`, `dof_vel` and
-`command`), whose root is then told by the stance foot.
+`command`), whose root is then estimated from the stance foot.
 
   cmg-evaluate                                the shipped checkpoint
   cmg-evaluate runs/cmg/best.safetensors      another one

@@ -22,7 +22,7 @@ def measured_commands(clip: MotionClip, layout: CommandLayout) -> torch.Tensor:
     """What a clip does in the sense of a command, frame by frame, (num_frames, command_dim) float64.
 
     Raises:
-        ClipError: nobody knows how to measure a channel.
+        ClipError: Nobody knows how to measure a channel.
     """
     for channel in layout:
         if channel.name not in MEASURES:

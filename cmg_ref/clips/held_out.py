@@ -49,7 +49,7 @@ def split_held_out(clips: Sequence[MotionClip], held_out: Sequence[str]) -> list
     """Cuts clips where a part of them is held out.
 
     Args:
-        clips: The clips, with names of their own.
+        clips: The clips, with unique names.
         held_out: Names, or `name[start:end]` in seconds for a part.
 
     Returns:

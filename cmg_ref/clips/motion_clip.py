@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING, Sequence
 import torch
 
 from cmg_ref.core.command_layout import CommandLayout
-from cmg_ref.core.rotations import (
-    in_heading,
-    projected_gravity,
-    unwrap_quat_signs,
-    yaw_from_quat,
-)
+from cmg_ref.core.rotations import in_heading, projected_gravity, unwrap_quat_signs, yaw_from_quat
 from cmg_ref.core.shorten import listed, shortened
 
 if TYPE_CHECKING:

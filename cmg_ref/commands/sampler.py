@@ -33,15 +33,15 @@ class CommandSmoother:
     """Takes each environment from its present command to its target along a straight line.
 
     Args:
-        num_envs: number of environments.
-        interpolation_steps: steps from a change of target until it is reached; 0 switches at once.
-        device: device of the commands.
-        layout: channels of a command; those of the velocity by default.
+        num_envs: Number of environments.
+        interpolation_steps: Steps from a change of target until it is reached; 0 switches at once.
+        device: Device of the commands.
+        layout: Channels of a command; those of the velocity by default.
 
     Attributes:
-        start: command at the time of the last change, (num_envs, command_dim).
-        target: command being approached, (num_envs, command_dim).
-        elapsed: steps since the last change, at most interpolation_steps, (num_envs,).
+        start: Command at the time of the last change, (num_envs, command_dim).
+        target: Command being approached, (num_envs, command_dim).
+        elapsed: Steps since the last change, at most interpolation_steps, (num_envs,).
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class CommandSmoother:
         """Command some steps from now, (num_envs or len(env_ids), command_dim).
 
         Args:
-            steps_ahead: number of steps, one for all environments or one each.
-            env_ids: environments asked for; all by default.
+            steps_ahead: Number of steps, one for all environments or one each.
+            env_ids: Environments asked for; all by default.
         """
         start, target, elapsed = self.start, self.target, self.elapsed
         if env_ids is not None:
@@ -79,9 +79,9 @@ class CommandSmoother:
         """Approach new commands, starting from the command that is (or in ``steps_ahead`` steps would be) in force.
 
         Args:
-            commands: targets, (num_envs or len(env_ids), command_dim).
-            env_ids: environments concerned; all by default.
-            steps_ahead: steps from now at which the new ramp begins, one for all or one each.
+            commands: Targets, (num_envs or len(env_ids), command_dim).
+            env_ids: Environments concerned; all by default.
+            steps_ahead: Steps from now at which the new ramp begins, one for all or one each.
         """
         start = self.value(steps_ahead, env_ids)
         rows: slice | torch.Tensor = slice(None) if env_ids is None else env_ids
@@ -107,20 +107,20 @@ class CommandSamplerCfg:
     """What :class:`CommandSampler` draws from.
 
     Attributes:
-        lin_vel_x, lin_vel_y: ranges [m/s].
-        ang_vel_yaw: range of the yaw rate [rad/s].
+        lin_vel_x, lin_vel_y: Ranges [m/s].
+        ang_vel_yaw: Range of the yaw rate [rad/s].
 
-        strata: shares of the kinds of command in :data:`cmg_ref.commands.strata.STRATA`, such as ``BALANCED_STRATA``;
+        strata: Shares of the kinds of command in :data:`cmg_ref.commands.strata.STRATA`, such as ``BALANCED_STRATA``;
             None draws uniformly from the ranges.
-        failure_weight: with strata, share of the draws that go where commands fail.
-        standing_share: without strata, share of environments told to stand.
-        preset_share: share of environments given one of ``presets``.
-        presets: names out of ``PRESETS``.
-        resampling_time: shortest and longest time between changes [s].
-        curriculum_start: share of the ranges in use at curriculum level 0; level 1 uses all of them.
-        curriculum_stages: promotions it takes from level 0 to level 1; 0 begins at level 1.
-        promote_above, demote_below: success rates beyond which the curriculum moves by a stage.
-        further: ranges of other channels by name, drawn uniformly; those without one stay at rest.
+        failure_weight: With strata, share of the draws that go where commands fail.
+        standing_share: Without strata, share of environments told to stand.
+        preset_share: Share of environments given one of ``presets``.
+        presets: Names out of ``PRESETS``.
+        resampling_time: Shortest and longest time between changes [s].
+        curriculum_start: Share of the ranges in use at curriculum level 0; level 1 uses all of them.
+        curriculum_stages: Promotions it takes from level 0 to level 1; 0 begins at level 1.
+        promote_above, demote_below: Success rates beyond which the curriculum moves by a stage.
+        further: Ranges of other channels by name, drawn uniformly; those without one stay at rest.
     """
 
     lin_vel_x: tuple[float, float] = (-0.6, 2.5)
@@ -193,16 +193,16 @@ class CommandSampler:
     With strata in the configuration it learns from :meth:`report` which commands fail, and draws them more often.
 
     Args:
-        num_envs: number of environments.
-        cfg: ranges, shares and times.
-        control_dt: time of a step [s].
-        device: device of the commands.
-        seed: seed of the draws.
-        layout: channels of a command; those of the velocity by default.
+        num_envs: Number of environments.
+        cfg: Ranges, shares and times.
+        control_dt: Time of a step [s].
+        device: Device of the commands.
+        seed: Seed of the draws.
+        layout: Channels of a command; those of the velocity by default.
 
     Attributes:
-        strata: kinds of command and how often they fail; None without strata in the configuration.
-        steps_left: steps until the next change of each environment, (num_envs,).
+        strata: Kinds of command and how often they fail; None without strata in the configuration.
+        steps_left: Steps until the next change of each environment, (num_envs,).
     """
 
     def __init__(
@@ -277,11 +277,11 @@ class CommandSampler:
         """Count how commands went; with strata, those that fail are drawn more often.
 
         Args:
-            commands: commands that were in force, (n, command_dim).
-            failed: whether the robot fell under each, or got through some time (the same for all reports), (n,) bool.
+            commands: Commands that were in force, (n, command_dim).
+            failed: Whether the robot fell under each, or got through some time (the same for all reports), (n,) bool.
 
         Raises:
-            ValueError: the shapes do not fit.
+            ValueError: The shapes do not fit.
         """
         size = self.layout.size
         if commands.ndim != 2 or commands.shape[1] != size or tuple(failed.shape) != (len(commands),):
@@ -306,7 +306,7 @@ class CommandSampler:
         """Let a step pass.
 
         Args:
-            commands: commands in force, (num_envs, command_dim).
+            commands: Commands in force, (num_envs, command_dim).
 
         Returns:
             Commands for the next step (num_envs, command_dim) and which environments changed (num_envs,) bool.

@@ -37,7 +37,7 @@ class CommandSchedule:
         """Checks and keeps the rows.
 
         Args:
-            rows: time [s] and channels of each command, of which those after the velocity may be missing and are then
+            rows: Time [s] and channels of each command, of which those after the velocity may be missing and are then
                 at rest; the first time is 0.
             source: Where the rows come from, for messages.
             layout: Channels of a command; those of the velocity by default.

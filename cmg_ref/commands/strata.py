@@ -38,14 +38,14 @@ class CommandStrata:
     a bin is its base share, mixed with the base share times its failure rate.
 
     Args:
-        ranges: lowest and highest vx, vy [m/s] and yaw rate [rad/s].
-        shares: base share of each stratum, at least one of them positive; they are scaled to a sum of 1.
-        failure_weight: share of the draws that go where commands fail, 0 to 1.
-        memory: reports after which an earlier one counts half.
-        device: device of everything.
+        ranges: Lowest and highest vx, vy [m/s] and yaw rate [rad/s].
+        shares: Base share of each stratum, at least one of them positive; they are scaled to a sum of 1.
+        failure_weight: Share of the draws that go where commands fail, 0 to 1.
+        memory: Reports after which an earlier one counts half.
+        device: Device of everything.
 
     Attributes:
-        reports, failures: fading numbers of reports and of failures among them, (num_strata, num_bins).
+        reports, failures: Fading numbers of reports and of failures among them, (num_strata, num_bins).
 
     Raises:
         ValueError: a share names no stratum, is negative, or asks for what the ranges do not hold.

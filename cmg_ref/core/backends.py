@@ -1,13 +1,12 @@
-"""What makes and reads frames: torch's operations, Numba's loops, or recorded CUDA graphs. The choice is made here."""
+"""What makes and reads frames: torch's operations, Numba's loops, or captured CUDA graphs. The choice is made here."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any, Callable
 
 import torch
-
-from cmg_ref.core.numba_available import numba_available
 
 # Torch's operations are the reference: whatever another backend has no code of its own for, they do.
 BACKENDS = ("torch", "numba", "cuda_graph")
@@ -17,11 +16,11 @@ def chosen_backend(wanted: str, device: torch.device) -> str:
     """The backend to use on a device.
 
     Args:
-        wanted: one of ``BACKENDS``, or ``"auto"`` for the fastest there is.
-        device: where frames are made.
+        wanted: One of ``BACKENDS``, or ``"auto"`` for the fastest there is.
+        device: Where frames are made.
 
     Raises:
-        ValueError: there is no such backend, or it cannot work there.
+        ValueError: There is no such backend, or it cannot work there.
     """
     if wanted == "auto":
         if device.type == "cpu":
@@ -36,6 +35,16 @@ def chosen_backend(wanted: str, device: torch.device) -> str:
     if wanted == "cuda_graph" and device.type != "cuda" and not triton_interprets():
         raise ValueError(f"backend 'cuda_graph' needs a GPU, got {device}: take 'auto'")
     return wanted
+
+
+def numba_available() -> bool:
+    """Whether Numba, the extra `fast`, is installed; importing it takes half a second, so it is imported lazily."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def call_loop(loop: Callable[..., object], *arguments: Any) -> None:
+    """Call a loop that Numba compiled, with tensors as the arrays that they are."""
+    loop(*(value.numpy() if isinstance(value, torch.Tensor) else value for value in arguments))
 
 
 def triton_available() -> bool:

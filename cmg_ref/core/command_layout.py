@@ -27,19 +27,19 @@ class CommandChannel:
     """One number of a command.
 
     Attributes:
-        name: identifies it in configurations and files.
-        label: short name in tables, files of commands and command lines.
-        description: what it is, in a word or two.
-        unit: unit of its value.
-        range: lowest and highest value that a CMG is trained for, unless its training says otherwise.
+        name: Identifies it in configurations and files.
+        label: Short name in tables, files of commands and command lines.
+        description: What it is, in a word or two.
+        unit: Unit of its value.
+        range: Lowest and highest value that a CMG is trained for, unless its training says otherwise.
         mirror: 1 where it stays as it is in a mirror, -1 where it changes sign.
-        rest: value where nothing is asked for.
-        difference: as bad as an average pose error of one when training looks for a recording that fits.
-        bins: widths in which training balances its value and its change within a window.
-        step: what a key changes it by.
+        rest: Value where nothing is asked for.
+        difference: As bad as an average pose error of one when training looks for a recording that fits.
+        bins: Widths in which training balances its value and its change within a window.
+        step: What a key changes it by.
 
     Raises:
-        ValueError: names the field with an impossible value.
+        ValueError: Names the field with an impossible value.
     """
 
     name: str
@@ -97,14 +97,14 @@ class CommandLayout:
     """The order of the channels that make up one command.
 
     Args:
-        further: channels after those of the velocity.
+        further: Channels after those of the velocity.
 
     Attributes:
-        channels: all of them, in the order of the columns.
-        size: number of columns.
+        channels: All of them, in the order of the columns.
+        size: Number of columns.
 
     Raises:
-        ValueError: two channels share a name or a label.
+        ValueError: Two channels share a name or a label.
     """
 
     def __init__(self, further: Sequence[CommandChannel] = ()) -> None:
@@ -121,7 +121,7 @@ class CommandLayout:
         """The velocity and the channels of :data:`FURTHER_CHANNELS` with these names.
 
         Raises:
-            ValueError: there is no such channel.
+            ValueError: There is no such channel.
         """
         for name in names:
             if name not in FURTHER_CHANNELS:
@@ -163,7 +163,7 @@ class CommandLayout:
         """Column of the channel of a name or label.
 
         Raises:
-            KeyError: there is none.
+            KeyError: There is none.
         """
         for column, channel in enumerate(self.channels):
             if name in (channel.name, channel.label):
@@ -222,7 +222,7 @@ class CommandLayout:
         """The layout described by :meth:`to_json`; None, as files before it have, is the velocity alone.
 
         Raises:
-            ValueError: it describes none, or one that does not begin with the velocity.
+            ValueError: It describes none, or one that does not begin with the velocity.
         """
         if channels is None:
             return cls()
@@ -234,6 +234,27 @@ class CommandLayout:
         if [channel.name for channel in read[:NUM_VELOCITIES]] != list(cls().names):
             raise ValueError(f"command layout: must begin with the velocity: {', '.join(cls().names)}")
         return cls(read[NUM_VELOCITIES:])
+
+
+def take_written(
+    commands: torch.Tensor, shown: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What was written into the velocities that an environment shows, as commands to approach.
+
+    Args:
+        commands: What they are now, (num_envs, at least `NUM_VELOCITIES`).
+        shown: What the environment wrote there, (num_envs, NUM_VELOCITIES).
+        targets: What was approached until now, (num_envs, command_dim), kept in channels that were not written to.
+
+    Returns:
+        Environments that were written to, (n,), and their commands, (n, command_dim).
+    """
+    velocities = commands[:, VELOCITY]
+    written = velocities != shown
+    env_ids = written.any(dim=1).nonzero().squeeze(1)
+    taken = targets[env_ids]  # a copy
+    taken[:, VELOCITY] = torch.where(written[env_ids], velocities[env_ids], taken[:, VELOCITY])
+    return env_ids, taken
 
 
 def told_to_stand(commands: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -12,12 +13,12 @@ class MotionFrames:
     """Reference motion at one or more times; (...) is (num_envs,) or (num_envs, num_steps).
 
     Attributes:
-        dof_pos: joint angles (..., num_joints) [rad].
-        dof_vel: joint velocities (..., num_joints) [rad/s].
-        root_pos_w: position of the root's origin in the world (..., 3) [m].
-        root_quat_w: orientation of the root in the world, xyzw, (..., 4).
-        root_lin_vel_w: velocity of the root's origin in the world (..., 3) [m/s].
-        root_ang_vel_w: angular velocity of the root in the world (..., 3) [rad/s].
+        dof_pos: Joint angles (..., num_joints) [rad].
+        dof_vel: Joint velocities (..., num_joints) [rad/s].
+        root_pos_w: Position of the root's origin in the world (..., 3) [m].
+        root_quat_w: Orientation of the root in the world, xyzw, (..., 4).
+        root_lin_vel_w: Velocity of the root's origin in the world (..., 3) [m/s].
+        root_ang_vel_w: Angular velocity of the root in the world (..., 3) [rad/s].
     """
 
     dof_pos: torch.Tensor
@@ -27,6 +28,6 @@ class MotionFrames:
     root_lin_vel_w: torch.Tensor
     root_ang_vel_w: torch.Tensor
 
-    def select(self, env_ids: torch.Tensor) -> MotionFrames:
-        """The rows of some environments."""
-        return MotionFrames(**{field.name: getattr(self, field.name)[env_ids] for field in fields(self)})
+    def select(self, index: Any) -> MotionFrames:
+        """All fields at an index of tensors: the rows of some environments, or ``(slice(None), steps)``."""
+        return MotionFrames(**{field.name: getattr(self, field.name)[index] for field in fields(self)})

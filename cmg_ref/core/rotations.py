@@ -12,15 +12,7 @@ from torch import Tensor
 
 
 def quat_multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Hamilton product: the rotation ``b`` followed by the rotation ``a``.
-
-    Args:
-        a: Quaternions xyzw, (..., 4).
-        b: Quaternions xyzw, (..., 4).
-
-    Returns:
-        Quaternions xyzw, (..., 4).
-    """
+    """Hamilton product of quaternions xyzw (..., 4): the rotation ``b`` followed by the rotation ``a``."""
     ax, ay, az, aw = a.unbind(-1)
     bx, by, bz, bw = b.unbind(-1)
     return torch.stack(
@@ -40,43 +32,19 @@ def quat_conjugate(q: Tensor) -> Tensor:
 
 
 def quat_rotate(q: Tensor, v: Tensor) -> Tensor:
-    """Turn vectors by quaternions: body frame to world frame.
-
-    Args:
-        q: Unit quaternions xyzw, (..., 4).
-        v: Vectors, (..., 3).
-
-    Returns:
-        Vectors, (..., 3).
-    """
+    """Vectors (..., 3) turned by unit quaternions xyzw (..., 4): from the body's frame to the world's."""
     axis, w = q[..., :3], q[..., 3:]
     twice_cross = 2.0 * _cross(axis, v)
     return v + w * twice_cross + _cross(axis, twice_cross)
 
 
 def quat_rotate_inverse(q: Tensor, v: Tensor) -> Tensor:
-    """Turn vectors by the inverse of quaternions: world frame to body frame.
-
-    Args:
-        q: Unit quaternions xyzw, (..., 4).
-        v: Vectors, (..., 3).
-
-    Returns:
-        Vectors, (..., 3).
-    """
+    """Vectors (..., 3) turned by the inverse of unit quaternions (..., 4): from the world's frame to the body's."""
     return quat_rotate(quat_conjugate(q), v)
 
 
 def quat_from_axis_angle(axis: Tensor, angle: Tensor) -> Tensor:
-    """Quaternion of a turn about an axis.
-
-    Args:
-        axis: Unit vectors, (..., 3).
-        angle: Angles in radians, (...).
-
-    Returns:
-        Quaternions xyzw, (..., 4).
-    """
+    """Quaternions xyzw (..., 4) of turns about unit vectors (..., 3) by angles (...) [rad]."""
     half = 0.5 * angle.unsqueeze(-1)
     xyz = axis * torch.sin(half)
     return torch.cat((xyz, torch.cos(half).expand((*xyz.shape[:-1], 1))), dim=-1)
@@ -139,27 +107,17 @@ def matrix_from_quat(q: Tensor) -> Tensor:
 
 
 def yaw_from_quat(q: Tensor) -> Tensor:
-    """Heading: the angle of the base's x axis in the horizontal plane, atan2(R10, R00).
-
-    Args:
-        q: Unit quaternions xyzw, (..., 4).
-
-    Returns:
-        Angles in radians within [-pi, pi], (...).
-    """
+    """Headings (...) [rad], within [-pi, pi], of unit quaternions xyzw (..., 4): where the base's x axis points."""
     x, y, z, w = q.unbind(-1)
     return torch.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
 
 
 def in_heading(q: Tensor, v: Tensor) -> Tensor:
-    """Vectors of the world in the heading frame, which has the base's heading and stands upright.
+    """Vectors (..., 3) of the world in the heading frame, which has the heading of a base and stands upright.
 
     Args:
         q: Unit quaternions xyzw of the base, (..., 4).
         v: Vectors such as velocities, (..., 3).
-
-    Returns:
-        (..., 3).
     """
     x, y, z, w = q.unbind(-1)
     horizontal = horizontal_in_heading(0.5 - (y * y + z * z), x * y + w * z, v[..., 0], v[..., 1])
@@ -187,16 +145,7 @@ def quat_from_yaw(yaw: Tensor) -> Tensor:
 
 
 def quat_from_euler_xyz(roll: Tensor, pitch: Tensor, yaw: Tensor) -> Tensor:
-    """Quaternions of roll, pitch and yaw about fixed axes: R = Rz(yaw) Ry(pitch) Rx(roll).
-
-    Args:
-        roll: Angles in radians, (...).
-        pitch: Angles in radians, (...).
-        yaw: Angles in radians, (...).
-
-    Returns:
-        Quaternions xyzw, (..., 4).
-    """
+    """Quaternions xyzw (..., 4) of roll, pitch and yaw [rad], each (...): R = Rz(yaw) Ry(pitch) Rx(roll)."""
     sr, cr = torch.sin(0.5 * roll), torch.cos(0.5 * roll)
     sp, cp = torch.sin(0.5 * pitch), torch.cos(0.5 * pitch)
     sy, cy = torch.sin(0.5 * yaw), torch.cos(0.5 * yaw)
@@ -212,30 +161,17 @@ def quat_from_euler_xyz(roll: Tensor, pitch: Tensor, yaw: Tensor) -> Tensor:
 
 
 def projected_gravity(q: Tensor) -> Tensor:
-    """Direction of gravity in the base frame, R^T (0, 0, -1): (0, 0, -1) when upright.
-
-    Args:
-        q: Unit quaternions xyzw of the base, (..., 4).
-
-    Returns:
-        Unit vectors in the base frame, (..., 3).
-    """
+    """Unit vectors of gravity in the base frame (..., 3), R^T (0, 0, -1), of unit quaternions xyzw (..., 4)."""
     x, y, z, w = q.unbind(-1)
-    return torch.stack(
-        (2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0),
-        dim=-1,
-    )
+    return torch.stack((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), dim=-1)
 
 
 def quat_from_gravity_and_yaw(gravity_b: Tensor, yaw: Tensor) -> Tensor:
-    """Orientation of a base with a given tilt and heading: inverse of `projected_gravity` and `yaw_from_quat`.
+    """Orientation xyzw (..., 4) by tilt and heading: inverse of `projected_gravity` and `yaw_from_quat`.
 
     Args:
         gravity_b: Direction of gravity in the base frame, of any length, (..., 3).
-        yaw: Headings in radians, (...).
-
-    Returns:
-        Quaternions xyzw, (..., 4).
+        yaw: Headings [rad], (...).
     """
     # The third row of R is "up" in the base frame: (-sin(pitch), sin(roll) cos(pitch), cos(roll) cos(pitch)).
     up_x, up_y, up_z = (-gravity_b).unbind(-1)
@@ -246,14 +182,7 @@ def quat_from_gravity_and_yaw(gravity_b: Tensor, yaw: Tensor) -> Tensor:
 
 
 def rotation_vector_from_quat(q: Tensor) -> Tensor:
-    """Axis times angle of unit quaternions, the shorter way round.
-
-    Args:
-        q: Unit quaternions xyzw, (..., 4).
-
-    Returns:
-        Rotation vectors in radians, of length at most pi, (..., 3).
-    """
+    """Axis times angle [rad], at most pi long, (..., 3), of unit quaternions xyzw (..., 4): the shorter way round."""
     q = torch.where(q[..., 3:] < 0.0, -q, q)
     xyz, w = q[..., :3], q[..., 3:]
     squared_sine = (xyz * xyz).sum(dim=-1, keepdim=True)
@@ -265,14 +194,7 @@ def rotation_vector_from_quat(q: Tensor) -> Tensor:
 
 
 def unwrap_quat_signs(q: Tensor) -> Tensor:
-    """Choose the signs of a sequence of quaternions so that neighbours lie in one half space.
-
-    Args:
-        q: Quaternions xyzw, (..., num_frames, 4).
-
-    Returns:
-        The same rotations, (..., num_frames, 4); the first frame is unchanged.
-    """
+    """Quaternions (..., num_frames, 4) whose signs put neighbours into one half space; the first is as it was."""
     turned = (q[..., 1:, :] * q[..., :-1, :]).sum(dim=-1) < 0.0
     odd = torch.cumsum(turned.to(torch.int64), dim=-1) % 2 == 1
     flip = torch.cat((torch.zeros_like(q[..., :1, 0], dtype=torch.bool), odd), dim=-1)
@@ -280,17 +202,14 @@ def unwrap_quat_signs(q: Tensor) -> Tensor:
 
 
 def angular_velocity(q: Tensor, dt: float | Tensor) -> Tensor:
-    """Angular velocity of a sequence of orientations by central differences, one-sided at the two ends.
+    """Angular velocity in the world [rad/s], (..., num_frames, 3), by central differences, one-sided at the two ends.
 
     Args:
         q: Unit quaternions xyzw, of any sign, (..., num_frames, 4).
-        dt: Time between frames in seconds.
-
-    Returns:
-        Angular velocities in the world frame in rad/s, (..., num_frames, 3).
+        dt: Time between frames [s].
 
     Raises:
-        ValueError: If there are fewer than two frames.
+        ValueError: There are fewer than two frames.
     """
     if q.shape[-2] < 2:
         raise ValueError(f"angular_velocity needs at least 2 frames, got {q.shape[-2]}")

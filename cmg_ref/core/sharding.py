@@ -5,7 +5,7 @@ Under ``torchrun`` every process owns a row of neighbouring environments; alone,
     shard = Shard.of_process(num_envs=8192)
     generator = CMGMotionGenerator(num_envs=shard.num_envs, first_env=shard.first, device=shard.device)
     generator.reset(commands=commands[shard.rows])  # commands of all environments, (8192, 3)
-    everyone = shard.gather(generator.get_motion()[0])  # (8192, num_joints), where somebody wants them
+    everyone = shard.gather(generator.get_motion()[0])  # (8192, num_joints), in every process
 
 Generating needs no messages: what an environment draws depends on the seed and on its own number, so it is shown the
 same motion whichever process it is in.
@@ -26,7 +26,7 @@ def join_processes(device: torch.device) -> None:
     """Join the processes that ``torchrun`` has started, until this process ends.
 
     Args:
-        device: device of this process; decides what carries the messages.
+        device: Device of this process; decides what carries the messages.
     """
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     # A gloo whose threads still run when the interpreter is taken down aborts the process now and then.
@@ -46,10 +46,10 @@ class Shard:
     """The environments of one process.
 
     Attributes:
-        total: environments of all processes together.
-        rank: number of this process.
-        world_size: number of processes.
-        device: device of this process.
+        total: Environments of all processes together.
+        rank: Number of this process.
+        world_size: Number of processes.
+        device: Device of this process.
     """
 
     total: int
@@ -68,8 +68,8 @@ class Shard:
         """The share of this process in ``num_envs`` environments; joins the processes that ``torchrun`` has started.
 
         Args:
-            num_envs: environments of all processes together.
-            device: device of this process; by default the GPU of its local rank, or the CPU where there is none.
+            num_envs: Environments of all processes together.
+            device: Device of this process; by default the GPU of its local rank, or the CPU where there is none.
         """
         if device is None:
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

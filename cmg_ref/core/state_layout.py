@@ -6,27 +6,22 @@ from typing import Iterator, Mapping
 
 import torch
 
-ROOT_CHANNELS: Mapping[str, int] = {
-    "root_height": 1,
-    "projected_gravity": 3,
-    "root_lin_vel_h": 3,
-    "root_yaw_rate": 1,
-}
+ROOT_CHANNELS: Mapping[str, int] = {"root_height": 1, "projected_gravity": 3, "root_lin_vel_h": 3, "root_yaw_rate": 1}
 
 
 class StateLayout:
     """The order and the sizes of the channels that make up one motion state.
 
     Channels:
-        dof_pos: joint angles [rad].
-        dof_vel: joint velocities [rad/s].
-        root_height: height of the root's origin above the floor [m].
-        projected_gravity: unit vector of gravity in the base frame; upright is (0, 0, -1).
-        root_lin_vel_h: velocity of the root's origin in the heading (yaw-only) frame [m/s].
-        root_yaw_rate: rate of the heading [rad/s].
+        dof_pos: Joint angles [rad].
+        dof_vel: Joint velocities [rad/s].
+        root_height: Height of the root's origin above the floor [m].
+        projected_gravity: Unit vector of gravity in the base frame; upright is (0, 0, -1).
+        root_lin_vel_h: Velocity of the root's origin in the heading (yaw-only) frame [m/s].
+        root_yaw_rate: Rate of the heading [rad/s].
 
     Args:
-        sizes: channel name to number of columns, in the order of the columns.
+        sizes: Channel name to number of columns, in the order of the columns.
 
     Raises:
         ValueError: a channel has no columns, or the layout does not begin with joint positions and as many velocities.

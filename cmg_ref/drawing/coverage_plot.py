@@ -20,7 +20,7 @@ def plot_velocity_coverage(dataset: MotionDataset, path: str | Path) -> None:
         path: Image file; the suffix tells the format.
 
     Raises:
-        ImportError: matplotlib is missing; the message tells what to install.
+        ImportError: Matplotlib is missing; the message tells what to install.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -35,7 +35,7 @@ def save_clip_plot(clip: MotionClip, path: str | Path, robot: Robot) -> None:
         robot: Whose joints the clip has.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: Matplotlib is not installed.
         ValueError: The file's ending is another one.
         ClipError: The clip has other joints than the robot.
     """
@@ -54,7 +54,7 @@ def clip_figure(clip: MotionClip, robot: Robot) -> Figure:
         robot: Whose joints the clip has.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: Matplotlib is not installed.
         ClipError: The clip has other joints than the robot.
     """
     try:

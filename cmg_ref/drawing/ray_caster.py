@@ -30,9 +30,9 @@ class Figure(NamedTuple):
     """One robot in one pose, ready to be drawn.
 
     Attributes:
-        start: one end of each capsule's axis, world [m], (num_shapes, 3).
-        end: the other end, (num_shapes, 3).
-        radius: of each capsule [m], (num_shapes,).
+        start: One end of each capsule's axis, world [m], (num_shapes, 3).
+        end: The other end, (num_shapes, 3).
+        radius: Of each capsule [m], (num_shapes,).
         color: RGB from 0 to 1, (num_shapes, 3).
         opacity: 1 for a solid robot, less for a ghost, which casts no shadow.
     """
@@ -49,11 +49,11 @@ class Camera:
     """A camera that looks at a point from a fixed direction.
 
     Attributes:
-        azimuth: of the viewing direction, from the world's x axis [degrees]: 0 looks along x, 90 along y.
-        elevation: of the viewing direction above the horizon [degrees]; negative looks down.
-        distance: from the point looked at [m].
-        height: of the point looked at above the floor [m].
-        field_of_view: vertical [degrees].
+        azimuth: Of the viewing direction, from the world's x axis [degrees]: 0 looks along x, 90 along y.
+        elevation: Of the viewing direction above the horizon [degrees]; negative looks down.
+        distance: From the point looked at [m].
+        height: Of the point looked at above the floor [m].
+        field_of_view: Vertical [degrees].
     """
 
     azimuth: float = 140.0
@@ -84,11 +84,11 @@ def cast_rays(
     Both are quadratic equations ``a t^2 + 2 b t + c = 0``, the cylinder's in what lies across the axis.
 
     Args:
-        origin: where the rays begin, outside the capsule, (..., 3), or (3,) if they share it.
-        direction: unit vectors, (..., 3), or (3,) if they are parallel; only one of the two may be shared.
-        start: one end of the capsule's axis, (3,).
-        end: the other end, (3,); the same point for a sphere.
-        radius: of the capsule.
+        origin: Where the rays begin, outside the capsule, (..., 3), or (3,) if they share it.
+        direction: Unit vectors, (..., 3), or (3,) if they are parallel; only one of the two may be shared.
+        start: One end of the capsule's axis, (3,).
+        end: The other end, (3,); the same point for a sphere.
+        radius: Of the capsule.
 
     Returns:
         Distance, (...).
@@ -125,9 +125,9 @@ class SoftwareRenderer:
     """Draws figures as pictures of one size, seen by one camera.
 
     Args:
-        width: of the pictures [pixels].
-        height: of the pictures [pixels].
-        camera: where to look from.
+        width: Of the pictures [pixels].
+        height: Of the pictures [pixels].
+        camera: Where to look from.
     """
 
     def __init__(self, width: int = 640, height: int = 480, camera: Camera | None = None) -> None:
@@ -149,7 +149,7 @@ class SoftwareRenderer:
 
         Args:
             center: x and y of the point that the camera follows, world [m].
-            figures: robots to draw.
+            figures: Robots to draw.
 
         Returns:
             RGB picture, (height, width, 3), uint8.
@@ -210,7 +210,7 @@ class SoftwareRenderer:
         """Rows and columns of the picture that hold all points, with a margin of `reach` [m] around each.
 
         Args:
-            points: relative to the floor beneath the point looked at, (num_points, 3).
+            points: Relative to the floor beneath the point looked at, (num_points, 3).
             reach: (num_points,) or one for all.
         """
         in_camera = (points - self.offset) @ self.axes.T
@@ -300,8 +300,8 @@ class ShadowMap:
     """What the light sees: how far it gets before it meets a figure, on a grid across its direction.
 
     Args:
-        figures: those that cast shadows, relative to the floor beneath the point looked at.
-        towards_light: unit vector, (3,).
+        figures: Those that cast shadows, relative to the floor beneath the point looked at.
+        towards_light: Unit vector, (3,).
     """
 
     def __init__(self, figures: Sequence[Figure], towards_light: np.ndarray) -> None:

@@ -130,7 +130,7 @@ class CheckpointEvaluation:
                 "random roll-outs": self.num_random,
                 "random roll-outs [s]": self.random_time,
                 "left out at the start [s]": SETTLE_TIME,
-                "root": "predicted" if self.stance_root is None else "told by the stance foot",
+                "root": "predicted" if self.stance_root is None else "estimated from the stance foot",
                 "mocap": "none" if self.mocap is None else ", ".join(self.mocap["clips"]),
             },
         )

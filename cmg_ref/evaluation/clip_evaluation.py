@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cmg_ref.clips.quality import run_lengths
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.evaluation.evaluated_motion import RecordedMotion
+from cmg_ref.evaluation.evaluated_motion import EvaluatedMotion
 from cmg_ref.evaluation.gait import (
     Gait,
     joint_acceleration,
@@ -40,7 +40,7 @@ MOVING_SPEED = 0.2
 
 
 def evaluate_motion(
-    motion: RecordedMotion,
+    motion: EvaluatedMotion,
     robot: Robot,
     mocap: dict[str, Any] | None = None,
     command: Sequence[float] | None = None,
@@ -122,7 +122,7 @@ def _judge_stretch(
 
 
 def _judge_whole(
-    evaluation: Evaluation, motion: RecordedMotion, layout: StateLayout, robot: Robot, mocap: dict[str, Any] | None
+    evaluation: Evaluation, motion: EvaluatedMotion, layout: StateLayout, robot: Robot, mocap: dict[str, Any] | None
 ) -> None:
     """Adds what does not depend on the command."""
     states, fps, label = motion.states[None], motion.fps, "whole motion"

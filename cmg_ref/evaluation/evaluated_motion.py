@@ -33,7 +33,7 @@ NAME_FIELDS = ("joint_names", "dof_names")
 
 
 @dataclass
-class RecordedMotion:
+class EvaluatedMotion:
     """One motion as states with root.
 
     Attributes:
@@ -41,7 +41,7 @@ class RecordedMotion:
         fps: Frames a second.
         states: Motion states in the order of `StateLayout.with_root` and the robot's joints, (num_frames, state_dim).
         commands: Commanded velocity, (num_frames, NUM_VELOCITIES); None where there was none.
-        root_source: Where the root comes from, "recorded" or "told by the stance foot".
+        root_source: Where the root comes from, "recorded" or "estimated from the stance foot".
     """
 
     name: str
@@ -51,7 +51,7 @@ class RecordedMotion:
     root_source: str
 
 
-def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore_root: bool = False) -> RecordedMotion:
+def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore_root: bool = False) -> EvaluatedMotion:
     """Reads a clip, or an npz of joint angles.
 
     An npz of joint angles holds `dof_pos` (num_frames, num_joints) and `fps`, and may hold `joint_names`, `dof_vel` and
@@ -79,7 +79,7 @@ def read_motion(path: str | Path, robot: Robot, fps: float | None = None, ignore
     states = clip_states(clip).float()
     if clip.dof_vel is not None:
         states[:, StateLayout.with_root(robot.num_joints)["dof_vel"]] = clip.dof_vel.float()
-    return RecordedMotion(clip.name, clip.fps, states, _commands(clip), "recorded")
+    return EvaluatedMotion(clip.name, clip.fps, states, _commands(clip), "recorded")
 
 
 def _commands(clip: MotionClip) -> Tensor | None:
@@ -88,7 +88,7 @@ def _commands(clip: MotionClip) -> Tensor | None:
 
 def _joint_angles(
     path: Path, fields: dict[str, np.ndarray | Unread], robot: Robot, fps: float | None
-) -> RecordedMotion:
+) -> EvaluatedMotion:
     """The motion in an npz without root, or whose root is not to be used."""
 
     def first(names: tuple[str, ...], shape: tuple[int, int] | None = None) -> Tensor | None:
@@ -143,10 +143,10 @@ def _joint_angles(
     return _without_root(clip.reordered(robot), robot)
 
 
-def _without_root(clip: MotionClip, robot: Robot) -> RecordedMotion:
+def _without_root(clip: MotionClip, robot: Robot) -> EvaluatedMotion:
     """The motion of a clip's joints, with the root that the stance foot tells."""
     velocities = time_derivative(clip.dof_pos, clip.fps) if clip.dof_vel is None else clip.dof_vel
     joints = torch.cat((clip.dof_pos, velocities), dim=-1).float()
     layout = StateLayout.joints_only(robot.num_joints)
     states = StanceRoot(robot).complete(joints, layout, clip.fps)
-    return RecordedMotion(clip.name, clip.fps, states, _commands(clip), "told by the stance foot")
+    return EvaluatedMotion(clip.name, clip.fps, states, _commands(clip), "estimated from the stance foot")

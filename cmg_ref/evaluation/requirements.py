@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Sequence
 
 import torch
@@ -51,16 +51,7 @@ class Measure:
 
     def to_json(self) -> dict[str, Any]:
         """The figure as JSON, in which there is no NaN or infinity."""
-        return {
-            "name": self.name,
-            "command": self.command,
-            "value": self.value if math.isfinite(self.value) else None,
-            "unit": self.unit,
-            "must": self.must,
-            "at_least": self.at_least,
-            "passed": self.passed,
-            "mocap": self.mocap,
-        }
+        return {**asdict(self), "value": self.value if math.isfinite(self.value) else None, "passed": self.passed}
 
 
 @dataclass

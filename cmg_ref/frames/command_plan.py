@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cmg_ref.core.backends import chosen_backend
+from cmg_ref.core.backends import call_loop, chosen_backend
 from cmg_ref.core.command_layout import CommandLayout
 
 _NEVER = torch.iinfo(torch.long).max
@@ -17,17 +17,17 @@ class PlannedCommands:
     line from its start to its target and then keeps it there. Before the first segment its start is in force.
 
     Args:
-        num_motions: number of motions.
-        num_segments: segments kept per motion.
-        interpolation_frames: frames from the beginning of a segment until its target is reached; 0 switches at once.
-        device: device of the commands.
-        backend: what works them out, see :mod:`cmg_ref.core.backends`.
-        layout: channels of a command; those of the velocity by default.
+        num_motions: Number of motions.
+        num_segments: Segments kept per motion.
+        interpolation_frames: Frames from the beginning of a segment until its target is reached; 0 switches at once.
+        device: Device of the commands.
+        backend: What works them out, see :mod:`cmg_ref.core.backends`.
+        layout: Channels of a command; those of the velocity by default.
 
     Attributes:
-        first_frames: frame at which each segment begins, rising, (num_motions, num_segments).
-        starts: command at that frame, (num_motions, num_segments, command_dim).
-        targets: command approached, (num_motions, num_segments, command_dim).
+        first_frames: Frame at which each segment begins, rising, (num_motions, num_segments).
+        starts: Command at that frame, (num_motions, num_segments, command_dim).
+        targets: Command approached, (num_motions, num_segments, command_dim).
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class PlannedCommands:
         self.starts = (layout or CommandLayout()).rest(num_motions, num_segments, device=device)
         self.targets = self.starts.clone()
         self._numbers = torch.arange(num_motions, device=device)
-        self._fused = chosen_backend(backend, self.targets.device) == "numba"
-        if self._fused:
+        self._numba = chosen_backend(backend, self.targets.device) == "numba"
+        if self._numba:
             from cmg_ref.frames import numba_frames
 
             self._loops = numba_frames
@@ -63,7 +63,7 @@ class PlannedCommands:
 
     def value(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Command in force at frames (n, ...) of motions (n,), (n, ..., command_dim)."""
-        if self._fused and frames.ndim == 1:
+        if self._numba and frames.ndim == 1:
             return self._value_in_one_pass(frames, motions)
         first_frame, start, target = self.segment(frames, motions)
         if self.interpolation_frames == 0:
@@ -73,15 +73,8 @@ class PlannedCommands:
 
     def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         values = torch.empty(len(frames), self.targets.shape[2])
-        self._loops.commands_in_force(
-            self.first_frames.numpy(),
-            self.starts.numpy(),
-            self.targets.numpy(),
-            self._numbers[motions].numpy(),
-            frames.numpy(),
-            self.interpolation_frames,
-            values.numpy(),
-        )
+        plan = self.first_frames, self.starts, self.targets, self._numbers[motions]
+        call_loop(self._loops.commands_in_force, *plan, frames, self.interpolation_frames, values)
         return values
 
     def target(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
@@ -105,10 +98,10 @@ class PlannedCommands:
         """Replace all segments.
 
         Args:
-            motions: motions concerned, (n,).
-            first_frames: frame at which each segment begins, rising, (n, num_segments).
-            starts: command at the first of them, (n, command_dim).
-            targets: command that each segment approaches, (n, num_segments, command_dim).
+            motions: Motions concerned, (n,).
+            first_frames: Frame at which each segment begins, rising, (n, num_segments).
+            starts: Command at the first of them, (n, command_dim).
+            targets: Command that each segment approaches, (n, num_segments, command_dim).
         """
         self.first_frames[motions] = first_frames
         self.targets[motions] = targets

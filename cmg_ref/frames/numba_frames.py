@@ -34,15 +34,15 @@ def place(
     :func:`cmg_ref.frames.root_motion.seen_columns`, where the formulas are explained.
 
     Args:
-        rows: of the table, (n,).
+        rows: Of the table, (n,).
         poses: x, y and heading a frame ago, (n, 3).
-        before: states a frame ago, with the root channels, (n, state_dim).
-        now: states to store, (n, state_dim).
-        passed: time in which the pose moves, from the states before to these [s]; 0 stores them where they are.
-        dt: time from the states before to these, for the rates; negative where those come later [s].
-        joints: number of joint angles and velocities.
-        table: written at ``rows``.
-        placed: written, x, y and heading now, (n, 3).
+        before: States a frame ago, with the root channels, (n, state_dim).
+        now: States to store, (n, state_dim).
+        passed: Time in which the pose moves, from the states before to these [s]; 0 stores them where they are.
+        dt: Time from the states before to these, for the rates; negative where those come later [s].
+        joints: Number of joint angles and velocities.
+        table: Written at ``rows``.
+        placed: Written, x, y and heading now, (n, 3).
     """
     height, gravity, velocity, turn = joints, joints + 1, joints + 4, joints + 7
     seen, spot = joints, joints + 12
@@ -114,11 +114,11 @@ def recall(rows: np.ndarray, joints: int, table: np.ndarray, states: np.ndarray,
     """Read what :func:`place` stored, as generation goes on from it.
 
     Args:
-        rows: of the table, (n,).
-        joints: number of joint angles and velocities.
-        table: of a :class:`cmg_ref.frames.store.TrajectoryStore`, (num_rows, table_columns).
-        states: written, (n, state_dim).
-        poses: written, x, y and heading, (n, 3).
+        rows: Of the table, (n,).
+        joints: Number of joint angles and velocities.
+        table: Of a :class:`cmg_ref.frames.store.TrajectoryStore`, (num_rows, table_columns).
+        states: Written, (n, state_dim).
+        poses: Written, x, y and heading, (n, 3).
     """
     seen, spot = joints, joints + 12
     for i in range(len(rows)):
@@ -143,9 +143,9 @@ def nearest(wanted: np.ndarray, known: np.ndarray, count: int, draw: np.ndarray,
     Args:
         wanted: (n, width).
         known: (num_known, width).
-        count: how many of the nearest to choose among; ``num_known`` at most.
-        draw: integers that choose, (n,); not negative.
-        picks: written, numbers of known points, (n,).
+        count: How many of the nearest to choose among; ``num_known`` at most.
+        draw: Integers that choose, (n,); not negative.
+        picks: Written, numbers of known points, (n,).
     """
     distances, numbers = np.empty(count, np.float32), np.empty(count, np.int64)
     for i in range(len(wanted)):
@@ -179,13 +179,13 @@ def commands_in_force(
     """What motions are told at frames; the same as :meth:`cmg_ref.frames.command_plan.PlannedCommands.value`.
 
     Args:
-        first_frames: of each segment of each motion, rising, (num_motions, num_segments).
+        first_frames: Of each segment of each motion, rising, (num_motions, num_segments).
         starts: (num_motions, num_segments, command_dim).
         targets: (num_motions, num_segments, command_dim).
         motions: (n,).
         frames: (n,).
-        interpolation_frames: frames from the beginning of a segment until its target is reached.
-        values: written, (n, command_dim).
+        interpolation_frames: Frames from the beginning of a segment until its target is reached.
+        values: Written, (n, command_dim).
     """
     last = first_frames.shape[1] - 1
     for i in range(len(motions)):
@@ -238,16 +238,16 @@ def read(
     after the other, as they are copied, would take twice as long.
 
     Args:
-        table: of a :class:`cmg_ref.frames.store.TrajectoryStore`, (num_rows, table_columns).
-        first_rows: of each motion in it, (num_motions,).
-        capacities: rows of each motion, (num_motions,).
+        table: Of a :class:`cmg_ref.frames.store.TrajectoryStore`, (num_rows, table_columns).
+        first_rows: Of each motion in it, (num_motions,).
+        capacities: Rows of each motion, (num_motions,).
         motions: (n,).
-        frames: present frame of each, (n,).
-        offsets: frames from there to those asked for, (num_steps,).
-        joint_offsets: frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
+        frames: Present frame of each, (n,).
+        offsets: Frames from there to those asked for, (num_steps,).
+        joint_offsets: Frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
         origins: x, y and heading of each motion's own frame in the world, (n, 3).
-        columns: stored number of each joint that is asked for, (num_joints,); none for all as they are stored.
-        dof_pos: written, (n, num_steps, num_joints), and so are all that follow, (n, num_steps, ...).
+        columns: Stored number of each joint that is asked for, (num_joints,); none for all as they are stored.
+        dof_pos: Written, (n, num_steps, num_joints), and so are all that follow, (n, num_steps, ...).
         dof_vel: (..., num_joints).
         root_pos: (..., 3).
         root_quat: xyzw, (..., 4).
@@ -256,7 +256,7 @@ def read(
         future_dof_pos: (n, num_joint_steps, num_joints).
 
     Returns:
-        A sum of what was looked at, of no use: without it a compiler would leave the looking out.
+        A checksum of no use: returning it keeps the loads alive that fetch rows ahead.
     """
     num_columns = table.shape[1]
     joints = (num_columns - 19) // 2

@@ -27,11 +27,11 @@ def seen_columns(
     Linear velocity and the model's upward one, angular velocity and the model's yaw rate, orientation xyzw.
 
     Args:
-        layout: channels of the states, root channels included.
-        states: states to describe, (..., state_dim).
-        others: states some time away, whose differences give the rates, (..., state_dim).
-        seconds: how much later those are; negative for earlier ones [s].
-        heading: heading of the root, (...).
+        layout: Channels of the states, root channels included.
+        states: States to describe, (..., state_dim).
+        others: States some time away, whose differences give the rates, (..., state_dim).
+        seconds: How much later those are; negative for earlier ones [s].
+        heading: Heading of the root, (...).
     """
     gravity, other_gravity = states[..., layout["projected_gravity"]], others[..., layout["projected_gravity"]]
     heights = layout["root_height"]
@@ -59,8 +59,8 @@ def frames_in_world(
     """What a reader sees.
 
     Args:
-        joints: joint angles and velocities, (..., 2 * num_joints).
-        seen: the seen columns of the root, (..., NUM_SEEN); worked on in place.
+        joints: Joint angles and velocities, (..., 2 * num_joints).
+        seen: The seen columns of the root, (..., NUM_SEEN); worked on in place.
         places: x, y, height and heading in the motion's own frame, (..., 4); worked on in place.
         origin: x, y and heading of that frame in the world, of a shape that goes with ``places``; None if it is the
             world.

@@ -7,7 +7,7 @@ from typing import Sequence
 import numpy as np
 import torch
 
-from cmg_ref.core.backends import chosen_backend
+from cmg_ref.core.backends import call_loop, chosen_backend
 from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.frames.root_motion import NUM_SEEN, NUM_VELOCITIES, root_channels, rotate_xy
@@ -27,17 +27,17 @@ class TrajectoryStore:
 
     Args:
         sizes: (number of motions, frames kept of each) of one or more groups of motions.
-        layout: channels of a stored state, root channels included.
-        fps: frames a second.
-        device: device of the frames.
-        dtype: type the states are stored in; places are float32 always, for they grow without bound.
-        backend: what places and reads them, see :mod:`cmg_ref.core.backends`.
+        layout: Channels of a stored state, root channels included.
+        fps: Frames a second.
+        device: Device of the frames.
+        dtype: Type the states are stored in; places are float32 always, for they grow without bound.
+        backend: What places and reads them, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
-        capacities: frames kept of each motion, (num_motions,).
-        first_rows: row of the first of them, (num_motions,).
-        fused: whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: by Numba, in float32.
-        table: joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
+        capacities: Frames kept of each motion, (num_motions,).
+        first_rows: Row of the first of them, (num_motions,).
+        by_numba: Whether :meth:`place`, :meth:`place_first` and :meth:`read_in_world` can be used: in float32.
+        table: Joint angles and velocities, the seen columns of the root, its place (x, y, height and heading) and
             gravity, (num_rows, columns).
     """
 
@@ -63,8 +63,8 @@ class TrajectoryStore:
         self._num_read = self._num_joints + NUM_SEEN + NUM_PLACE * (1 if dtype == torch.float32 else 2)
         self.table = _zeros(num_rows, self._num_read + NUM_GRAVITY, dtype, torch.device(device))
         self._joints = self.table[:, : self._num_joints]
-        self.fused = dtype == torch.float32 and chosen_backend(backend, self.table.device) == "numba"
-        if self.fused:
+        self.by_numba = dtype == torch.float32 and chosen_backend(backend, self.table.device) == "numba"
+        if self.by_numba:
             from cmg_ref.frames import numba_frames
 
             self._loops = numba_frames
@@ -80,7 +80,7 @@ class TrajectoryStore:
         return self.table if self.dtype == torch.float32 else self.table.view(torch.int16)
 
     def extra_columns(self, number: int) -> torch.Tensor:
-        """Zeros (num_rows, number), for what somebody else knows of each row."""
+        """Zeros (num_rows, number), for what a user of the store keeps of each row."""
         return _zeros(len(self.table), number, torch.float32, self.table.device)
 
     def still(self, rows: torch.Tensor) -> None:
@@ -108,11 +108,11 @@ class TrajectoryStore:
         """Store one frame for each of motions (n,).
 
         Args:
-            frames: frame indices, (n,).
+            frames: Frame indices, (n,).
             states: (n, state_dim).
-            seen: columns that describe the root, (n, NUM_SEEN).
+            seen: Columns that describe the root, (n, NUM_SEEN).
             poses: x, y and heading, (n, 3).
-            motions: motions concerned, (n,).
+            motions: Motions concerned, (n,).
         """
         layout = self.layout
         place = torch.cat((poses[:, :2], states[:, layout["root_height"]], poses[:, 2:]), dim=1)
@@ -130,15 +130,15 @@ class TrajectoryStore:
         motions: slice | torch.Tensor,
         placed: torch.Tensor,
     ) -> None:
-        """Store one frame for each of motions (n,) where the frame before leads it; in one pass, where :attr:`fused`.
+        """Store one frame for each of motions (n,) where the frame before leads it, in one pass (:attr:`by_numba`).
 
         Args:
-            frames: frame indices, (n,).
+            frames: Frame indices, (n,).
             poses: x, y and heading a frame before, (n, 3).
-            before: states a frame before, (n, state_dim).
-            now: states to store, (n, state_dim).
-            motions: motions concerned, (n,).
-            placed: written, x, y and heading, (n, 3).
+            before: States a frame before, (n, state_dim).
+            now: States to store, (n, state_dim).
+            motions: Motions concerned, (n,).
+            placed: Written, x, y and heading, (n, 3).
         """
         seconds = np.float32(1.0 / self.fps)
         self._place(frames, poses, before, now, seconds, seconds, motions, placed)
@@ -146,13 +146,13 @@ class TrajectoryStore:
     def place_first(
         self, poses: torch.Tensor, states: torch.Tensor, following: torch.Tensor, motions: torch.Tensor
     ) -> None:
-        """Store frame 0 of motions (n,) where it is; in one pass, where :attr:`fused`.
+        """Store frame 0 of motions (n,) where it is, in one pass (:attr:`by_numba`).
 
         Args:
             poses: x, y and heading, (n, 3).
-            states: states to store, (n, state_dim).
-            following: states a frame later, (n, state_dim).
-            motions: motions concerned, (n,).
+            states: States to store, (n, state_dim).
+            following: States a frame later, (n, state_dim).
+            motions: Motions concerned, (n,).
         """
         poses, states, following = poses.contiguous(), states.contiguous(), following.contiguous()
         frames, placed = torch.zeros_like(motions), torch.empty_like(poses)
@@ -169,17 +169,8 @@ class TrajectoryStore:
         motions: slice | torch.Tensor,
         placed: torch.Tensor,
     ) -> None:
-        self._loops.place(
-            self.rows(frames, motions).numpy(),
-            poses.numpy(),
-            before.numpy(),
-            now.numpy(),
-            passed,
-            dt,
-            self._num_joints,
-            self.table.numpy(),
-            placed.numpy(),
-        )
+        rows, num = self.rows(frames, motions), self._num_joints
+        call_loop(self._loops.place, rows, poses, before, now, passed, dt, num, self.table, placed)
 
     def read_joints(self, rows: torch.Tensor) -> torch.Tensor:
         """Joint angles and velocities of rows (...), (..., 2 * num_joints) in float32."""
@@ -208,12 +199,12 @@ class TrajectoryStore:
 
     def read_last(self, frames: torch.Tensor, motions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, state_dim) and poses (n, 3) at frames (n,) of motions (n,)."""
-        if not self.fused:
+        if not self.by_numba:
             states, _, poses = self.read_states(frames, motions)
             return states, poses
         states, poses = torch.empty(len(frames), self.layout.size), torch.empty(len(frames), NUM_POSE)
         rows = self.rows(frames, motions)
-        self._loops.recall(rows.numpy(), self._num_joints, self.table.numpy(), states.numpy(), poses.numpy())
+        call_loop(self._loops.recall, rows, self._num_joints, self.table, states, poses)
         return states, poses
 
     def _split(self, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -235,15 +226,15 @@ class TrajectoryStore:
         origins: torch.Tensor,
         columns: torch.Tensor | None,
     ) -> tuple[MotionFrames, torch.Tensor]:
-        """Frames as they are seen in the world; in one pass, where :attr:`fused`.
+        """Frames as they are seen in the world, in one pass (:attr:`by_numba`).
 
         Args:
-            frames: present frame of each motion, (n,).
-            offsets: frames from there to those asked for, (num_steps,).
-            joint_offsets: frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
-            motions: motions concerned, (n,).
+            frames: Present frame of each motion, (n,).
+            offsets: Frames from there to those asked for, (num_steps,).
+            joint_offsets: Frames from there to those whose joint angles alone are asked for, (num_joint_steps,).
+            motions: Motions concerned, (n,).
             origins: x, y and heading of each motion's own frame in the world, (n, 3).
-            columns: stored number of each joint asked for, (num_joints,); None for all as they are stored.
+            columns: Stored number of each joint asked for, (num_joints,); None for all as they are stored.
 
         Returns:
             Fields of (n, num_steps, ...), and joint angles (n, num_joint_steps, num_joints).
@@ -252,18 +243,9 @@ class TrajectoryStore:
         shape = (len(frames), len(offsets))
         fields = [torch.empty(*shape, width) for width in (num_joints, num_joints, 3, 4, 3, 3)]
         dof_pos = torch.empty(len(frames), len(joint_offsets), num_joints)
-        self._loops.read(
-            self.table.numpy(),
-            self.first_rows.numpy(),
-            self.capacities.numpy(),
-            self._numbers[motions].numpy(),
-            frames.numpy(),
-            offsets.numpy(),
-            joint_offsets.numpy(),
-            origins.numpy(),
-            (self._numbers[:0] if columns is None else columns).numpy(),
-            *(field.numpy() for field in (*fields, dof_pos)),
-        )
+        columns = self._numbers[:0] if columns is None else columns
+        where = self.table, self.first_rows, self.capacities, self._numbers[motions]
+        call_loop(self._loops.read, *where, frames, offsets, joint_offsets, origins, columns, *fields, dof_pos)
         return MotionFrames(*fields), dof_pos
 
     def copy(self, frames: torch.Tensor, sources: torch.Tensor, motions: torch.Tensor) -> None:
@@ -282,8 +264,8 @@ class TrajectoryStore:
         """Joints between two successive frames: angles and velocities on one cubic Hermite polynomial.
 
         Args:
-            first: joint angles and velocities, (..., 2 * num_joints).
-            second: those of the next frame.
+            first: Joint angles and velocities, (..., 2 * num_joints).
+            second: Those of the next frame.
             share: 0 at the first, 1 at the second, (...).
         """
         share = share.to(first.dtype).unsqueeze(-1)

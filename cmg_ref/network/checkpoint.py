@@ -38,10 +38,10 @@ class Checkpoint:
     """A trained CMG and what is needed to run it.
 
     Attributes:
-        model: the network with its statistics, in evaluation mode.
-        joint_names: names of the columns of ``dof_pos`` and ``dof_vel``.
-        initial_states: states that a roll-out may start from, (num_initial_states, state_dim).
-        initial_commands: the command that each initial state was doing, (num_initial_states, command_dim).
+        model: The network with its statistics, in evaluation mode.
+        joint_names: Names of the columns of ``dof_pos`` and ``dof_vel``.
+        initial_states: States that a roll-out may start from, (num_initial_states, state_dim).
+        initial_commands: The command that each initial state was doing, (num_initial_states, command_dim).
         metadata: JSON-ready notes: name of the robot (checkpoints that name none are of the G1), training data and
             licence, training settings, metrics.
     """
@@ -106,7 +106,7 @@ class Checkpoint:
         """Check that the parts fit each other.
 
         Raises:
-            CheckpointError: names the part that does not fit.
+            CheckpointError: Names the part that does not fit.
         """
         num_joints, state_dim = self.layout.num_joints, self.layout.size
         if len(self.joint_names) != num_joints or len(set(self.joint_names)) != num_joints:
@@ -138,8 +138,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint; an existing file is replaced in one step, never half-written.
 
     Raises:
-        CheckpointError: the parts do not fit each other.
-        OSError: the folder cannot be written.
+        CheckpointError: The parts do not fit each other.
+        OSError: The folder cannot be written.
     """
     checkpoint.validate()
     tensors = {_MODEL_PREFIX + name: value.detach().cpu() for name, value in checkpoint.model.state_dict().items()}
@@ -168,7 +168,7 @@ def load_checkpoint(path: str | Path | Checkpoint | None = None) -> Checkpoint:
             that is loaded already is given back.
 
     Raises:
-        CheckpointError: the file is missing, truncated, of another kind or version, or its parts do not fit.
+        CheckpointError: The file is missing, truncated, of another kind or version, or its parts do not fit.
     """
     if isinstance(path, Checkpoint):
         return path

@@ -21,24 +21,24 @@ _LARGE = 1 << 15  # values from which on a CPU is faster with several cheap pass
 _ALIGNMENT = 16  # floats in a vector register; narrower or odd outputs fall off the fast path of a CPU's GEMM
 
 
-class FoldedNetwork:
+class InferenceNetwork:
     """Predicts as :meth:`cmg_ref.network.model.CMG.forward` does, without gradients.
 
     Args:
-        model: the CMG; later changes of its weights go unnoticed.
-        device: where to run.
-        dtype: type of weights, activations and products. States and their normalisation stay in float32.
+        model: The CMG; later changes of its weights go unnoticed.
+        device: Where to run.
+        dtype: Type of weights, activations and products. States and their normalisation stay in float32.
 
     Attributes:
-        scale, shift: of the inputs, (state_dim + command_dim,).
-        gate_weight, gate_bias: first layer of the gate, (state_dim + command_dim, gate_hidden) and (gate_hidden,).
-        blend_weight, blend_bias: its second layer, (num_experts, gate_hidden) and (num_experts,).
-        layers: stacked experts of each layer, (num_experts * (inputs + 1), outputs); the last is padded by zeros.
-        num_operations: multiplications and additions in the matrix products of one prediction.
-        workspace: memory for what passes between layers, as large as the largest batch so far.
+        scale, shift: Of the inputs, (state_dim + command_dim,).
+        gate_weight, gate_bias: First layer of the gate, (state_dim + command_dim, gate_hidden) and (gate_hidden,).
+        blend_weight, blend_bias: Its second layer, (num_experts, gate_hidden) and (num_experts,).
+        layers: Stacked experts of each layer, (num_experts * (inputs + 1), outputs); the last is padded by zeros.
+        num_operations: Multiplications and additions in the matrix products of one prediction.
+        workspace: Memory for what passes between layers, as large as the largest batch so far.
 
     Raises:
-        ValueError: the type is none that the device computes in.
+        ValueError: The type is none that the device computes in.
     """
 
     def __init__(self, model: CMG, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -105,8 +105,8 @@ class FoldedNetwork:
         """Predict the state one frame later, not yet held inside the guard range.
 
         Args:
-            state: present state in physical units, (n, state_dim).
-            command: what each is told, inside the trained range, (n, command_dim).
+            state: Present state in physical units, (n, state_dim).
+            command: What each is told, inside the trained range, (n, command_dim).
 
         Returns:
             Next state in physical units, (n, state_dim), in memory of its own.
@@ -135,9 +135,9 @@ class FoldedNetwork:
         """The product of a mixture layer but the last.
 
         Args:
-            index: of the layer.
-            scaled: inputs times each coefficient of the blend, and those, (n, experts * (width + 1)).
-            out: written and returned, (n, hidden).
+            index: Of the layer.
+            scaled: Inputs times each coefficient of the blend, and those, (n, experts * (width + 1)).
+            out: Written and returned, (n, hidden).
         """
         if index in self._packed:
             return self._packed[index](scaled, out)

@@ -27,10 +27,10 @@ class CMGConfig:
     """Architecture of a :class:`CMG`.
 
     Attributes:
-        num_experts: number of experts that the gate blends.
-        hidden: width of the hidden layers of the experts.
-        num_layers: number of mixture layers, the output layer included.
-        gate_hidden: width of the gate's hidden layer.
+        num_experts: Number of experts that the gate blends.
+        hidden: Width of the hidden layers of the experts.
+        num_layers: Number of mixture layers, the output layer included.
+        gate_hidden: Width of the gate's hidden layer.
         prediction: ``"change"``: the network gives the change of every channel but ``dof_pos``, which integrates
             ``dof_vel`` by the trapezoidal rule, so that positions and velocities agree by construction.
             ``"next_state"``: the network gives the whole next state, normalised (the earlier project's checkpoints).
@@ -64,12 +64,12 @@ class CMGConfig:
         """Make sure that weights are those of such a network before one is made, which may take any amount of memory.
 
         Args:
-            layout: channels of the state.
-            command_layout: channels of the command.
-            weights: parameters and buffers by name, as :class:`CMG` has them.
+            layout: Channels of the state.
+            command_layout: Channels of the command.
+            weights: Parameters and buffers by name, as :class:`CMG` has them.
 
         Raises:
-            ValueError: names a field that is impossible, or a weight that is missing or of another shape.
+            ValueError: Names a field that is impossible, or a weight that is missing or of another shape.
         """
         self.validate()
         num_layers = sum(name.startswith("layers.") and name.endswith(".weight") for name in weights)
@@ -115,9 +115,9 @@ class MixtureLinear(nn.Module):
     """A linear layer whose weights are a blend of experts, computed as one matrix product.
 
     Args:
-        num_experts: number of experts.
-        in_features: columns of the input.
-        out_features: columns of the output.
+        num_experts: Number of experts.
+        in_features: Columns of the input.
+        out_features: Columns of the output.
     """
 
     def __init__(self, num_experts: int, in_features: int, out_features: int) -> None:
@@ -131,9 +131,9 @@ class MixtureLinear(nn.Module):
         """Apply the blended layer.
 
         Args:
-            x: input, (num_samples, in_features).
-            blend: weight of each expert, (num_samples, num_experts).
-            mixed_precision: multiply in bfloat16 (training only; bias and sums stay in the input's precision).
+            x: Input, (num_samples, in_features).
+            blend: Weight of each expert, (num_samples, num_experts).
+            mixed_precision: Multiply in bfloat16 (training only; bias and sums stay in the input's precision).
 
         Returns:
             Output, (num_samples, out_features).
@@ -154,16 +154,16 @@ class CMG(nn.Module):
     physical units.
 
     Args:
-        config: architecture.
-        layout: channels of the state.
-        fps: frames a second the model advances at.
-        command_layout: channels of the command; those of the velocity by default.
+        config: Architecture.
+        layout: Channels of the state.
+        fps: Frames a second the model advances at.
+        command_layout: Channels of the command; those of the velocity by default.
 
     Attributes:
-        motion_mean, motion_std: z-score statistics of the state, (state_dim,).
-        command_min, command_max: trained range of each channel of the command, (command_dim,).
-        change_std: unit of the predicted change of each channel, (state_dim,).
-        state_min, state_max: range the state is held in, (state_dim,).
+        motion_mean, motion_std: Z-score statistics of the state, (state_dim,).
+        command_min, command_max: Trained range of each channel of the command, (command_dim,).
+        change_std: Unit of the predicted change of each channel, (state_dim,).
+        state_min, state_max: Range the state is held in, (state_dim,).
     """
 
     motion_mean: torch.Tensor
@@ -216,9 +216,9 @@ class CMG(nn.Module):
         """Predict the state one frame (1 / fps) later, not yet held inside the guard range.
 
         Args:
-            state: present state in physical units, (num_samples, state_dim).
-            command: what it is told, (num_samples, command_dim).
-            mixed_precision: see :meth:`MixtureLinear.forward`.
+            state: Present state in physical units, (num_samples, state_dim).
+            command: What it is told, (num_samples, command_dim).
+            mixed_precision: See :meth:`MixtureLinear.forward`.
 
         Returns:
             Next state in physical units, (num_samples, state_dim).

@@ -25,8 +25,8 @@ class PackedProduct:
         weight: (inputs, outputs).
 
     Attributes:
-        weight: the weight, in the order of numbers in memory that `torch.mm` is fastest with.
-        packed: whether it is laid out for oneDNN too.
+        weight: The weight, in the order of numbers in memory that `torch.mm` is fastest with.
+        packed: Whether it is laid out for oneDNN too.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:

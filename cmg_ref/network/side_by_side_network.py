@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from cmg_ref.network.inference_network import FoldedNetwork, check_dtype
+from cmg_ref.network.inference_network import InferenceNetwork, check_dtype
 from cmg_ref.network.model import CMG
 
 _ALIGNMENT = 8  # columns that a GPU's fast products ask for; further ones would only be multiplied
@@ -21,16 +21,16 @@ class Passed(NamedTuple):
     """What passes from one operation to the next, for n motions.
 
     Attributes:
-        before: states that the frame is made from, (n, state_dim).
-        poses: their x, y and heading, (n, 3).
-        frames: number of the frame that is made, (n,).
-        guarded: frames in which the guard had to act before, (n,).
-        command: command in force, inside the trained range, (n, command_dim).
-        inputs: normalised states and commands, padded by columns of zeros, (n, inputs).
-        products: what the experts of a layer give, (n, at most gate_hidden + num_experts * hidden), of which each layer
+        before: States that the frame is made from, (n, state_dim).
+        poses: Their x, y and heading, (n, 3).
+        frames: Number of the frame that is made, (n,).
+        guarded: Frames in which the guard had to act before, (n,).
+        command: Command in force, inside the trained range, (n, command_dim).
+        inputs: Normalised states and commands, padded by columns of zeros, (n, inputs).
+        products: What the experts of a layer give, (n, at most gate_hidden + num_experts * hidden), of which each layer
             uses the first numbers.
-        hidden: input of the next layer, (n, hidden).
-        blend: coefficient of each expert, (n, num_experts).
+        hidden: Input of the next layer, (n, hidden).
+        blend: Coefficient of each expert, (n, num_experts).
     """
 
     before: torch.Tensor
@@ -48,24 +48,24 @@ class SideBySideNetwork:
     """Weights of a CMG laid out for products of fixed shape.
 
     Args:
-        model: the CMG; later changes of its weights go unnoticed.
-        device: where to run.
-        dtype: type of weights, inputs, products and hidden values; blends and biases are in float32.
+        model: The CMG; later changes of its weights go unnoticed.
+        device: Where to run.
+        dtype: Type of weights, inputs, products and hidden values; blends and biases are in float32.
 
     Attributes:
-        scale, shift: of the inputs, (state_dim + command_dim,).
-        weights: of each layer, the first with the gate before it, (inputs, gate_hidden + num_experts * hidden), then
+        scale, shift: Of the inputs, (state_dim + command_dim,).
+        weights: Of each layer, the first with the gate before it, (inputs, gate_hidden + num_experts * hidden), then
             (hidden, num_experts * hidden), the last (hidden, num_experts * outputs).
-        biases: of each layer's experts, (num_experts, width), the last in physical units and padded by zeros.
-        gate_bias, blend_weight, blend_bias: of the gate, (gate_hidden,), (num_experts, gate_hidden), (num_experts,).
-        num_operations: multiplications and additions in the matrix products of one prediction.
-        workspace: what passes between the operations, as large as the largest batch so far.
+        biases: Of each layer's experts, (num_experts, width), the last in physical units and padded by zeros.
+        gate_bias, blend_weight, blend_bias: Of the gate, (gate_hidden,), (num_experts, gate_hidden), (num_experts,).
+        num_operations: Multiplications and additions in the matrix products of one prediction.
+        workspace: What passes between the operations, as large as the largest batch so far.
     """
 
     def __init__(self, model: CMG, device: str | torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.device, self.dtype, self.layout = torch.device(device), dtype, model.layout
         check_dtype(dtype, self.device)
-        folded = FoldedNetwork(model, device)
+        folded = InferenceNetwork(model, device)
         self.num_experts, self.gate_hidden = model.config.num_experts, model.config.gate_hidden
         self.scale, self.shift = folded.scale, folded.shift
         self.gate_bias, self.blend_weight, self.blend_bias = folded.gate_bias, folded.blend_weight, folded.blend_bias

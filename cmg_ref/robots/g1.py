@@ -53,15 +53,7 @@ SPEC = RobotSpec(
         "elbow": 1.5,
         "wrist": 1.0,
     },
-    action_scale={
-        "hip": 0.5,
-        "knee": 0.5,
-        "ankle": 0.5,
-        "waist": 0.25,
-        "shoulder": 0.25,
-        "elbow": 0.25,
-        "wrist": 0.1,
-    },
+    action_scale={"hip": 0.5, "knee": 0.5, "ankle": 0.5, "waist": 0.25, "shoulder": 0.25, "elbow": 0.25, "wrist": 0.1},
     # The G1 is sold and modelled with several sets of joints. Two have 23: TWIST's without wrists, and Unitree's, whose
     # waist turns about one axis only and whose wrists turn about one.
     joint_sets={

@@ -13,16 +13,16 @@ def match_joints(
     """Match joints by name.
 
     Args:
-        available: joints that there are.
-        wanted: joints asked for, in order; None asks for all that are not dropped.
-        dropped: joints that are left out on purpose.
-        device: device of the columns.
+        available: Joints that there are.
+        wanted: Joints asked for, in order; None asks for all that are not dropped.
+        dropped: Joints that are left out on purpose.
+        device: Device of the columns.
 
     Returns:
         Names in the order asked for, and the column of each among ``available``, None where the two are the same.
 
     Raises:
-        ValueError: names a joint that is missing, or that is there but neither wanted nor dropped.
+        ValueError: Names a joint that is missing, or that is there but neither wanted nor dropped.
     """
     if wanted is None:
         wanted = [name for name in available if name not in set(dropped)]

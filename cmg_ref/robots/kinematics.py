@@ -199,10 +199,7 @@ class FootKinematics:
     """
 
     def __init__(
-        self,
-        robot: Robot,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
+        self, robot: Robot, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
         """Take the feet of a robot; device and dtype are those of the joint positions to come."""
         self.radius = robot.foot_radius

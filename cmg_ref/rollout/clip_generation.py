@@ -28,15 +28,15 @@ def generate_clips(
     """Roll out one clip per row of commands.
 
     Args:
-        checkpoint: the CMG.
-        commands: what each is told at every frame, at the checkpoint's rate, (num_clips, T, command_dim).
-        initial_states: states to start from, (num_clips, state_dim); standing by default.
-        names: names of the clips; ``generated_0`` and so on by default.
-        interpolation_steps: frames over which a change of command is ramped, as environments do it; 0 takes
+        checkpoint: The CMG.
+        commands: What each is told at every frame, at the checkpoint's rate, (num_clips, T, command_dim).
+        initial_states: States to start from, (num_clips, state_dim); standing by default.
+        names: Names of the clips; ``generated_0`` and so on by default.
+        interpolation_steps: Frames over which a change of command is ramped, as environments do it; 0 takes
             the commands as they are.
-        device: where to run.
-        robot: robot description, needed by checkpoints without root channels; the one they name by default.
-        progress: show a progress bar.
+        device: Where to run.
+        robot: Robot description, needed by checkpoints without root channels; the one they name by default.
+        progress: Show a progress bar.
 
     Returns:
         Clips at the checkpoint's rate that start at the origin with heading 0; ``command`` holds the commands as given.

@@ -85,7 +85,7 @@ def _elu(x: np.float32) -> np.float32:
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def prepare(
+def normalise_inputs(
     state: np.ndarray,
     command: np.ndarray,
     command_range: np.ndarray,
@@ -99,11 +99,11 @@ def prepare(
     Args:
         state: (n, state_dim).
         command: (n, command_dim).
-        command_range: lowest and highest commands, (2, command_dim).
-        scale: of the inputs, (state_dim + command_dim,).
-        shift: of the scaled inputs, (state_dim + command_dim,).
-        held: written, (n, command_dim).
-        inputs: written, (n, state_dim + command_dim).
+        command_range: Lowest and highest commands, (2, command_dim).
+        scale: Of the inputs, (state_dim + command_dim,).
+        shift: Of the scaled inputs, (state_dim + command_dim,).
+        held: Written, (n, command_dim).
+        inputs: Written, (n, state_dim + command_dim).
     """
     num, width = state.shape
     for row in range(num):
@@ -116,17 +116,17 @@ def prepare(
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def blend(
+def gate_coefficients(
     gate: np.ndarray, bias: np.ndarray, weight: np.ndarray, weight_bias: np.ndarray, coefficients: np.ndarray
 ) -> None:
     """The gate after its first product: ELU, second layer, softmax.
 
     Args:
-        gate: product of its first layer, without the bias, (n, width).
+        gate: Product of its first layer, without the bias, (n, width).
         bias: (width,).
-        weight: of the second layer, (experts, width).
+        weight: Of the second layer, (experts, width).
         weight_bias: (experts,).
-        coefficients: written, (n, experts).
+        coefficients: Written, (n, experts).
     """
     num, width = gate.shape
     experts = len(weight)
@@ -150,14 +150,14 @@ def blend(
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def spread(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndarray) -> None:
+def mixture_input(x: np.ndarray, coefficients: np.ndarray, activate: bool, out: np.ndarray) -> None:
     """The input of a mixture layer: x times each coefficient, and the coefficients themselves.
 
     Args:
         x: (n, width).
         coefficients: (n, experts).
-        activate: whether to take the ELU of x first.
-        out: written, (n, experts * (width + 1)).
+        activate: Whether to take the ELU of x first.
+        out: Written, (n, experts * (width + 1)).
     """
     num, width = x.shape
     experts = coefficients.shape[1]
@@ -183,14 +183,14 @@ def activate(x: np.ndarray) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def merge(outputs: np.ndarray, coefficients: np.ndarray, biases: np.ndarray, changes: np.ndarray) -> None:
+def combine_experts(outputs: np.ndarray, coefficients: np.ndarray, biases: np.ndarray, changes: np.ndarray) -> None:
     """What the experts of the last layer say, weighted by the gate.
 
     Args:
-        outputs: of each expert, one after the other, (n, experts * width).
+        outputs: Of each expert, one after the other, (n, experts * width).
         coefficients: (n, experts).
         biases: (experts, width).
-        changes: written, (n, width).
+        changes: Written, (n, width).
     """
     num, width = changes.shape
     for row in range(num):
@@ -204,14 +204,14 @@ def merge(outputs: np.ndarray, coefficients: np.ndarray, biases: np.ndarray, cha
 
 
 @njit(nogil=True, cache=True)
-def finish(
+def integrate(
     state: np.ndarray,
     output: np.ndarray,
     command: np.ndarray,
     limits: np.ndarray,
     resting: np.ndarray,
     half_dt: np.float32,
-    given: int,
+    num_angles: int,
     following: np.ndarray,
     guarded: np.ndarray,
 ) -> None:
@@ -219,22 +219,22 @@ def finish(
 
     Args:
         state: (n, state_dim).
-        output: changes of all channels but the given ones, which integrate their velocities, (n, >= changes).
+        output: Changes of all channels but the joint angles, which integrate their velocities, (n, >= changes).
         command: (n, command_dim).
-        limits: the guard's range, lowest and highest, (2, state_dim).
-        resting: velocities below which a motion without command rests (below 0 it never does), and 1 for channels
+        limits: The guard's range, lowest and highest, (2, state_dim).
+        resting: Velocities below which a motion without command rests (below 0 it never does), and 1 for channels
             that resting keeps and 0 for those it stops, (2, state_dim).
-        half_dt: half the time of a frame [s].
-        given: number of joint angles.
-        following: written, (n, state_dim).
-        guarded: written, whether the guard acted, (n,) bool.
+        half_dt: Half the time of a frame [s].
+        num_angles: Number of joint angles.
+        following: Written, (n, state_dim).
+        guarded: Written, whether the guard acted, (n,) bool.
     """
     num, width = state.shape
     for row in range(num):
-        for column in range(given, width):
-            following[row, column] = state[row, column] + output[row, column - given]
-        for column in range(given):
-            velocities = state[row, given + column] + following[row, given + column]
+        for column in range(num_angles, width):
+            following[row, column] = state[row, column] + output[row, column - num_angles]
+        for column in range(num_angles):
+            velocities = state[row, num_angles + column] + following[row, num_angles + column]
             following[row, column] = state[row, column] + half_dt * velocities
         changed = 0
         moving = 0
@@ -280,7 +280,7 @@ def step_few(
     limits: np.ndarray,
     resting: np.ndarray,
     half_dt: np.float32,
-    given: int,
+    num_angles: int,
     following: np.ndarray,
     guarded: np.ndarray,
 ) -> None:
@@ -289,38 +289,38 @@ def step_few(
     Args:
         state: (n, state_dim).
         command: (n, command_dim).
-        command_range: as of :func:`prepare`, and so are the two that follow.
+        command_range: As of :func:`normalise_inputs`, and so are the two that follow.
         scale: (state_dim + command_dim,).
         shift: (state_dim + command_dim,).
-        gate_weight: of the gate's first layer, (width, state_dim + command_dim).
-        gate_bias: as of :func:`blend`, and so are the two that follow.
+        gate_weight: Of the gate's first layer, (width, state_dim + command_dim).
+        gate_bias: As of :func:`gate_coefficients`, and so are the two that follow.
         blend_weight: (experts, width).
         blend_bias: (experts,).
-        weights: of all mixture layers but the last, (hidden, experts * (inputs + 1)).
-        last_weight: of the last layer's experts, one after the other, (experts * outputs, hidden).
+        weights: Of all mixture layers but the last, (hidden, experts * (inputs + 1)).
+        last_weight: Of the last layer's experts, one after the other, (experts * outputs, hidden).
         last_bias: (experts, outputs).
-        limits: as of :func:`finish`, and so are all that follow.
+        limits: As of :func:`integrate`, and so are all that follow.
         resting: (2, state_dim).
-        half_dt: half the time of a frame [s].
-        given: number of joint angles.
-        following: written, (n, state_dim).
-        guarded: written, (n,) bool.
+        half_dt: Half the time of a frame [s].
+        num_angles: Number of joint angles.
+        following: Written, (n, state_dim).
+        guarded: Written, (n,) bool.
     """
     num, experts = len(state), len(blend_bias)
     held, inputs = np.empty_like(command), np.empty((num, len(scale)), np.float32)
     gate, coefficients = np.empty((num, len(gate_bias)), np.float32), np.empty((num, experts), np.float32)
-    prepare(state, command, command_range, scale, shift, held, inputs)
+    normalise_inputs(state, command, command_range, scale, shift, held, inputs)
     _multiply(inputs, gate_weight, gate)
-    blend(gate, gate_bias, blend_weight, blend_bias, coefficients)
+    gate_coefficients(gate, gate_bias, blend_weight, blend_bias, coefficients)
     hidden = inputs
     for layer in range(len(weights)):
         weight = weights[layer]
         mixed, product = np.empty((num, weight.shape[1]), np.float32), np.empty((num, len(weight)), np.float32)
-        spread(hidden, coefficients, layer > 0, mixed)
+        mixture_input(hidden, coefficients, layer > 0, mixed)
         _multiply(mixed, weight, product)
         hidden = product
     activate(hidden)
     outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
     _multiply(hidden, last_weight, outputs)
-    merge(outputs, coefficients, last_bias, changes)
-    finish(state, changes, held, limits, resting, half_dt, given, following, guarded)
+    combine_experts(outputs, coefficients, last_bias, changes)
+    integrate(state, changes, held, limits, resting, half_dt, num_angles, following, guarded)

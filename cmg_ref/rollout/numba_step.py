@@ -1,4 +1,4 @@
-"""A step of the roll-out on a CPU: matrix products, and one compiled loop between each two of them.
+"""A step of the roll-out on a CPU: matrix products, and one Numba loop between each two of them.
 
 Batches are cut into blocks whose inputs stay in the cache, and every thread takes one after the other. Used where Numba
 is installed; what :class:`cmg_ref.rollout.rollout.Rollout` does without it gives the same numbers.
@@ -14,33 +14,33 @@ from typing import Callable
 import numpy as np
 import torch
 
-from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.packed_product import PackedProduct, round_number
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
-FEW = 3  # motions that one compiled loop is the fastest for
+FEW = 3  # motions that one Numba loop is the fastest for
 SMALLEST_SHARE = 16  # motions for a thread; fewer are not worth waking it
 
 # Makes a frame of a block: what its thread works in, the motions (a slice of all), and the number of the frame.
-Frame = Callable[["Room", slice, int], None]
+Frame = Callable[["Workspace", slice, int], None]
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by the number of threads beside the caller's
 if hasattr(os, "register_at_fork"):  # A forked process inherits the threads' names and not the threads.
     os.register_at_fork(after_in_child=_pools.clear)
 
 
-class FusedStep:
+class NumbaStep:
     """The step of a roll-out.
 
     Args:
-        model: the CMG, on the CPU; must predict changes.
-        network: its folded weights, in float32 or bfloat16.
-        resting: velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
+        model: The CMG, on the CPU; must predict changes.
+        network: Its folded weights, in float32 or bfloat16.
+        resting: Velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
             those it stops, (2, state_dim).
     """
 
-    def __init__(self, model: CMG, network: FoldedNetwork, resting: torch.Tensor) -> None:
+    def __init__(self, model: CMG, network: InferenceNetwork, resting: torch.Tensor) -> None:
         # Loading Numba takes half a second, for which only those who generate motions should wait.
         from cmg_ref.rollout import numba_network
 
@@ -63,19 +63,21 @@ class FusedStep:
         limits = torch.stack((model.state_min, model.state_max)).numpy()
         self._finish = limits, resting.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
         self._command_dim = model.command_layout.size
-        self._rooms: list[Room] = []
+        self._workspaces: list[Workspace] = []
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next state (n, state_dim) and whether the guard had to act (n,) bool, of states and commands."""
         state, command = state.contiguous(), command.contiguous()
         following, guarded = torch.empty_like(state), torch.empty(len(state), dtype=torch.bool)
         arrays = state.numpy(), command.numpy(), following.numpy(), guarded.numpy()
-        self.share_out(len(state), 1, lambda room, rows, _: self.step(room, *(array[rows] for array in arrays)))
+        self.share_out(
+            len(state), 1, lambda workspace, rows, _: self.step(workspace, *(array[rows] for array in arrays))
+        )
         return following, guarded
 
-    def room(self) -> Room:
+    def workspace(self) -> Workspace:
         """What a thread works in."""
-        return Room(self._network, self._command_dim)
+        return Workspace(self._network, self._command_dim)
 
     def share_out(self, num: int, count: int, frame: Frame) -> None:
         """Make frames of motions, in all threads.
@@ -83,26 +85,26 @@ class FusedStep:
         A block of motions goes from frame to frame on its own, so no thread waits for another before the end.
 
         Args:
-            num: number of motions.
-            count: number of frames.
-            frame: makes a frame of a block of motions.
+            num: Number of motions.
+            count: Number of frames.
+            frame: Makes a frame of a block of motions.
         """
         num_threads = torch.get_num_threads()
         num_shares = max(1, min(num_threads, num // SMALLEST_SHARE))
-        while len(self._rooms) < num_shares:
-            self._rooms.append(self.room())
+        while len(self._workspaces) < num_shares:
+            self._workspaces.append(self.workspace())
         num_blocks = num_shares * -(-num // (BLOCK * num_shares))  # as many for each thread
         ends = [num * (block + 1) // num_blocks for block in range(num_blocks)]
         # Whichever thread is free takes the next block, for other users of a machine seldom slow all cores alike.
         waiting = deque((slice(first, end), 0) for first, end in zip([0, *ends[:-1]], ends))
 
-        def work(room: Room) -> None:
+        def work(workspace: Workspace) -> None:
             while waiting:
                 try:
                     rows, number = waiting.popleft()
                 except IndexError:  # Another thread was quicker.
                     return
-                frame(room, rows, number)
+                frame(workspace, rows, number)
                 if number + 1 < count:
                     waiting.append((rows, number + 1))
 
@@ -110,9 +112,9 @@ class FusedStep:
         # that ours want. This is a setting of the calling thread for some of its libraries, of the process for others.
         torch.set_num_threads(1)
         try:
-            others = [_workers(num_shares - 1).submit(work, room) for room in self._rooms[1:num_shares]]
+            others = [_workers(num_shares - 1).submit(work, workspace) for workspace in self._workspaces[1:num_shares]]
             try:
-                work(self._rooms[0])
+                work(self._workspaces[0])
             finally:
                 wait(others)  # Rooms are not theirs any more after this call, even if it fails.
             for other in others:
@@ -121,16 +123,16 @@ class FusedStep:
             torch.set_num_threads(num_threads)
 
     def step(
-        self, room: Room, state: np.ndarray, command: np.ndarray, following: np.ndarray, guarded: np.ndarray
+        self, workspace: Workspace, state: np.ndarray, command: np.ndarray, following: np.ndarray, guarded: np.ndarray
     ) -> None:
         """The step of a block.
 
         Args:
-            room: what the thread works in.
+            workspace: What the thread works in.
             state: (n, state_dim).
             command: (n, command_dim).
-            following: written, the next state, (n, state_dim).
-            guarded: written, whether the guard had to act, (n,) bool.
+            following: Written, the next state, (n, state_dim).
+            guarded: Written, whether the guard had to act, (n,) bool.
         """
         loops, network = self._loops, self._network
         if self._few and len(state) <= FEW:
@@ -150,30 +152,23 @@ class FusedStep:
                 guarded,
             )
             return
-        room.fit(len(state))
-        inputs, coefficients, hidden = room.inputs, room.coefficients, room.hidden
-        loops.prepare(state, command, self._command_range, *self._norm, room.command.array, inputs.array)
-        self._first(inputs.tensor, room.gate.tensor)
-        loops.blend(room.gate.array, *self._gate, coefficients.array)
-        loops.spread(inputs.array, coefficients.array, False, room.mixed[0].array)
-        network.multiply(0, room.mixed[0].tensor, hidden.tensor)
-        for index, mixed in enumerate(room.mixed[1:], start=1):
-            loops.spread(hidden.array, coefficients.array, True, mixed.array)
+        workspace.fit(len(state))
+        inputs, coefficients, hidden = workspace.inputs, workspace.coefficients, workspace.hidden
+        loops.normalise_inputs(state, command, self._command_range, *self._norm, workspace.command.array, inputs.array)
+        self._first(inputs.tensor, workspace.gate.tensor)
+        loops.gate_coefficients(workspace.gate.array, *self._gate, coefficients.array)
+        loops.mixture_input(inputs.array, coefficients.array, False, workspace.mixed[0].array)
+        network.multiply(0, workspace.mixed[0].tensor, hidden.tensor)
+        for index, mixed in enumerate(workspace.mixed[1:], start=1):
+            loops.mixture_input(hidden.array, coefficients.array, True, mixed.array)
             network.multiply(index, mixed.tensor, hidden.tensor)
         loops.activate(hidden.array)
-        self._last(hidden.tensor, room.outputs.tensor)
-        loops.merge(room.outputs.array, coefficients.array, self._last_bias, room.changes.array)
-        loops.finish(
-            state,
-            room.changes.array,
-            room.command.array,
-            *self._finish,
-            following,
-            guarded,
-        )
+        self._last(hidden.tensor, workspace.outputs.tensor)
+        loops.combine_experts(workspace.outputs.array, coefficients.array, self._last_bias, workspace.changes.array)
+        loops.integrate(state, workspace.changes.array, workspace.command.array, *self._finish, following, guarded)
 
 
-class _Held:
+class _Scratch:
     """Memory for the rows of a block, as Numba wants it, (n, width), and as torch does, with a few rows more.
 
     Products are over a :func:`round_number` of rows; what the further ones hold does not matter.
@@ -198,25 +193,25 @@ class _Held:
             return torch.zeros(num, self._width, dtype=self._dtype)
 
 
-class Room:
+class Workspace:
     """What passes between the layers of one thread's block."""
 
-    def __init__(self, network: FoldedNetwork, command_dim: int) -> None:
+    def __init__(self, network: InferenceNetwork, command_dim: int) -> None:
         self._num = 0
         dtype, layers, experts = network.dtype, network.layers, len(network.blend_bias)
-        self.command, self.coefficients = _Held(command_dim), _Held(experts)
-        self.inputs, self.gate = _Held(len(network.scale), dtype), _Held(len(network.gate_bias), dtype)
-        self.hidden, num_outputs = _Held(layers[0].shape[1], dtype), layers[-1].shape[1]
-        self.outputs, self.changes = _Held(experts * num_outputs, dtype), _Held(num_outputs)
+        self.command, self.coefficients = _Scratch(command_dim), _Scratch(experts)
+        self.inputs, self.gate = _Scratch(len(network.scale), dtype), _Scratch(len(network.gate_bias), dtype)
+        self.hidden, num_outputs = _Scratch(layers[0].shape[1], dtype), layers[-1].shape[1]
+        self.outputs, self.changes = _Scratch(experts * num_outputs, dtype), _Scratch(num_outputs)
         # What one layer has taken in is not needed by the next.
         widths = [len(weight) for weight in layers[:-1]]
-        mixed = {width: _Held(width, dtype) for width in widths}
+        mixed = {width: _Scratch(width, dtype) for width in widths}
         self.mixed = [mixed[width] for width in widths]
         self._all = [self.command, self.inputs, self.gate, self.coefficients, self.hidden, self.outputs, self.changes]
         self._all += mixed.values()
 
     def fit(self, num: int) -> None:
-        """Make room for ``num`` rows."""
+        """Make workspace for ``num`` rows."""
         if num != self._num:
             self._num = num
             for held in self._all:

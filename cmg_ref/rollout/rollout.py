@@ -15,14 +15,14 @@ from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.cuda_graph.fused_frame import FusedFrame
-from cmg_ref.cuda_graph.recorded_steps import RecordedSteps
-from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.cuda_graph.captured_steps import CapturedSteps
+from cmg_ref.cuda_graph.triton_frame import TritonFrame
+from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
-from cmg_ref.rollout.numba_step import FusedStep
+from cmg_ref.rollout.numba_step import NumbaStep
 
-Network = Union[FoldedNetwork, SideBySideNetwork]
+Network = Union[InferenceNetwork, SideBySideNetwork]
 
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
@@ -41,20 +41,19 @@ class Rollout:
     Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity.
 
     Args:
-        model: the CMG; later changes of its weights go unnoticed.
-        device: where to run.
-        rest: whether states nearly at rest are kept under zero command.
-        dtype: type the network computes in, see :class:`FoldedNetwork`; states are float32 always.
-        network: arithmetic of another kind, on that device; by default the folded network.
-        backend: what advances states, see :mod:`cmg_ref.core.backends`.
+        model: The CMG; later changes of its weights go unnoticed.
+        device: Where to run.
+        rest: Whether states nearly at rest are kept under zero command.
+        dtype: Type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
+        backend: What advances states, see :mod:`cmg_ref.core.backends`.
 
     Attributes:
-        guard_count: frames in which the guard had to act, summed over all motions since construction.
-        guarded: motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
-        frame_count: frames generated since construction.
-        backend: what was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
-        recorded: the step on a GPU, recorded for each number of motions that keeps coming back.
-        fused: the step with compiled loops, where that is how it runs.
+        guard_count: Frames in which the guard had to act, summed over all motions since construction.
+        guarded: Motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
+        frame_count: Frames generated since construction.
+        backend: What was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
+        captured: The step on a GPU, captured for each number of motions that keeps coming back.
+        numba_step: The step with Numba loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
     """
 
@@ -64,7 +63,6 @@ class Rollout:
         device: str | torch.device = "cpu",
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
-        network: FoldedNetwork | None = None,
         backend: str = "auto",
     ) -> None:
         self.device = torch.device(device)
@@ -85,27 +83,27 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
-        self.kernels = self._kernels(dtype) if network is None else None
+        self.kernels = self._kernels(dtype)
         if self.kernels is not None:
             self.network: Network = self.kernels.network
         else:
-            self.network = FoldedNetwork(own, self.device, dtype) if network is None else network
-        self.recorded: RecordedSteps | None = None
+            self.network = InferenceNetwork(own, self.device, dtype)
+        self.captured: CapturedSteps | None = None
         if self.backend == "cuda_graph":
             workspace = partial(getattr, self.network, "workspace")
-            self.recorded = RecordedSteps(self._counted_step, self.guard_count, workspace)
-        self.fused: FusedStep | None = None
-        foldable = type(self.network) is FoldedNetwork and model.config.prediction == "change"
-        if self.backend == "numba" and isinstance(self.network, FoldedNetwork) and foldable:
-            self.fused = FusedStep(self.model, self.network, self._resting)
-        self._run = self.fused or self.step
+            self.captured = CapturedSteps(self._counted_step, self.guard_count, workspace)
+        self.numba_step: NumbaStep | None = None
+        changes = model.config.prediction == "change"
+        if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and changes:
+            self.numba_step = NumbaStep(self.model, self.network, self._resting)
+        self._run = self.numba_step or self.step
 
-    def _kernels(self, dtype: torch.dtype) -> FusedFrame | None:
+    def _kernels(self, dtype: torch.dtype) -> TritonFrame | None:
         """Triton's kernels, on a GPU that can run them; one that cannot is warned of."""
         if self.backend != "cuda_graph" or not triton_available():
             return None
         try:
-            kernels = FusedFrame(
+            kernels = TritonFrame(
                 self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
             )
             state = torch.zeros(1, self.layout.size, device=self.device)
@@ -130,13 +128,13 @@ class Rollout:
 
         Args:
             state: (num_motions, state_dim).
-            command: what each is told, (num_motions, command_dim); held inside the trained range.
+            command: What each is told, (num_motions, command_dim); held inside the trained range.
 
         Returns:
             Next state, held inside the guard range, (num_motions, state_dim).
         """
-        if self.recorded is not None:
-            following, self.guarded = self.recorded(state, command)
+        if self.captured is not None:
+            following, self.guarded = self.captured(state, command)
             self.frame_count += len(state)
             return following
         num_blocks = self.num_blocks(len(state))
@@ -157,7 +155,7 @@ class Rollout:
 
     def num_blocks(self, num: int) -> int:
         """Into how many parts of about the same size a batch is best cut."""
-        blocks_itself = self.device.type != "cpu" or self.fused is not None
+        blocks_itself = self.device.type != "cpu" or self.numba_step is not None
         return 1 if blocks_itself else max(1, math.ceil(num / CPU_BLOCK))
 
     def _counted_step(
@@ -175,7 +173,7 @@ class Rollout:
 
     def step(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next state (n, state_dim) and whether the guard had to act (n,), uncounted, by torch's operations."""
-        assert isinstance(self.network, FoldedNetwork)
+        assert isinstance(self.network, InferenceNetwork)
         command = self.model.clamp_command(command)
         predicted = self.network.predict(state, command)
         held = self.model.guard(predicted)
@@ -193,10 +191,10 @@ class Rollout:
         """Roll motions out.
 
         Args:
-            initial: states to start from, (num_motions, state_dim).
-            commands: command of every frame, (num_motions, num_frames, command_dim).
-            out: tensor to write into, (num_motions, num_frames, state_dim).
-            progress: show a progress bar.
+            initial: States to start from, (num_motions, state_dim).
+            commands: Command of every frame, (num_motions, num_frames, command_dim).
+            out: Tensor to write into, (num_motions, num_frames, state_dim).
+            progress: Show a progress bar.
 
         Returns:
             States (num_motions, num_frames, state_dim); frame 0 is the one after ``initial``.
@@ -224,10 +222,10 @@ def integrate_root(
 
     Args:
         states: (num_motions, num_frames, state_dim).
-        layout: channels of the states, root channels included.
-        fps: frames a second.
-        root_xy: position at the first frame, (num_motions, 2) [m]; the origin by default.
-        yaw: heading at the first frame, (num_motions,) [rad]; 0 by default.
+        layout: Channels of the states, root channels included.
+        fps: Frames a second.
+        root_xy: Position at the first frame, (num_motions, 2) [m]; the origin by default.
+        yaw: Heading at the first frame, (num_motions,) [rad]; 0 by default.
 
     Returns:
         Position in the world (num_motions, num_frames, 3) and orientation xyzw (num_motions, num_frames, 4).

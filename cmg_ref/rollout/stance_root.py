@@ -1,4 +1,4 @@
-"""The root's motion told by the stance foot, for joint angles that come without a root.
+"""The root's motion estimated from the stance foot, for joint angles that come without a root.
 
 Three assumptions stand in for what joint angles cannot say: the lowest sole point is on the floor, the sole of a foot
 that stands is flat, and a sole point in contact does not move over the floor. Where no sole point is in contact, in the

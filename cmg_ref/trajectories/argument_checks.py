@@ -27,7 +27,7 @@ def as_tensor(values: Values, name: str) -> torch.Tensor:
     """What was given, as a tensor.
 
     Raises:
-        ValueError: it is no tensor, array or list of numbers.
+        ValueError: It is no tensor, array or list of numbers.
     """
     if isinstance(values, torch.Tensor):
         return values
@@ -53,7 +53,7 @@ def checked_tensor(
     stays for the caller to deal with where ``clean`` is False.
 
     Raises:
-        ValueError: they are no numbers, the shape is another, or a value is not finite.
+        ValueError: They are no numbers, the shape is another, or a value is not finite.
     """
     values = as_tensor(values, name)
     if tuple(values.shape) != shape:
@@ -78,7 +78,7 @@ def checked_env_ids(
     """Indices (n,) of environments given as indices, each once; as a mask (num_envs,), bool or uint8; or None for all.
 
     Raises:
-        ValueError: they are neither, or an index is out of range or comes twice.
+        ValueError: They are neither, or an index is out of range or comes twice.
     """
     if env_ids is None:
         return torch.arange(num_envs, device=device)
@@ -94,7 +94,7 @@ def checked_indices(
     """Whole numbers (n,) from 0 to below ``end``, as int64 on the device; ``distinct`` allows none twice.
 
     Raises:
-        ValueError: they are not.
+        ValueError: They are not.
     """
     indices = as_tensor(indices, name)
     if indices.ndim == 1 and len(indices) == 0:
@@ -114,7 +114,7 @@ def checked_start_frames(
     """Start frames of a kind that a pool understands: (num,) from 0 to ``last``, ``"random"`` or None.
 
     Raises:
-        ValueError: they are not.
+        ValueError: They are not.
     """
     if start_frames is None or (isinstance(start_frames, str) and start_frames == "random"):
         return start_frames
@@ -132,7 +132,7 @@ def checked_motion(
     """States (num, state_dim) to start from, or a pair of joint angles and velocities, each (num, num_joints).
 
     Raises:
-        ValueError: they are neither.
+        ValueError: They are neither.
     """
     if not isinstance(init_motion, (tuple, list)):
         return checked_tensor(init_motion, (num, state_dim), "init_motion", device)
@@ -152,7 +152,7 @@ def checked_whole(value: Any, name: str, least: int) -> int:
     """A whole number that is not too small.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: It is something else.
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < least:
@@ -165,7 +165,7 @@ def whole_steps(steps: Values | int) -> list[int]:
     """Control steps ahead that are given as a list, an array or a tensor, or by number, from the next one on.
 
     Raises:
-        ValueError: they are no whole numbers, or one is negative.
+        ValueError: They are no whole numbers, or one is negative.
     """
     if isinstance(steps, (int, np.integer)):
         return list(range(1, int(steps) + 1))

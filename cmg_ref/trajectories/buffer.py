@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.cuda_graph.fused_frame import Motions
-from cmg_ref.cuda_graph.recorded_frames import RecordedFrames
+from cmg_ref.cuda_graph.captured_frames import CapturedFrames
+from cmg_ref.cuda_graph.triton_frame import Motions
 from cmg_ref.frames.command_plan import PlannedCommands
 from cmg_ref.frames.root_motion import NUM_SEEN, seen_columns
 from cmg_ref.frames.store import NUM_POSE, TrajectoryStore
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.robot import Robot
-from cmg_ref.rollout.numba_step import FusedStep, Room
+from cmg_ref.rollout.numba_step import NumbaStep, Workspace
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.rollout.stance_root import StanceRoot
 from cmg_ref.trajectories.environment_changes import EnvironmentChanges
@@ -32,24 +32,24 @@ class MotionBuffer:
     """Motions extended frame by frame by the CMG.
 
     Args:
-        checkpoint: the CMG.
-        rollout: advances its states; its backend makes and reads the frames too.
+        checkpoint: The CMG.
+        rollout: Advances its states; its backend makes and reads the frames too.
         sizes: (number of motions, frames kept of each) of one or more groups; older frames are overwritten.
-        interpolation_frames: frames over which a command ramps to a new one.
-        num_segments: changes of command kept per motion.
-        dtype: type the frames are stored in.
-        robot: robot description, for checkpoints without root channels; the one they name by default.
-        usual_batch: number of motions that are mostly extended together; the largest group by default.
-        compiled: whether the frames of that many are compiled on a GPU, see :class:`RecordedFrames`.
+        interpolation_frames: Frames over which a command ramps to a new one.
+        num_segments: Changes of command kept per motion.
+        dtype: Type the frames are stored in.
+        robot: Robot description, for checkpoints without root channels; the one they name by default.
+        usual_batch: Number of motions that are mostly extended together; the largest group by default.
+        compiled: Whether the frames of that many are compiled on a GPU, see :class:`CapturedFrames`.
 
     Attributes:
-        layout: channels of the stored states: the checkpoint's, completed by the root channels.
-        store: the frames.
-        commands: the commands they follow.
-        written: number of frames generated since the start of each motion, (num_motions,).
-        guarded: how many of them the guard had to change, (num_motions,).
-        seconds: time spent generating [s]; of the host alone, which does not wait for a GPU.
-        motions: what a frame reads and writes of them.
+        layout: Channels of the stored states: the checkpoint's, completed by the root channels.
+        store: The frames.
+        commands: The commands they follow.
+        written: Number of frames generated since the start of each motion, (num_motions,).
+        guarded: How many of them the guard had to change, (num_motions,).
+        seconds: Time spent generating [s]; of the host alone, which does not wait for a GPU.
+        motions: What a frame reads and writes of them.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class MotionBuffer:
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
         self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
-        self._recorded: RecordedFrames | None = None
+        self._captured: CapturedFrames | None = None
         if rollout.backend == "cuda_graph" and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
             usual = largest if usual_batch is None else usual_batch
             compiled = compiled and rollout.kernels is None
-            self._recorded = RecordedFrames(self._frame, *self._kept, largest, usual, compiled)
+            self._captured = CapturedFrames(self._frame, *self._kept, largest, usual, compiled)
         self._stance_root: StanceRoot | None = None
         if not checkpoint.layout.has_root:
             self._stance_root = StanceRoot(checkpoint.robot(robot), self.device, joint_names=checkpoint.joint_names)
@@ -102,24 +102,24 @@ class MotionBuffer:
         kept = (self._tail_state, self._tail_pose, self.written, self.guarded, self.rollout.guard_count)
         return kept, partial(getattr, self.rollout.network, "workspace")
 
-    def recorded_changes(
+    def captured_changes(
         self, reader: MotionReader, initial_states: InitialStates, draws: EnvironmentDraws, excess: torch.Tensor
     ) -> EnvironmentChanges | None:
-        """Recorded changes of environments, one for each motion; None where the driver cannot record.
+        """Captured changes of environments, one for each motion; None where the driver cannot capture.
 
         Args:
-            reader: the environments' clock and place.
-            initial_states: where their motions begin.
-            draws: which of them.
-            excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
+            reader: The environments' clock and place.
+            initial_states: Where their motions begin.
+            draws: Which of them.
+            excess: By how much commands exceed the trained range, (num_envs, command_dim); written.
         """
-        if self._recorded is None or reader.columns is None:
+        if self._captured is None or reader.columns is None:
             return None
         changed = (self.rollout.model, self.motions, reader, initial_states, draws, excess)
         try:
             return EnvironmentChanges(*changed, self._frame, *self._kept, reader.columns)
         except Exception as error:  # Drivers fail in ways of their own; resets remain one by one.
-            warnings.warn(f"changes cannot be recorded as a CUDA graph ({error})", stacklevel=2)
+            warnings.warn(f"changes cannot be captured as a CUDA graph ({error})", stacklevel=2)
             return None
 
     @property
@@ -135,14 +135,14 @@ class MotionBuffer:
         """Begin motions (n,) anew.
 
         Args:
-            motions: motions concerned.
-            states: their frame 0, (n, state_dim) of the checkpoint.
-            following: states a frame later or nearly so, (n, state_dim), for the rates at frame 0.
+            motions: Motions concerned.
+            states: Their frame 0, (n, state_dim) of the checkpoint.
+            following: States a frame later or nearly so, (n, state_dim), for the rates at frame 0.
             poses: x, y and heading at frame 0, (n, 3); the origin by default.
         """
         if poses is None:
             poses = states.new_zeros(len(states), NUM_POSE)
-        if self.store.fused and self._stance_root is None:
+        if self.store.by_numba and self._stance_root is None:
             self.store.place_first(poses, states, following, motions)
         else:
             self._write_first(motions, states, following, poses)
@@ -174,10 +174,10 @@ class MotionBuffer:
         """Make motions (n,) copies of motions ``sources`` (n,), commands included.
 
         Args:
-            sources: motions to copy.
-            motions: motions to overwrite.
-            last: last frame to copy; frames after it are forgotten, (n,).
-            count: frames to copy, at most as many as the motions hold.
+            sources: Motions to copy.
+            motions: Motions to overwrite.
+            last: Last frame to copy; frames after it are forgotten, (n,).
+            count: Frames to copy, at most as many as the motions hold.
         """
         frames = last.unsqueeze(1) + torch.arange(1 - count, 1, device=self.device)
         self.store.copy(frames.clamp(min=0), sources, motions)  # frames: (n, count)
@@ -189,22 +189,22 @@ class MotionBuffer:
         if isinstance(motions, torch.Tensor) and len(motions) == 0:
             return
         started = time.perf_counter()
-        fused = self.rollout.fused
+        numba_step = self.rollout.numba_step
         run = range(*motions.indices(self.num_motions)) if isinstance(motions, slice) else motions
-        recorded = self._recorded is not None and self._recorded(run, count)
-        if not recorded and self.rollout.kernels is not None and isinstance(motions, torch.Tensor):
+        captured = self._captured is not None and self._captured(run, count)
+        if not captured and self.rollout.kernels is not None and isinstance(motions, torch.Tensor):
             motions = motions[motions >= 0]  # Only kernels know of none.
-        if recorded:
+        if captured:
             self.rollout.frame_count += count * len(run)
-        elif fused is not None and self.store.fused and self._stance_root is None:
-            self._extend_in_blocks(fused, motions, count)
+        elif numba_step is not None and self.store.by_numba and self._stance_root is None:
+            self._extend_in_blocks(numba_step, motions, count)
             self.written[motions] += count
         else:
             self._extend_in_loop(motions, count)
             self.written[motions] += count
         self.seconds += time.perf_counter() - started
 
-    def _extend_in_blocks(self, step: FusedStep, motions: slice | torch.Tensor, count: int) -> None:
+    def _extend_in_blocks(self, step: NumbaStep, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames block by block of motions (n,), in all threads."""
         # What is written is written by NumPy: other threads know nothing of torch's modes.
         tail_state, tail_pose, guarded = (held.numpy() for held in (self._tail_state, self._tail_pose, self.guarded))
@@ -212,7 +212,7 @@ class MotionBuffer:
         blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
         num_guarded: list[int] = []
 
-        def frame(room: Room, rows: slice, number: int) -> None:
+        def frame(workspace: Workspace, rows: slice, number: int) -> None:
             frames = written[rows] + number
             if isinstance(motions, slice):  # Slices are read without a copy.
                 first = motions.start or 0
@@ -222,7 +222,7 @@ class MotionBuffer:
             state, pose = blocks.get(rows.start) or (self._tail_state[own], self._tail_pose[own])
             following, placed = torch.empty_like(state), torch.empty_like(pose)
             changed = np.empty(len(frames), np.bool_)
-            step.step(room, state.numpy(), self.commands.value(frames, own).numpy(), following.numpy(), changed)
+            step.step(workspace, state.numpy(), self.commands.value(frames, own).numpy(), following.numpy(), changed)
             self.store.place(frames, pose, state, following, own, placed)
             blocks[rows.start] = following, placed
             own_numbers = numbers[rows].numpy()
@@ -255,7 +255,7 @@ class MotionBuffer:
         self.guarded[motions] += guarded
 
     def _frame(self, motions: torch.Tensor) -> None:
-        """Make and store a frame; see :data:`cmg_ref.cuda_graph.recorded_frames.Frame`."""
+        """Make and store a frame; see :data:`cmg_ref.cuda_graph.captured_frames.Frame`."""
         kernels = self.rollout.kernels
         if kernels is not None:
             kernels.frame(self.motions, motions)
@@ -300,7 +300,7 @@ class MotionBuffer:
         motions: slice | torch.Tensor,
     ) -> torch.Tensor:
         """Store states ``now`` (n, state_dim), a frame after ``before`` at ``pose`` (n, 3); returns their poses."""
-        if self.store.fused:
+        if self.store.by_numba:
             placed = torch.empty_like(pose)
             self.store.place(frames, pose, before, now, motions, placed)
             return placed

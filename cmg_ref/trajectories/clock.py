@@ -10,18 +10,18 @@ import torch
 class FrameClock:
     """A frame and a share of the way to the next one, for every environment; nobody else changes either.
 
-    (On a GPU, recorded kernels change ``shown`` in place, see :mod:`cmg_ref.trajectories.environment_changes`.)
+    (On a GPU, captured kernels change ``shown`` in place, see :mod:`cmg_ref.trajectories.environment_changes`.)
 
     Args:
-        num_envs: number of environments.
-        frames_per_step: frames that pass in a control step; 1 where it is 1 but for rounding.
-        device: device of everything.
+        num_envs: Number of environments.
+        frames_per_step: Frames that pass in a control step; 1 where it is 1 but for rounding.
+        device: Device of everything.
 
     Attributes:
-        shown: frame shown now, (num_envs,).
-        share: share of the way to the next frame, (num_envs,).
-        frames_per_step: frames that pass in a control step.
-        on_frames: whether it always stands at a whole frame.
+        shown: Frame shown now, (num_envs,).
+        share: Share of the way to the next frame, (num_envs,).
+        frames_per_step: Frames that pass in a control step.
+        on_frames: Whether it always stands at a whole frame.
     """
 
     def __init__(self, num_envs: int, frames_per_step: float, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Resets, new commands and the passing of time as recorded kernels over all environments, none of which waits."""
+"""Resets, new commands and the passing of time as captured kernels over all environments, none of which waits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Callable
 import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES
-from cmg_ref.cuda_graph.fused_frame import Motions, power_of_two
-from cmg_ref.cuda_graph.recorded_frames import Recording
+from cmg_ref.cuda_graph.captured_frames import CapturedFrame
+from cmg_ref.cuda_graph.triton_frame import Motions, power_of_two
 from cmg_ref.frames.store import NUM_POSE
 from cmg_ref.network.model import CMG
 from cmg_ref.trajectories.reader import MotionReader
@@ -25,20 +25,20 @@ class EnvironmentChanges:
     anew and changes commands where something is written. Which environments those are, the host never learns.
 
     Args:
-        model: the CMG.
-        motions: one motion for each environment, with a command of one segment.
-        reader: the environments' clock and place; it is told the rows that are on show.
-        initial_states: where motions begin.
-        draws: which of them.
-        excess: by how much commands exceed the trained range, (num_envs, command_dim); written.
-        frame: makes the next frame of motions (n,).
-        kept: what a frame changes of them, see :class:`cmg_ref.cuda_graph.recorded_frames.RecordedFrames`.
-        workspace: see there.
-        columns: columns of the joint angles and velocities that are shown, (2 * num_joints,).
+        model: The CMG.
+        motions: One motion for each environment, with a command of one segment.
+        reader: The environments' clock and place; it is told the rows that are on show.
+        initial_states: Where motions begin.
+        draws: Which of them.
+        excess: By how much commands exceed the trained range, (num_envs, command_dim); written.
+        frame: Makes the next frame of motions (n,).
+        kept: What a frame changes of them, see :class:`cmg_ref.cuda_graph.captured_frames.CapturedFrames`.
+        workspace: See there.
+        columns: Columns of the joint angles and velocities that are shown, (2 * num_joints,).
 
     Attributes:
-        located: the rows on show, (num_envs,).
-        joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
+        located: The rows on show, (num_envs,).
+        joints: Joint angles and velocities in them, (num_envs, 2 * num_joints).
     """
 
     def __init__(
@@ -80,23 +80,25 @@ class EnvironmentChanges:
         places = (reader.origin, draws.drawn, excess)
         planned = (motions.commands.first_frames, motions.commands.starts, motions.commands.targets)
         with torch.inference_mode(False):  # What is made in that mode cannot be worked in outside of it.
-            self._change = Recording(self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone)
-            self._advance = Recording(self._advanced, (*clocks, *kept), workspace, everyone)
-            self._locate = Recording(self._located, clocks, workspace, everyone)
+            self._change = CapturedFrame(
+                self._changed, (*clocks, *begun, *places, *planned, *kept), workspace, everyone
+            )
+            self._advance = CapturedFrame(self._advanced, (*clocks, *kept), workspace, everyone)
+            self._locate = CapturedFrame(self._located, clocks, workspace, everyone)
         # Tried out on nobody, so that where it cannot be built that is known before anything is asked for.
         self._write(everyone[:0], self._told, 1, None, self._told_commands, None, None)
         self.locate()
 
     def locate(self) -> None:
-        """Find what is on show, after somebody else has changed the clock."""
+        """Find what is on show, after the clock was changed elsewhere."""
         self._locate.run(None, 1)
 
     def begin(self, env_ids: torch.Tensor, commands: torch.Tensor | None, poses: torch.Tensor | None) -> None:
         """Begin motions of environments (n,) anew.
 
         Args:
-            env_ids: environments concerned.
-            commands: what they shall do, (n, command_dim); what they are told now by default. What is not finite counts
+            env_ids: Environments concerned.
+            commands: What they shall do, (n, command_dim); what they are told now by default. What is not finite counts
                 as 0.
             poses: x, y and heading to begin at, (n, 3); the origin by default. What is not finite counts as 0.
         """
@@ -143,7 +145,7 @@ class EnvironmentChanges:
                 BLOCK=ASKED,
             )
 
-    # What is recorded -------------------------------------------------------------------------------------------------
+    # What is captured -------------------------------------------------------------------------------------------------
 
     def _changed(self, everyone: torch.Tensor) -> None:
         motions, store, commands = self._motions, self._motions.store, self._motions.commands

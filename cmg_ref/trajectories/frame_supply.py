@@ -1,4 +1,4 @@
-"""What a generator and its reader ask of whoever sees to it that there are frames to show."""
+"""The frames that a generator shows: what it and its reader ask of their supply."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class FrameSupply(Protocol):
     The defaults here are those of a supply that keeps no frames ready and has no trajectories to hand out.
 
     Attributes:
-        motions: motion of each environment, (num_envs,).
-        in_step: whether every step brings one frame of every environment.
-        demand: frames beyond the shown one that every step leaves ready.
-        last_start: latest frame of a ready trajectory that an environment can begin at.
+        motions: Motion of each environment, (num_envs,).
+        in_step: Whether every step brings one frame of every environment.
+        demand: Frames beyond the shown one that every step leaves ready.
+        last_start: Latest frame of a ready trajectory that an environment can begin at.
     """
 
     motions: slice | torch.Tensor
@@ -43,9 +43,9 @@ class FrameSupply(Protocol):
         """Give environments (n,) a ready trajectory each.
 
         Args:
-            env_ids: environments concerned.
-            commands: what they shall be told where they are entered, (n, command_dim); None takes any.
-            start_frames: frames to enter them at, (n,), ``"random"``, or None for the first.
+            env_ids: Environments concerned.
+            commands: What they shall be told where they are entered, (n, command_dim); None takes any.
+            start_frames: Frames to enter them at, (n,), ``"random"``, or None for the first.
 
         Returns:
             Frames (n,) to enter them at; None where there are none, so that motions have to be begun anew.

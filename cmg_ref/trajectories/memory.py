@@ -27,12 +27,12 @@ class MemoryPlan:
     """Memory of a generator [bytes].
 
     Attributes:
-        joints: joint angles and velocities of all frames.
-        root: root channels, orientation, rates and world poses of all frames.
-        commands: the commands they follow.
-        states: what generation goes on from, clocks and places.
-        network: weights, and what passes between layers.
-        compiled: matrix products that oneDNN compiles for each number of motions that comes, on a CPU; taken bit by
+        joints: Joint angles and velocities of all frames.
+        root: Root channels, orientation, rates and world poses of all frames.
+        commands: The commands they follow.
+        states: What generation goes on from, clocks and places.
+        network: Weights, and what passes between layers.
+        compiled: Matrix products that oneDNN compiles for each number of motions that comes, on a CPU; taken bit by
             bit, in the first thousand steps with resets and changes of command.
     """
 
@@ -59,10 +59,10 @@ def plan_memory(
     """Memory that a generator with these settings takes.
 
     Args:
-        settings: what it is asked to hold.
-        checkpoint: the CMG.
-        sampler: draws the commands of a pool's trajectories.
-        device: device of everything.
+        settings: What it is asked to hold.
+        checkpoint: The CMG.
+        sampler: Draws the commands of a pool's trajectories.
+        device: Device of everything.
     """
     layout, sizes = checkpoint.layout, settings.sizes()
     num_motions = sum(number for number, _ in sizes)
@@ -127,9 +127,9 @@ def check_room(required: int, device: torch.device, what: str) -> None:
     """Raise a MemoryError if more memory [bytes] is required on a device than is free there.
 
     Args:
-        required: memory [bytes].
-        device: where.
-        what: takes it, with the setting to make smaller; the message begins with it.
+        required: Memory [bytes].
+        device: Where.
+        what: Takes it, with the setting to make smaller; the message begins with it.
     """
     available = available_bytes(device)
     if available is not None and required > (1.0 - RESERVE) * available:
@@ -155,12 +155,12 @@ def check_fits(
     """Compare what is required with what is there.
 
     Args:
-        settings: what is asked for.
-        required: memory of other settings.
-        available: free memory [bytes]; None if unknown, which fits.
+        settings: What is asked for.
+        required: Memory of other settings.
+        available: Free memory [bytes]; None if unknown, which fits.
 
     Raises:
-        MemoryError: it does not fit; the message names up to three changes that would.
+        MemoryError: It does not fit; the message names up to three changes that would.
     """
     plan = required(settings)
     if available is None or plan.total <= (1.0 - RESERVE) * available:

@@ -35,20 +35,20 @@ class TrajectoryPoolCfg:
     """Size and renewal of a :class:`TrajectoryPool`.
 
     Attributes:
-        num_trajectories: trajectories kept; None for 1.25 per environment. Fewer than environments will do: a
+        num_trajectories: Trajectories kept; None for 1.25 per environment. Fewer than environments will do: a
             trajectory serves several environments at a time.
-        uses: how often a trajectory is handed out before it is generated anew. Where the budget does not suffice for
+        uses: How often a trajectory is handed out before it is generated anew. Where the budget does not suffice for
             that, trajectories are handed out more often, the least used ones first.
-        regenerate_frames_per_step: most frames (trajectories times frames) generated per control step; what
+        regenerate_frames_per_step: Most frames (trajectories times frames) generated per control step; what
             environments consume that have left their trajectories comes out of it first. None for one frame per
             environment, what realtime mode costs; 0 never renews.
-        batch: trajectories generated together; None for a fifth of them, at most 1024.
-        resampling_time: shortest and longest time between changes of a trajectory's command [s]; None takes the
+        batch: Trajectories generated together; None for a fifth of them, at most 1024.
+        resampling_time: Shortest and longest time between changes of a trajectory's command [s]; None takes the
             sampler's, or 2 to 6 s.
-        from_standing: whether trajectories begin from standing, and not amid what their first command asks for; None
+        from_standing: Whether trajectories begin from standing, and not amid what their first command asks for; None
             leaves it to who has the pool, and they begin amid it if nobody asks otherwise.
         max_guard_share: a trajectory with a larger share of frames that the guard had to change is dropped.
-        check_commands: whether a trajectory is also dropped whose mean velocity misses its command somewhere, by the
+        check_commands: Whether a trajectory is also dropped whose mean velocity misses its command somewhere, by the
             tolerances of :mod:`cmg_ref.evaluation.command_following`.
     """
 
@@ -98,21 +98,21 @@ class TrajectoryPool:
     """The first ``num_trajectories`` motions of a buffer, each with a schedule of commands of its own.
 
     Args:
-        cfg: size and renewal.
-        buffer: the motions.
-        num_trajectories: how many of them belong to the pool.
-        length: frames of a trajectory.
-        initial_states: where trajectories begin.
-        sampler: draws their commands.
-        generator: draws everything else.
-        follows_commands: tells which trajectories do what they are told, if ``cfg`` asks for it.
+        cfg: Size and renewal.
+        buffer: The motions.
+        num_trajectories: How many of them belong to the pool.
+        length: Frames of a trajectory.
+        initial_states: Where trajectories begin.
+        sampler: Draws their commands.
+        generator: Draws everything else.
+        follows_commands: Tells which trajectories do what they are told, if ``cfg`` asks for it.
 
     Attributes:
-        handed: how often each trajectory has been handed out since it was generated, (num_trajectories,).
-        ready: which may be handed out, (num_trajectories,) bool.
+        handed: How often each trajectory has been handed out since it was generated, (num_trajectories,).
+        ready: Which may be handed out, (num_trajectories,) bool.
 
     Raises:
-        ValueError: hardly any trajectory stays inside the range that the checkpoint was trained in, or follows its
+        ValueError: Hardly any trajectory stays inside the range that the checkpoint was trained in, or follows its
             commands.
     """
 
@@ -150,11 +150,11 @@ class TrajectoryPool:
         """Choose trajectories; generates nothing.
 
         Args:
-            commands: commands that the trajectories shall follow where they are entered, (num, command_dim): those that
+            commands: Commands that the trajectories shall follow where they are entered, (num, command_dim): those that
                 do so most nearly are chosen. None takes any. Among equals the least used are chosen.
-            num: how many.
-            start_frames: frames to enter at, (num,); ``"random"`` draws them, None takes the first.
-            last_start: latest frame to enter at.
+            num: How many.
+            start_frames: Frames to enter at, (num,); ``"random"`` draws them, None takes the first.
+            last_start: Latest frame to enter at.
 
         Returns:
             Trajectories (num,) and the frames (num,) to enter them at.
@@ -190,8 +190,8 @@ class TrajectoryPool:
         """Generate used trajectories anew.
 
         Args:
-            frames: most frames to generate now; what is left over is added to the next call's.
-            motions: motions that environments are shown, (num_envs,); these are left alone.
+            frames: Most frames to generate now; what is left over is added to the next call's.
+            motions: Motions that environments are shown, (num_envs,); these are left alone.
 
         Returns:
             Trajectories (n,) whose last frame this was, whether they are healthy or not; None where there are none.

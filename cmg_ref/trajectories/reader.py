@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
 from typing import Optional, Sequence, Tuple
 
 import torch
 
 from cmg_ref.core.motion_frames import MotionFrames
-from cmg_ref.cuda_graph.fused_reader import FusedReader
+from cmg_ref.cuda_graph.triton_reader import TritonReader
 from cmg_ref.frames.root_motion import frames_in_world, rotate_xy
 from cmg_ref.frames.store import NUM_POSE, POSE_COLUMNS, TrajectoryStore
 from cmg_ref.trajectories.clock import FrameClock
@@ -25,12 +24,12 @@ class MotionReader:
     """Reads frames at each environment's clock.
 
     Args:
-        clock: which frame every environment is shown.
-        joint_columns: column of each joint in the order that is returned, (num_joints,); None for the stored order.
-        hold: whether environments past their last frame stand still.
+        clock: Which frame every environment is shown.
+        joint_columns: Column of each joint in the order that is returned, (num_joints,); None for the stored order.
+        hold: Whether environments past their last frame stand still.
 
     Attributes:
-        clock: which frame every environment is shown.
+        clock: Which frame every environment is shown.
         origin: x, y and heading of each motion's own frame in the world, (num_envs, 3).
     """
 
@@ -44,28 +43,28 @@ class MotionReader:
         self._current: tuple[torch.Tensor, torch.Tensor] | None = None
         self._current_rows: Rows | None = None
         self._joints_are_read = False
-        self._fused: FusedReader | None = None
+        self._triton: TritonReader | None = None
         self._located: torch.Tensor | None = None
         self._shown_joints: torch.Tensor | None = None
 
     @property
     def columns(self) -> torch.Tensor | None:
         """Columns of the angles and velocities that Triton's kernels read, (2 * num_joints,); None without those."""
-        return None if self._fused is None else self._fused.columns
+        return None if self._triton is None else self._triton.columns
 
     def attach(self, store: TrajectoryStore, supply: FrameSupply, kernels: bool = False) -> None:
         """Read from this store from now on, by Triton's kernels where those are wanted and can be built."""
         self._store, self._supply = store, supply
-        self._fused = self._kernels() if kernels and self.clock.on_frames else None
+        self._triton = self._kernels() if kernels and self.clock.on_frames else None
         self._located = self._shown_joints = None
         self.forget()
 
     def follow(self, located: torch.Tensor, joints: torch.Tensor) -> None:
-        """Rely on somebody else to move the clock, and to keep what is on show.
+        """Leave the clock and what is on show to the caller.
 
         Args:
-            located: the rows, (num_envs,).
-            joints: joint angles and velocities in them, (num_envs, 2 * num_joints).
+            located: The rows, (num_envs,).
+            joints: Joint angles and velocities in them, (num_envs, 2 * num_joints).
         """
         self._located, self._shown_joints = located, joints
 
@@ -74,7 +73,7 @@ class MotionReader:
         self._current = self._current_rows = None
 
     def locate(self) -> None:
-        """Find the rows that are shown now, so that reading joints later is nothing but a gather, if somebody does."""
+        """Find the rows that are shown now, so that reading joints later is one gather, if the last step read any."""
         if self._joints_are_read:
             self._rows_now()
             self._joints_are_read = False
@@ -93,18 +92,18 @@ class MotionReader:
     def frames(self) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs, ...)."""
         self._supply.need(self.clock.reach())
-        if self._fused is not None:
+        if self._triton is not None:
             ahead, last = self._kept((0,)), self._supply.last_frames()
-            seen, _ = self._fused.frames(self.clock.shown, ahead, 1, self._supply.motions, self.origin, last)
-            return MotionFrames(*(getattr(seen, field.name)[:, 0] for field in fields(seen)))
+            seen, _ = self._triton.frames(self.clock.shown, ahead, 1, self._supply.motions, self.origin, last)
+            return seen.select((slice(None), 0))
         return self._read(self._rows_now(), self.clock.share, self.origin)
 
     def future(self, offsets: Sequence[int], joint_offsets: Sequence[int] = ()) -> tuple[MotionFrames, torch.Tensor]:
         """What is shown so many control steps from now.
 
         Args:
-            offsets: steps of which everything is asked for, at least one.
-            joint_offsets: steps of which the joint angles alone are asked for, a third of the bytes.
+            offsets: Steps of which everything is asked for, at least one.
+            joint_offsets: Steps of which the joint angles alone are asked for, a third of the bytes.
 
         Returns:
             Fields of (num_envs, number of offsets, ...), and joint angles (num_envs, number of joint_offsets,
@@ -112,9 +111,9 @@ class MotionReader:
         """
         furthest = max((*offsets, *joint_offsets))
         self._supply.need(self.clock.reach(furthest))
-        if self._fused is not None:
+        if self._triton is not None:
             ahead, last = self._kept((*offsets, *joint_offsets)), self._supply.last_frames()
-            return self._fused.frames(self.clock.shown, ahead, len(offsets), self._supply.motions, self.origin, last)
+            return self._triton.frames(self.clock.shown, ahead, len(offsets), self._supply.motions, self.origin, last)
         ahead, joints_ahead = self._kept(offsets), self._kept(joint_offsets)
         if self._in_one_pass(len(self.clock.shown) * (len(ahead) + len(joints_ahead))):
             motions = self._supply.motions
@@ -155,16 +154,16 @@ class MotionReader:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _kernels(self) -> FusedReader | None:
+    def _kernels(self) -> TritonReader | None:
         """Triton's kernels, tried out; torch's operations remain where that fails, which is warned of."""
         try:
-            fused = FusedReader(self._store, self._columns, self._hold)
+            triton = TritonReader(self._store, self._columns, self._hold)
             everyone = torch.arange(len(self.clock.shown), device=self._device)
-            fused.frames(self.clock.shown, self._kept((0, 0)), 1, everyone, self.origin, None)
+            triton.frames(self.clock.shown, self._kept((0, 0)), 1, everyone, self.origin, None)
         except Exception as error:  # Compilers fail in ways of their own.
             warnings.warn(f"reading: Triton cannot build its kernel here ({error})", stacklevel=4)
             return None
-        return fused
+        return triton
 
     def _kept(self, offsets: Sequence[int]) -> torch.Tensor:
         """Offsets as a tensor, which is kept, so that a window asked for at every step costs no copy."""
@@ -179,8 +178,8 @@ class MotionReader:
         return self._rows(frames), share
 
     def _in_one_pass(self, num_frames: int) -> bool:
-        """Whether frames are read by a compiled loop, which takes a single thread."""
-        plain = self.clock.on_frames and self._store.fused and self._supply.last_frames() is None
+        """Whether frames are read by a Numba loop, which takes a single thread."""
+        plain = self.clock.on_frames and self._store.by_numba and self._supply.last_frames() is None
         return plain and (torch.get_num_threads() == 1 or num_frames <= SMALL_READ)
 
     def _rows_now(self) -> Rows:

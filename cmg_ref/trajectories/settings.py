@@ -20,32 +20,32 @@ class CMGMotionGeneratorCfg:
     """What a :class:`cmg_ref.generator.CMGMotionGenerator` makes, beside the network, the robot and the device.
 
     Attributes:
-        num_envs: number of environments.
+        num_envs: Number of environments.
         mode: ``"pregenerated"`` or ``"realtime"``.
-        preload_duration: frames generated at a reset in pregenerated mode, or of each trajectory of a pool.
-        buffer_size: frames held per environment in realtime mode, and by environments that have left the pool.
-        control_dt: time of a control step [s].
-        refill_frames: in realtime mode, frames generated at a time; None takes half of the buffer. Where not every
+        preload_duration: Frames generated at a reset in pregenerated mode, or of each trajectory of a pool.
+        buffer_size: Frames held per environment in realtime mode, and by environments that have left the pool.
+        control_dt: Time of a control step [s].
+        refill_frames: In realtime mode, frames generated at a time; None takes half of the buffer. Where not every
             step brings a frame, environments take turns, so that every step does the same work.
-        interpolation_steps: frames over which a command ramps to a new one.
-        at_end: in pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
+        interpolation_steps: Frames over which a command ramps to a new one.
+        at_end: In pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
             ``"hold"`` stands in the last pose with zero velocity.
-        joint_names: joints and their order in everything returned; the checkpoint's by default.
-        drop_joints: joints of the checkpoint that ``joint_names`` leaves out on purpose.
-        storage_dtype: type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
+        joint_names: Joints and their order in everything returned; the checkpoint's by default.
+        drop_joints: Joints of the checkpoint that ``joint_names`` leaves out on purpose.
+        storage_dtype: Type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
             1e-3 m/s in the root's velocity.
-        compute_dtype: type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
+        compute_dtype: Type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
             error of a few milliradians in the joints after ten seconds.
-        backend: what makes and reads the frames: ``"torch"``, its operations one by one; ``"numba"``, compiled loops
-            on a CPU; ``"cuda_graph"``, recorded launches on a GPU; ``"auto"`` takes the fastest there is.
-        compiled: where graphs are recorded without Triton, let ``torch.compile`` fuse what a frame of all environments
+        backend: What makes and reads the frames: ``"torch"``, its operations one by one; ``"numba"``, Numba loops
+            on a CPU; ``"cuda_graph"``, captured launches on a GPU; ``"auto"`` takes the fastest there is.
+        compiled: Where graphs are captured without Triton, let ``torch.compile`` fuse what a frame of all environments
             takes, where that is measured to be faster (on an H100 by a third); takes some ten seconds at the first
             frame.
-        seed: seed for the choice of initial states, trajectories and start frames.
-        first_env: number of the first environment among all that share the seed, where other processes hold the rest
+        seed: Seed for the choice of initial states, trajectories and start frames.
+        first_env: Number of the first environment among all that share the seed, where other processes hold the rest
             (see :mod:`cmg_ref.core.sharding`): each is shown the motion it would be shown by one generator of them
             all. A pool belongs to one process; those of several differ.
-        pool: pregenerated mode is served from a pool of this kind; None generates at each reset.
+        pool: Pregenerated mode is served from a pool of this kind; None generates at each reset.
     """
 
     num_envs: int = 4096
@@ -74,12 +74,7 @@ class CMGMotionGeneratorCfg:
             raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got '{self.backend}'")
         if self.at_end not in AT_END:
             raise ValueError(f"at_end must be one of {AT_END}, got '{self.at_end}'")
-        for name, least in (
-            ("num_envs", 1),
-            ("preload_duration", 12),
-            ("buffer_size", 8),
-            ("interpolation_steps", 0),
-        ):
+        for name, least in (("num_envs", 1), ("preload_duration", 12), ("buffer_size", 8), ("interpolation_steps", 0)):
             checked_whole(getattr(self, name), name, least)
         if not 0.0 < self.control_dt <= 0.1:
             raise ValueError(f"control_dt must lie in (0, 0.1] s, got {self.control_dt}")

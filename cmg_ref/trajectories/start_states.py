@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from cmg_ref.core.backends import call_loop
 from cmg_ref.core.command_layout import VELOCITY, told_to_stand
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.kinematics import FootKinematics, ForwardKinematics
@@ -27,18 +28,18 @@ class InitialStates:
     rest only those that load both feet alike are used.
 
     Args:
-        checkpoint: the CMG.
-        rollout: advances its states.
-        robot: robot description.
+        checkpoint: The CMG.
+        rollout: Advances its states.
+        robot: Robot description.
 
     Attributes:
-        states: the states that are used, (num_states, state_dim).
-        commands: what they were doing, (num_states, command_dim).
-        following: the states a frame later, had they gone on, (num_states, state_dim).
-        scale: of commands where their distance counts, (command_dim,).
-        scaled_commands: commands times that, (num_states, command_dim).
-        at_rest: numbers of the states at rest, (num_standing,).
-        standing: the states at rest, (num_standing, state_dim).
+        states: The states that are used, (num_states, state_dim).
+        commands: What they were doing, (num_states, command_dim).
+        following: The states a frame later, had they gone on, (num_states, state_dim).
+        scale: Of commands where their distance counts, (command_dim,).
+        scaled_commands: Commands times that, (num_states, command_dim).
+        at_rest: Numbers of the states at rest, (num_standing,).
+        standing: The states at rest, (num_standing, state_dim).
     """
 
     def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
@@ -55,8 +56,8 @@ class InitialStates:
         self.scaled_commands = self.commands * self.scale
         self.at_rest = rests[used].nonzero().squeeze(1).to(device)
         self.standing = self.states[self.at_rest]
-        self._fused = rollout.backend == "numba"
-        if self._fused:
+        self._numba = rollout.backend == "numba"
+        if self._numba:
             from cmg_ref.frames import numba_frames
 
             self._loops = numba_frames
@@ -65,8 +66,8 @@ class InitialStates:
         """States to begin from and what they were doing.
 
         Args:
-            commands: what the motions shall do, (n, command_dim).
-            draw: integers that choose among the states that did nearly that, (n,); not negative.
+            commands: What the motions shall do, (n, command_dim).
+            draw: Integers that choose among the states that did nearly that, (n,); not negative.
 
         Returns:
             States (n, state_dim), each one of the few that did nearly that; their own commands; and the states
@@ -82,9 +83,9 @@ class InitialStates:
         """Number of one of the states that did nearly what commands ask for, chosen by ``draw`` (n,), (n,)."""
         wanted, known = commands * self.scale, self.scaled_commands
         count = min(NUM_NEAREST, len(known))
-        if self._fused:
+        if self._numba:
             picks = torch.empty_like(draw)
-            self._loops.nearest(wanted.numpy(), known.numpy(), count, draw.numpy(), picks.numpy())
+            call_loop(self._loops.nearest, wanted, known, count, draw, picks)
             return picks
         # Axis by axis, so that a motion's distances do not depend on how many motions are asked for.
         distance = torch.zeros(len(wanted), len(known), device=wanted.device)
@@ -119,8 +120,8 @@ def load_on_left_foot(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
     are matched by name; those of the robot that the checkpoint does not know are at zero.
 
     Args:
-        checkpoint: the CMG.
-        robot: robot description.
+        checkpoint: The CMG.
+        robot: Robot description.
 
     Returns:
         (num_initial_states,); one half for a robot without masses.
@@ -150,15 +151,15 @@ class EnvironmentDraws:
     So an environment draws the same whichever others are reset with it, and in whichever process it is.
 
     Args:
-        num_envs: number of environments here.
-        first_env: number of the first of them.
-        seed: seed of the draws.
-        device: device of the draws.
+        num_envs: Number of environments here.
+        first_env: Number of the first of them.
+        seed: Seed of the draws.
+        device: Device of the draws.
 
     Attributes:
-        drawn: how often each environment has drawn, (num_envs,).
-        first: number of the first environment.
-        mixed_seed: what the seed adds to the numbers.
+        drawn: How often each environment has drawn, (num_envs,).
+        first: Number of the first environment.
+        mixed_seed: What the seed adds to the numbers.
     """
 
     def __init__(self, num_envs: int, first_env: int, seed: int, device: torch.device) -> None:

@@ -18,18 +18,18 @@ NEVER = -(1 << 40)  # [steps] before anything was begun
 class PoolFeed:
     """Ready motions, drawn by weight and renewed a batch at a time.
 
-    The library is not told which motions environments are in. Whoever begins one may be in it for as long as an episode
-    lasts; only after that time is it generated anew.
+    The library is not told which motions environments are in. An environment that begins one may be in it for as long
+    as an episode lasts; only after that time is it generated anew.
 
     Args:
-        pool: the motions.
-        view: reads them.
-        retirement: steps from the beginning of an episode until it has ended.
-        budget: most frames generated per step; 0 never renews.
+        pool: The motions.
+        view: Reads them.
+        retirement: Steps from the beginning of an episode until it has ended.
+        budget: Most frames generated per step; 0 never renews.
 
     Attributes:
-        first: first frame of each motion, (num_motions,).
-        last: last frame, at rest, (num_motions,).
+        first: First frame of each motion, (num_motions,).
+        last: Last frame, at rest, (num_motions,).
     """
 
     def __init__(self, pool: TrajectoryPool, view: MotionView, retirement: int, budget: float) -> None:
@@ -63,7 +63,7 @@ class PoolFeed:
         return renewed
 
     def _complete(self, motions: Tensor) -> None:
-        # Whoever reads beyond the end stands still.
+        # Reads beyond the end show it at rest.
         self._view.stop(motions, self._pool.length - 1)
         frames = torch.arange(self._pool.length, device=motions.device)
         for some in motions.split(64):
@@ -74,16 +74,16 @@ class LiveFeed:
     """One motion for each environment, known some way ahead; commands may change at any step.
 
     Args:
-        generator: in realtime mode, with a buffer that reaches as far as is looked ahead.
-        view: reads its motions.
-        sampler: draws commands at resets and from time to time; None leaves them to :meth:`set_commands`.
-        steps_ahead: control steps that are known ahead.
+        generator: In realtime mode, with a buffer that reaches as far as is looked ahead.
+        view: Reads its motions.
+        sampler: Draws commands at resets and from time to time; None leaves them to :meth:`set_commands`.
+        steps_ahead: Control steps that are known ahead.
 
     Attributes:
-        steps: control steps since the reset of each, (num_motions,).
-        first: frame being shown of each, (num_motions,).
-        last: last frame that is known, (num_motions,).
-        targets: command being approached by each, (num_motions, command_dim).
+        steps: Control steps since the reset of each, (num_motions,).
+        first: Frame being shown of each, (num_motions,).
+        last: Last frame that is known, (num_motions,).
+        targets: Command being approached by each, (num_motions, command_dim).
     """
 
     def __init__(

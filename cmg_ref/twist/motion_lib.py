@@ -52,17 +52,17 @@ class CMGMotionLib:
     cannot be copied or pickled.
 
     Args:
-        cfg: what to make.
-        num_envs: number of environments: the motions of live mode.
-        control_dt: time of a control step [s].
-        tree: the robot, as the simulator loads it.
-        body_names: bodies whose positions are given, in order: TWIST's key bodies and feet.
-        joint_names: joints and their order in everything returned; the robot's by default.
-        device: device of everything.
+        cfg: What to make.
+        num_envs: Number of environments: the motions of live mode.
+        control_dt: Time of a control step [s].
+        tree: The robot, as the simulator loads it.
+        body_names: Bodies whose positions are given, in order: TWIST's key bodies and feet.
+        joint_names: Joints and their order in everything returned; the robot's by default.
+        device: Device of everything.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        MemoryError: there is not as much memory as it takes; nothing has been allocated.
+        CheckpointError: The checkpoint cannot be used.
+        MemoryError: There is not as much memory as it takes; nothing has been allocated.
         RobotError: a joint or body of the robot does not fit; the message names it.
         ValueError: a field of ``cfg`` is impossible, or another argument.
     """
@@ -230,7 +230,7 @@ class CMGMotionLib:
         """Places of bodies in the ``body_pos`` of :meth:`calc_motion_frame`.
 
         Raises:
-            RobotError: if a body was not named when the library was made.
+            RobotError: If a body was not named when the library was made.
         """
         missing = [name for name in key_body_names if name not in self.body_names]
         if missing:
@@ -244,15 +244,15 @@ class CMGMotionLib:
         """Motions at times; before the first and beyond the last known frame, that frame.
 
         Args:
-            motion_ids: motions, (n,).
-            motion_times: times since the beginning of each motion [s], (n,).
+            motion_ids: Motions, (n,).
+            motion_times: Times since the beginning of each motion [s], (n,).
 
         Returns:
             Root position (n, 3), orientation xyzw (n, 4), linear and angular velocity (n, 3) in the world; joint angles
             and velocities (n, num_joints); positions of the bodies in the root's frame (n, num_bodies, 3).
         """
         motions, times = self._asked(motion_ids, motion_times)
-        frames = self._view.read(motions, times, self._feed.first, self._feed.last)
+        frames, body_pos_b = self._view.read(motions, times, self._feed.first, self._feed.last)
         return (
             frames.root_pos_w,
             frames.root_quat_w,
@@ -260,7 +260,7 @@ class CMGMotionLib:
             frames.root_ang_vel_w,
             frames.dof_pos,
             frames.dof_vel,
-            frames.body_pos_b,
+            body_pos_b,
         )
 
     # Commands and time ------------------------------------------------------------------------------------------------
@@ -294,8 +294,8 @@ class CMGMotionLib:
         """Tell how episodes ended; with strata, the motions of a pool that are made anew go where commands fail.
 
         Args:
-            commands: commands in force at the end, (n, command_dim).
-            failed: whether the robot fell, (n,) bool.
+            commands: Commands in force at the end, (n, command_dim).
+            failed: Whether the robot fell, (n,) bool.
         """
         if self._pool is not None and self._sampler is not None and self.cfg.num_blocks > 0:
             self._sampler.report(commands, failed)

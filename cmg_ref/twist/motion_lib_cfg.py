@@ -19,20 +19,20 @@ class CMGMotionLibCfg:
     """What a :class:`cmg_ref.twist.motion_lib.CMGMotionLib` is made of.
 
     Attributes:
-        checkpoint: file of the CMG, or None for the one shipped with the package.
+        checkpoint: File of the CMG, or None for the one shipped with the package.
         mode: ``"pool"``, for training: environments begin anywhere in ready motions that change command every few
             seconds, and a reset costs nothing. ``"live"``, for playing: every environment has a motion of its own, and
             its command may be set at any step.
-        num_motions: motions in the pool.
-        motion_length: longest episode [s]; a pool's motions are twice as long, so that no episode reaches their end.
-        lookahead: how far beyond the present the motion is known [s]; at least what observations ask for.
-        num_blocks: parts in which a pool is renewed, the most used motions first; 0 keeps those it begins with.
-        check_commands: whether motions of a pool that miss their command are made anew, or left out.
-        ramp_time: time that the command takes from one value to the next [s].
-        commands: what commands are drawn from; None, in live mode, leaves them to ``set_commands``.
-        drop_joints: joints of the CMG that the robot does not have.
-        held_joints: joints of the robot that the CMG does not have, and the angle at which they stay [rad].
-        seed: seed of commands and initial states.
+        num_motions: Motions in the pool.
+        motion_length: Longest episode [s]; a pool's motions are twice as long, so that no episode reaches their end.
+        lookahead: How far beyond the present the motion is known [s]; at least what observations ask for.
+        num_blocks: Parts in which a pool is renewed, the most used motions first; 0 keeps those it begins with.
+        check_commands: Whether motions of a pool that miss their command are made anew, or left out.
+        ramp_time: Time that the command takes from one value to the next [s].
+        commands: What commands are drawn from; None, in live mode, leaves them to ``set_commands``.
+        drop_joints: Joints of the CMG that the robot does not have.
+        held_joints: Joints of the robot that the CMG does not have, and the angle at which they stay [rad].
+        seed: Seed of commands and initial states.
     """
 
     checkpoint: str | Path | Checkpoint | None = None

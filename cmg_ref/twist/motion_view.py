@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cmg_ref.core.backends import call_loop
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.frames.root_motion import NUM_SEEN, frames_in_world
 from cmg_ref.frames.store import NUM_PLACE, TrajectoryStore
 from cmg_ref.robots.kinematics import ForwardKinematics
-
-
-@dataclass
-class ViewedFrames:
-    """Frames read by a :class:`MotionView`; (n,) is the number of reads. Writing into them is safe.
-
-    Attributes:
-        root_pos_w: position of the root in the world (n, 3) [m].
-        root_quat_w: orientation of the root in the world, xyzw, (n, 4).
-        root_lin_vel_w: velocity of the root in the world (n, 3) [m/s].
-        root_ang_vel_w: angular velocity of the root in the world (n, 3) [rad/s].
-        dof_pos: joint angles (n, num_joints) [rad].
-        dof_vel: joint velocities (n, num_joints) [rad/s].
-        body_pos_b: positions of bodies in the root's frame (n, num_bodies, 3) [m].
-    """
-
-    root_pos_w: Tensor
-    root_quat_w: Tensor
-    root_lin_vel_w: Tensor
-    root_ang_vel_w: Tensor
-    dof_pos: Tensor
-    dof_vel: Tensor
-    body_pos_b: Tensor
 
 
 class MotionView:
@@ -44,12 +22,12 @@ class MotionView:
     so that a read is one gather. The frames of motions are those of the world.
 
     Args:
-        store: the frames, in float32.
-        stored_joints: joints of the store, in order.
-        kinematics: tells where the bodies are whose positions are given.
-        robot_joints: joints that it takes, in order, each of them stored or held.
-        joint_names: joints and their order in everything read, each of them stored or held.
-        held_joints: joints that stay where they are, and their angle [rad].
+        store: The frames, in float32.
+        stored_joints: Joints of the store, in order.
+        kinematics: Tells where the bodies are whose positions are given.
+        robot_joints: Joints that it takes, in order, each of them stored or held.
+        joint_names: Joints and their order in everything read, each of them stored or held.
+        held_joints: Joints that stay where they are, and their angle [rad].
     """
 
     def __init__(
@@ -68,7 +46,7 @@ class MotionView:
         self._robot_columns = torch.tensor([known[name] for name in robot_joints], device=device)
         self._held = torch.tensor([float(angle) for angle in held_joints.values()], device=device)
         self._bodies = store.extra_columns(3 * len(kinematics.body_names))
-        if store.fused:
+        if store.by_numba:
             from cmg_ref.twist import numba_view
 
             self._loops = numba_view
@@ -79,19 +57,23 @@ class MotionView:
         dof_pos, _ = self._with_held(self._store.read_joints(rows), self._robot_columns)
         self._bodies.index_copy_(0, rows, self._kinematics.positions(dof_pos).flatten(1))
 
-    def read(self, motions: Tensor, frames: Tensor, first: Tensor, last: Tensor) -> ViewedFrames:
+    def read(self, motions: Tensor, frames: Tensor, first: Tensor, last: Tensor) -> tuple[MotionFrames, Tensor]:
         """Frames of motions (n,) at frame indices with fractions (n,).
 
         Between two frames everything is blended linearly, orientations are normalised afterwards; at 50 frames a second
         that differs from an interpolation on the sphere by less than 1e-5 rad.
 
         Args:
-            motions: motions asked for, (n,).
-            frames: when, (n,).
-            first: first frame that is known of each motion, which reads before it give, (num_motions,).
-            last: last frame that is known, (num_motions,).
+            motions: Motions asked for, (n,).
+            frames: When, (n,).
+            first: First frame that is known of each motion, which reads before it give, (num_motions,).
+            last: Last frame that is known, (num_motions,).
+
+        Returns:
+            Frames, fields of (n, ...), and positions of the bodies in the root's frame, (n, num_bodies, 3). Writing
+            into them is safe.
         """
-        if self._store.fused:
+        if self._store.by_numba:
             return self._read_in_one_pass(motions, frames, first, last)
         first, last = first[motions], last[motions]
         earlier = torch.minimum(torch.maximum(frames.floor().long(), first), (last - 1).clamp(min=0))
@@ -106,25 +88,26 @@ class MotionView:
         sizes = (2 * self._store.layout.num_joints, NUM_SEEN, NUM_PLACE)
         joints, seen, places = columns[:, : sum(sizes)].split(sizes, dim=1)
         shown = frames_in_world(joints, seen, places, None)
-        quat = functional.normalize(shown.root_quat_w, dim=1)
-        dof_pos, dof_vel = self._with_held(joints, self._columns)
-        root = (shown.root_pos_w, quat, shown.root_lin_vel_w, shown.root_ang_vel_w)
-        return ViewedFrames(*root, dof_pos, dof_vel, bodies.unflatten(1, (-1, 3)))
+        shown.root_quat_w = functional.normalize(shown.root_quat_w, dim=1)
+        shown.dof_pos, shown.dof_vel = self._with_held(joints, self._columns)
+        return shown, bodies.unflatten(1, (-1, 3))
 
     def stop(self, motions: Tensor, frame: int) -> None:
         """Let motions (n,) be at rest in a frame."""
         rows = self._store.rows(torch.full_like(motions, frame), motions)
         self._store.still(rows)
 
-    def _read_in_one_pass(self, motions: Tensor, frames: Tensor, first: Tensor, last: Tensor) -> ViewedFrames:
+    def _read_in_one_pass(
+        self, motions: Tensor, frames: Tensor, first: Tensor, last: Tensor
+    ) -> tuple[MotionFrames, Tensor]:
         num_joints, num_bodies = len(self._columns), self._bodies.shape[1]
         fields = [torch.empty(len(motions), width) for width in (3, 4, 3, 3, num_joints, num_joints, num_bodies)]
         store = self._store
         held = (store.table, self._bodies, store.first_rows, store.capacities)
         asked = (motions, frames, first, last, self._columns, self._held)
-        self._loops.read_between(*(tensor.numpy() for tensor in (*held, *asked, *fields)))
-        fields[-1] = fields[-1].unflatten(1, (-1, 3))
-        return ViewedFrames(*fields)
+        call_loop(self._loops.read_between, *held, *asked, *fields)
+        root, joints, bodies = fields[:4], fields[4:6], fields[6]
+        return MotionFrames(*joints, *root), bodies.unflatten(1, (-1, 3))
 
     def _with_held(self, joints: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities (n, num_joints) of joints by their columns, held ones after those that are stored."""

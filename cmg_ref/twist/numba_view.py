@@ -37,17 +37,17 @@ def read_between(
     Rows lie far apart: those of several reads are fetched together, see :func:`cmg_ref.frames.numba_frames.read`.
 
     Args:
-        table: of a :class:`cmg_ref.frames.store.TrajectoryStore`, (num_rows, table_columns).
-        bodies: positions of the bodies in the root's frame, (num_rows, 3 * num_bodies).
-        first_rows: of each motion in them, (num_motions,).
-        capacities: rows of each motion, (num_motions,).
-        motions: motion of each read, (n,).
-        frames: frame with fraction of each, (n,).
-        first: first frame that is known of each motion, (num_motions,).
-        last: last frame that is known, (num_motions,).
-        columns: stored number of each joint asked for; from the number of stored joints on, of ``held``, (num_joints,).
-        held: angles of joints that are not stored, (num_held,).
-        root_pos: written, (n, 3), and so are all that follow.
+        table: Of a :class:`cmg_ref.frames.store.TrajectoryStore`, (num_rows, table_columns).
+        bodies: Positions of the bodies in the root's frame, (num_rows, 3 * num_bodies).
+        first_rows: Of each motion in them, (num_motions,).
+        capacities: Rows of each motion, (num_motions,).
+        motions: Motion of each read, (n,).
+        frames: Frame with fraction of each, (n,).
+        first: First frame that is known of each motion, (num_motions,).
+        last: Last frame that is known, (num_motions,).
+        columns: Stored number of each joint asked for; from the number of stored joints on, of ``held``, (num_joints,).
+        held: Angles of joints that are not stored, (num_held,).
+        root_pos: Written, (n, 3), and so are all that follow.
         root_quat: xyzw, (n, 4).
         root_lin_vel: (n, 3).
         root_ang_vel: (n, 3).
@@ -56,7 +56,7 @@ def read_between(
         body_pos: (n, 3 * num_bodies).
 
     Returns:
-        A sum of what was looked at, of no use: without it a compiler would leave the looking out.
+        A checksum of no use: returning it keeps the loads alive that fetch rows ahead.
     """
     num_columns, num_bodies = table.shape[1], bodies.shape[1]
     joints = (num_columns - 19) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.core.rotations import horizontal_in_heading
 
 
@@ -20,8 +20,8 @@ class BaseMotion:
 
     def __init__(self, device: str | torch.device) -> None:
         self._matrix_of_products = _matrix_of_products().to(device)
-        self._fused = self._matrix_of_products.device.type == "cpu" and numba_available()
-        if self._fused:
+        self._numba = self._matrix_of_products.device.type == "cpu" and numba_available()
+        if self._numba:
             from envs.base import numba_loops
 
             self._loops = numba_loops
@@ -36,10 +36,10 @@ class BaseMotion:
             Velocity in the heading frame in m/s and yaw rate in rad/s, (n, 4); angular velocity in the base frame in
             rad/s, (n, 3); direction of gravity in the base frame, (n, 3); rotation matrices, base to world, (n, 3, 3).
         """
-        if self._fused:
+        if self._numba:
             num = len(root_states)
             results = torch.empty(num, 4), torch.empty(num, 3), torch.empty(num, 3), torch.empty(num, 3, 3)
-            self._loops.base_motion(root_states.numpy(), *(result.numpy() for result in results))
+            call_loop(self._loops.base_motion, root_states, *results)
             return results
         rows = root_states.T.contiguous()  # (13, n): operations on single numbers of all bases run over long rows
         rotation = self._rotation(rows[3:7])
@@ -59,9 +59,9 @@ class BaseMotion:
         Returns:
             Velocity in the heading frame in m/s, (n, 3), and direction of gravity in the base frame, (n, 3).
         """
-        if self._fused:
+        if self._numba:
             results = torch.empty(len(quat_w), 3), torch.empty(len(quat_w), 3)
-            self._loops.velocity_and_gravity(quat_w.numpy(), lin_vel_w.numpy(), *(result.numpy() for result in results))
+            call_loop(self._loops.velocity_and_gravity, quat_w, lin_vel_w, *results)
             return results
         rotation = self._rotation(quat_w.T.contiguous())
         horizontal = horizontal_in_heading(rotation[0, 0], rotation[1, 0], lin_vel_w[:, 0], lin_vel_w[:, 1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
+
+from configs.legged_robot_config import CurriculumStage
 
 CHECK_INTERVAL = 100  # steps between decisions, so that the device is seldom waited for
 
@@ -25,7 +28,7 @@ class Curriculum:
         device: Device of the count of falls.
 
     Attributes:
-        stages: Shares of commands, pushes, randomisation and refinement in each stage.
+        stages: What each stage asks.
         stage: Index of the present stage.
 
     Raises:
@@ -33,14 +36,7 @@ class Curriculum:
     """
 
     def __init__(self, cfg: Any, num_envs: int, dt: float, episode_length: float, device: str | torch.device) -> None:
-        # Runs from before there were refinements have three shares, and all refinements from the beginning.
-        self.stages = [(*stage, 1.0) if len(stage) == 3 else tuple(stage) for stage in cfg.stages]
-        for stage in self.stages:
-            if len(stage) != 4 or not all(0.0 <= share <= 1.0 for share in stage):
-                raise ValueError(
-                    "curriculum.stages: a stage has shares of commands, pushes, randomisation and refinement, 0 to 1, "
-                    f"got {stage}"
-                )
+        self.stages = [_stage(shares) for shares in cfg.stages]
         if not self.stages:
             raise ValueError("curriculum.stages: there must be at least one stage")
         self.cfg, self.stage = cfg, 0
@@ -53,24 +49,9 @@ class Curriculum:
         self._weight = 0.0
 
     @property
-    def command_level(self) -> float:
-        """Share of the command ranges in use."""
-        return float(self.stages[self.stage][0])
-
-    @property
-    def push_level(self) -> float:
-        """Share of the strength of pushes in use."""
-        return float(self.stages[self.stage][1])
-
-    @property
-    def randomisation_level(self) -> float:
-        """Share of the differences between robots, and of the noise of their sensors, in use."""
-        return float(self.stages[self.stage][2])
-
-    @property
-    def refinement_level(self) -> float:
-        """Share of the rewards that ask for more than to stay up, in use."""
-        return float(self.stages[self.stage][3])
+    def shares(self) -> CurriculumStage:
+        """What the present stage asks."""
+        return self.stages[self.stage]
 
     def survival(self) -> float:
         """Share of episodes that would survive at the present rate of falls; 0 before the first step of a stage."""
@@ -108,3 +89,14 @@ class Curriculum:
         self._steps_in_stage = int(state["steps_in_stage"])
         self._fall_rate.copy_(state["fall_rate"])
         self._weight = float(state["weight"])
+
+
+def _stage(shares: Sequence[float]) -> CurriculumStage:
+    """A stage from its shares."""
+    with contextlib.suppress(TypeError):
+        stage = CurriculumStage(*shares)
+        if all(0.0 <= share <= 1.0 for share in stage):
+            return stage
+    raise ValueError(
+        f"curriculum.stages: a stage has shares of {', '.join(CurriculumStage._fields)}, 0 to 1, got {shares}"
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.core.rotations import matrix_from_quat
 from cmg_ref.rl.observations import CONTACT_FORCE, foot_contacts
 from cmg_ref.robots.kinematics import LimbKinematics
@@ -18,7 +18,7 @@ class Feet:
     """Follows the feet of every robot from step to step.
 
     Their speeds are differences of positions by forward kinematics, averages over a control step: that costs less
-    than the states of all bodies from the simulator. On a CPU with Numba they are compiled loops over the robots.
+    than the states of all bodies from the simulator. On a CPU with Numba they are Numba loops over the robots.
 
     Args:
         robot: Description of the robot.
@@ -49,13 +49,12 @@ class Feet:
         self._kinematics = LimbKinematics(robot, robot.foot_bodies, device)
         self._points = robot.foot_points.float().to(device)
         self._radius = robot.foot_radius
-        self._fused = self._points.device.type == "cpu" and numba_available()
-        if self._fused:
+        self._numba = self._points.device.type == "cpu" and numba_available()
+        if self._numba:
             from envs.base import numba_loops
 
             self._loops = numba_loops
-            limbs = self._kinematics
-            self._limbs = (limbs.joints.numpy(), limbs.turns.numpy(), limbs.moves.numpy(), self._points.numpy())
+            self._limbs = self._kinematics.joints, self._kinematics.turns, self._kinematics.moves, self._points
         self.contact = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
         self.sliding_contact = torch.zeros_like(self.contact)
         self._first_contact = torch.zeros_like(self.contact)
@@ -116,7 +115,7 @@ class Feet:
         before, last_pos_w = self.contact, self._pos_w
         if self.with_kinematics:
             self._pos_w, self._height_w = self._places(dof_pos, root_pos_w, root_rotation)
-        if self._fused:
+        if self._numba:
             self._touch_and_move(contact_forces, last_pos_w)
         else:
             self.contact = foot_contacts(contact_forces.index_select(1, self._bodies))
@@ -136,7 +135,7 @@ class Feet:
 
     def _places(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the feet in the world, (num_envs, 2, 3), and heights of their lowest points, (num_envs, 2)."""
-        if self._fused:
+        if self._numba:
             return self._places_in_one_pass(dof_pos, root_pos_w, root_rotation)
         # The last row of the root's rotation is the vertical in its frame.
         position_b, vertical = self._kinematics(dof_pos, root_rotation[:, 2])  # each (2, 3, num_envs)
@@ -146,36 +145,15 @@ class Feet:
         return position_w.permute(2, 0, 1), (position_w[:, 2] + lowest - self._radius).T
 
     def _places_in_one_pass(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
-        joints, turns, moves, points = self._limbs
         pos_w, height_w = torch.empty(len(dof_pos), 2, 3), torch.empty(len(dof_pos), 2)
-        self._loops.foot_places(
-            dof_pos.numpy(),
-            root_pos_w.numpy(),
-            root_rotation.numpy(),
-            joints,
-            turns,
-            moves,
-            points,
-            np.float32(self._radius),
-            pos_w.numpy(),
-            height_w.numpy(),
-        )
+        robots, radius = (dof_pos, root_pos_w, root_rotation), np.float32(self._radius)
+        call_loop(self._loops.foot_places, *robots, *self._limbs, radius, pos_w, height_w)
         return pos_w, height_w
 
     def _touch_and_move(self, contact_forces: Tensor, last_pos_w: Tensor) -> None:
         before = self.contact
         self.contact, self.sliding_contact = torch.empty_like(before), torch.empty_like(before)
         self._speed = torch.empty_like(self._speed)
-        self._loops.foot_motion(
-            contact_forces.numpy(),
-            self._bodies.numpy(),
-            np.float32(CONTACT_FORCE),
-            before.numpy(),
-            last_pos_w.numpy(),
-            self._pos_w.numpy(),
-            self._jumped.numpy(),
-            np.float32(self._dt),
-            self.contact.numpy(),
-            self.sliding_contact.numpy(),
-            self._speed.numpy(),
-        )
+        force, dt = np.float32(CONTACT_FORCE), np.float32(self._dt)
+        given = contact_forces, self._bodies, force, before, last_pos_w, self._pos_w, self._jumped, dt
+        call_loop(self._loops.foot_motion, *given, self.contact, self.sliding_contact, self._speed)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmg_ref.core.backends import call_loop
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl.observations import running_average
@@ -141,15 +142,10 @@ class LeggedRobot(LeggedRobotTerms):
     def _find_diverged(self) -> Tensor:
         """Robots that move faster than they ever should, or are not numbers any more, (num_envs,) bool."""
         cfg = self.cfg.termination
-        if self._fused:
+        if self._numba:
             found = torch.empty_like(self.diverged)
-            self._loops.diverged(
-                self.dof_vel.numpy(),
-                self.root_states.numpy(),
-                np.float32(cfg.max_dof_vel),
-                np.float32(cfg.max_base_vel),
-                found.numpy(),
-            )
+            fastest_dof, fastest_base = np.float32(cfg.max_dof_vel), np.float32(cfg.max_base_vel)
+            call_loop(self._loops.diverged, self.dof_vel, self.root_states, fastest_dof, fastest_base, found)
             return found
         fastest = self.root_states[:, 7:10].abs().amax(dim=1)
         # NaN compares false, hence the negation.
@@ -263,7 +259,7 @@ class LeggedRobot(LeggedRobotTerms):
 
     def compute_observations(self) -> None:
         """Set `obs_buf`, `privileged_obs_buf` and `extras["observations"]` to new tensors."""
-        self._take_observations(self.observations.observe(self.curriculum.randomisation_level))
+        self._take_observations(self.observations.observe(self.curriculum.shares.randomisation))
 
     def _take_observations(self, observations: tuple[Tensor, Tensor]) -> None:
         self._commands_changed = False
@@ -290,7 +286,7 @@ class LeggedRobot(LeggedRobotTerms):
 
     def _observe_now(self) -> None:
         """Observe the present state once more, with the noise and history it has been observed with already."""
-        self._take_observations(self.observations.observe_again(self.curriculum.randomisation_level))
+        self._take_observations(self.observations.observe_again(self.curriculum.shares.randomisation))
 
     def mirror_observations(self, observations: Tensor, group: str) -> Tensor:
         """Observations of a group (..., size) of the robot seen in a mirror."""
@@ -301,7 +297,7 @@ class LeggedRobot(LeggedRobotTerms):
     def _push_robots(self) -> None:
         """Push the robots whose time has come, in random directions."""
         cfg = self.cfg.domain_rand
-        if not cfg.push_robots or self.curriculum.push_level == 0.0:
+        if not cfg.push_robots or self.curriculum.shares.pushes == 0.0:
             return
         self._push_countdown -= 1
         env_ids = (self._push_countdown <= 0).nonzero().squeeze(1)
@@ -309,8 +305,8 @@ class LeggedRobot(LeggedRobotTerms):
             return
         self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
         angle, share = math.pi * self._uniform(len(env_ids)), self._uniform(len(env_ids)).abs()
-        speed = self.curriculum.push_level * cfg.max_push_vel_xy * share
-        turn = self.curriculum.push_level * cfg.max_push_ang_vel * self._uniform(len(env_ids), 3)
+        speed = self.curriculum.shares.pushes * cfg.max_push_vel_xy * share
+        turn = self.curriculum.shares.pushes * cfg.max_push_ang_vel * self._uniform(len(env_ids), 3)
         velocity = torch.stack((speed * torch.cos(angle), speed * torch.sin(angle), torch.zeros_like(speed)), dim=1)
         self.push(env_ids, torch.cat((velocity, turn), dim=1))
 
@@ -322,9 +318,9 @@ class LeggedRobot(LeggedRobotTerms):
 
     def _apply_curriculum(self) -> None:
         """Take over the present stage."""
-        self.command_sampler.level = self.curriculum.command_level
-        self._randomise(self.curriculum.randomisation_level)
-        self.reward_terms.set_refinement(self.curriculum.refinement_level)
+        self.command_sampler.level = self.curriculum.shares.commands
+        self._randomise(self.curriculum.shares.randomisation)
+        self.reward_terms.set_refinement(self.curriculum.shares.refinement)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another and load its state_dict")

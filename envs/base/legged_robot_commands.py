@@ -136,7 +136,7 @@ class LeggedRobotCommands(LeggedRobotState):
             return
         lin_vel, yaw_rate = self.cfg.commands.obeyed_within
         failed = (self.lin_vel_error > lin_vel) | (self.yaw_rate_error > yaw_rate)
-        # Whoever has just begun, or whose command is changing, has not had the time.
+        # A robot that has just begun, or whose command is changing, has not had the time.
         failed &= (self.episode_length_buf * self.dt > 1.0) & (self.commands == self.command_source.targets).all(dim=1)
         self.command_source.report_successes()
         self.command_source.report_failures(failed.nonzero().squeeze(1))

@@ -75,10 +75,7 @@ class LeggedRobotState(SimulatedRobot):
     def _update_feet(self) -> None:
         """Let a control step pass for the feet."""
         self.feet.update(
-            self.contact_forces,
-            self.in_description_order(self.dof_pos),
-            self.root_states[:, :3],
-            self._rotation,
+            self.contact_forces, self.in_description_order(self.dof_pos), self.root_states[:, :3], self._rotation
         )
 
     def _feet_heights(self) -> Tensor:

@@ -22,7 +22,7 @@ class LeggedRobotTerms(LeggedRobotCommands):
     # Rewards, (num_envs,) -----------------------------------------------------------------------------------------
 
     def _reward_alive(self) -> Tensor:
-        """One."""
+        """1 for each step that the robot is up."""
         return torch.ones(self.num_envs, device=self.device)
 
     def _reward_termination(self) -> Tensor:

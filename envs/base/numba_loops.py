@@ -61,17 +61,13 @@ def _in_heading(rotation: np.ndarray, velocity: np.ndarray, velocity_h: np.ndarr
 
 @njit(nogil=True, cache=True)
 def base_motion(
-    root_states: np.ndarray,
-    velocity_h: np.ndarray,
-    ang_vel_b: np.ndarray,
-    gravity_b: np.ndarray,
-    rotation: np.ndarray,
+    root_states: np.ndarray, velocity_h: np.ndarray, ang_vel_b: np.ndarray, gravity_b: np.ndarray, rotation: np.ndarray
 ) -> None:
     """The same as :meth:`envs.base.base_motion.BaseMotion.__call__`.
 
     Args:
         root_states: (n, 13).
-        velocity_h: written, with the yaw rate, (n, 4), and so are all that follow.
+        velocity_h: Written, with the yaw rate, (n, 4), and so are all that follow.
         ang_vel_b: (n, 3).
         gravity_b: (n, 3).
         rotation: (n, 3, 3).
@@ -95,8 +91,8 @@ def velocity_and_gravity(
     Args:
         quat_w: (n, 4).
         lin_vel_w: (n, 3).
-        velocity_h: written, (n, 3).
-        gravity_b: written, (n, 3).
+        velocity_h: Written, (n, 3).
+        gravity_b: Written, (n, 3).
     """
     matrix = np.empty((3, 3), np.float32)
     for i in range(len(quat_w)):
@@ -119,13 +115,13 @@ def pd_torques(
     """Torques of the PD control within their limits.
 
     Args:
-        target: joint angles, (n, num_dof).
+        target: Joint angles, (n, num_dof).
         dof_pos: (n, num_dof).
         dof_vel: (n, num_dof).
         p_gains: (n, num_dof).
         d_gains: (n, num_dof).
-        limits: largest torques, (num_dof,).
-        torques: written, (n, num_dof).
+        limits: Largest torques, (num_dof,).
+        torques: Written, (n, num_dof).
     """
     for i in range(len(torques)):
         for joint in range(len(limits)):
@@ -137,20 +133,16 @@ def pd_torques(
 
 @njit(nogil=True, cache=True)
 def diverged(
-    dof_vel: np.ndarray,
-    root_states: np.ndarray,
-    max_dof_vel: np.float32,
-    max_base_vel: np.float32,
-    found: np.ndarray,
+    dof_vel: np.ndarray, root_states: np.ndarray, max_dof_vel: np.float32, max_base_vel: np.float32, found: np.ndarray
 ) -> None:
     """Which robots move faster than they ever should, or are not numbers any more.
 
     Args:
         dof_vel: (n, num_dof).
         root_states: (n, 13).
-        max_dof_vel: bound of the joint velocities.
-        max_base_vel: bound of each component of the base's velocity.
-        found: written, (n,).
+        max_dof_vel: Bound of the joint velocities.
+        max_base_vel: Bound of each component of the base's velocity.
+        found: Written, (n,).
     """
     for i in range(len(found)):
         sound = 0
@@ -191,15 +183,15 @@ def foot_places(
     Args:
         dof_pos: (n, num_dof).
         root_pos_w: (n, 3).
-        root_rotation: base to world, (n, 3, 3).
-        joints: that turns each body on the way from the root to a foot, (num_feet, length).
-        turns: matrices R0, R1, R2 of each body's rotation R0 + sin(q) R1 + cos(q) R2 in its parent's frame,
+        root_rotation: Base to world, (n, 3, 3).
+        joints: That turns each body on the way from the root to a foot, (num_feet, length).
+        turns: Matrices R0, R1, R2 of each body's rotation R0 + sin(q) R1 + cos(q) R2 in its parent's frame,
             (num_feet, length, 3, 3, 3).
-        moves: place of each body in its parent's frame, (num_feet, length, 3).
-        points: contact spheres of each foot in its frame, (num_feet, num_points, 3).
-        radius: of the spheres.
-        pos_w: written, (n, num_feet, 3).
-        height_w: written, (n, num_feet).
+        moves: Place of each body in its parent's frame, (num_feet, length, 3).
+        points: Contact spheres of each foot in its frame, (num_feet, num_points, 3).
+        radius: Of the spheres.
+        pos_w: Written, (n, num_feet, 3).
+        height_w: Written, (n, num_feet).
     """
     num_feet, length = joints.shape
     sin, cos = np.empty((length, _TOGETHER), np.float32), np.empty((length, _TOGETHER), np.float32)
@@ -264,14 +256,14 @@ def foot_motion(
 
     Args:
         contact_forces: (n, num_bodies, 3).
-        bodies: the feet, (num_feet,).
-        threshold: force from which on a foot touches the ground.
+        bodies: The feet, (num_feet,).
+        threshold: Force from which on a foot touches the ground.
         contact_before: a control step ago, (n, num_feet).
-        pos_before_w: places of the feet a control step ago, (n, num_feet, 3).
-        pos_w: places of the feet, (n, num_feet, 3).
-        jumped: robots whose feet did not move from there to here, (n,); set to False.
+        pos_before_w: Places of the feet a control step ago, (n, num_feet, 3).
+        pos_w: Places of the feet, (n, num_feet, 3).
+        jumped: Robots whose feet did not move from there to here, (n,); set to False.
         dt: a control step.
-        contact: written, (n, num_feet), and so are all that follow.
+        contact: Written, (n, num_feet), and so are all that follow.
         sliding_contact: (n, num_feet).
         speed: (n, num_feet).
     """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.robots.registry import robot_spec
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
 from configs.base_config import ConfigError, suggestion
@@ -222,8 +222,8 @@ class SimulatedRobot(BaseTask):
             torch.from_numpy(properties[name].copy()).to(self.device) for name in ("lower", "upper", "effort")
         )
         self.torque_limits, self._lowest_torques = effort, -effort
-        self._fused = effort.device.type == "cpu" and numba_available()
-        if self._fused:
+        self._numba = effort.device.type == "cpu" and numba_available()
+        if self._numba:
             from envs.base import numba_loops
 
             self._loops = numba_loops
@@ -316,17 +316,10 @@ class SimulatedRobot(BaseTask):
 
     def _pd_torques(self, dof_pos_target: Tensor) -> Tensor:
         """Torques of the PD control within their limits, (num_envs, num_dof)."""
-        if self._fused:
+        if self._numba:
             torques = torch.empty_like(self.torques)
-            self._loops.pd_torques(
-                dof_pos_target.numpy(),
-                self.dof_pos.numpy(),
-                self.dof_vel.numpy(),
-                self.p_gains.numpy(),
-                self.d_gains.numpy(),
-                self.torque_limits.numpy(),
-                torques.numpy(),
-            )
+            joints, gains = (dof_pos_target, self.dof_pos, self.dof_vel), (self.p_gains, self.d_gains)
+            call_loop(self._loops.pd_torques, *joints, *gains, self.torque_limits, torques)
             return torques
         torques = (dof_pos_target - self.dof_pos).mul_(self.p_gains).addcmul_(self.d_gains, self.dof_vel, value=-1.0)
         return torch.clamp_(torques, min=self._lowest_torques, max=self.torque_limits)

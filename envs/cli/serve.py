@@ -162,10 +162,7 @@ def make_source(arguments: argparse.Namespace, reference: Reference) -> CommandS
 
 
 def serve(
-    server: MotionServer,
-    protocol: Protocol,
-    link: RedisLink | DryLink,
-    clock: WallClock | LowLevelClock,
+    server: MotionServer, protocol: Protocol, link: RedisLink | DryLink, clock: WallClock | LowLevelClock
 ) -> bool:
     """Send frames until the server is done.
 

@@ -41,9 +41,9 @@ class Rig:
     """One robot of TWIST's in a simulation, on a plane, driven by torques.
 
     Args:
-        twist_root: checkout of TWIST.
-        file: the robot that its tasks load.
-        device: device of the simulation.
+        twist_root: Checkout of TWIST.
+        file: The robot that its tasks load.
+        device: Device of the simulation.
     """
 
     def __init__(self, twist_root: Path, file: Path, device: str) -> None:

@@ -166,14 +166,7 @@ class Controller(nn.Module):
             frame_commands.append(_approach(frame_commands[-1], wanted, step))
             frames.append(self.generator(frames[-1], frame_commands[-1]))
         seen = _Seen(
-            observation,
-            command,
-            dof_pos + self._default,
-            dof_vel,
-            last_action,
-            present,
-            frames[1],
-            frames[self._ahead],
+            observation, command, dof_pos + self._default, dof_vel, last_action, present, frames[1], frames[self._ahead]
         )
         terms = torch.cat([getattr(self, f"_observe_{name}")(seen) for name in self._terms], dim=1)
         action = self.policy((terms * self._observation_scale).clamp(-self.observation_clip, self.observation_clip))
@@ -184,10 +177,7 @@ class Controller(nn.Module):
         following = frames[1]
         targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
         commands = (frame_commands[1] - self._rest, wanted - self._rest, step)
-        next_state = torch.cat(
-            (following - self.standing, action, *commands, (remaining - 1.0).clamp(min=0.0)),
-            dim=1,
-        )
+        next_state = torch.cat((following - self.standing, action, *commands, (remaining - 1.0).clamp(min=0.0)), dim=1)
         return targets - self._default, next_state, targets
 
     def _joint_pos(self, generated: Tensor) -> Tensor:

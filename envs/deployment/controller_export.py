@@ -20,10 +20,7 @@ TRIAL_STEPS = 50
 
 
 def export_controller(
-    policy: Policy,
-    path: str | Path,
-    checkpoint_file: str | Path | None = None,
-    policy_file: str | Path | None = None,
+    policy: Policy, path: str | Path, checkpoint_file: str | Path | None = None, policy_file: str | Path | None = None
 ) -> float:
     """Write policy and generator as one file and run it beside them on a walk.
 

@@ -37,7 +37,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cmg_ref.core.command_layout import VELOCITY
+from cmg_ref.core.command_layout import VELOCITY, take_written
 from cmg_ref.core.rotations import in_heading, quat_rotate_inverse
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
@@ -48,10 +48,10 @@ class ReferenceMotionMixin:
     """Gives a `LeggedRobot` the attribute ``reference``, a :class:`ReferenceMotionTerm`, and follows it.
 
     Attributes:
-        reference_cfg: what the reference shows; its first future step must be 1.
-        residual_action: whether actions are added to the reference of the coming step instead of the default pose.
-        reset_height: how far above the reference robots begin, so that no foot begins inside the ground [m].
-        tracking_sigmas: errors at which 1/e of each reward is left, in rad^2, rad^2/s^2, m^2, and of unit vectors.
+        reference_cfg: What the reference shows; its first future step must be 1.
+        residual_action: Whether actions are added to the reference of the coming step instead of the default pose.
+        reset_height: How far above the reference robots begin, so that no foot begins inside the ground [m].
+        tracking_sigmas: Errors at which 1/e of each reward is left, in rad^2, rad^2/s^2, m^2, and of unit vectors.
     """
 
     reference_cfg = ReferenceMotionTermCfg()
@@ -92,6 +92,7 @@ class ReferenceMotionMixin:
             self.reference_cfg, self.num_envs, self.dt, self.dof_names, self.device, seed=getattr(self.cfg, "seed", 0)
         )
         self._joint_weights = torch.ones(len(self.dof_names), device=self.device)
+        self._shown_commands = self.commands[:, VELOCITY].clone()
 
     def reference_observations(self) -> Tensor:
         """The reference as a policy may see it: coming joint angles less the default pose, tilt and velocity.
@@ -110,7 +111,13 @@ class ReferenceMotionMixin:
     # Time and resets ----------------------------------------------------------------------------------------------
 
     def step(self, actions: Tensor) -> Any:
-        """Let a control step pass under actions (num_envs, num_actions)."""
+        """Let a control step pass under actions (num_envs, num_actions).
+
+        The reference approaches what has been written into ``commands`` since the last step, until the next reset.
+        """
+        env_ids, targets = take_written(self.commands, self._shown_commands, self.reference.target_commands)
+        if len(env_ids) > 0:
+            self.reference.set_commands(targets, env_ids)
         if self.residual_action:
             coming = self.reference.future((1,))
             lead = velocity_lead(self.p_gains, self.d_gains)
@@ -159,7 +166,8 @@ class ReferenceMotionMixin:
         """Nothing to draw: the reference draws commands, smooths and changes them."""
 
     def _show_commands(self) -> None:
-        self.commands[:, VELOCITY] = self.reference.commands[:, VELOCITY]
+        self._shown_commands.copy_(self.reference.commands[:, VELOCITY])
+        self.commands[:, VELOCITY] = self._shown_commands
 
     # Rewards, switched on by `rewards.scales` ---------------------------------------------------------------------
 

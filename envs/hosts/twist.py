@@ -48,7 +48,7 @@ def import_twist(root: str | Path | None = None) -> Path:
     """Make TWIST importable.
 
     Args:
-        root: checkout of TWIST; None takes ``$TWIST_ROOT``, or the TWIST that is installed.
+        root: Checkout of TWIST; None takes ``$TWIST_ROOT``, or the TWIST that is installed.
 
     Returns:
         The root of TWIST.
@@ -97,13 +97,13 @@ def register_tasks(root: str | Path | None = None) -> Any:
     """Register teacher and student in TWIST's own task registry.
 
     Args:
-        root: checkout of TWIST, see :func:`import_twist`.
+        root: Checkout of TWIST, see :func:`import_twist`.
 
     Returns:
         TWIST's ``task_registry``.
 
     Raises:
-        TwistError: see :func:`import_twist`.
+        TwistError: See :func:`import_twist`.
     """
     found = import_twist(root)
     g1 = importlib.import_module("legged_gym.envs.g1.g1_mimic_distill")
@@ -171,7 +171,7 @@ def play(arguments: Sequence[str]) -> dict[str, float]:
     """Play a policy under a command set from outside, and export a student's for the robot.
 
     Args:
-        arguments: as in :func:`train`.
+        arguments: As in :func:`train`.
 
     Returns:
         What is printed: mean velocities commanded and reached, falls, and the length of the play.
@@ -239,7 +239,7 @@ def export_jit(runner: Any, num_observations: int, checkpoint: Path) -> Path:
 
     Args:
         runner: TWIST's runner, with the policy loaded.
-        num_observations: size of an observation.
+        num_observations: Size of an observation.
         checkpoint: `model_<iteration>.pt`, the file that the policy was loaded from.
 
     Returns:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSamplerCfg, ranges_of
 from cmg_ref.core import rotations
-from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, take_written
 from cmg_ref.rl.actions import reference_targets, velocity_lead
 from cmg_ref.rl.rewards import command_velocity_tracking, command_yaw_rate_tracking
 from cmg_ref.robots.urdf import read_urdf
@@ -25,9 +25,9 @@ def motion_lib_cfg(cfg: Any, control_dt: float, joint_names: Sequence[str]) -> C
     """What the sections `cmg` and `commands` of an environment's configuration say about the motion library.
 
     Args:
-        cfg: configuration of the environment.
-        control_dt: time of a control step [s].
-        joint_names: joints of the robot; those it has are not dropped from the motion.
+        cfg: Configuration of the environment.
+        control_dt: Time of a control step [s].
+        joint_names: Joints of the robot; those it has are not dropped from the motion.
     """
     ranges, cmg = cfg.commands.ranges, cfg.cmg
     commands = CommandSamplerCfg.over(
@@ -62,7 +62,7 @@ class CMGMimic:
     """Bases before TWIST's environment: a reference from a :class:`CMGMotionLib`, commands, rewards on them.
 
     In mode "pool" the commands in force, ``commands[:, :3]``, come with the motions. In mode "live" they are set by
-    :meth:`set_commands` or by writing into ``commands``, as the viewer's keys do, and are approached smoothly;
+    :meth:`set_commands`, by writing into ``commands`` or by the viewer's keys, and are approached smoothly;
     ``commands`` then shows how far they have got.
     """
 
@@ -178,17 +178,29 @@ class CMGMimic:
         """Approach commands (n, command_dim) in environments (n,) or in all.
 
         Raises:
-            ValueError: in mode "pool", whose commands are made beforehand.
+            ValueError: In mode "pool", whose commands are made beforehand.
         """
         self._motion_lib.set_commands(commands, env_ids)
 
-    def _take_written_commands(self) -> None:
-        """Take what has been written into ``commands`` since the last step as a change of the command approached."""
-        change = self.commands[:, VELOCITY] - self._shown_commands
-        env_ids = change.abs().amax(dim=1).nonzero().squeeze(1)
+    def render(self, sync_frame_time: bool = True) -> Any:
+        """Draw, if there is a viewer; what its keys add to ``commands`` adds to the commands approached."""
+        if getattr(self, "viewer", None) is None or not self._motion_lib.is_live:
+            return super().render(sync_frame_time)  # type: ignore[misc]
+        before = self.commands[:, VELOCITY].clone()
+        result = super().render(sync_frame_time)  # type: ignore[misc]
+        pressed = self.commands[:, VELOCITY] - before
+        env_ids = (pressed != 0.0).any(dim=1).nonzero().squeeze(1)
         if len(env_ids) > 0:
             targets = self._motion_lib.target_commands[env_ids]
-            targets[:, VELOCITY] += change[env_ids]
+            targets[:, VELOCITY] += pressed[env_ids]
+            self.set_commands(targets, env_ids)
+            self.commands[:, VELOCITY] = before
+        return result
+
+    def _take_written_commands(self) -> None:
+        """Approach what has been written into ``commands`` since the last step."""
+        env_ids, targets = take_written(self.commands, self._shown_commands, self._motion_lib.target_commands)
+        if len(env_ids) > 0:
             self.set_commands(targets, env_ids)
 
     def _resample_commands(self, env_ids: Tensor) -> None:

@@ -51,8 +51,8 @@ def read_options(arguments: Sequence[str], playing: bool) -> tuple[argparse.Name
     """Read a command line of the tasks on top of TWIST; ends the process for ``--help`` and for what makes no sense.
 
     Args:
-        arguments: what stands behind the program's name.
-        playing: whether a policy is to be played, else it is to be trained.
+        arguments: What stands behind the program's name.
+        playing: Whether a policy is to be played, else it is to be trained.
 
     Returns:
         Our own options with the ``overrides`` (FIELD=VALUE), and the command line for TWIST.

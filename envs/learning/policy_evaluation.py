@@ -13,6 +13,7 @@ import torch
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import in_heading
+from configs.legged_robot_config import CurriculumStage
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
 
@@ -198,7 +199,7 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     cfg.domain_rand.push_robots = False
     cfg.commands.strata = {"stand": 1.0}
     cfg.commands.resampling_time = (2.0 * longest, 2.0 * longest)
-    cfg.curriculum.stages = ((1.0, 0.0, 1.0, 1.0),)
+    cfg.curriculum.stages = (CurriculumStage(commands=1.0, pushes=0.0, randomisation=1.0),)
     if hasattr(cfg, "reference"):
         cfg.reference.start = "standing"
         # Whoever strays from the reference and comes back has not fallen.

@@ -3,6 +3,8 @@
 Calls have Isaac Gym's names, arguments and meaning. Those that are not here raise an error which names them.
 """
 
+# ruff: noqa: F403, F405 (as the real module, this one holds the parameter classes too)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,76 +17,12 @@ from envs.mujoco_gym.assets.asset import Asset, load_asset
 from envs.mujoco_gym.engine.actor import Actor
 from envs.mujoco_gym.engine.ground import Ground
 from envs.mujoco_gym.engine.simulation import Env, GymError, Simulation
-from envs.mujoco_gym.types.parameters import (
-    INVALID_HANDLE,
-    STATE_ALL,
-    STATE_NONE,
-    STATE_POS,
-    STATE_VEL,
-    AssetOptions,
-    CameraProperties,
-    ContactCollection,
-    CoordinateSpace,
-    DofDriveMode,
-    HeightFieldParams,
-    Mat33,
-    MujocoParams,
-    PhysXParams,
-    PlaneParams,
-    Quat,
-    RigidBodyProperties,
-    RigidShapeProperties,
-    SimParams,
-    SimType,
-    Transform,
-    TriangleMeshParams,
-    UpAxis,
-    Vec3,
-)
+from envs.mujoco_gym.types import parameters
+from envs.mujoco_gym.types.parameters import *
 
-__all__ = [
-    "CC_ALL_SUBSTEPS",
-    "CC_LAST_SUBSTEP",
-    "CC_NEVER",
-    "DOF_MODE_EFFORT",
-    "DOF_MODE_NONE",
-    "DOF_MODE_POS",
-    "DOF_MODE_VEL",
-    "ENV_SPACE",
-    "GLOBAL_SPACE",
-    "INVALID_HANDLE",
-    "LOCAL_SPACE",
-    "SIM_FLEX",
-    "SIM_PHYSX",
-    "STATE_ALL",
-    "STATE_NONE",
-    "STATE_POS",
-    "STATE_VEL",
-    "UP_AXIS_Y",
-    "UP_AXIS_Z",
-    "AssetOptions",
-    "CameraProperties",
-    "ContactCollection",
-    "CoordinateSpace",
-    "DofDriveMode",
-    "Gym",
-    "GymError",
-    "HeightFieldParams",
-    "Mat33",
-    "MujocoParams",
-    "PhysXParams",
-    "PlaneParams",
-    "Quat",
-    "RigidBodyProperties",
-    "RigidShapeProperties",
-    "SimParams",
-    "SimType",
-    "Transform",
-    "TriangleMeshParams",
-    "UpAxis",
-    "Vec3",
-    "acquire_gym",
-]
+__all__ = ["CC_ALL_SUBSTEPS", "CC_LAST_SUBSTEP", "CC_NEVER", "ENV_SPACE", "GLOBAL_SPACE", "LOCAL_SPACE", "GymError"]
+__all__ += ["DOF_MODE_EFFORT", "DOF_MODE_NONE", "DOF_MODE_POS", "DOF_MODE_VEL", "SIM_FLEX", "SIM_PHYSX", "Gym"]
+__all__ += ["UP_AXIS_Y", "UP_AXIS_Z", "acquire_gym", *parameters.__all__]
 
 SIM_PHYSX, SIM_FLEX = SimType.SIM_PHYSX, SimType.SIM_FLEX
 UP_AXIS_Y, UP_AXIS_Z = UpAxis.UP_AXIS_Y, UpAxis.UP_AXIS_Z
@@ -117,11 +55,7 @@ class Gym:
     # -- simulation, ground, asset -------------------------------------------------------------------------------------
 
     def create_sim(
-        self,
-        compute_device: int = 0,
-        graphics_device: int = 0,
-        type: int = SIM_PHYSX,
-        params: SimParams | None = None,
+        self, compute_device: int = 0, graphics_device: int = 0, type: int = SIM_PHYSX, params: SimParams | None = None
     ) -> Simulation:
         """Begin a simulation. The devices do not matter: MuJoCo runs on the CPU."""
         if type != SIM_PHYSX:
@@ -423,11 +357,7 @@ class Gym:
         return True
 
     def apply_rigid_body_force_tensors(
-        self,
-        sim: Simulation,
-        forces: Tensor | None = None,
-        torques: Tensor | None = None,
-        space: int = ENV_SPACE,
+        self, sim: Simulation, forces: Tensor | None = None, torques: Tensor | None = None, space: int = ENV_SPACE
     ) -> bool:
         """Push bodies at their centres of mass during the next `simulate`."""
         sim.apply_body_forces(forces, torques, space)

@@ -71,11 +71,7 @@ class SubTerrain:
 
 
 def random_uniform_terrain(
-    terrain: SubTerrain,
-    min_height: float,
-    max_height: float,
-    step: float = 1.0,
-    downsampled_scale: float | None = None,
+    terrain: SubTerrain, min_height: float, max_height: float, step: float = 1.0, downsampled_scale: float | None = None
 ) -> SubTerrain:
     """Uniformly random heights.
 
@@ -123,12 +119,7 @@ def pyramid_sloped_terrain(terrain: SubTerrain, slope: float = 1.0, platform_siz
 
 
 def discrete_obstacles_terrain(
-    terrain: SubTerrain,
-    max_height: float,
-    min_size: float,
-    max_size: float,
-    num_rects: int,
-    platform_size: float = 1.0,
+    terrain: SubTerrain, max_height: float, min_size: float, max_size: float, num_rects: int, platform_size: float = 1.0
 ) -> SubTerrain:
     """Random blocks and pits around a flat platform in the middle.
 
@@ -226,10 +217,7 @@ def stepping_stones_terrain(
 
 
 def convert_heightfield_to_trimesh(
-    height_field_raw: np.ndarray,
-    horizontal_scale: float,
-    vertical_scale: float,
-    slope_threshold: float | None = None,
+    height_field_raw: np.ndarray, horizontal_scale: float, vertical_scale: float, slope_threshold: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Triangles of a height field.
 

@@ -100,7 +100,7 @@ class ReferenceFollower(LeggedRobot):
         self._window: slice | list[int] = slice(first, end) if columns == list(range(first, end)) else columns
         term_cfg = ReferenceMotionTermCfg(
             checkpoint=cfg.checkpoint,
-            # Trajectories of a pool are under way already, so whoever begins from standing goes on by himself.
+            # Trajectories of a pool are under way already, so a robot that begins from standing leaves the pool.
             mode=cfg.mode if cfg.start == "random" else "realtime",
             pool=TrajectoryPoolCfg(
                 num_trajectories=cfg.num_trajectories,

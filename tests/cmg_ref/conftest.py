@@ -14,7 +14,7 @@ import torch
 from cmg_ref.clips.formats.collection import read_clips
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.rotations import quat_from_euler_xyz
-from cmg_ref.cuda_graph import fused_frame, fused_reader
+from cmg_ref.cuda_graph import triton_frame, triton_reader
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
@@ -98,8 +98,8 @@ def assert_refused() -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def large_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter's time goes by programs."""
-    monkeypatch.setattr(fused_frame, "SHAPES", {name: (16, 1) for name in fused_frame.SHAPES})
-    monkeypatch.setattr(fused_reader, "ROWS", 32)
+    monkeypatch.setattr(triton_frame, "SHAPES", {name: (16, 1) for name in triton_frame.SHAPES})
+    monkeypatch.setattr(triton_reader, "ROWS", 32)
     monkeypatch.setattr(environment_changes, "SHOWN", 16)
 
 
@@ -109,15 +109,15 @@ def make_equal() -> Callable[[CMGMotionGenerator, CMGMotionGenerator], None]:
 
     def make(generator: CMGMotionGenerator, other: CMGMotionGenerator) -> None:
         for ours, theirs, names in (
-            (generator._clock, other._clock, ("shown", "share")),
-            (generator._reader, other._reader, ("origin",)),
-            (generator._buffer, other._buffer, ("written", "guarded", "_tail_state", "_tail_pose")),
-            (generator._buffer.commands, other._buffer.commands, ("first_frames", "starts", "targets")),
-            (generator._buffer.store, other._buffer.store, ("table",)),
-            (generator._draws, other._draws, ("drawn",)),
+            (generator._shown.clock, other._shown.clock, ("shown", "share")),
+            (generator._shown.reader, other._shown.reader, ("origin",)),
+            (generator.buffer, other.buffer, ("written", "guarded", "_tail_state", "_tail_pose")),
+            (generator.buffer.commands, other.buffer.commands, ("first_frames", "starts", "targets")),
+            (generator.buffer.store, other.buffer.store, ("table",)),
+            (generator._shown.draws, other._shown.draws, ("drawn",)),
         ):
             for name in names:
                 getattr(ours, name).copy_(getattr(theirs, name))
-        generator._reader.forget()
+        generator._shown.reader.forget()
 
     return make

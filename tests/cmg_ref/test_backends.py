@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cmg_ref.core.backends import BACKENDS, chosen_backend
-from cmg_ref.cuda_graph import fused_reader
-from cmg_ref.cuda_graph.fused_frame import FusedFrame
-from cmg_ref.cuda_graph.recorded_frames import RecordedFrames
+from cmg_ref.cuda_graph import triton_reader
+from cmg_ref.cuda_graph.captured_frames import CapturedFrames
+from cmg_ref.cuda_graph.triton_frame import TritonFrame
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.trajectories import environment_changes
@@ -82,7 +82,7 @@ def test_every_backend_shows_what_torch_shows(
     ours, theirs = (make(checkpoint, name, kind, joint_names=names) for name in (backend, "torch"))
     assert (ours.backend, theirs.backend) == (backend, "torch")
     by_kernels = backend == "cuda_graph" and SETTINGS[kind]["mode"] == "realtime" and kind != "between frames"
-    assert (ours._changes is not None) is by_kernels
+    assert (ours._shown.changes is not None) is by_kernels
     draw, pooled = torch.Generator().manual_seed(9), kind == "pool"
     tolerance = 2e-3 if "float16" in kind else 1e-4 if pooled else 2e-5
     for step in range(8):
@@ -107,13 +107,13 @@ def test_every_backend_shows_what_torch_shows(
 
 
 FAILURES: dict[str, tuple[type, str, str]] = {
-    "a step": (FusedFrame, "step", "cannot build its kernels"),
-    "a frame": (FusedFrame, "frame", "cannot be recorded"),
-    "frames of a graph": (RecordedFrames, "_recording", "frames cannot be recorded"),
-    "changes": (environment_changes.EnvironmentChanges, "_changed", "changes cannot be recorded"),
-    "what is asked for": (environment_changes.EnvironmentChanges, "_write", "changes cannot be recorded"),
-    "what is on show": (environment_changes.EnvironmentChanges, "_show", "changes cannot be recorded"),
-    "reading": (fused_reader.FusedReader, "frames", "reading: Triton cannot build"),
+    "a step": (TritonFrame, "step", "cannot build its kernels"),
+    "a frame": (TritonFrame, "frame", "cannot be captured"),
+    "frames of a graph": (CapturedFrames, "_captured", "frames cannot be captured"),
+    "changes": (environment_changes.EnvironmentChanges, "_changed", "changes cannot be captured"),
+    "what is asked for": (environment_changes.EnvironmentChanges, "_write", "changes cannot be captured"),
+    "what is on show": (environment_changes.EnvironmentChanges, "_show", "changes cannot be captured"),
+    "reading": (triton_reader.TritonReader, "frames", "reading: Triton cannot build"),
 }
 
 

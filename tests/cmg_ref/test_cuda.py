@@ -96,7 +96,7 @@ def test_a_recorded_graph_is_what_runs(checkpoint: Checkpoint) -> None:
     initial, plain = state, Rollout(checkpoint.model)
     for _ in range(8):
         state = rollout.advance(state, command)
-    assert rollout.recorded is not None and rollout.recorded.sizes == [512]
+    assert rollout.captured is not None and rollout.captured.sizes == [512]
     expected = plain.advance(initial.cpu(), command.cpu())
     torch.testing.assert_close(rollout.advance(initial, command).cpu(), expected, atol=1e-4, rtol=0.0)
     assert rollout.frame_count == 9 * 512
@@ -123,7 +123,7 @@ def test_the_term_in_every_mode(checkpoint: Checkpoint, mode: str) -> None:
 def test_a_step_does_not_wait_for_the_device(checkpoint: Checkpoint, mode: str) -> None:
     generator = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, control_dt=1.0 / checkpoint.fps, **MODES[mode])
     generator.reset(commands=draw_commands(NUM_ENVS).to(GPU))
-    for _ in range(20):  # Graphs are recorded, and frames made, in the first steps.
+    for _ in range(20):  # Graphs are captured, and frames made, in the first steps.
         generator.get_frames()
         generator.future(4)
         generator.advance()
@@ -197,7 +197,7 @@ def test_kernels_show_what_torch_shows(checkpoint: Checkpoint, mode: str, storag
     fused = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
     plain = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, backend="torch", **settings)
     assert fused.rollout.kernels is not None and plain.rollout.kernels is None
-    assert (fused._changes is not None) is (mode == "realtime")
+    assert (fused._shown.changes is not None) is (mode == "realtime")
     draw, largest, typical = torch.Generator().manual_seed(5), 0.0, 0.0
     for step in range(100):
         begun, told = ((torch.rand(NUM_ENVS, generator=draw) < 0.02).nonzero().squeeze(1).to(GPU) for _ in range(2))
@@ -235,7 +235,7 @@ def test_a_thousand_steps_with_random_changes(checkpoint: Checkpoint, make_equal
     settings = {"control_dt": 1.0 / checkpoint.fps, **MODES["realtime"]}
     fused = CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, **settings)
     plain, apart = (CMGMotionGenerator(checkpoint, NUM_ENVS, GPU, backend="torch", **settings) for _ in range(2))
-    assert fused._changes is not None and plain._changes is None
+    assert fused._shown.changes is not None and plain._shown.changes is None
     draw, of_state, of_frames, drift = torch.Generator().manual_seed(7), 0.0, 0.0, []
     for step in range(1000):
         make_equal(plain, fused)
@@ -257,9 +257,9 @@ def test_a_thousand_steps_with_random_changes(checkpoint: Checkpoint, make_equal
         for generator in (fused, plain, apart):
             generator.advance()
         of_state = max(
-            of_state, *(largest_error(*pair) for pair in zip(fused._buffer.motions[2:4], plain._buffer.motions[2:4]))
+            of_state, *(largest_error(*pair) for pair in zip(fused.buffer.motions[2:4], plain.buffer.motions[2:4]))
         )
-    assert torch.equal(fused._buffer.written, apart._buffer.written)
+    assert torch.equal(fused.buffer.written, apart.buffer.written)
     print(f"a step from equal states: state and place within {of_state:.2g}, what is seen of them {of_frames:.2g}")
     for last in (100, 1000):
         error = drift[last - 1]
@@ -340,9 +340,9 @@ def test_frames_are_recorded(checkpoint: Checkpoint, mode: str, compiled: bool) 
         generator.advance()
         if step % 3 == 0:
             generator.update_commands(draw_commands(5, seed=step).to(GPU), torch.arange(5, device=GPU))
-    assert generator._buffer._recorded is not None
-    assert generator._buffer._recorded._usable
-    assert generator._buffer._recorded.recordings
+    assert generator.buffer._captured is not None
+    assert generator.buffer._captured._usable
+    assert generator.buffer._captured.captures
     plain = CMGMotionGenerator(checkpoint, NUM_ENVS, "cpu", **MODES["realtime"])
     initial, wanted = states(checkpoint, NUM_ENVS), draw_commands(NUM_ENVS)
     for other in (generator, plain):

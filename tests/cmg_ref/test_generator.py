@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.rotations import angular_velocity
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.frames.store import MotionFrames
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
@@ -228,7 +228,7 @@ def test_environments_that_take_turns_see_the_same_motion(checkpoint: Checkpoint
         together.advance()
         work.append(turns.rollout.frame_count - before)
     # 0.65 frames fall due per step and environment: 4 groups bring them in turn.
-    supply = turns._supply
+    supply = turns._shown.supply
     assert isinstance(supply, RealtimeSupply)
     assert len(supply._groups) == 4
     assert max(work[22:]) <= (0.75 if refill_frames == 1 else 15 / 4) * len(commands) + 15

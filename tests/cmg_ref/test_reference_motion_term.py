@@ -93,8 +93,8 @@ def test_joint_angles_are_read_further_ahead(
     ahead = term.future_dof_pos
     assert ahead.shape == (NUM_ENVS, 3, 29)
     torch.testing.assert_close(ahead, term.generator.future((1, 6, 24)).dof_pos)
-    monkeypatch.setattr(term.generator._buffer.store, "fused", False)
-    term.generator._reader.forget()
+    monkeypatch.setattr(term.generator.buffer.store, "by_numba", False)
+    term.generator._shown.reader.forget()
     torch.testing.assert_close(ahead, term.generator.window((0,), (1, 6, 24))[1], atol=1e-6, rtol=0.0)
     for _ in range(24):
         term.step()
@@ -364,7 +364,7 @@ def test_other_control_rate(checkpoint: Checkpoint) -> None:
 def test_the_pool_is_as_its_configuration_says(checkpoint: Checkpoint, from_standing: bool | None) -> None:
     pool = TrajectoryPoolCfg(num_trajectories=16, from_standing=from_standing, resampling_time=(0.3, 0.3))
     term = make_term(checkpoint, "pool", pool=pool, standing_starts=0.0)
-    plan = term.generator._buffer.commands
+    plan = term.generator.buffer.commands
     begin_from_standing = plan.starts[:16, 0].abs().amax(dim=1) == 0.0
     assert bool(begin_from_standing.all()) == bool(from_standing)
     assert (plan.first_frames[:16].diff(dim=1) == 15).all()

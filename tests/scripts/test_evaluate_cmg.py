@@ -39,7 +39,7 @@ def test_joint_angles_that_stand_when_told_to(standing_npz: Path, tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert "missed" not in result.stdout
     content = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert content["settings"]["root"] == "told by the stance foot"
+    assert content["settings"]["root"] == "estimated from the stance foot"
     assert all(row["passed"] is not False for row in content["measures"])
     assert (tmp_path / "report" / "evaluation.md").read_text().startswith("# Evaluation of standing")
 

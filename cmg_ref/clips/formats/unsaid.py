@@ -23,7 +23,7 @@ RATE_MARGIN = 1.2
 
 
 class OpenClipError(ClipError):
-    """A clip whose meaning is left open by its file and its motion; whoever knows can say it, see `Unsaid`."""
+    """A clip whose meaning is left open by its file and its motion; a caller can say it, see `Unsaid`."""
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""Where a generator's frames come from: made as they are needed, ahead of time, or drawn from a pool."""
+"""Where frames come from in each mode, made as needed, ahead, or drawn from a pool; and the motions on show."""

@@ -32,15 +32,15 @@ def make_supply(
     """Allocate the motions of all environments and who extends them.
 
     Args:
-        settings: sizes, and when frames are made.
-        checkpoint: the CMG.
-        rollout: advances its states.
-        clock: which frame every environment is shown.
-        initial_states: where the trajectories of a pool begin.
-        random: draws which, and what else a pool leaves to chance.
-        sampler: draws their commands.
-        robot: robot description, for checkpoints without root channels.
-        follows_commands: tells which trajectories of a pool do what they are told.
+        settings: Sizes, and when frames are made.
+        checkpoint: The CMG.
+        rollout: Advances its states.
+        clock: Which frame every environment is shown.
+        initial_states: Where the trajectories of a pool begin.
+        random: Draws which, and what else a pool leaves to chance.
+        sampler: Draws their commands.
+        robot: Robot description, for checkpoints without root channels.
+        follows_commands: Tells which trajectories of a pool do what they are told.
     """
     buffer = MotionBuffer(
         checkpoint,

@@ -24,22 +24,16 @@ class PooledSupply(FrameSupply):
     goes on in a private ring of frames, extended as in realtime mode, until its next reset.
 
     Args:
-        pool: the trajectories.
-        buffer: the motions: those of the pool, then one private ring per environment.
-        clock: which frame every environment is shown.
-        capacity: frames of a private ring.
-        budget: most frames generated per step.
-        hold: whether environments stand in the last pose of their trajectory instead of going on.
+        pool: The trajectories.
+        buffer: The motions: those of the pool, then one private ring per environment.
+        clock: Which frame every environment is shown.
+        capacity: Frames of a private ring.
+        budget: Most frames generated per step.
+        hold: Whether environments stand in the last pose of their trajectory instead of going on.
     """
 
     def __init__(
-        self,
-        pool: TrajectoryPool,
-        buffer: MotionBuffer,
-        clock: FrameClock,
-        capacity: int,
-        budget: int,
-        hold: bool,
+        self, pool: TrajectoryPool, buffer: MotionBuffer, clock: FrameClock, capacity: int, budget: int, hold: bool
     ) -> None:
         everyone = torch.arange(len(clock.shown), device=clock.shown.device)
         self.pool, self.buffer = pool, buffer

@@ -17,10 +17,10 @@ class PreloadedSupply(FrameSupply):
     """Generates a whole trajectory for environments that are reset or get a new command; a step only reads.
 
     Args:
-        buffer: the motions, one per environment.
-        clock: which frame every environment is shown.
-        capacity: frames kept of each motion.
-        hold: whether environments stand in their last pose; otherwise the motion is extended before its end.
+        buffer: The motions, one per environment.
+        clock: Which frame every environment is shown.
+        capacity: Frames kept of each motion.
+        hold: Whether environments stand in their last pose; otherwise the motion is extended before its end.
     """
 
     def __init__(self, buffer: MotionBuffer, clock: FrameClock, capacity: int, hold: bool) -> None:

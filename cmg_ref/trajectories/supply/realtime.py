@@ -19,12 +19,12 @@ class RealtimeSupply(FrameSupply):
     when a frame beyond it is read, for all of them together; until then nothing is generated for them.
 
     Args:
-        buffer: the motions; that of environment i is number ``first_motion + i``.
-        clock: which frame every environment is shown.
-        capacity: frames kept of each motion.
-        refill_frames: frames generated at a time.
-        first_motion: number of the first environment's motion.
-        active: environments concerned, (n,); None for all. May be replaced at any time.
+        buffer: The motions; that of environment i is number ``first_motion + i``.
+        clock: Which frame every environment is shown.
+        capacity: Frames kept of each motion.
+        refill_frames: Frames generated at a time.
+        first_motion: Number of the first environment's motion.
+        active: Environments concerned, (n,); None for all. May be replaced at any time.
     """
 
     def __init__(

@@ -15,9 +15,9 @@ def copy_root(qpos: np.ndarray, qvel: np.ndarray, root: np.ndarray) -> None:
     """The states of free roots.
 
     Args:
-        qpos: position and quaternion wxyz, then what else, (n, nq) float64.
-        qvel: velocity in the world and angular velocity in the root's own frame, then what else, (n, nv) float64.
-        root: position, quaternion xyzw, velocity and angular velocity in the world, written, (n, 13) float32.
+        qpos: Position and quaternion wxyz, then what else, (n, nq) float64.
+        qvel: Velocity in the world and angular velocity in the root's own frame, then what else, (n, nv) float64.
+        root: Position, quaternion xyzw, velocity and angular velocity in the world, written, (n, 13) float32.
     """
     for i in range(len(root)):
         w, x, y, z = qpos[i, 3], qpos[i, 4], qpos[i, 5], qpos[i, 6]
@@ -41,12 +41,12 @@ def copy_dof(qpos: np.ndarray, qvel: np.ndarray, first_position: int, first_velo
     Args:
         qpos: (n, nq) float64.
         qvel: (n, nv) float64.
-        first_position: column of the first joint in ``qpos``.
-        first_velocity: and in ``qvel``.
-        dof: written, (n, num_dof, 2) float32.
+        first_position: Column of the first joint in ``qpos``.
+        first_velocity: And in ``qvel``.
+        dof: Written, (n, num_dof, 2) float32.
 
     Returns:
-        A sum of what was looked at, of no use: without it a compiler would leave the looking out.
+        A checksum of no use: returning it keeps the loads alive that fetch rows ahead.
     """
     num, num_dof = dof.shape[:2]
     looked_at = 0.0
@@ -66,9 +66,9 @@ def copy_contact_forces(sensors: np.ndarray, bodies: np.ndarray, forces: np.ndar
     """Forces on bodies; MuJoCo's sensors have the forces that the bodies exert.
 
     Args:
-        sensors: three numbers for each body that can touch something, (n, 3 * len(bodies)) float64.
-        bodies: numbers of these bodies.
-        forces: written, zero where a body can touch nothing, (n, num_bodies, 3) float32.
+        sensors: Three numbers for each body that can touch something, (n, 3 * len(bodies)) float64.
+        bodies: Numbers of these bodies.
+        forces: Written, zero where a body can touch nothing, (n, num_bodies, 3) float32.
     """
     for i in range(len(forces)):
         for body in range(forces.shape[1]):

@@ -14,11 +14,7 @@ from envs.mujoco_gym.types.parameters import SimParams
 
 __all__ = ["compile_robot", "compile_scene", "contact_bodies", "friction_of_contact", "num_root_coordinates"]
 
-_SOLVERS = {
-    "PGS": mujoco.mjtSolver.mjSOL_PGS,
-    "CG": mujoco.mjtSolver.mjSOL_CG,
-    "Newton": mujoco.mjtSolver.mjSOL_NEWTON,
-}
+_SOLVERS = {"PGS": mujoco.mjtSolver.mjSOL_PGS, "CG": mujoco.mjtSolver.mjSOL_CG, "Newton": mujoco.mjtSolver.mjSOL_NEWTON}
 _CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
 _HARDEST_CONTACT = 0.005  # [s] time constant below which contacts need not go
 # The ground meets everything. Robots that may touch themselves have the first bit in both masks, others do not.

@@ -11,7 +11,7 @@ import torch
 from mujoco.batch import Batch
 from torch import Tensor
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.core.rotations import quat_rotate_inverse
 from envs.mujoco_gym.assets.asset import Asset
 from envs.mujoco_gym.engine.batch_views import field_view
@@ -56,8 +56,8 @@ class StateTensors:
         columns[self._touching] = torch.arange(3 * len(touching)).view(-1, 3)
         self._force_columns = columns.flatten()
         self._bodies_are_stale = True
-        self._fused = numba_available()
-        if self._fused:
+        self._numba = numba_available()
+        if self._numba:
             from envs.mujoco_gym.engine import numba_loops
 
             self._loops = numba_loops
@@ -86,8 +86,8 @@ class StateTensors:
         if self._asset.fixed_base:
             self.refresh_bodies()
             self.root.copy_(self._body_rows[:, 0])
-        elif self._fused:
-            self._loops.copy_root(self._qpos.numpy(), self._qvel.numpy(), self.root.numpy())
+        elif self._numba:
+            call_loop(self._loops.copy_root, self._qpos, self._qvel, self.root)
         else:
             axis, angular = self._qpos[:, 4:7], self._qvel[:, 3:6]  # of the quaternion, and in the base's frame
             self.root[:, 0:3] = self._qpos[:, 0:3]
@@ -103,9 +103,8 @@ class StateTensors:
     def refresh_dof(self) -> None:
         """Copy positions and velocities of all degrees of freedom into `dof`."""
         first_position, first_velocity = self._first_position, self._first_velocity
-        if self._fused:
-            qpos, qvel, dof = self._qpos.numpy(), self._qvel.numpy(), self._dof_rows.numpy()
-            self._loops.copy_dof(qpos, qvel, first_position, first_velocity, dof)
+        if self._numba:
+            call_loop(self._loops.copy_dof, self._qpos, self._qvel, first_position, first_velocity, self._dof_rows)
         else:
             self._dof_rows[..., 0] = self._qpos[:, first_position:]
             self._dof_rows[..., 1] = self._qvel[:, first_velocity:]
@@ -124,9 +123,9 @@ class StateTensors:
 
     def refresh_contact_forces(self) -> None:
         """Copy the net contact force of every body in the last substep into `contact_forces`."""
-        if self._fused:
+        if self._numba:
             forces = self._contact_rows.view(len(self.diverged), -1, 3)
-            self._loops.copy_contact_forces(self._sensors.numpy(), self._touching.numpy(), forces.numpy())
+            call_loop(self._loops.copy_contact_forces, self._sensors, self._touching, forces)
             return
         # MuJoCo's sensors have the forces that the bodies exert.
         self._net_forces.copy_(self._sensors).neg_()

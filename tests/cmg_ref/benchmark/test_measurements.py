@@ -10,7 +10,6 @@ import torch
 from cmg_ref.benchmark import generator as of_generator
 from cmg_ref.benchmark import network as of_network
 from cmg_ref.benchmark.diagnosis import diagnose
-from cmg_ref.benchmark.int8 import int8_products
 from cmg_ref.benchmark.limits import MachineLimits
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
@@ -59,9 +58,6 @@ def test_low_precision_states_its_errors(checkpoint: Checkpoint) -> None:
     }
     assert 0.0 < stored["joint angles"].value < 2.0  # [mrad]
     assert stored["root position"].value < 1e-3, "places are stored in 32 bits"  # [mm]
-    (int8,) = int8_products(checkpoint, 32, repeats=2)
-    assert float(int8.note.split("not offered: joints differ by ")[1].split()[0]) > 1.0  # [mrad]
-    assert int8.value > 0.0
 
 
 def test_speed_up_over_the_baseline_is_theirs_over_ours(checkpoint: Checkpoint) -> None:

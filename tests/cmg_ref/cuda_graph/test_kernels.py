@@ -1,4 +1,4 @@
-"""Triton's kernels, run by its interpreter, show what the operations of torch and the compiled loops show."""
+"""Triton's kernels, run by its interpreter, show what the operations of torch and the Numba loops show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cmg_ref.cuda_graph.fused_frame import FusedFrame
+from cmg_ref.cuda_graph.triton_frame import TritonFrame
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
@@ -28,9 +28,9 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint()
 
 
-def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> FusedFrame:
+def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> TritonFrame:
     network = SideBySideNetwork(rollout.model, CPU, dtype)
-    return FusedFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+    return TritonFrame(rollout.model, network, rollout._resting, rollout.guard_count)
 
 
 def step_by_kernels(
@@ -161,11 +161,11 @@ def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monke
     }
     operations, parts = Operations(), {}
     stand_in = Kernels(operations)
-    assert generator._changes is not None and generator.rollout.kernels is not None
-    assert generator._reader._fused is not None
-    for user in (generator._changes, generator.rollout.kernels, generator._reader._fused):
+    assert generator._shown.changes is not None and generator.rollout.kernels is not None
+    assert generator._shown.reader._triton is not None
+    for user in (generator._shown.changes, generator.rollout.kernels, generator._shown.reader._triton):
         monkeypatch.setattr(user, "_kernels", stand_in)
-    for _ in range(3):  # At first what is new is tried out and recorded.
+    for _ in range(3):  # At first what is new is tried out and captured.
         with operations:
             for name, action in actions.items():
                 operations.names.clear()

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 import cmg_ref.cuda_graph as package
-from cmg_ref.cuda_graph import change_kernels, frame_kernels, recording
+from cmg_ref.cuda_graph import capture, change_kernels, frame_kernels
 from cmg_ref.generator import CMGMotionGenerator
 
 TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int64: "*i64",
@@ -46,12 +46,12 @@ class Kernels:
         return type("Launch", (), {"__getitem__": lambda self, grid: launch})()
 
 package.change_kernels, package.frame_kernels = Kernels(change_kernels), Kernels(frame_kernels)
-recording.record = lambda warm_up, action, device: (warm_up(), SimpleNamespace(replay=action))[1]
+capture.capture = lambda warm_up, action, device: (warm_up(), SimpleNamespace(replay=action))[1]
 os.environ["TRITON_INTERPRET"] = "1"  # The generator may then use the kernels without a GPU.
 nobody = torch.zeros(1, 3)
 types = {"compute_dtype": torch.{compute}, "storage_dtype": torch.{storage}}
 generator = CMGMotionGenerator(None, 6, mode="realtime", buffer_size=16, backend="cuda_graph", **types)
-assert generator._changes is not None
+assert generator._shown.changes is not None
 generator.reset([1, 2])
 generator.reset([1], commands=nobody, root_pose=nobody)
 generator.update_commands(nobody, [1])

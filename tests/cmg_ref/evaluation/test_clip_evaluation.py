@@ -14,7 +14,7 @@ from cmg_ref.clips.formats.readers import read_clip
 from cmg_ref.clips.motion_clip import ClipError, MotionClip
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.clip_evaluation import constant_stretches, evaluate_motion
-from cmg_ref.evaluation.evaluated_motion import RecordedMotion, read_motion
+from cmg_ref.evaluation.evaluated_motion import EvaluatedMotion, read_motion
 from cmg_ref.evaluation.mocap_statistics import figures_of, mocap_figures
 from cmg_ref.evaluation.requirements import Measure
 from cmg_ref.robots.robot import Robot, load_g1
@@ -43,7 +43,7 @@ def save(path: Path, **arrays: Any) -> Path:
 
 
 def figures(
-    motion: RecordedMotion, robot: Robot, command: tuple[float, float, float] | None = None
+    motion: EvaluatedMotion, robot: Robot, command: tuple[float, float, float] | None = None
 ) -> dict[tuple[str, str], Measure]:
     evaluation = evaluate_motion(motion, robot, None, command)
     return {(measure.name, measure.command): measure for measure in evaluation.measures}
@@ -52,7 +52,7 @@ def figures(
 def test_joint_angles_alone_give_the_recorded_speed(robot: Robot, walk: MotionClip, tmp_path: Path) -> None:
     path = save(tmp_path / "walk.npz", dof_pos=walk.dof_pos.numpy(), fps=walk.fps)
     motion = read_motion(path, robot)
-    assert motion.root_source == "told by the stance foot"
+    assert motion.root_source == "estimated from the stance foot"
     measured = figures(motion, robot)["mean forward speed", "whole motion"].value
     recorded = float(walk.root_lin_vel_h()[:, 0].mean())
     assert recorded > 0.4
@@ -114,7 +114,7 @@ def test_stretches_of_constant_command_are_judged_apart(robot: Robot) -> None:
     states[:, layout["dof_pos"]] = robot.default_dof_pos.float()
     states[:, layout["projected_gravity"]] = torch.tensor([0.0, 0.0, -1.0])
     states[200:, layout["root_lin_vel_h"].start] = 0.5
-    rows = figures(RecordedMotion("made", fps, states, commands, "recorded"), robot)
+    rows = figures(EvaluatedMotion("made", fps, states, commands, "recorded"), robot)
     assert rows["root speed error", "stand"].value == pytest.approx(0.0, abs=1e-6)
     assert rows["root speed error", "vx 0.6"].value == pytest.approx(0.1, abs=1e-6)
     assert rows["foot slip", "vx 0.6"].passed is False

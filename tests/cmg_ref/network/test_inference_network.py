@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.network.inference_network import FoldedNetwork
+from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.rollout.rollout import Rollout
 
@@ -26,7 +26,7 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("num", [1, 7, 300])
 def test_it_predicts_what_the_model_predicts(checkpoint: Checkpoint, num: int) -> None:
     state, command = batch(checkpoint, num)
-    network = FoldedNetwork(checkpoint.model)
+    network = InferenceNetwork(checkpoint.model)
     torch.testing.assert_close(network.predict(state, command), checkpoint.model(state, command), atol=2e-5, rtol=0.0)
     # The memory it works in is shared by batches of all sizes; results are not in it.
     first = network.predict(state, command)
@@ -47,12 +47,14 @@ def test_absolute_predictions_are_folded_too() -> None:
     command = model.clamp_command(torch.randn(40, 3))
     with torch.no_grad():
         expected = model(state, command)
-    torch.testing.assert_close(FoldedNetwork(model).predict(state, command), expected, atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(InferenceNetwork(model).predict(state, command), expected, atol=1e-5, rtol=0.0)
 
 
 def test_fast_elu_is_elu(checkpoint: Checkpoint) -> None:
     x = torch.linspace(-30.0, 30.0, 80_000).view(100, 800)
-    torch.testing.assert_close(FoldedNetwork(checkpoint.model)._elu(x.clone()), functional.elu(x), atol=1e-7, rtol=1e-7)
+    torch.testing.assert_close(
+        InferenceNetwork(checkpoint.model)._elu(x.clone()), functional.elu(x), atol=1e-7, rtol=1e-7
+    )
 
 
 def test_bfloat16_stays_close_over_ten_seconds(checkpoint: Checkpoint) -> None:
@@ -68,6 +70,6 @@ def test_bfloat16_stays_close_over_ten_seconds(checkpoint: Checkpoint) -> None:
 
 def test_types_no_device_computes_in_are_refused(checkpoint: Checkpoint) -> None:
     with pytest.raises(ValueError, match="bfloat16"):
-        FoldedNetwork(checkpoint.model, dtype=torch.float16)
+        InferenceNetwork(checkpoint.model, dtype=torch.float16)
     with pytest.raises(ValueError, match="int8"):
-        FoldedNetwork(checkpoint.model, dtype=torch.int8)
+        InferenceNetwork(checkpoint.model, dtype=torch.int8)

@@ -1,4 +1,4 @@
-"""The compiled loops give what torch's operations give, and leave torch's threads as they were."""
+"""The Numba loops give what torch's operations give, and leave torch's threads as they were."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
-from cmg_ref.rollout.numba_step import FusedStep
+from cmg_ref.rollout.numba_step import NumbaStep
 from cmg_ref.rollout.rollout import Rollout
 
-pytest.importorskip("numba", reason="without Numba there are no compiled loops")
+pytest.importorskip("numba", reason="without Numba there are no Numba loops")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("num", [1, 2, 31, 64, 700, 2100])
 @pytest.mark.parametrize("rest", [True, False])
 def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool) -> None:
-    fused, plain = (Rollout(checkpoint.model, rest=rest, backend=backend) for backend in ("numba", "torch"))
-    assert isinstance(fused.fused, FusedStep) and plain.fused is None
+    numba, plain = (Rollout(checkpoint.model, rest=rest, backend=backend) for backend in ("numba", "torch"))
+    assert isinstance(numba.numba_step, NumbaStep) and plain.numba_step is None
     states, commands = batch(checkpoint, num)
-    torch.testing.assert_close(fused.advance(states, commands), plain.advance(states, commands), atol=2e-5, rtol=0.0)
-    assert torch.equal(fused.guarded, plain.guarded)
+    torch.testing.assert_close(numba.advance(states, commands), plain.advance(states, commands), atol=2e-5, rtol=0.0)
+    assert torch.equal(numba.guarded, plain.guarded)
     if num > 1000:
         assert 0 < int(plain.guarded.sum()) < num
         resting = (plain.advance(states, commands)[:, checkpoint.layout["dof_vel"]] == 0.0).all(dim=1)
@@ -46,15 +46,15 @@ def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool) -
 
 
 def test_bfloat16_is_rounded_as_torch_rounds_it(checkpoint: Checkpoint) -> None:
-    fused, plain = (Rollout(checkpoint.model, dtype=torch.bfloat16, backend=name) for name in ("numba", "torch"))
-    assert isinstance(fused.fused, FusedStep) and plain.fused is None
+    numba, plain = (Rollout(checkpoint.model, dtype=torch.bfloat16, backend=name) for name in ("numba", "torch"))
+    assert isinstance(numba.numba_step, NumbaStep) and plain.numba_step is None
     exact = Rollout(checkpoint.model, backend="torch")
     states, commands = batch(checkpoint, 500)
     expected = exact.advance(states, commands)
     unit = checkpoint.model.change_std[checkpoint.layout.num_joints :]
     errors = [
         ((rollout.advance(states, commands) - expected)[:, checkpoint.layout.num_joints :] / unit).abs().mean()
-        for rollout in (fused, plain)
+        for rollout in (numba, plain)
     ]
     assert 0.0 < float(errors[0]) < 1.05 * float(errors[1]) < 0.1
 
@@ -81,21 +81,21 @@ def test_it_shares_the_work_out_over_the_threads(checkpoint: Checkpoint) -> None
             rollout = Rollout(checkpoint.model)
             results.append(rollout.advance(states, commands))
             assert torch.get_num_threads() == num_threads
-            assert isinstance(rollout.fused, FusedStep)
-            assert len(rollout.fused._rooms) == num_threads
+            assert isinstance(rollout.numba_step, NumbaStep)
+            assert len(rollout.numba_step._workspaces) == num_threads
     finally:
         torch.set_num_threads(number)
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0.0)
 
 
 def test_a_block_goes_from_frame_to_frame_on_its_own(checkpoint: Checkpoint) -> None:
-    fused = Rollout(checkpoint.model).fused
-    assert fused is not None
+    numba = Rollout(checkpoint.model).numba_step
+    assert numba is not None
     number = torch.get_num_threads()
     made: list[tuple[int, int, int]] = []
     try:
         torch.set_num_threads(3)
-        fused.share_out(700, 4, lambda room, rows, frame: made.append((rows.start, rows.stop, frame)))
+        numba.share_out(700, 4, lambda workspace, rows, frame: made.append((rows.start, rows.stop, frame)))
     finally:
         torch.set_num_threads(number)
     blocks = sorted({(start, stop) for start, stop, _ in made})
@@ -129,7 +129,7 @@ def test_an_error_of_a_thread_reaches_the_caller(checkpoint: Checkpoint, monkeyp
     def fail(*arguments: Any) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(rollout.fused, "step", fail)
+    monkeypatch.setattr(rollout.numba_step, "step", fail)
     with pytest.raises(RuntimeError, match="no room"):
         rollout.advance(*batch(checkpoint, 300))
     assert torch.get_num_threads() == number

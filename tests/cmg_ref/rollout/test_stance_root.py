@@ -1,4 +1,4 @@
-"""The root told by the stance foot: exact where its assumptions hold, near the recorded root on real clips."""
+"""The root estimated from the stance foot: exact where its assumptions hold, near the recorded root on real clips."""
 
 from __future__ import annotations
 

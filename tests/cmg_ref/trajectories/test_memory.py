@@ -43,7 +43,7 @@ dtype = settings.get("compute_dtype", torch.float32)
 CMGMotionGenerator(checkpoint, 2, buffer_size=8, mode="realtime", compute_dtype=dtype).future(1)
 before = resident()
 generator = CMGMotionGenerator(checkpoint, **settings)
-generator._buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
+generator.buffer.store.table.fill_(0.0)  # Memory counts as taken when it is first written to.
 for _ in range(3):
     generator.get_motion()
     generator.advance()
@@ -91,8 +91,8 @@ def test_memory_in_use_is_what_was_announced(settings: str) -> None:
 def test_tensors_held_are_what_was_announced(checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
     generator = CMGMotionGenerator(checkpoint, **settings)
     plan = CMGMotionGenerator.memory_required(checkpoint, **settings)
-    assert plan.joints + plan.root == generator._buffer.store.num_bytes
-    assert plan.commands == generator._buffer.commands.num_bytes
+    assert plan.joints + plan.root == generator.buffer.store.num_bytes
+    assert plan.commands == generator.buffer.commands.num_bytes
     assert plan.joints + plan.root + plan.commands < generator.get_performance_stats()["memory_bytes"] < plan.total
 
 

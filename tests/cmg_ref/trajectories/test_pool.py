@@ -34,8 +34,8 @@ def make(checkpoint: Checkpoint, num_envs: int = NUM_ENVS, **overrides: Any) -> 
 
 
 def supply_of(generator: CMGMotionGenerator) -> PooledSupply:
-    assert isinstance(generator._supply, PooledSupply)
-    return generator._supply
+    assert isinstance(generator._shown.supply, PooledSupply)
+    return generator._shown.supply
 
 
 def assert_smooth(frames: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], control_dt: float) -> None:
@@ -88,7 +88,7 @@ def test_going_on_gives_what_one_long_trajectory_gives(checkpoint: Checkpoint) -
     short, long = make(checkpoint), make(checkpoint, preload_duration=300)
     for generator in (short, long):
         # The same state and the same commands, as if drawn for both.
-        buffer = generator._buffer
+        buffer = generator.buffer
         motions = torch.arange(NUM_ENVS)
         states = checkpoint.initial_states[:NUM_ENVS]
         targets = torch.rand(NUM_ENVS, 9, 3, generator=torch.Generator().manual_seed(1))
@@ -101,9 +101,9 @@ def test_going_on_gives_what_one_long_trajectory_gives(checkpoint: Checkpoint) -
         buffer.extend(motions, generator.settings.preload_duration - 1)
         supply = supply_of(generator)
         supply.motions[:] = motions
-        generator._clock.shown[:] = torch.arange(NUM_ENVS)
-        generator._reader.origin[:] = 0.0
-        generator._reader.forget()
+        generator._shown.clock.shown[:] = torch.arange(NUM_ENVS)
+        generator._shown.reader.origin[:] = 0.0
+        generator._shown.reader.forget()
     for _ in range(150):
         a, b = short.get_frames(), long.get_frames()
         torch.testing.assert_close(a.dof_pos, b.dof_pos, atol=1e-3, rtol=0.0)
@@ -152,7 +152,7 @@ def test_root_appears_where_it_was_asked_for(checkpoint: Checkpoint) -> None:
     generator = make(checkpoint)
     root_pose = torch.randn(NUM_ENVS, 3, generator=torch.Generator().manual_seed(0))
     generator.reset(root_pose=root_pose, start_frames="random")
-    assert float(generator._clock.shown.max()) > 0
+    assert float(generator._shown.clock.shown.max()) > 0
     before = generator.get_frames()
     torch.testing.assert_close(before.root_pos_w[:, :2], root_pose[:, :2])
     for _ in range(5):
@@ -202,9 +202,9 @@ def test_used_trajectories_are_renewed_within_the_budget(checkpoint: Checkpoint)
     for _ in range(400):
         generator.reset(torch.randint(NUM_ENVS, (1,), generator=draw))
         before = generator.rollout.frame_count
-        states = generator._buffer.store.table
+        states = generator.buffer.store.table
         motions = supply_of(generator).motions.clone()
-        rows = generator._buffer.store.rows(generator._clock.shown, motions)
+        rows = generator.buffer.store.rows(generator._shown.clock.shown, motions)
         kept = states[rows].clone()
         generator.advance()
         work.append(generator.rollout.frame_count - before)
@@ -242,7 +242,7 @@ def test_trajectories_that_miss_their_command_are_dropped_where_that_is_asked(
     checkpoint: Checkpoint, checked: bool
 ) -> None:
     generator = make(checkpoint, preload_duration=250, resampling_time=(8.0, 8.0), check_commands=checked)
-    pool, plan = supply_of(generator).pool, generator._buffer.commands
+    pool, plan = supply_of(generator).pool, generator.buffer.commands
     everyone = torch.arange(16)
     assert bool(pool.ready.all()), "the shipped checkpoint does what it is told"
     plan.targets[3] = plan.targets[3] + torch.tensor([0.0, 0.0, 0.5])  # as if it had been told to turn
@@ -254,7 +254,7 @@ def test_trajectories_that_miss_their_command_are_dropped_where_that_is_asked(
 def test_unhealthy_trajectories_are_not_handed_out(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = make(checkpoint, regenerate_frames_per_step=48, batch=4)
     supply = supply_of(generator)
-    pool, buffer = supply.pool, generator._buffer
+    pool, buffer = supply.pool, generator.buffer
     before = int(pool.stats()["trajectories_dropped"])
     free = torch.tensor([i for i in range(16) if i not in supply.motions.tolist()])
     # As if the state had run away, and as if the guard had acted in every frame.

@@ -68,7 +68,7 @@ def test_the_compiled_choice_is_that_of_torch(states: InitialStates, num: int, m
     wanted = 2.0 * torch.rand(num, 3, generator=random) - 1.0
     draw = torch.randint(1 << 32, (num,), generator=random)
     compiled = states.choose(wanted, draw)
-    monkeypatch.setattr(states, "_fused", False)
+    monkeypatch.setattr(states, "_numba", False)
     for here, there in zip(compiled, states.choose(wanted, draw)):
         assert torch.equal(here, there)
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from cmg_ref.core.numba_available import numba_available
+from cmg_ref.core.backends import numba_available
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.frames.store import TrajectoryStore
 from cmg_ref.robots.kinematics import ForwardKinematics
@@ -40,39 +40,40 @@ def test_both_ways_to_read_give_the_same(held: dict[str, float]) -> None:
     first, last = torch.tensor([0, 0, 7, 40, 100]), torch.tensor([29, 10, 36, 69, 129])  # rings, of which some wrapped
     motions = everyone.repeat_interleave(40)
     times = first.unsqueeze(1) - 3.0 + torch.rand(NUM_MOTIONS, 40, generator=torch.Generator().manual_seed(1)) * 40.0
-    ours = view.read(motions, times.flatten(), first, last)
-    store.fused = False
-    theirs = view.read(motions, times.flatten(), first, last)
+    ours, our_bodies = view.read(motions, times.flatten(), first, last)
+    store.by_numba = False
+    theirs, their_bodies = view.read(motions, times.flatten(), first, last)
+    torch.testing.assert_close(our_bodies, their_bodies, atol=2e-6, rtol=0.0)
     for field in fields(ours):
         torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), atol=2e-6, rtol=0.0)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_joints_that_are_not_stored_stay_where_they_are_held(fused: bool) -> None:
+@pytest.mark.parametrize("by_numba", [True, False])
+def test_joints_that_are_not_stored_stay_where_they_are_held(by_numba: bool) -> None:
     store, view = view_of(HELD)
-    store.fused = store.fused and fused
+    store.by_numba = store.by_numba and by_numba
     motions = torch.arange(NUM_MOTIONS)
     view.complete(motions, torch.zeros(NUM_MOTIONS, 1, dtype=torch.long))
     limits = torch.zeros(NUM_MOTIONS, dtype=torch.long), torch.full((NUM_MOTIONS,), CAPACITY - 1)
-    read = view.read(motions, torch.zeros(NUM_MOTIONS), *limits)
+    read, body_pos_b = view.read(motions, torch.zeros(NUM_MOTIONS), *limits)
     robot = load_g1()
     column = len(robot.joint_names) - 1 - robot.joint_names.index("left_wrist_roll_joint")
     torch.testing.assert_close(read.dof_pos[:, column], torch.full((NUM_MOTIONS,), 0.4))
     assert (read.dof_vel[:, column] == 0.0).all()
     expected = ForwardKinematics(robot, BODIES, torch.device("cpu")).positions(read.dof_pos.flip(1))
-    torch.testing.assert_close(read.body_pos_b, expected, atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(body_pos_b, expected, atol=1e-6, rtol=0.0)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_motion_that_is_stopped_ends_at_rest_where_it_was(fused: bool) -> None:
+@pytest.mark.parametrize("by_numba", [True, False])
+def test_a_motion_that_is_stopped_ends_at_rest_where_it_was(by_numba: bool) -> None:
     store, view = view_of({})
-    store.fused = store.fused and fused
+    store.by_numba = store.by_numba and by_numba
     motions = torch.tensor([1, 3])
     limits = torch.zeros(NUM_MOTIONS, dtype=torch.long), torch.full((NUM_MOTIONS,), CAPACITY - 1)
     end = torch.full((2,), CAPACITY - 1.0)
-    before = view.read(motions, end, *limits)
+    before, _ = view.read(motions, end, *limits)
     view.stop(motions, CAPACITY - 1)
-    after = view.read(motions, end + 100.0, *limits)
+    after, _ = view.read(motions, end + 100.0, *limits)
     for name in ("root_lin_vel_w", "root_ang_vel_w", "dof_vel"):
         assert (getattr(before, name).abs().amax(dim=1) > 0.0).all() and (getattr(after, name) == 0.0).all()
     for name in ("root_pos_w", "root_quat_w", "dof_pos"):

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from configs.base_config import ConfigError
-from configs.legged_robot_config import LeggedRobotCfg
+from configs.base_config import ConfigError, apply_overrides, update_from_dict
+from configs.legged_robot_config import CurriculumStage, LeggedRobotCfg
 from envs.base.curriculum import CHECK_INTERVAL, Curriculum
 
 
 def curriculum(num_envs: int, **fields: Any) -> Curriculum:
-    cfg = LeggedRobotCfg().curriculum
+    cfg: Any = LeggedRobotCfg().curriculum
     cfg.stages = ((0.5, 0.0, 0.0, 0.2), (1.0, 0.0, 0.5, 1.0), (1.0, 1.0, 1.0, 1.0))
     for name, value in fields.items():
         setattr(cfg, name, value)
@@ -40,7 +41,7 @@ def test_a_stage_begins_when_the_last_is_survived_and_not_before() -> None:
     assert len(begun) == 2 and stages.stage == 2
     assert begun[0] % CHECK_INTERVAL == CHECK_INTERVAL - 1 and begun[0] > 100
     assert begun[1] - begun[0] == 1000
-    assert (stages.command_level, stages.push_level) == (stages.randomisation_level, stages.refinement_level) == (1, 1)
+    assert stages.shares == CurriculumStage(1.0, 1.0, 1.0, 1.0)
 
 
 def test_no_stage_begins_before_its_time() -> None:
@@ -58,8 +59,25 @@ def test_the_stage_survives_resuming() -> None:
     assert other.stage == 1 and other.survival() == stages.survival()
 
 
+def test_stages_of_earlier_runs_are_read() -> None:
+    """Runs keep stages as lists, the earliest without a share of refinements."""
+    cfg = LeggedRobotCfg()
+    update_from_dict(cfg, json.loads('{"curriculum": {"stages": [[1, 0.0, 0.5], [0.5, 0.0, 0.0, 0.2]]}}'))
+    assert cfg.curriculum.stages == (CurriculumStage(1.0, 0.0, 0.5, 1.0), CurriculumStage(0.5, 0.0, 0.0, 0.2))
+    assert Curriculum(cfg.curriculum, 1, 0.02, 20.0, "cpu").shares.randomisation == 0.5
+    assert curriculum(1, stages=((1.0, 0.0, 0.5),)).shares.refinement == 1.0
+
+
+def test_a_stage_of_too_few_shares_is_refused() -> None:
+    cfg = LeggedRobotCfg()
+    with pytest.raises(ConfigError, match=r"curriculum.stages: each has 4 values \(commands, pushes, "):
+        apply_overrides(cfg, ["curriculum.stages=((1.0, 0.0),)"])
+    with pytest.raises(ValueError, match=r"curriculum\.stages: a stage has shares of commands, pushes, "):
+        curriculum(1, stages=((1.0, 0.0),))
+
+
 def test_impossible_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="shares of commands, pushes, randomisation and refinement"):
+    with pytest.raises(ValueError, match="shares of commands, pushes, randomisation, refinement"):
         curriculum(1, stages=((1.5, 0.0, 0.0, 1.0),))
     with pytest.raises(ValueError, match="at least one stage"):
         curriculum(1, stages=())

@@ -1,4 +1,4 @@
-"""Compiled loops compute what torch's operations compute."""
+"""Numba loops compute what torch's operations compute."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_environment_is_that_of_torch(
     with monkeypatch.context() as patch:
         without_numba(patch)
         theirs = make(task, 6, *settings, calm=False)
-    assert ours._fused and ours.feet._fused and not theirs._fused and not theirs.feet._fused
+    assert ours._numba and ours.feet._numba and not theirs._numba and not theirs.feet._numba
     actions = torch.Generator().manual_seed(0)
     touched = torch.zeros(2, dtype=torch.bool)
     for step in range(25):

@@ -69,7 +69,7 @@ def test_legged_gyms_robots_stand(run: Run, task: str, height: float, mass: floa
         assert answer["load"] == pytest.approx(9.81 * mass, rel=0.15)
 
 
-EXAMPLE = """
+HUMANOID = """
 import cmg_ref
 from pathlib import Path
 from cmg_ref.reference_motion_term import ReferenceMotionTermCfg
@@ -116,6 +116,9 @@ class G1(ReferenceMotionMixin, LeggedRobot):
 task_registry.register("g1", G1, G1Cfg(), LeggedRobotCfgPPO())
 env, _ = task_registry.make_env("g1", args=get_args())
 env.reset()
+"""
+
+EXAMPLE = """
 off = (env.dof_pos - env.reference.dof_pos).abs().max().item()
 start = env.episode_length_buf.tolist()
 errors, rewards, same, falls, lengths = [], [], [], 0, []
@@ -135,7 +138,7 @@ print(json.dumps({
 
 
 def test_a_humanoid_with_the_mixin_follows_its_reference(run: Run) -> None:
-    answer = run("g1", EXAMPLE)
+    answer = run("g1", HUMANOID + EXAMPLE)
     assert answer["observations"] == 12 + 3 * 29 + 2 * (29 + 3) + 3 and answer["coming"] == 2 * (29 + 3) + 3
     assert answer["off"] < 0.3  # a step after the reset, robots are where the reference is
     assert answer["same"] == 0.0 and answer["commands"] > 0.1
@@ -144,3 +147,31 @@ def test_a_humanoid_with_the_mixin_follows_its_reference(run: Run) -> None:
     tracking = {name: total for name, total in answer["rewards"].items() if name.startswith("tracking_")}
     assert {"tracking_joint_pos", "tracking_joint_vel", "tracking_root_height", "tracking_orientation"} <= set(tracking)
     assert all(total > 0.0 for total in tracking.values())
+
+
+WRITE = """
+still = torch.zeros(8, 29)
+env.step(still)
+before = env.reference.target_commands.clone()
+targets, shown = [], []
+for step in range(30):
+    if step in (0, 3):  # the second time amid the ramp
+        env.commands[2, 0] = 0.7
+    env.step(still)
+    targets.append((env.reference.target_commands[2] - before[2]).tolist())
+    shown.append(env.commands[2, 0].item())
+    if env.episode_length_buf[2] == 0:
+        break
+print(json.dumps({"before": before[2].tolist(), "targets": targets, "shown": shown}))
+"""
+
+
+def test_what_is_written_into_commands_is_approached(run: Run) -> None:
+    answer = run("g1", HUMANOID + WRITE)
+    targets, shown = answer["targets"][:-1], answer["shown"][:-1]  # the last may be of another episode
+    assert len(targets) > 10, "the robot must stay up longer than the ramp takes to show itself"
+    for change in targets:
+        assert answer["before"][0] + change[0] == pytest.approx(0.7, abs=1e-5)
+        assert change[1:] == pytest.approx([0.0, 0.0], abs=1e-6)
+    gaps = [abs(value - 0.7) for value in shown]
+    assert gaps == sorted(gaps, reverse=True) and gaps[-1] < gaps[0]

@@ -42,6 +42,7 @@ class BareTwist:
         self.default_dof_pos_all = torch.full((num_envs, 29), 0.1)
         self.p_gains, self.d_gains = torch.full((29,), 100.0), torch.full((29,), 2.0)
         self._rand_reset = True
+        self.viewer: Any = None
         self._motion_ids = torch.zeros(num_envs, dtype=torch.long)
         self._motion_time_offsets = torch.zeros(num_envs)
         self._ref_root_pos, self._ref_root_rot = torch.zeros(num_envs, 3), torch.zeros(num_envs, 4)
@@ -70,6 +71,10 @@ class BareTwist:
 
     def _compute_torques(self, actions: Tensor) -> Tensor:
         return actions
+
+    def render(self, sync_frame_time: bool = True) -> None:
+        if self.viewer:  # a key is pressed
+            self.commands[1, 0] += 0.1
 
 
 class Mimic(CMGMimic, BareTwist):
@@ -195,8 +200,24 @@ def test_live_commands_ramp_and_written_ones_are_taken(make: Any) -> None:
     env.step(torch.zeros(4, 29))
     assert env._motion_lib.target_commands[0].tolist() == pytest.approx([0.0, 0.0, -0.3])
     assert env._motion_lib.target_commands[2].tolist() == pytest.approx([1.0, 0.0, 0.0])
+    for _ in range(5):  # in the middle of the ramp, and again and again, as a joystick's reader does
+        env.commands[0, :2] = torch.tensor([0.6, 0.1])
+        env.step(torch.zeros(4, 29))
+        assert env._motion_lib.target_commands[0].tolist() == pytest.approx([0.6, 0.1, -0.3])
     env.episode_length_buf[:] = 40  # a runner may set this at will; live motions keep their own time
-    assert torch.allclose(env._get_motion_times(), torch.full((4,), 32 * 0.02))
+    assert torch.allclose(env._get_motion_times(), torch.full((4,), 37 * 0.02))
+
+
+def test_keys_of_the_viewer_add_up(make: Any) -> None:
+    env = make(mode="live", motion_length=100.0)
+    env.render()
+    assert env.commands.abs().max() == 0.0
+    env.viewer = "a viewer"
+    for presses in range(1, 5):  # faster than the command follows
+        env.render()
+        env.step(torch.zeros(4, 29))
+        assert env._motion_lib.target_commands[1].tolist() == pytest.approx([0.1 * presses, 0.0, 0.0])
+        assert 0.0 < env.commands[1, 0] < 0.1 * presses and env.commands[[0, 2, 3]].abs().max() == 0.0
 
 
 def test_renewed_motions_are_as_difficult_as_the_hardest(make: Any) -> None:

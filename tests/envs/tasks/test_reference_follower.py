@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from cmg_ref.core.motion_frames import MotionFrames
 from cmg_ref.core.rotations import yaw_from_quat
-from cmg_ref.frames.store import MotionFrames
 from configs.base_config import ConfigError
 
 pytestmark = pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Steps are recorded for the numbers of motions that keep coming back; where none can be, the plain step remains."""
+"""Steps are captured for the numbers of motions that keep coming back; where none can be, the plain step remains."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from cmg_ref.cuda_graph.recorded_steps import WORTHWHILE, RecordedSteps
+from cmg_ref.cuda_graph.captured_steps import WORTHWHILE, CapturedSteps
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.rollout.rollout import Rollout
 
@@ -15,8 +15,8 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint()
 
 
-def recorded_steps(rollout: Rollout) -> RecordedSteps:
-    return RecordedSteps(rollout._counted_step, rollout.guard_count, lambda: rollout.network.workspace)
+def captured_steps(rollout: Rollout) -> CapturedSteps:
+    return CapturedSteps(rollout._counted_step, rollout.guard_count, lambda: rollout.network.workspace)
 
 
 def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,9 +27,9 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @pytest.mark.usefixtures("without_graphs")
-def test_recorded_steps_are_those_that_were_recorded(checkpoint: Checkpoint) -> None:
+def test_captured_steps_are_those_that_were_captured(checkpoint: Checkpoint) -> None:
     rollout = Rollout(checkpoint.model)
-    steps, acted, calls = recorded_steps(rollout), 0, 0
+    steps, acted, calls = captured_steps(rollout), 0, 0
     for num in (4, 6, 4, 9):
         for _ in range(WORTHWHILE if num == 9 else WORTHWHILE + 2):
             states, commands = batch(checkpoint, num)
@@ -47,10 +47,10 @@ def test_recorded_steps_are_those_that_were_recorded(checkpoint: Checkpoint) -> 
 def test_the_plain_step_remains_where_nothing_can_be_recorded(checkpoint: Checkpoint) -> None:
     states, commands = batch(checkpoint, 4)
     rollout = Rollout(checkpoint.model)
-    steps, expected = recorded_steps(rollout), rollout.step(states, commands)[0]
+    steps, expected = captured_steps(rollout), rollout.step(states, commands)[0]
     for call in range(WORTHWHILE + 3):
         if call == WORTHWHILE:
-            with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph"):
+            with pytest.warns(UserWarning, match="cannot be captured as a CUDA graph"):
                 following, _ = steps(states, commands)
         else:
             following, _ = steps(states, commands)

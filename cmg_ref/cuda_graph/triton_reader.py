@@ -5,22 +5,22 @@ from __future__ import annotations
 import torch
 
 from cmg_ref.core.motion_frames import MotionFrames
-from cmg_ref.cuda_graph.fused_frame import power_of_two
+from cmg_ref.cuda_graph.triton_frame import power_of_two
 from cmg_ref.frames.store import TrajectoryStore
 
 ROWS = 8  # frames of a program
 
 
-class FusedReader:
+class TritonReader:
     """Reads what a store holds.
 
     Args:
-        store: the frames.
-        joint_columns: column of each joint in the order that is returned, (num_joints,); None for the stored order.
-        hold: whether environments past their last frame stand still.
+        store: The frames.
+        joint_columns: Column of each joint in the order that is returned, (num_joints,); None for the stored order.
+        hold: Whether environments past their last frame stand still.
 
     Attributes:
-        columns: columns of the angles and velocities in the order that is returned, (2 * num_joints,).
+        columns: Columns of the angles and velocities in the order that is returned, (2 * num_joints,).
     """
 
     def __init__(self, store: TrajectoryStore, joint_columns: torch.Tensor | None, hold: bool) -> None:
@@ -46,12 +46,12 @@ class FusedReader:
         """What is seen of environments (n,).
 
         Args:
-            shown: frame on show, (n,).
-            ahead: frames from there to those asked for, (num_steps,).
-            num_whole: of how many of them everything is asked for; of the rest the joint angles alone.
-            motions: motion of each.
+            shown: Frame on show, (n,).
+            ahead: Frames from there to those asked for, (num_steps,).
+            num_whole: Of how many of them everything is asked for; of the rest the joint angles alone.
+            motions: Motion of each.
             origin: x, y and heading of each motion's own frame in the world, (n, 3).
-            last: frames that motions end at, (n,); None where they never end.
+            last: Frames that motions end at, (n,); None where they never end.
 
         Returns:
             Fields of (n, num_whole, ...), and joint angles (n, num_steps - num_whole, num_joints).

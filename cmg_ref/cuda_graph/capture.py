@@ -1,4 +1,4 @@
-"""CUDA graphs: what an action launches, recorded once and replayed in one launch."""
+"""CUDA graphs: what an action launches, captured once and replayed in one launch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Callable
 
 import torch
 
-WARM_UP = 3  # times that an action is tried out before it is recorded
+WARM_UP = 3  # times that an action is tried out before it is captured
 REPEATS = 20  # actions per measurement
 
 
-def record(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph:
-    """Record the kernels that an action launches.
+def capture(warm_up: Callable[[], object], action: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph:
+    """Capture the kernels that an action launches.
 
     Args:
-        warm_up: run a few times before, so that kernels are loaded outside of the recording.
-        action: what to record; is not carried out.
-        device: the GPU.
+        warm_up: Run a few times before, so that kernels are loaded outside of the capture.
+        action: What to capture; is not carried out.
+        device: The GPU.
     """
     with torch.cuda.device(device):
         stream = _warm_up_stream(torch.cuda.current_device())
@@ -34,7 +34,7 @@ def record(warm_up: Callable[[], object], action: Callable[[], object], device: 
 
 @lru_cache(maxsize=None)
 def _warm_up_stream(device: int) -> torch.cuda.Stream:
-    """One stream for all recordings: a library's products keep up to 32 MB for each stream that they have run on."""
+    """One stream for all captures: a library's products keep up to 32 MB for each stream that they have run on."""
     return torch.cuda.Stream(device)
 
 

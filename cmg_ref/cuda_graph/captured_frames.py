@@ -1,4 +1,4 @@
-"""Generates frames on a GPU by recorded CUDA graphs: one launch a frame."""
+"""Generates frames on a GPU by captured CUDA graphs: one launch a frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Callable, Sequence
 
 import torch
 
-from cmg_ref.cuda_graph import recording
+from cmg_ref.cuda_graph import capture
 
 SMALLEST_SIZE = 64  # motions; a graph of fewer takes no less time
 
@@ -16,21 +16,21 @@ SMALLEST_SIZE = 64  # motions; a graph of fewer takes no less time
 Frame = Callable[[torch.Tensor], None]
 
 
-class RecordedFrames:
+class CapturedFrames:
     """Frames for any number of motions, by a graph for each run of motions, each power of two and the largest number.
 
-    A batch is filled up to the next size by no motion. A graph keeps what torch was told before it was recorded, such
+    A batch is filled up to the next size by no motion. A graph keeps what torch was told before it was captured, such
     as the precision of matrix products.
 
     Args:
-        frame: makes a frame; must work on memory that stays where it is, and depend on nothing but its argument and
+        frame: Makes a frame; must work on memory that stays where it is, and depend on nothing but its argument and
             that memory.
-        kept: the memory that a frame changes beside the frames that it stores. It is restored after the trial runs
-            before a recording.
-        workspace: gives the memory that passes between the operations of a frame; a recording must keep it.
-        largest: largest number of motions.
-        usual: number of motions that most frames are made for.
-        compiled: whether ``torch.compile`` is tried for the usual number, and kept where it is faster; takes some ten
+        kept: The memory that a frame changes beside the frames that it stores. It is restored after the trial runs
+            before a capture.
+        workspace: Gives the memory that passes between the operations of a frame; a capture must keep it.
+        largest: Largest number of motions.
+        usual: Number of motions that most frames are made for.
+        compiled: Whether ``torch.compile`` is tried for the usual number, and kept where it is faster; takes some ten
             seconds at the first frame.
     """
 
@@ -47,33 +47,33 @@ class RecordedFrames:
         self._usual, self._compiled = usual, compiled
         powers = [1 << exponent for exponent in range(largest.bit_length())]
         self._sizes = sorted({largest, usual, *(power for power in powers if SMALLEST_SIZE <= power < largest)})
-        self._of_sizes: dict[int, Recording] = {}
-        self._of_runs: dict[tuple[int, int], Recording] = {}
+        self._of_sizes: dict[int, CapturedFrame] = {}
+        self._of_runs: dict[tuple[int, int], CapturedFrame] = {}
         self._usable = True
 
     @property
-    def recordings(self) -> list[Recording]:
-        """All that has been recorded."""
+    def captures(self) -> list[CapturedFrame]:
+        """All that has been captured."""
         return [*self._of_runs.values(), *self._of_sizes.values()]
 
     def __call__(self, motions: range | torch.Tensor, count: int) -> bool:
         """Make the next ``count`` frames of motions (n,).
 
         Returns:
-            Whether it was done; not so where the driver or torch cannot record, which is warned of once.
+            Whether it was done; not so where the driver or torch cannot capture, which is warned of once.
         """
         if not self._usable:
             return False
         try:
-            recording = self._recording(motions)
+            captured = self._captured(motions)
         except Exception as error:  # Drivers fail in ways of their own; the plain loop remains.
-            warnings.warn(f"frames cannot be recorded as a CUDA graph ({error})", stacklevel=2)
+            warnings.warn(f"frames cannot be captured as a CUDA graph ({error})", stacklevel=2)
             self._usable = False
             return False
-        recording.run(None if isinstance(motions, range) else motions, count)
+        captured.run(None if isinstance(motions, range) else motions, count)
         return True
 
-    def _recording(self, motions: range | torch.Tensor) -> Recording:
+    def _captured(self, motions: range | torch.Tensor) -> CapturedFrame:
         if isinstance(motions, range):
             run = (motions.start, motions.stop)
             if run not in self._of_runs:
@@ -86,23 +86,23 @@ class RecordedFrames:
         return self._of_sizes[size]
 
     @torch.inference_mode(False)  # What is made in that mode cannot be worked in outside of it.
-    def _fastest(self, motions: torch.Tensor) -> Recording:
-        """The frame recorded for motions (n,), compiled where that is wanted and faster."""
-        plain = Recording(self._frame, self._kept, self._workspace, motions.clone())
+    def _fastest(self, motions: torch.Tensor) -> CapturedFrame:
+        """The frame captured for motions (n,), compiled where that is wanted and faster."""
+        plain = CapturedFrame(self._frame, self._kept, self._workspace, motions.clone())
         if not self._compiled or len(motions) != self._usual:
             return plain
         try:
             frame = torch.compile(self._frame, dynamic=False)
-            compiled = Recording(frame, self._kept, self._workspace, motions.clone())
-            durations = [recording.measure(way.replay_in_vain, motions.device) for way in (plain, compiled)]
+            compiled = CapturedFrame(frame, self._kept, self._workspace, motions.clone())
+            durations = [capture.measure(way.replay_in_vain, motions.device) for way in (plain, compiled)]
         except Exception as error:  # So do compilers.
             warnings.warn(f"frames cannot be compiled ({error})", stacklevel=2)
             return plain
         return compiled if durations[1] < durations[0] else plain
 
 
-class Recording:
-    """A frame recorded for one number of motions; the arguments are those of :class:`RecordedFrames`."""
+class CapturedFrame:
+    """A frame captured for one number of motions; the arguments are those of :class:`CapturedFrames`."""
 
     def __init__(
         self, frame: Frame, kept: Sequence[torch.Tensor], workspace: Callable[[], object], motions: torch.Tensor
@@ -114,11 +114,11 @@ class Recording:
             frame(motions)
             self._restore(before)
 
-        self._graph = recording.record(try_out, partial(frame, motions), motions.device)
-        self._workspace = workspace()  # The recording writes there even if others take larger memory.
+        self._graph = capture.capture(try_out, partial(frame, motions), motions.device)
+        self._workspace = workspace()  # The capture writes there even if others take larger memory.
 
     def run(self, motions: torch.Tensor | None, count: int) -> None:
-        """Make ``count`` frames of motions (n,), or of those that were recorded."""
+        """Make ``count`` frames of motions (n,), or of those that were captured."""
         if motions is not None:
             num = len(motions)
             self._motions[:num] = motions

@@ -28,12 +28,12 @@ class Motions(NamedTuple):
     """What a frame reads and writes of all motions, in memory that stays where it is.
 
     Attributes:
-        store: the frames.
-        commands: the commands they follow.
-        state: last state, (num_motions, state_dim).
-        pose: its x, y and heading, (num_motions, 3).
-        written: number of frames generated, (num_motions,).
-        guarded: in how many of them the guard had to act, (num_motions,).
+        store: The frames.
+        commands: The commands they follow.
+        state: Last state, (num_motions, state_dim).
+        pose: Its x, y and heading, (num_motions, 3).
+        written: Number of frames generated, (num_motions,).
+        guarded: In how many of them the guard had to act, (num_motions,).
     """
 
     store: TrajectoryStore
@@ -44,15 +44,15 @@ class Motions(NamedTuple):
     guarded: torch.Tensor
 
 
-class FusedFrame:
+class TritonFrame:
     """Advances states, or motions with all that belongs to a frame, by Triton's kernels.
 
     Args:
-        model: the CMG.
-        network: its weights.
-        resting: velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
+        model: The CMG.
+        network: Its weights.
+        resting: Velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
             those it stops, (2, state_dim).
-        guard_count: incremented by the number of frames in which the guard had to act, ().
+        guard_count: Incremented by the number of frames in which the guard had to act, ().
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Advances states on a GPU by recorded CUDA graphs, one for each number of motions that keeps coming back."""
+"""Advances states on a GPU by captured CUDA graphs, one for each number of motions that keeps coming back."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from typing import Callable
 
 import torch
 
-from cmg_ref.cuda_graph import recording
+from cmg_ref.cuda_graph import capture
 
-WORTHWHILE = 3  # steps with a number of motions before it is worth a recording
-MAX_SIZES = 8  # numbers of motions that are recorded; each holds memory of its own
+WORTHWHILE = 3  # steps with a number of motions before it is worth a capture
+MAX_SIZES = 8  # numbers of motions that are captured; each holds memory of its own
 
 # Takes states (n, state_dim) and commands (n, command_dim); writes the next states and where the guard acted (n,).
 Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
-class RecordedSteps:
+class CapturedSteps:
     """A step that is launched once instead of kernel by kernel, which takes longer than running them.
 
     Args:
-        step: must work on its arguments and on memory that stays where it is.
-        guard_count: what a step counts, (); restored after the trial runs before a recording.
-        workspace: gives the memory that passes between the operations of a step; a recording must keep it.
+        step: Must work on its arguments and on memory that stays where it is.
+        guard_count: What a step counts, (); restored after the trial runs before a capture.
+        workspace: Gives the memory that passes between the operations of a step; a capture must keep it.
 
     Attributes:
-        sizes: numbers of motions that have been recorded.
+        sizes: Numbers of motions that have been captured.
     """
 
     def __init__(self, step: Step, guard_count: torch.Tensor, workspace: Callable[[], object]) -> None:
         self._step, self._guard_count, self._workspace = step, guard_count, workspace
         self._seen: dict[int, int] = {}
-        self._recorded: dict[int, _RecordedStep] = {}
+        self._captured: dict[int, _CapturedStep] = {}
         self._usable = True
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of motions that have been recorded."""
-        return list(self._recorded)
+        """Numbers of motions that have been captured."""
+        return list(self._captured)
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next states (n, state_dim), and in which the guard acted (n,), valid until the next call."""
         num = len(state)
-        if num not in self._recorded and self._worthwhile(num):
-            self._record(state, command)
-        if num in self._recorded:
-            return self._recorded[num](state, command)
+        if num not in self._captured and self._worthwhile(num):
+            self._capture(state, command)
+        if num in self._captured:
+            return self._captured[num](state, command)
         following, guarded = torch.empty_like(state), torch.empty(num, dtype=torch.bool, device=state.device)
         self._step(state, command, following, guarded)
         return following, guarded
 
     def _worthwhile(self, num: int) -> bool:
-        if not self._usable or len(self._recorded) >= MAX_SIZES:
+        if not self._usable or len(self._captured) >= MAX_SIZES:
             return False
         self._seen[num] = self._seen.get(num, 0) + 1
         if len(self._seen) > 16 * MAX_SIZES:
@@ -60,18 +60,18 @@ class RecordedSteps:
         return self._seen.get(num, 0) > WORTHWHILE
 
     @torch.inference_mode(False)  # What is made in that mode cannot be worked in outside of it.
-    def _record(self, state: torch.Tensor, command: torch.Tensor) -> None:
+    def _capture(self, state: torch.Tensor, command: torch.Tensor) -> None:
         try:
-            recorded = _RecordedStep(self._step, self._guard_count, state, command, self._workspace)
+            captured = _CapturedStep(self._step, self._guard_count, state, command, self._workspace)
         except Exception as error:  # Drivers fail in ways of their own; the plain step remains.
-            warnings.warn(f"a step cannot be recorded as a CUDA graph ({error})", stacklevel=3)
+            warnings.warn(f"a step cannot be captured as a CUDA graph ({error})", stacklevel=3)
             self._usable = False
             return
-        self._recorded[len(state)] = recorded
+        self._captured[len(state)] = captured
 
 
-class _RecordedStep:
-    """A step recorded for one number of motions; the arguments are those of :class:`RecordedSteps`."""
+class _CapturedStep:
+    """A step captured for one number of motions; the arguments are those of :class:`CapturedSteps`."""
 
     def __init__(
         self,
@@ -93,8 +93,8 @@ class _RecordedStep:
             run()
             guard_count.copy_(before)
 
-        self._graph = recording.record(try_out, run, state.device)
-        self._workspace = workspace()  # The recording writes there even if others take larger memory.
+        self._graph = capture.capture(try_out, run, state.device)
+        self._workspace = workspace()  # The capture writes there even if others take larger memory.
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._state.copy_(state)
