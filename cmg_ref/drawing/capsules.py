@@ -48,7 +48,7 @@ class CapsuleBody:
         robot: Whose description says what to draw.
 
     Attributes:
-        radius: Of each capsule [m], (num_shapes,).
+        radius, length: Of each capsule and of its axis [m], (num_shapes,) each.
         color: RGB from 0 to 1, (num_shapes, 3).
 
     Raises:
@@ -57,6 +57,7 @@ class CapsuleBody:
 
     def __init__(self, robot: Robot) -> None:
         links, self._start, self._end, self.radius, self.color = _parts(robot)
+        self.length = (self._end - self._start).norm(dim=1).numpy()
         self._kinematics = ForwardKinematics(robot, links, dtype=torch.float64)
 
     def place(

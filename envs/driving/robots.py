@@ -107,9 +107,8 @@ class DrivenRobots:
     def set_friction(self, friction: float) -> None:
         """Set the coefficient between soles and floor."""
 
-    def newer_policy(self) -> Policy | None:
-        """A policy that has come since it was last asked for; may be called beside `step`."""
-        return None
+    def refresh_policy(self) -> None:
+        """Take over a newer policy, if one has come; may be called while another thread steps."""
 
 
 class PolicyRobots(DrivenRobots):
@@ -145,13 +144,6 @@ class PolicyRobots(DrivenRobots):
         lowest, highest = command_range(env)
         acceleration = _half_of_the_steepest_ramp(lowest, highest, ramp_time)
         super().__init__(num_robots, env.command_layout, lowest, highest, acceleration, env.dt, env.robot)
-
-    def replace_policy(self, policy: Policy) -> None:
-        """Go on with another policy of the same task; raises PolicyError if it does not fit."""
-        reason = self._policy.description.mismatch(policy.description)
-        if reason:
-            raise PolicyError(f"the newer policy cannot be used here: {reason}")
-        self._policy = policy.to(self._env.device)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -191,7 +183,7 @@ class PolicyRobots(DrivenRobots):
     def set_friction(self, friction: float) -> None:
         """As of :class:`DrivenRobots`."""
         gym, floor = self._env.gym, self._env.cfg.terrain.static_friction
-        for env, actor in zip(self._env.envs, self._env.actor_handles):
+        for env, actor in zip(self._env.envs, self._env.actor_handles, strict=True):
             surfaces = gym.get_actor_rigid_shape_properties(env, actor)
             for surface in surfaces:
                 surface.friction = 2.0 * friction - floor  # a contact gets the mean of both
@@ -214,15 +206,17 @@ class RunRobots(PolicyRobots):
         self._run, self._path = run, find_checkpoint(run)
         super().__init__(policy_of_checkpoint(self._path), num_robots, self._name())
 
-    def newer_policy(self) -> Policy | None:
-        """As of :class:`DrivenRobots`; raises RunError or PolicyError if it cannot be read."""
+    def refresh_policy(self) -> None:
+        """As of :class:`DrivenRobots`; raises RunError or PolicyError if it cannot be used: the one before goes on."""
         path = find_checkpoint(self._run)
         if path == self._path:
-            return None
+            return
         self._path = path
         policy = policy_of_checkpoint(path)
-        self.origin = self._name()
-        return policy
+        reason = self._policy.description.mismatch(policy.description)
+        if reason:
+            raise PolicyError(f"{path}: cannot be used here: {reason}")
+        self._policy, self.origin = policy.to(self._env.device), self._name()
 
     def _name(self) -> str:
         return f"{self._path.name} of {self._run.resolve().name}"
@@ -311,7 +305,7 @@ class Twist2Robots(DrivenRobots):
     def step(self, commands: Tensor) -> Tensor:
         """As of :class:`DrivenRobots`."""
         fallen = torch.zeros(self.num_robots, dtype=torch.bool)
-        for index, (command, simulation) in enumerate(zip(commands, self._simulations)):
+        for index, (command, simulation) in enumerate(zip(commands, self._simulations, strict=True)):
             self._frames[index] = self._references[index].step(command.double().numpy())
             body = Twist2.body(self._frames[index])
             simulation.step(self._controllers[index].follow(body, *simulation.measure()))

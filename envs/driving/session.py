@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,6 @@ from torch import Tensor
 from cmg_ref.clips.dataset import average_command
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
-from cmg_ref.core.command_layout import CommandLayout
 from envs.driving.robots import DrivenRobots, Poses
 from envs.serving.clocks import WallClock
 
@@ -86,7 +86,12 @@ class Session:
 
     def reset(self) -> None:
         """Stand where the robots began, command at rest."""
-        self._asked.put(lambda: (self.robots.reset(), self._forget())[1])
+
+        def begin_again() -> None:
+            self.robots.reset()
+            self._forget()
+
+        self._asked.put(begin_again)
 
     def push(self, speed: float) -> None:
         """Push the robots, each in a random direction [m/s]."""
@@ -99,21 +104,14 @@ class Session:
     def drive(self, robots: DrivenRobots) -> None:
         """Go on with other robots; waits until the loop has taken them."""
         taken = threading.Event()
-        self._asked.put(lambda: (self._begin(robots), taken.set())[1])
+
+        def take() -> None:
+            self._begin(robots)
+            taken.set()
+
+        self._asked.put(take)
         while not taken.wait(0.1) and not self._ended.is_set():
             pass
-
-    def replace_policy(self) -> bool:
-        """Look for a newer policy of the run that is driven, and go on with it; returns whether there was one.
-
-        Raises:
-            ValueError: It cannot be used; the one before goes on.
-        """
-        robots = self.robots
-        policy = robots.newer_policy()
-        if policy is not None:
-            robots.replace_policy(policy)
-        return policy is not None
 
     def end(self) -> None:
         """Let `run` return."""
@@ -172,9 +170,10 @@ class Session:
 
     def _begin(self, robots: DrivenRobots) -> None:
         """Take robots, whatever was driven before."""
-        channels = zip(robots.layout.names, zip(robots.lowest.tolist(), robots.highest.tolist()))
+        limits = torch.stack((robots.lowest, robots.highest), dim=1).tolist()
+        ranges = {name: (low, high) for name, (low, high) in zip(robots.layout.names, limits, strict=True)}
         # Presets are what robots can do; drawn uniformly, all channels would be near their ends at once.
-        cfg = CommandSamplerCfg.over(dict(channels), preset_share=0.9, resampling_time=_RESAMPLING_TIME)
+        cfg = CommandSamplerCfg.over(ranges, preset_share=0.9, resampling_time=_RESAMPLING_TIME)
         self._sampler = CommandSampler(1, cfg, robots.dt, layout=robots.layout)
         self.robots = robots
         self._rows: deque[Shown] = deque(maxlen=round(HISTORY / robots.dt))
@@ -192,5 +191,3 @@ class Session:
         robots = self.robots
         self.shown = Shown(robots.poses(), robots.reference(), self._commands[0].clone(), self._steps * robots.dt)
         self._rows.append(self.shown)
-
-
