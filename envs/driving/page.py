@@ -34,6 +34,9 @@ class Page:
         server: Of viser.
         session: What is driven.
         choices: What can be driven, by name: given a number of robots, it makes them. The first is driven already.
+
+    Attributes:
+        sliders: One for each channel of the command.
     """
 
     def __init__(self, server: Any, session: Session, choices: Mapping[str, Callable[[int], DrivenRobots]]) -> None:
@@ -58,12 +61,12 @@ class Page:
         panel = gui.add_panel()
         self._plot_tab = panel.add_tab("Command and measured")
         panel.float(x=15, y=15, width=270)
-        self._sliders: list[Any] = []
+        self.sliders: list[Any] = []
         self._of_robots: list[Any] = []
         self._reset.on_click(lambda _: self.reset())
         self._push.on_click(lambda _: session.push(self._speed.value))
         self._friction.on_update(lambda _: session.set_friction(self._friction.value))
-        self._choice.on_update(lambda _: self._change())
+        self._choice.on_update(lambda _: self.choose(self._choice.value))
         for label, key, action in (
             ("Stand", "space", self.stop),
             ("Reset", "R", self.reset),
@@ -108,24 +111,22 @@ class Page:
         self.stop()
         self._session.reset()
 
-    # Inside -----------------------------------------------------------------------------------------------------------
-
-    def _change(self) -> None:
-        """Drive what has been chosen; what was driven goes on until that is there, and for good if it fails."""
-        if self._choice.value == self._driven:
+    def choose(self, name: str) -> None:
+        """Drive what has a name; what was driven goes on until that is there, and for good if it cannot be made."""
+        if name == self._driven:
             return
         self._choice.disabled = True
         try:
-            self._session.drive(self._choices[self._choice.value](self._session.robots.num_robots))
+            self._session.drive(self._choices[name](self._session.robots.num_robots))
+            self._driven = name
             self._take()
         except (ValueError, OSError) as error:
             for client in self._server.get_clients().values():
                 client.add_notification("Cannot be driven", one_line(str(error)), color="red")
-            self._choice.value = self._driven
-        else:
-            self._driven = self._choice.value
         finally:
-            self._choice.disabled = False
+            self._choice.disabled, self._choice.value = False, self._driven
+
+    # Inside -----------------------------------------------------------------------------------------------------------
 
     def _take(self) -> None:
         """Make the page fit the robots."""
@@ -135,7 +136,7 @@ class Page:
                 handle.remove()
             self._scene.take(robots, session.shown)
             with self._command_folder:
-                self._sliders = [self._slider(column) for column in range(robots.layout.size)]
+                self.sliders = [self._slider(column) for column in range(robots.layout.size)]
                 stop = gui.add_button("stop", hint="the space bar")
                 self._random = gui.add_checkbox("random schedule", False, hint="another command every few seconds")
             stop.on_click(lambda _: self.stop())
@@ -144,7 +145,7 @@ class Page:
                 self._plots = [self._plot(column) for column in range(robots.layout.size)]
             keys = [self._keys(column) for column in range(min(robots.layout.size, len(KEYS)))]
             self._of_robots = [
-                *self._sliders,
+                *self.sliders,
                 stop,
                 self._random,
                 *self._plots,
@@ -186,7 +187,7 @@ class Page:
         channel = self._session.robots.layout.channels[column]
 
         def move(steps: float) -> None:
-            values = [slider.value for slider in self._sliders]
+            values = [slider.value for slider in self.sliders]
             values[column] += steps * channel.step
             self._random.value = False
             self._set(values)
@@ -201,7 +202,7 @@ class Page:
         """Put the sliders to a command, and want it."""
         robots = self._session.robots
         within = torch.minimum(torch.maximum(torch.tensor(values), robots.lowest), robots.highest)
-        for slider, value in zip(self._sliders, within.tolist(), strict=True):
+        for slider, value in zip(self.sliders, within.tolist(), strict=True):
             slider.value = round(value, 4)
         self._steer(by_hand=False)
 
@@ -210,7 +211,7 @@ class Page:
         if by_hand:
             self._random.value = False
         if not self._random.value:
-            self._session.want(torch.tensor([slider.value for slider in self._sliders]))
+            self._session.want(torch.tensor([slider.value for slider in self.sliders]))
 
     def _write(self) -> None:
         """Bring status, plots and, under a random schedule, sliders up to date."""
