@@ -180,7 +180,8 @@ class Page:
             ),
             title=_title(robots.layout.channels[column]),
             scales={"x": {"time": False}, "y": {"range": (low - margin, high + margin)}},
-            aspect=2.6,
+            legend={"show": column == 0, "live": False},
+            aspect=2.2,
         )
 
     def _keys(self, column: int) -> list[Any]:
@@ -216,9 +217,10 @@ class Page:
     def _write(self) -> None:
         """Bring status, plots and, under a random schedule, sliders up to date."""
         session = self._session
+        factor = session.real_time_factor
+        pace = f" · real time: {factor:.0%}" if factor else ""
         self._status.content = (
-            f"**{session.robots.origin}** · {session.shown.time:.0f} s · real time: {session.real_time_factor:.0%} · "
-            f"falls: {session.falls}{self._trouble}"
+            f"**{session.robots.origin}** · {session.shown.time:.0f} s{pace} · falls: {session.falls}{self._trouble}"
         )
         if self._random.value:
             self._set(session.wanted.tolist())

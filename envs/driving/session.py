@@ -131,7 +131,7 @@ class Session:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of the simulation in a second of the clock, of late; 0 as long as there was no time to measure it."""
+        """Seconds of the simulation in a second of the clock, of late; 0 unless `run` measures it."""
         times = list(self._step_times)
         return (len(times) - 1) * self.robots.dt / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
@@ -144,6 +144,7 @@ class Session:
             if self.robots is not robots:
                 clock, robots = WallClock(self.robots.dt), self.robots
             self.step()
+            self._step_times.append(time.monotonic())
             clock.wait()
 
     def step(self) -> None:
@@ -164,7 +165,6 @@ class Session:
                 self._rows.clear()
         self._steps += 1
         self._show()
-        self._step_times.append(time.monotonic())
 
     # Inside -----------------------------------------------------------------------------------------------------------
 

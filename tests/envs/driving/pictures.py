@@ -1,9 +1,8 @@
-"""Draws docs/drive.png and docs/drive.gif: python tests/envs/driving/pictures.py. Takes minutes without a GPU."""
+"""Draws docs/drive.png and docs/drive.gif: python -m tests.envs.driving.pictures. Takes minutes without a GPU."""
 
 from __future__ import annotations
 
 import io
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,21 +10,18 @@ import torch
 import viser
 from PIL import Image
 
-ROOT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-from chromium import Chromium, find_chromium
-
 from envs.cli.drive import SHIPPED, what_to_drive
 from envs.driving.page import Page
 from envs.driving.session import Session
+from tests.envs.driving.chromium import Chromium, find_chromium
 
-SIZE, SMALL = (1120, 630), (720, 405)  # [pixels] of the window, of the GIF
-STEPS, DURATION = 6, 120  # control steps between pictures of the GIF; [ms] that each is shown
+ROOT = Path(__file__).parents[3]
+SIZE, SMALL = (1060, 600), (700, 396)  # [pixels] of the window, of the GIF
+STEPS, DURATION = 7, 140  # control steps between pictures of the GIF; [ms] that each is shown
 # Control step, key, how often it is pressed.
-PRESSED = ((10, "i", 9), (150, "j", 6), (270, "j", -6), (290, "p", 1), (360, "k", 9), (420, "o", 3), (520, " ", 1))
+PRESSED = ((7, "i", 9), (112, "j", 6), (210, "p", 1), (259, " ", 1))
 CODES = {" ": "Space"}
-END, STILL = 570, 255  # control steps
+END, STILL = 315, 196  # control steps
 
 
 def main() -> None:
@@ -47,21 +43,19 @@ def main() -> None:
         for step in range(END):
             while keys and keys[0][0] == step:
                 _, key, times = keys.pop(0)
-                key, times = (key, times) if times > 0 else ({"j": "l"}[key], -times)
                 for _ in range(times):
                     browser.press(key, CODES.get(key, f"Key{key.upper()}"))
                 browser.settle()
             session.step()
-            if step % STEPS == 0 or step == STILL:
+            if step % STEPS == 0:
                 browser.value(close)
-                for _ in range(10 if step % (2 * STEPS) == 0 else 1):  # the plots are drawn with every tenth picture
+                for _ in range(10):  # the plots are drawn with every tenth picture
                     page.draw()
                 browser.settle()
                 picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
                 if step == STILL:
                     picture.save(ROOT / "docs" / "drive.png", optimize=True)
-                else:
-                    pictures.append(picture.resize(SMALL, Image.Resampling.LANCZOS))
+                pictures.append(picture.resize(SMALL, Image.Resampling.LANCZOS))
                 print(step, session.shown.command.tolist(), session.falls, flush=True)
         browser.close()
     palette = pictures[len(pictures) // 2].quantize(96)

@@ -94,12 +94,12 @@ def begin_again(session: Session, browser: Any) -> torch.Tensor:
 
 
 def test_the_page_shows_a_robot_and_says_what_moves_it(driven: tuple[Session, Any]) -> None:
-    Image = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image")
     _, browser = driven
     text = browser.value("document.body.innerText")
     assert SHIPPED in text and all(label in text for label in ("vx [m/s]", "vy [m/s]", "wz [rad/s]", "friction"))
     browser.settle()
-    picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+    picture = pillow.open(io.BytesIO(browser.picture())).convert("RGB")
     # The right limbs are orange, which nothing else is: between the panels, there is a robot.
     orange = [color for count, color in picture.getcolors(1 << 24) if color[0] > color[1] + 25 > color[2] + 50]
     assert len(orange) > 20
