@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_a_further_channel_is_driven_and_measured_and_has_a_slider(running: Sess
         page.sliders[3].value = 0.6
         torch.testing.assert_close(running.wanted, torch.tensor([0.0, 0.0, 0.0, 0.6]))
         while running.shown.time < 2.0:
-            pass
+            time.sleep(0.02)
         record = running.record()
         assert record is not None and float(record.measured[-1, 3]) == pytest.approx(0.6, abs=0.02)
         page.stop()
