@@ -16,7 +16,7 @@ CAMERA, LOOK_AT = (2.4, -2.6, 1.35), (0.0, 0.0, 0.72)  # [m] from the robots
 GHOST_OPACITY = 0.35
 _FOLLOWING = 0.12  # share of the way to the robots that the view goes in a picture
 _CELL = 1.0  # [m] of the floor
-_SECTORS, _RINGS = 24, 12  # of a sphere
+_SECTORS, _RINGS = 16, 8  # of a sphere
 _FLOOR, _LINES = (225, 230, 236), (190, 198, 208)
 
 

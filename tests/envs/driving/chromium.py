@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 120.0  # [s] for what takes a second on a machine with nothing else to do
+PATIENCE = 600.0  # [s] for what takes a second on a machine with nothing else to do
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"),
     *("--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -52,9 +52,7 @@ class Chromium:
             self._process.kill()
             raise
         self._number = 0
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False
-        )
+        self.resize(size)
 
     def call(self, method: str, **parameters: Any) -> Any:
         """Result of a method of the protocol."""
@@ -65,6 +63,11 @@ class Chromium:
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
+
+    def resize(self, size: tuple[int, int], scale: float = 1.0) -> None:
+        """Give the window a size, and pictures of it so many pixels for each of its own."""
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": scale, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
 
     def value(self, expression: str) -> Any:
         """Value of an expression of JavaScript in the page."""

@@ -16,12 +16,12 @@ from envs.driving.session import Session
 from tests.envs.driving.chromium import Chromium, find_chromium
 
 ROOT = Path(__file__).parents[3]
-SIZE, SMALL = (1060, 600), (700, 396)  # [pixels] of the window, of the GIF
-STEPS, DURATION = 7, 140  # control steps between pictures of the GIF; [ms] that each is shown
+SIZE, SMALL = (1060, 600), 0.6  # [pixels] of the window; the GIF's share of them
+STEPS, DURATION = 9, 150  # control steps between pictures of the GIF; [ms] that each is shown
 # Control step, key, how often it is pressed.
-PRESSED = ((7, "i", 9), (112, "j", 6), (210, "p", 1), (259, " ", 1))
+PRESSED = ((9, "i", 9), (108, "j", 6), (198, "p", 1), (234, " ", 1))
 CODES = {" ": "Space"}
-END, STILL = 315, 196  # control steps
+END, STILL = 288, 180  # control steps
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def main() -> None:
     pictures = []
     with tempfile.TemporaryDirectory() as folder:
         browser = Chromium(str(find_chromium()), Path(folder), SIZE)
+        browser.resize(SIZE, SMALL)
         browser.call("Page.navigate", url=f"http://127.0.0.1:{server.get_port()}")
         browser.wait_for("document.querySelector('canvas') !== null")
         browser.wait_for("document.body.innerText.includes('vx [m/s]')")
@@ -53,9 +54,12 @@ def main() -> None:
                     page.draw()
                 browser.settle()
                 picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+                pictures.append(picture)
                 if step == STILL:
-                    picture.save(ROOT / "docs" / "drive.png", optimize=True)
-                pictures.append(picture.resize(SMALL, Image.Resampling.LANCZOS))
+                    browser.resize(SIZE)
+                    browser.settle()
+                    (ROOT / "docs" / "drive.png").write_bytes(browser.picture())
+                    browser.resize(SIZE, SMALL)
                 print(step, session.shown.command.tolist(), session.falls, flush=True)
         browser.close()
     palette = pictures[len(pictures) // 2].quantize(96)
