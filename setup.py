@@ -57,7 +57,7 @@ setup(
         # The motion server for TWIST and TWIST2 (with `export` for --calibrate); its tests start Debian's redis-server.
         "serve": ["redis>=5.0"],
         # Driving robots from the browser (with `export` for TWIST2's policy); its tests start Debian's chromium.
-        "drive": ["viser>=1.1"],
+        "drive": ["viser>=1.1.1"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

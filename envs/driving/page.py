@@ -90,10 +90,14 @@ class Page:
         """Draw what there is to see now, if anybody looks."""
         self._pictures += 1
         if self._pictures % _POLICY_EVERY == 0:
+            robots = self._session.robots
+            before = robots.origin
             try:
-                self._session.robots.refresh_policy()
+                robots.refresh_policy()
             except ValueError as error:
                 self._trouble = f" · {one_line(str(error))}"
+            if robots.origin != before:
+                self._trouble = ""
         if not self._server.get_clients():
             return
         with self._lock:
