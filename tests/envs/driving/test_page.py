@@ -67,6 +67,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, 
     browser = None
     try:
         browser = chromium.Chromium(program, tmp_path_factory.mktemp("chromium"), (900, 500))
+        browser.resize((900, 500), 0.5)  # of which a computer without a GPU draws more
         browser.call("Page.navigate", url=f"http://127.0.0.1:{server.get_port()}")
         browser.wait_for("document.querySelector('canvas') && document.body.innerText.includes('real time')")
         yield session, browser
@@ -102,7 +103,7 @@ def test_the_page_shows_a_robot_and_says_what_moves_it(driven: tuple[Session, An
     picture = pillow.open(io.BytesIO(browser.picture())).convert("RGB")
     # The right limbs are orange, which nothing else is: between the panels, there is a robot.
     orange = [color for count, color in picture.getcolors(1 << 24) if color[0] > color[1] + 25 > color[2] + 50]
-    assert len(orange) > 20
+    assert len(orange) > 5
 
 
 def test_a_slider_moves_the_robot_and_reset_brings_it_back(driven: tuple[Session, Any]) -> None:
