@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -54,12 +55,12 @@ class Chromium:
         self._number = 0
         self.resize(size)
 
-    def call(self, method: str, **parameters: Any) -> Any:
-        """Result of a method of the protocol."""
+    def call(self, method: str, within: float = PATIENCE, **parameters: Any) -> Any:
+        """Result of a method of the protocol; raises TimeoutError if none comes within a time [s]."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=PATIENCE))
+            answer = json.loads(self._socket.recv(timeout=within))
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -69,9 +70,9 @@ class Chromium:
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": scale, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
 
-    def value(self, expression: str) -> Any:
+    def value(self, expression: str, within: float = PATIENCE) -> Any:
         """Value of an expression of JavaScript in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        return self.call("Runtime.evaluate", within, expression=expression, returnByValue=True)["result"].get("value")
 
     def settle(self) -> None:
         """Wait until what the server has sent by now is drawn."""
@@ -83,9 +84,11 @@ class Chromium:
         """Its value once that is true."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            value = self.value(expression)
-            if value:
-                return value
+            # What is asked while a page takes the place of another may never be answered.
+            with contextlib.suppress(TimeoutError):
+                value = self.value(expression, 20.0)
+                if value:
+                    return value
             time.sleep(0.1)
         raise AssertionError(f"the page never came to: {expression}; it says: {self.value('document.body.innerText')}")
 
