@@ -7,6 +7,7 @@ OUTPUT ?= outputs/walk
 ARGS ?= --vx 1.0 --duration 10
 PLAY_OUTPUT ?= outputs/play
 PLAY_ARGS ?= --shipped --quick --renderer software
+DRIVE_ARGS ?=
 TRAIN_ARGS ?= sim.dt=0.01 control.decimation=2
 CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 
@@ -25,7 +26,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play train picture test test-fast lint types unit fuzz kill-test soak test-py38 test-lowest clean
+.PHONY: help install generate play drive train picture test test-fast lint types unit fuzz kill-test soak test-py38 test-lowest clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,7 +40,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d: 3.11 or newer is needed; name another: make PYTHON=/path/to/python3" % sys.version_info[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,mujoco,viz,train,export,serve,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,mujoco,viz,train,export,serve,drive,dev]'
 	@touch $@
 
 generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video (ARGS, OUTPUT)
@@ -47,6 +48,9 @@ generate: $(STAMP) ## Turn a velocity command into a motion, a plot and a video 
 
 play: $(STAMP) ## Watch the shipped policy walk: a table, a plot and a video in PLAY_OUTPUT (PLAY_ARGS)
 	$(BIN)/python scripts/play.py --task g1_cmg --output $(PLAY_OUTPUT) $(PLAY_ARGS)
+
+drive: $(STAMP) ## Steer the shipped policy from the browser, with sliders and keys (DRIVE_ARGS)
+	$(BIN)/cmg-drive $(DRIVE_ARGS)
 
 train: $(STAMP) ## Train a policy from nothing into logs (TRAIN_ARGS); goes on with TRAIN_ARGS=--resume
 	$(BIN)/python scripts/train.py --task g1_cmg $(TRAIN_ARGS)
@@ -98,7 +102,7 @@ test-lowest: $(VENV_LOWEST)/.installed ## Run tests with the lowest versions of 
 $(VENV_LOWEST)/.installed: setup.py constraints-lowest.txt
 	@$(PYTHON_LOWEST) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit(1)' || { echo "error: '$(PYTHON_LOWEST)' is no Python 3.11: name one: make test-lowest PYTHON_LOWEST=/path/to/python3.11"; exit 1; }
 	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
-	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train,serve]' pytest setuptools
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[fast,mujoco,viz,train,serve,drive]' pytest setuptools
 	@touch $@
 
 soak: $(STAMP) ## Run generators for 100,000 steps in each mode and watch their memory

@@ -17,11 +17,12 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["cmg_ref", "cmg_ref.*", "envs", "envs.*", "configs", "configs.*"]),
     package_data={"cmg_ref": ["py.typed", "assets/*"], "envs": ["assets/*"]},
-    # Beside each stands scripts/<name>.py, which runs the same without an installation.
+    # Beside most stands scripts/<name>.py, which runs the same without an installation.
     entry_points={
         "console_scripts": [
             "cmg-generate = envs.cli.generate:main",
             "cmg-play = envs.cli.play:main",
+            "cmg-drive = envs.cli.drive:main",
             "cmg-sim = envs.cli.sim:main",
             "cmg-serve = envs.cli.serve:main",
             "cmg-train-policy = envs.cli.train_policy:main",
@@ -55,6 +56,8 @@ setup(
         "export": ["torch>=2.13", "onnx>=1.23", "onnxruntime>=1.32", "onnxscript>=0.7"],
         # The motion server for TWIST and TWIST2 (with `export` for --calibrate); its tests start Debian's redis-server.
         "serve": ["redis>=5.0"],
+        # Driving robots from the browser (with `export` for TWIST2's policy); its tests start Debian's chromium.
+        "drive": ["viser>=1.1.1"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

@@ -47,6 +47,7 @@ ORDER = (
     "envs/deployment",
     "envs/playing",
     "envs/serving",
+    "envs/driving",
     "envs/hosts",
     "envs/cli",
 )

@@ -20,6 +20,7 @@ _EXTRAS = {
     "onnxruntime": "export",
     "onnxscript": "export",
     "redis": "serve",
+    "viser": "drive",
 }
 _PACKAGES = {"PIL": "pillow", "rsl_rl": "rsl-rl-lib", "imageio_ffmpeg": "imageio-ffmpeg"}
 

@@ -34,21 +34,53 @@ def figures(clip: MotionClip, robot: Robot, ghost: bool = False) -> list[Figure]
         ClipError: The clip has other joints than the robot.
         RobotError: The robot's description has nothing to draw.
     """
-    links, start, end, radius, color = _parts(robot)
-    position_b, rotation_b = ForwardKinematics(robot, links, dtype=torch.float64).matrices(
-        clip.reordered(robot).dof_pos
-    )
-    root_rotation = matrix_from_quat(clip.root_quat).unsqueeze(1)  # (num_frames, 1, 3, 3)
-
-    def place(points: torch.Tensor) -> np.ndarray:
-        """Points of the links (num_shapes, 3) in the world, (num_frames, num_shapes, 3)."""
-        points_b = position_b + (rotation_b @ points.unsqueeze(-1)).squeeze(-1)
-        return ((root_rotation @ points_b.unsqueeze(-1)).squeeze(-1) + clip.root_pos.unsqueeze(1)).numpy()
-
-    if ghost:
-        color = np.tile(GHOST, (len(links), 1))
+    body = CapsuleBody(robot)
+    places = body.place(clip.reordered(robot).dof_pos, clip.root_pos, clip.root_quat)
+    color = np.tile(GHOST, (len(body.radius), 1)) if ghost else body.color
     opacity = GHOST_OPACITY if ghost else 1.0
-    return [Figure(*ends, radius, color, opacity) for ends in zip(place(start), place(end))]
+    return [Figure(*ends, body.radius, color, opacity) for ends in zip(*places)]
+
+
+class CapsuleBody:
+    """The capsules of a robot, to be put where its links are.
+
+    Args:
+        robot: Whose description says what to draw.
+
+    Attributes:
+        radius, length: Of each capsule and of its axis [m], (num_shapes,) each.
+        color: RGB from 0 to 1, (num_shapes, 3).
+
+    Raises:
+        RobotError: The description has nothing to draw.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        links, self._start, self._end, self.radius, self.color = _parts(robot)
+        self.length = (self._end - self._start).norm(dim=1).numpy()
+        self._kinematics = ForwardKinematics(robot, links, dtype=torch.float64)
+
+    def place(
+        self, dof_pos: torch.Tensor, root_pos: torch.Tensor, root_quat: torch.Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of all axes in the world.
+
+        Args:
+            dof_pos: Joint angles in the robot's order [rad], (n, num_joints).
+            root_pos: Position of the root in the world [m], (n, 3).
+            root_quat: Its orientation, xyzw, (n, 4).
+
+        Returns:
+            One end of each axis and the other [m], (n, num_shapes, 3) each.
+        """
+        position_b, rotation_b = self._kinematics.matrices(dof_pos.double())
+        root_rotation = matrix_from_quat(root_quat.double()).unsqueeze(1)  # (n, 1, 3, 3)
+
+        def in_world(points: torch.Tensor) -> np.ndarray:
+            points_b = position_b + (rotation_b @ points.unsqueeze(-1)).squeeze(-1)
+            return ((root_rotation @ points_b.unsqueeze(-1)).squeeze(-1) + root_pos.unsqueeze(1)).numpy()
+
+        return in_world(self._start), in_world(self._end)
 
 
 def _parts(robot: Robot) -> tuple[list[str], torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:

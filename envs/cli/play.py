@@ -43,8 +43,6 @@ from envs.hosts import twist, twist_options
 from envs.learning.policy import (
     SHIPPED_POLICY,
     Policy,
-    PolicyError,
-    describe_policy,
     file_hash,
     load_policy,
     policy_of_checkpoint,
@@ -57,6 +55,7 @@ from envs.playing.playback import (
     Playback,
     command_range,
     configured_layout,
+    make_env,
     play,
     playback_config,
     playback_table,
@@ -235,20 +234,6 @@ def has_run(log_dir: Path) -> bool:
     return True
 
 
-def make_env(arguments: argparse.Namespace, env_cfg: Any, policy: Policy | None) -> Any:
-    """An environment that the policy fits."""
-    env, _ = task_registry.make_env(arguments.task, env_cfg=env_cfg, sim_device=arguments.sim_device)
-    if policy is not None:
-        here = describe_policy(env, arguments.task)
-        reason = policy.description.mismatch(here)
-        if reason:
-            raise PolicyError(f"the policy cannot be used here: {reason}")
-        if policy.description.reference != here.reference:
-            print("note: the policy was trained with another reference checkpoint than the one in use")
-        policy.to(env.device)
-    return env
-
-
 def actions_of(policy: Policy | None, env: Any) -> Any:
     """A function from observations to actions."""
     return policy or (lambda observations: torch.zeros(len(observations), env.num_actions, device=env.device))
@@ -260,7 +245,7 @@ def run_grid(
     """Roll-outs of all cases."""
     cfg = evaluation_config(env_cfg, max(case.duration for case in cases))
     cfg.env.num_envs = min(arguments.num_envs, len(cases) * rollouts)
-    env = make_env(arguments, cfg, policy)
+    env = make_env(arguments.task, cfg, policy, arguments.sim_device)
     return evaluate(env, actions_of(policy, env), cases, rollouts, arguments.seed, progress=True)
 
 
@@ -280,7 +265,7 @@ def show(
     """Roll one robot out; table, plot and video."""
     last = LAST_COMMAND_TIME if schedule.last_change > 0.0 else COMMAND_TIME
     duration = arguments.duration or (KEYBOARD_TIME if arguments.keyboard else schedule.end(last, MAX_DURATION))
-    env = make_env(arguments, playback_config(env_cfg, duration), policy)
+    env = make_env(arguments.task, playback_config(env_cfg, duration), policy, arguments.sim_device)
     act = actions_of(policy, env)
     lowest, highest = command_range(env)
     if arguments.keyboard:

@@ -45,7 +45,7 @@ from envs.serving.command_sources import (
 from envs.serving.motion_server import MotionServer, Patience, Phase
 from envs.serving.protocol import PROTOCOLS, Protocol
 from envs.serving.redis_link import DryLink, LinkError, RedisLink
-from envs.serving.reference import ACCELERATION, CONTROL_DT, Reference
+from envs.serving.reference import ACCELERATION, CONTROL_DT, HIGHEST, LOWEST, Reference
 
 LAST_COMMAND_TIME = 4.0  # [s] how long the last command of a schedule lasts if no duration is given
 LONGEST = 86_400.0  # [s]
@@ -74,8 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="generator (default: the shipped one)")
     parser.add_argument("--duration", type=real_number(0.02, LONGEST), help="of --schedule or --command [s]")
     limits: dict[str, Any] = {"type": number, "nargs": 3, "metavar": ("VX", "VY", "WZ")}
-    parser.add_argument("--lowest", default=(-0.5, -0.4, -1.0), help="command (default: %(default)s)", **limits)
-    parser.add_argument("--highest", default=(1.5, 0.4, 1.0), help="command (default: %(default)s)", **limits)
+    parser.add_argument("--lowest", default=LOWEST, help="command (default: %(default)s)", **limits)
+    parser.add_argument("--highest", default=HIGHEST, help="command (default: %(default)s)", **limits)
     parser.add_argument(
         "--acceleration",
         type=real_number(0.01, 100.0),

@@ -130,10 +130,15 @@ class PlainSimulation:
             [np.cos(angle), np.sin(angle)]
         )
 
+    @property
+    def root(self) -> np.ndarray:
+        """Position [m] and orientation wxyz of the base in the world, (7,), to be read and to be written."""
+        return self.data.qpos[self._root : self._root + 7]
+
     def rotation(self) -> np.ndarray:
         """From the base's frame to the world, (3, 3)."""
         matrix = np.zeros(9)
-        mujoco.mju_quat2Mat(matrix, self.data.qpos[self._root + 3 : self._root + 7])
+        mujoco.mju_quat2Mat(matrix, self.root[3:])
         return matrix.reshape(3, 3)
 
     def velocity(self) -> np.ndarray:

@@ -182,7 +182,7 @@ def _scene(job: dict[str, np.ndarray]) -> str:
     )
 
 
-def _quat_wxyz_from_z_axis(axis: np.ndarray) -> np.ndarray:
+def quat_wxyz_from_z_axis(axis: np.ndarray) -> np.ndarray:
     """The smallest turn of (0, 0, 1) into each axis, MuJoCo's wxyz, (..., 3) -> (..., 4)."""
     length = np.linalg.norm(axis, axis=-1, keepdims=True)
     axis = np.where(length > 1e-9, axis / np.maximum(length, 1e-9), (0.0, 0.0, 1.0))
@@ -207,7 +207,7 @@ def _work() -> None:
     camera = mujoco.MjvCamera()
     camera.azimuth, camera.elevation, camera.distance = job["camera"][:3]
     positions = 0.5 * (job["start"] + job["end"])  # (num_frames, num_shapes, 3)
-    quats = _quat_wxyz_from_z_axis(job["end"] - job["start"])
+    quats = quat_wxyz_from_z_axis(job["end"] - job["start"])
     with mujoco.Renderer(model, height, width) as renderer:
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = True
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_HAZE] = False

@@ -18,7 +18,9 @@ from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS, Comma
 from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
 from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.network.checkpoint import load_checkpoint
+from envs.learning.policy import Policy, PolicyError, describe_policy
 from envs.learning.policy_evaluation import evaluation_config
+from envs.tasks.task_registry import task_registry
 
 SETTLING_TIME = 2.0  # [s] after a change of command, left out of the means of the table
 COMMANDED, REFERENCE, MEASURED = "#d1495b", "#4d9078", "#1f5fa8"
@@ -47,11 +49,16 @@ class Playback:
         if self.reference is None:
             return None
         clip = self.reference
-        turn = quat_from_yaw(yaw_from_quat(self.robot.root_quat) - yaw_from_quat(clip.root_quat))
-        root_pos = torch.cat((self.robot.root_pos[:, :2], clip.root_pos[:, 2:]), dim=1)
-        return MotionClip(
-            "reference", clip.fps, clip.joint_names, clip.dof_pos, root_pos, quat_multiply(turn, clip.root_quat)
-        )
+        pose = beside(self.robot.root_pos, self.robot.root_quat, clip.root_pos, clip.root_quat)
+        return MotionClip("reference", clip.fps, clip.joint_names, clip.dof_pos, *pose)
+
+
+def beside(
+    robot_pos: torch.Tensor, robot_quat: torch.Tensor, root_pos: torch.Tensor, root_quat: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Root of a reference, its height and tilt kept, where a robot is and facing as it does, (n, 3) and xyzw (n, 4)."""
+    turn = quat_from_yaw(yaw_from_quat(robot_quat) - yaw_from_quat(root_quat))
+    return torch.cat((robot_pos[:, :2], root_pos[:, 2:]), dim=1), quat_multiply(turn, root_quat)
 
 
 def playback_config(env_cfg: Any, duration: float) -> Any:
@@ -63,6 +70,24 @@ def playback_config(env_cfg: Any, duration: float) -> Any:
         if name.startswith("randomize_"):
             setattr(cfg.domain_rand, name, False)
     return cfg
+
+
+def make_env(task: str, env_cfg: Any, policy: Policy | None, sim_device: str | None = None) -> Any:
+    """An environment that a policy fits.
+
+    Raises:
+        PolicyError: It does not fit the task.
+    """
+    env, _ = task_registry.make_env(task, env_cfg=env_cfg, sim_device=sim_device)
+    if policy is not None:
+        here = describe_policy(env, task)
+        reason = policy.description.mismatch(here)
+        if reason:
+            raise PolicyError(f"the policy cannot be used here: {reason}")
+        if policy.description.reference != here.reference:
+            print("note: the policy was trained with another reference checkpoint than the one in use")
+        policy.to(env.device)
+    return env
 
 
 def configured_layout(cfg: Any) -> CommandLayout:

@@ -19,6 +19,7 @@ from envs.serving.motion_frame import HEIGHT, JOINT_NAMES, JOINTS, PITCH, ROLL, 
 
 CONTROL_DT = 0.02  # [s]
 ACCELERATION = (1.0, 1.0, 2.0)  # [m/s^2, m/s^2, rad/s^2]
+LOWEST, HIGHEST = (-0.5, -0.4, -1.0), (1.5, 0.4, 1.0)  # [m/s, m/s, rad/s] that low levels follow
 _AT_REST = 0.05  # [rad/s] of every joint
 
 
@@ -83,14 +84,15 @@ class Reference:
         told = self.command if self._calibration is None else self._calibration.told(self.command)
         self._generator.update_commands(torch.from_numpy(told[None]).float())
         self._generator.advance()
-        return self._frame()
+        return self.frame()
 
     @property
     def at_rest(self) -> bool:
         """Whether no command is in force and the motion has come to rest."""
         return not self.command.any() and float(self._generator.get_motion()[1].abs().max()) < _AT_REST
 
-    def _frame(self) -> np.ndarray:
+    def frame(self) -> np.ndarray:
+        """The present frame, (SIZE,), hands and neck at zero."""
         motion = self._generator.get_frames()
         quat = motion.root_quat_w
         down = torch.tensor([[0.0, 0.0, -1.0]])

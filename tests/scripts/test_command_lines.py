@@ -143,6 +143,7 @@ def test_cuda_without_a_gpu_is_one_line(run_script: Callable[..., Any], tmp_path
         ("compare_runs.py", ("run",), "matplotlib", "viz"),
         ("generate.py", ("--strip", "a.png"), "PIL", "viz"),
         ("serve.py", ("--command", "0", "0", "0"), "redis", "serve"),
+        ("../envs/cli/drive.py", (), "viser", "drive"),
     ],
 )
 def test_a_missing_package_is_one_line_before_anything_is_made(
