@@ -37,7 +37,7 @@ from configs.base_config import ConfigError, apply_overrides, class_to_dict, upd
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs.hosts import twist, twist_options
 from envs.learning.older_rsl_rl import installed_version, train_with_older_rsl_rl
-from envs.learning.policy import describe_policy, read_checkpoint
+from envs.learning.policy import describe_policy, load_policy, read_checkpoint
 from envs.learning.policy_evaluation import make_evaluator
 from envs.learning.training_run import (
     CONFIG,
@@ -70,7 +70,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with a run and its configuration")
     parser.add_argument("--load_run", metavar="RUN", help="run to go on with (default: the newest)")
     parser.add_argument("--checkpoint", metavar="WHICH", help="iteration or file name (default: the last)")
-    parser.add_argument("--initial", type=Path, metavar="FILE", help="checkpoint whose networks begin a new run")
+    parser.add_argument(
+        "--initial",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint, or policy (.safetensors), that begins a new run",
+    )
     parser.add_argument("--headless", action="store_true", default=True, help="without a viewer (the default)")
     parser.add_argument("--viewer", dest="headless", action="store_false", help="with Isaac Gym's viewer")
     parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
@@ -84,7 +89,9 @@ def train(arguments: argparse.Namespace) -> None:
     rank = int(os.environ.get("RANK", "0"))
     env_cfg, train_cfg = task_registry.get_cfgs(arguments.task)
     log_dir = arguments.log_dir or project_folder() / "logs" / train_cfg.runner.experiment_name
-    run_dir, checkpoint = None, arguments.initial
+    run_dir, checkpoint, policy = None, arguments.initial, None
+    if checkpoint is not None and checkpoint.suffix == ".safetensors":
+        policy, checkpoint = load_policy(checkpoint), None
     if arguments.resume:
         run_dir = find_run(log_dir, arguments.load_run)
         checkpoint = find_checkpoint(run_dir, arguments.checkpoint)
@@ -151,6 +158,9 @@ def train(arguments: argparse.Namespace) -> None:
             parts = None if arguments.resume else {"actor": True, "critic": True, "optimizer": True}
             runner.load(str(checkpoint), parts)
             print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
+        elif policy is not None:
+            runner.begin_with(policy)
+            print(f"train: from {arguments.initial}")
         runner.run_dir = begin()
         runner.learn(training["runner"]["max_iterations"], init_at_random_ep_len=True)
 
