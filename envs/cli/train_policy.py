@@ -33,7 +33,7 @@ import torch
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.installation import check_installed
 from cmg_ref.files.folder_lock import sole_writer
-from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
+from configs.base_config import ConfigError, apply_overrides, class_to_dict, suggestion, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs.hosts import twist, twist_options
 from envs.learning.older_rsl_rl import installed_version, train_with_older_rsl_rl
@@ -56,6 +56,7 @@ from envs.learning.training_run import (
 from envs.tasks.task_registry import task_registry
 
 TRAINING_PREFIX = "train."
+CASES = ("grid", "free")  # of evaluations
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -150,7 +151,10 @@ def train(arguments: argparse.Namespace) -> None:
         from envs.learning.rsl_rl_runner import Runner
 
         tried = train_cfg.evaluation
-        evaluate = make_evaluator(arguments.task, env_cfg, tried.rollouts, tried.duration) if rank == 0 else None
+        evaluate = None
+        if rank == 0:
+            free = tried.cases == "free"
+            evaluate = make_evaluator(arguments.task, env_cfg, tried.rollouts, tried.duration, free)
         runner = Runner(env, training, run_dir or log_dir, describe_policy(env, arguments.task), evaluate, device)
         if checkpoint is not None:
             # The optimiser comes along also into a new run: with its first steps at full length it would spoil the
@@ -190,6 +194,10 @@ def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -
     apply_overrides(train_cfg, [text[len(prefix) :] for text in arguments.overrides if text.startswith(prefix)])
     check_bounds(env_cfg)
     check_bounds(train_cfg)
+    if train_cfg.evaluation.cases not in CASES:
+        raise ConfigError(
+            f"evaluation.cases: no '{train_cfg.evaluation.cases}'{suggestion(train_cfg.evaluation.cases, CASES)}"
+        )
 
 
 @command(ValueError, TrainingDivergedError, twist.TwistError, OSError, interrupted="go on with --resume")
