@@ -92,8 +92,9 @@ def simulate(arguments: argparse.Namespace) -> None:
             print(f"{name}: {rows[-1].survival:.0%}", file=sys.stderr)
         print(table(rows))
         if arguments.json is not None:
-            known = [{k: None if v != v else v for k, v in dataclasses.asdict(row).items()} for row in rows]
-            arguments.json.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            from cmg_ref.files.atomic_file import write_file
+
+            write_file(arguments.json, json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False) + "\n")
         return
     commands = read_commands(arguments, controller.control_dt, controller.command_labels)
     simulation = PlainSimulation(arguments.mjcf, controller, conditions)

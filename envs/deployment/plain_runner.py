@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,11 @@ class Row:
     velocity: tuple[float, float, float]
     drift: float
     heading: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures under their names, None for NaN."""
+        figures = {name: value for name, value in asdict(self).items() if name != "name"}
+        return {"name": self.name, **{name: None if np.isnan(x).any() else x for name, x in figures.items()}}
 
 
 def command_name(command: Sequence[float]) -> str:
