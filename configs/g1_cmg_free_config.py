@@ -103,6 +103,7 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
 
         init_noise_std = 0.2
         final_noise_std = 0.1
+        normalizer_warmup_steps = 25_000  # of the critic: the policy brings its own statistics
         least_scales = {"dof_pos_error": {"shoulder": 0.5, "elbow": 0.5, "wrist": 0.5, "waist": 0.15}}
 
     class algorithm(G1CMGCfgPPO.algorithm):
@@ -111,7 +112,7 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
         gamma = 0.99
         learning_rate = 3.0e-4
         desired_kl = 0.015
-        critic_warm_up = 20
+        critic_warm_up = 10
 
     class evaluation(G1CMGCfgPPO.evaluation):
         """Free use beside constant commands."""

@@ -76,7 +76,7 @@ def test_rewards_are_forgiven_for_a_while(make: Callable[..., Any]) -> None:
         env.step(torch.zeros(2, 29))
         earned.append((env.episode_sums - before)[index].gt(0.0).tolist())
     assert earned == [[False, True], [False, True], [True, True], [True, True]]
-    with pytest.raises(ConfigError, match="rewards.forgiven: there is no reward 'alife'; did you mean 'alive'"):
+    with pytest.raises(ConfigError, match=r"rewards\.forgiven: there is no reward 'alife'; did you mean 'alive'"):
         make("g1", 1, "rewards.forgiven=('alife',)")
 
 
@@ -121,7 +121,8 @@ def test_rewards_of_the_reference_leave_driven_joints_out(make: Callable[..., An
         robots.dof_pos[:, elbow] += 0.5
         robots.dof_vel[:, elbow] += 3.0
         after = robots._reward_reference_dof_pos(), robots._reward_reference_dof_vel()
-        assert all(bool((a < b).all()) == changes and bool((a == b).all()) != changes for a, b in zip(after, before))
+        for now, earlier in zip(after, before, strict=True):
+            assert bool((now < earlier).all()) == changes and bool((now == earlier).all()) != changes
         robots.dof_pos[:, knee] += 0.5
         assert (robots._reward_reference_dof_pos() < before[0]).all()
     env.told_to_stand = torch.ones(2, dtype=torch.bool)
@@ -135,7 +136,7 @@ def test_rewards_of_the_reference_leave_driven_joints_out(make: Callable[..., An
 def test_what_cannot_be_driven_is_refused(make: Callable[..., Any]) -> None:
     with pytest.raises(ConfigError, match="motions: no motion 'wlak'; did you mean 'walk'"):
         make("g1", 1, "driven_joints.motions={'wlak': 1.0}")
-    with pytest.raises(ConfigError, match="driven_joints.joints: no joint has 'tail' in its name"):
+    with pytest.raises(ConfigError, match=r"driven_joints\.joints: no joint has 'tail' in its name"):
         make("g1", 1, "driven_joints.joints=('tail',)")
 
 
