@@ -41,7 +41,7 @@ def test_commands_and_times_are_those_of_the_evaluation() -> None:
     pytest.importorskip("mujoco.batch")
     from envs.learning import policy_evaluation, policy_evaluation_cases
 
-    unpushed = {case.command for case in policy_evaluation.GRID if case.push == 0.0}
+    unpushed = {case.command for case in policy_evaluation_cases.GRID if case.push == 0.0}
     assert set(COMMANDS) == unpushed and len(COMMANDS) == len(unpushed)
     times = (policy_evaluation.SETTLING_TIME, policy_evaluation.WINDOW, policy_evaluation_cases.PUSH_INTERVAL)
     assert times == (SETTLING_TIME, WINDOW, Conditions().push_interval)
