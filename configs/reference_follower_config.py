@@ -88,5 +88,6 @@ class ReferenceFollowerCfg(LeggedRobotCfg):
         height_sigma = 0.003  # m^2
         key_body_sigma = 0.02  # m^2
         feet_height_sigma = 0.001  # m^2
-        reference_contact_height = 0.02  # m, below which a foot of the reference is on the ground
+        # m: a foot of the reference is on the ground less than this above the lower foot, if that is below twice of it.
+        reference_contact_height = 0.01
         joint_weights = {"": 1.0}  # how much each joint counts, by parts of names

@@ -209,7 +209,9 @@ class ReferenceFollower(LeggedRobot):
 
     def reference_contacts(self) -> Tensor:
         """Whether each foot of the reference is on the ground, (num_envs, 2) bool."""
-        return self.reference_feet_heights() < self.cfg.rewards.reference_contact_height
+        # The reference's feet are a few millimetres off the ground, and are lifted by as little as three centimetres.
+        heights, least = self.reference_feet_heights(), self.cfg.rewards.reference_contact_height
+        return heights < heights.amin(dim=1, keepdim=True).clamp(max=2.0 * least) + least
 
     # Observations -----------------------------------------------------------------------------------------------------
 
