@@ -109,6 +109,8 @@ def train(arguments: argparse.Namespace) -> None:
         "git": git_state(project_folder()),
     }
     version = installed_version()
+    if version < 5 and policy is not None:
+        raise RunError(f"--initial {arguments.initial}: begins a run with rsl-rl-lib 5, version {version} is installed")
     if version >= 5 and checkpoint is not None:
         reached, wanted = read_checkpoint(checkpoint)["iter"], train_cfg.runner.max_iterations
         if arguments.resume and reached >= wanted:
