@@ -130,8 +130,8 @@ class PlainSimulation:
     def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Angular velocity (3,) and gravity (3,) in the base's frame, joint angles and velocities (num_joints,)."""
         true = (self.data.qvel[self._root_dof + 3 : self._root_dof + 6], self.rotation().T @ [0.0, 0.0, -1.0])
-        true = [value + bias for value, bias in zip(true, self._bias)]
-        values = (*true, self.data.qpos[self._q], self.data.qvel[self._dq])
+        biased = [value + bias for value, bias in zip(true, self._bias)]
+        values = (*biased, self.data.qpos[self._q], self.data.qvel[self._dq])
         scales = self.controller.description["training"]["noise"]
         spread = [
             self.conditions.noise * scales.get(name, 0.0) for name in ("ang_vel", "gravity", "dof_pos", "dof_vel")

@@ -176,6 +176,7 @@ def test_conditions_change_what_they_say(exported: Path, g1_mjcf: Path) -> None:
     assert driven.data.qpos[driven._q[elbow]] == pytest.approx(driven.controller.start_joint_pos[elbow], abs=2e-3)
     for _ in range(60):
         driven.step(targets)
+    assert driven._arms is not None
     arms = [name for name in plain.controller.joint_names if any(part in name for part in free_use.ARMS)]
     moved = dict(zip(arms, driven._arms._to - driven.controller.start_joint_pos[driven._arms.columns], strict=True))
     assert abs(moved["left_elbow_joint"]) > 0.01
