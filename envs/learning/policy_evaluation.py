@@ -148,6 +148,8 @@ def evaluate(
         meter.push()
         meter.change_commands()
     bar.close()
+    if meter.conditions is not None:
+        meter.conditions.withdraw()
     return Evaluation([meter.result(index, rollouts) for index in range(len(cases))])
 
 
@@ -390,3 +392,14 @@ class _Conditions:
         if len(starts):
             env.start_in_default_pose(starts)
         env.driven_joints.reset(env_ids, env.dof_pos[env_ids])
+
+    def withdraw(self) -> None:
+        """Give all robots back what they have by nature."""
+        env, env_ids = self.env, torch.arange(self.env.num_envs, device=self.env.device)
+        env.driven_joints.choose(env_ids, torch.full_like(env_ids, -1))
+        env.punches.choose(
+            env_ids, torch.zeros(len(env_ids), 2, device=env.device), (PUNCH_INTERVAL, PUNCH_INTERVAL), 0.0
+        )
+        none = torch.zeros(len(env_ids), 3, device=env.device)
+        own = {name: values for name, (values, _) in self._values.items()}
+        env.change_robots(env_ids, **own, ang_vel_bias=none, gravity_bias=none)
