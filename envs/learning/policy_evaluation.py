@@ -174,8 +174,7 @@ class _Meter:
         self.window_steps = round(WINDOW / env.dt)
         self.push_steps = torch.tensor([round(case.push_interval / env.dt) for case in cases], device=device)
         self.scheduled = torch.tensor([case.schedule is not None for case in cases], device=device)
-        intervals = [case.schedule or (math.inf, math.inf) for case in cases]
-        self.intervals = torch.tensor(intervals, device=device) / env.dt
+        self.intervals = torch.tensor([case.schedule or (0.0, 0.0) for case in cases], device=device) / env.dt
         self.limits = torch.tensor(SCHEDULED, device=device)
         self.next_change = torch.zeros(num_envs, device=device)
         self.asked = torch.zeros(num_envs, NUM_VELOCITIES, device=device)
@@ -211,10 +210,9 @@ class _Meter:
             self.conditions.apply(env_ids, case)
         self.start[env_ids] = self.env.root_states[env_ids, :2]
         self.heading[env_ids] = yaw_from_quat(self.env.root_states[env_ids, 3:7])
-        scheduled = self.scheduled[case]
-        commands = self.commands[case]
+        commands, scheduled = self.commands[case], self.scheduled[case].unsqueeze(1)
         if bool(scheduled.any()):
-            commands = torch.where(scheduled.unsqueeze(1), self._random_commands(env_ids), commands)
+            commands = torch.where(scheduled, self._random_commands(env_ids), commands)
         self.env.set_commands(commands, env_ids)
 
     def step(self) -> int:
@@ -287,9 +285,7 @@ class _Meter:
         """Commands (n, command_dim) for environments (n,), whose next change is drawn too."""
         shares = torch.rand(len(env_ids), NUM_VELOCITIES + 1, generator=self.generator, device=env_ids.device)
         low, high = self.intervals[self.case_of_job[self.job[env_ids]]].unbind(dim=1)
-        scheduled = low.isfinite()
-        interval = torch.where(scheduled, low + (high - low) * shares[:, -1], math.inf)
-        self.next_change[env_ids] = self.elapsed[env_ids] + interval
+        self.next_change[env_ids] = self.elapsed[env_ids] + low + (high - low) * shares[:, -1]
         low, high = self.limits.unbind(dim=1)
         return self.env.command_layout.complete(low + (high - low) * shares[:, :-1])
 
