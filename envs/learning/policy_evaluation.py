@@ -277,8 +277,7 @@ class _Meter:
     def change_commands(self) -> None:
         """Give the environments whose turn it is a new random command."""
         due = self.scheduled[self.case_of_job[self.job]] & (self.elapsed >= self.next_change)
-        env_ids = due.nonzero().squeeze(-1)
-        if len(env_ids):
+        if len(env_ids := due.nonzero().squeeze(-1)):
             self.env.set_commands(self._random_commands(env_ids), env_ids)
 
     def _random_commands(self, env_ids: torch.Tensor) -> torch.Tensor:
@@ -396,6 +395,6 @@ class _Conditions:
         env.punches.choose(
             env_ids, torch.zeros(len(env_ids), 2, device=env.device), (PUNCH_INTERVAL, PUNCH_INTERVAL), 0.0
         )
-        none = torch.zeros(len(env_ids), 3, device=env.device)
-        own = {name: values for name, (values, _) in self._values.items()}
-        env.change_robots(env_ids, **own, ang_vel_bias=none, gravity_bias=none)
+        robots = {name: own for name, (own, _) in self._values.items()}
+        robots["ang_vel_bias"] = robots["gravity_bias"] = torch.zeros(len(env_ids), 3, device=env.device)
+        env.change_robots(env_ids, **robots)
