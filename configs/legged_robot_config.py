@@ -110,6 +110,7 @@ class LeggedRobotCfg(BaseConfig):
         lin_vel_noise = 0.1
         ang_vel_noise = 0.1
         default_joint_angles: dict[str, float] = {}  # by joint name; the robot's standing pose for the others
+        default_pose_share = 0.0  # of the starts of a robot with a reference: in this pose, not in the reference's
 
     class control:
         """From action to torque. Gains and scales are by parts of joint names; the longest part that fits counts."""
@@ -169,11 +170,43 @@ class LeggedRobotCfg(BaseConfig):
         stiffness_scale_range = (0.9, 1.1)
         damping_scale_range = (0.9, 1.1)
         randomize_delay = True
-        delay_range = (0.0, 0.015)  # from an action to the motors; at most a control step
+        delay_range = (0.0, 0.015)  # from an action to the motors
+        payloads: dict[str, tuple[float, float]] = {}  # kg added to bodies, by name
+        randomize_strength = False
+        strength_range = (0.8, 1.1)  # of motors: factor on the torques of all joints, and on what they can at most
+        randomize_imu = False
+        max_ang_vel_bias = 0.05  # rad/s, of each axis, as long as the environment is there
+        max_gravity_bias = 0.03  # of the direction of gravity, which is the angle where a robot is upright
+        undisturbed_share = 0.0  # of the environments without pushes and punches
         push_robots = True
         push_interval_s = (3.0, 8.0)  # shortest and longest time between pushes
         max_push_vel_xy = 1.0  # m/s
         max_push_ang_vel = 0.3  # rad/s
+        # Forces on the links of random joints, in all directions, and among them long pushes on one link, horizontal.
+        punch_robots = False
+        punch_interval_s = (1.5, 5.0)
+        punch_force_range = (83.0, 500.0)  # N
+        punch_time = 0.08
+        long_push_share = 0.15
+        long_push_link = ""  # empty for the base
+        long_push_force_range = (15.0, 55.0)  # N
+        long_push_time_range = (0.6, 1.8)
+
+    class driven_joints:
+        """Joints that something else drives in a share of the environments, as a teleoperator does a robot's arms."""
+
+        share = 0.0
+        joints: tuple[str, ...] = ()  # by parts of their names; empty for the arms of the robot's description
+        further: tuple[str, ...] = ("waist",)  # driven too in a share of these environments
+        further_share = 0.0
+        # walk: both sides alike, by random steps from the standing pose; wander: every joint by itself from a random
+        # pose; hold: in a random pose.
+        motions = {"walk": 0.55, "wander": 0.3, "hold": 0.15}
+        change_time = 0.5  # from one target to the next, along a straight line
+        step = 0.17  # rad, standard deviation of a step
+        reach = 1.0  # rad, furthest from the standing pose
+        stiffness_scale_range = (0.35, 1.4)
+        damping_scale_range = (0.6, 2.0)
 
     class rewards:
         """Rewards a second: each scale is multiplied by the time of a control step."""
@@ -227,6 +260,9 @@ class LeggedRobotCfg(BaseConfig):
         feet_clearance_target = 0.04  # m
         feet_distance_target = 0.14  # m, sideways
         standing_speed = 0.1  # commands with every part below this (m/s, rad/s) mean to stand
+        # For so long after a push or a punch these do not count: a robot that saves itself cannot obey.
+        forgiving_time = 0.0
+        forgiven: tuple[str, ...] = ("tracking_lin_vel", "tracking_ang_vel", "lin_vel_error", "yaw_rate_error")
 
     class normalization:
         """Scales of observations, and their limits."""
@@ -334,6 +370,9 @@ class LeggedRobotCfgPPO(BaseConfig):
         symmetric = True  # mirrored observations give mirrored actions, exactly
         obs_normalization = True
         normalizer_warmup_steps = 200_000  # environment steps after which the observation statistics hardly move
+        # Of networks that begin a run: least scales of the normaliser, by observation and by parts of joint names. A
+        # policy that has hardly ever seen something off its mean would otherwise answer it with far too much.
+        least_scales: dict[str, dict[str, float]] = {}
 
     class algorithm:
         """PPO."""
@@ -350,12 +389,14 @@ class LeggedRobotCfgPPO(BaseConfig):
         lam = 0.95
         desired_kl = 0.03
         max_grad_norm = 1.0
+        critic_warm_up = 0  # iterations in which the critic alone learns, for a run that begins with a policy
         mirrored = True  # networks that are not symmetric see each sample in a mirror too
 
     class evaluation:
         """Evaluations during training, which choose the best policy."""
 
-        rollouts = 8  # of each command
+        cases = "grid"  # grid: constant commands; free: these and free use, with all that a robot meets there
+        rollouts = 8  # of each case
         duration = 10.0
 
     class runner:

@@ -72,6 +72,7 @@ class ReferenceFollowerCfg(LeggedRobotCfg):
             reference_height = 0.3
             reference_key_bodies = 0.0
             feet_height = 0.0
+            reference_contacts = 0.0
             # In turns on the spot the reference lifts its feet by 3 cm, of which the drives' give takes a part.
             feet_clearance = -15.0
             feet_slip = -0.5
@@ -87,4 +88,6 @@ class ReferenceFollowerCfg(LeggedRobotCfg):
         height_sigma = 0.003  # m^2
         key_body_sigma = 0.02  # m^2
         feet_height_sigma = 0.001  # m^2
+        # m: a foot of the reference is on the ground less than this above the lower foot, if that is below twice of it.
+        reference_contact_height = 0.01
         joint_weights = {"": 1.0}  # how much each joint counts, by parts of names

@@ -233,7 +233,7 @@ def test_a_reference_term_is_given_it(checkpoint: Checkpoint) -> None:
 
 def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     pytest.importorskip("mujoco")
-    from envs.learning.policy_evaluation import command_name
+    from envs.learning.policy_evaluation_cases import command_name
     from envs.playing.playback import command_range, configured_layout, play, playback_config, playback_table
     from envs.tasks.task_registry import task_registry
 

@@ -25,7 +25,7 @@ def joint_position_tracking(dof_pos: Tensor, ref_dof_pos: Tensor, weights: Tenso
     Args:
         dof_pos: Joint angles [rad], (num_envs, num_joints).
         ref_dof_pos: Those of the reference [rad], (num_envs, num_joints).
-        weights: How much each joint counts, of any sum, (num_joints,).
+        weights: How much each joint counts, of any sum, (num_joints,) or (num_envs, num_joints).
         sigma: Weighted mean squared error at which 1/e is left [rad^2].
     """
     return torch.exp(_weighted_mean((dof_pos - ref_dof_pos).square(), weights) / -sigma)
@@ -86,6 +86,11 @@ def key_body_tracking(key_body_pos: Tensor, ref_key_body_pos: Tensor, weights: T
 def feet_height_tracking(feet_height: Tensor, ref_feet_height: Tensor, sigma: float) -> Tensor:
     """Heights of the feet above the ground against the reference, both (num_envs, num_feet) [m]."""
     return torch.exp((feet_height - ref_feet_height).square().mean(dim=-1) / -sigma)
+
+
+def contact_tracking(feet_contact: Tensor, ref_feet_contact: Tensor) -> Tensor:
+    """Share of feet that are on the ground where the reference's are, and only there, of (num_envs, num_feet) bool."""
+    return (feet_contact == ref_feet_contact).to(torch.float32).mean(dim=-1)
 
 
 # Tracking of the command --------------------------------------------------------------------------------------------
@@ -249,5 +254,7 @@ def joint_limits(dof_pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the last dimension of values (num_envs, n) by weights (n,)."""
+    """Mean over the last dimension of values (num_envs, n) by weights (n,), or (num_envs, n)."""
+    if weights.dim() == 2:
+        return (values * weights).sum(dim=-1) / weights.sum(dim=-1)
     return torch.matmul(values, weights / weights.sum())

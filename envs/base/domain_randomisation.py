@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from configs.base_config import ConfigError, suggestion
+
 
 class DomainRandomisation:
     """Properties of every environment's robot.
@@ -14,9 +16,8 @@ class DomainRandomisation:
     Args:
         cfg: The section `domain_rand` of the configuration.
         num_envs: Number of environments.
-        num_bodies: Bodies of the robot.
+        body_names: Bodies of the robot.
         num_dof: Joints of the robot.
-        control_dt: Time of a control step in seconds, which delays cannot exceed.
         generator: Random numbers, on the CPU.
 
     Attributes:
@@ -29,21 +30,27 @@ class DomainRandomisation:
         stiffness_scale: Factor on the stiffness of each joint, (num_envs, num_dof).
         damping_scale: Factor on the damping of each joint, (num_envs, num_dof).
         delay: Time from an action to the motors in seconds, (num_envs, 1).
-        changes_bodies: Whether any body's mass or centre of mass ever differs from the asset's.
+        payload: Mass added to each body in kg, (num_envs, num_bodies).
+        strength: Factor on the torques of all joints, (num_envs, 1).
+        ang_vel_bias: What the measured angular velocity is off by in rad/s, (num_envs, 3).
+        gravity_bias: What the measured direction of gravity is off by, (num_envs, 3).
+        undisturbed: Environments without pushes and punches, (num_envs,) bool.
 
     Raises:
-        ValueError: If a range is upside down, or delays exceed a control step.
+        ConfigError: If there is no body that is to carry something.
+        ValueError: If a range is upside down, or a delay is negative.
     """
 
     def __init__(
-        self, cfg: Any, num_envs: int, num_bodies: int, num_dof: int, control_dt: float, generator: torch.Generator
+        self, cfg: Any, num_envs: int, body_names: list[str], num_dof: int, generator: torch.Generator
     ) -> None:
         for name in (name for name in dir(cfg) if name.endswith("_range")):
             low, high = getattr(cfg, name)
             if low > high:
                 raise ValueError(f"domain_rand.{name}: {low} is above {high}")
-        if cfg.delay_range[0] < 0.0 or cfg.delay_range[1] > control_dt:
-            raise ValueError(f"domain_rand.delay_range must lie within a control step, 0 to {control_dt} s")
+        if cfg.delay_range[0] < 0.0:
+            raise ValueError(f"domain_rand.delay_range: a delay cannot be negative, got {cfg.delay_range[0]} s")
+        num_bodies = len(body_names)
 
         def draw(wanted: bool, limits: tuple[float, float], neutral: float, *shape: int) -> tuple[Tensor, float]:
             # Numbers are drawn also where they are not wanted, so that switching one off leaves the others as they are.
@@ -60,14 +67,34 @@ class DomainRandomisation:
             "stiffness_scale": draw(cfg.randomize_gains, cfg.stiffness_scale_range, 1.0, num_dof),
             "damping_scale": draw(cfg.randomize_gains, cfg.damping_scale_range, 1.0, num_dof),
             "delay": draw(cfg.randomize_delay, cfg.delay_range, 0.0, 1),
+            "strength": draw(cfg.randomize_strength, cfg.strength_range, 1.0, 1),
+            "ang_vel_bias": draw(cfg.randomize_imu, (-cfg.max_ang_vel_bias, cfg.max_ang_vel_bias), 0.0, 3),
+            "gravity_bias": draw(cfg.randomize_imu, (-cfg.max_gravity_bias, cfg.max_gravity_bias), 0.0, 3),
+            "payload": (torch.zeros(num_envs, num_bodies), 0.0),
         }
+        for name, limits in cfg.payloads.items():
+            if name not in body_names:
+                raise ConfigError(f"domain_rand.payloads: no body '{name}'{suggestion(name, body_names)}")
+            self._drawn["payload"][0][:, body_names.index(name)] = draw(True, limits, 0.0)[0]
+        self.undisturbed = torch.rand(num_envs, generator=generator) < cfg.undisturbed_share
         self._cfg = cfg
         self.set_level(1.0)
-        self.changes_bodies = bool(
-            (self.added_mass != 0.0).any()
-            or (self.link_mass_scale != 1.0).any()
-            or (self.com_displacement != 0.0).any()
-        )
+
+    @property
+    def changes_bodies(self) -> bool:
+        """Whether any body's mass or centre of mass ever differs from the asset's."""
+        bodies = ("added_mass", "link_mass_scale", "com_displacement", "payload")
+        return any(bool((drawn != neutral).any()) for drawn, neutral in (self._drawn[name] for name in bodies))
+
+    def drawn(self, name: str) -> Tensor:
+        """A copy of what was drawn for all environments under a name of the attributes above, at level 1."""
+        return self._drawn[name][0].clone()
+
+    def replace(self, env_ids: Tensor, values: dict[str, Tensor]) -> None:
+        """Put others, by the names of the attributes above, in the place of what was drawn for environments (n,)."""
+        for name, value in values.items():
+            self._drawn[name][0][env_ids] = value
+        self.set_level(self.level)
 
     def set_level(self, level: float) -> None:
         """Go a share of the way, 0 to 1, from what a robot is without randomisation to what was drawn for it."""
@@ -78,6 +105,8 @@ class DomainRandomisation:
         self.added_mass, self.link_mass_scale = values["added_mass"], values["link_mass_scale"]
         self.com_displacement, self.delay = values["com_displacement"], values["delay"]
         self.stiffness_scale, self.damping_scale = values["stiffness_scale"], values["damping_scale"]
+        self.payload, self.strength = values["payload"], values["strength"]
+        self.ang_vel_bias, self.gravity_bias = values["ang_vel_bias"], values["gravity_bias"]
 
     def shape_properties(self, properties: list[Any], env_id: int) -> list[Any]:
         """Surfaces of an environment's robot, from the asset's `RigidShapeProperties`, changed in place."""
@@ -97,9 +126,9 @@ class DomainRandomisation:
             env_id: The environment.
             base: Index of the base.
         """
-        scales = self.link_mass_scale[env_id].tolist()
-        for body, original, scale in zip(properties, nominal, scales):
-            body.mass = original.mass * scale
+        scales, payloads = self.link_mass_scale[env_id].tolist(), self.payload[env_id].tolist()
+        for body, original, scale, payload in zip(properties, nominal, scales, payloads):
+            body.mass = original.mass * scale + payload
         properties[base].mass = properties[base].mass + float(self.added_mass[env_id])
         for axis, displacement in zip("xyz", self.com_displacement[env_id].tolist()):
             setattr(properties[base].com, axis, getattr(nominal[base].com, axis) + displacement)

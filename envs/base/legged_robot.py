@@ -19,6 +19,7 @@ from cmg_ref.trajectories.argument_checks import EnvIds, Values, as_tensor, chec
 from configs.base_config import check_fields
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.curriculum import Curriculum
+from envs.base.legged_robot_state import LONG_AGO
 from envs.base.legged_robot_terms import LeggedRobotTerms
 from envs.terms.observations import ObservationTerms
 from envs.terms.rewards import LAST_DOF_VEL, RewardTerms
@@ -63,8 +64,8 @@ class LeggedRobot(LeggedRobotTerms):
         self.max_episode_length = math.ceil(self.max_episode_length_s / self.dt)
         self.num_actions = self.num_dof
         self._init_buffers()
-        self._apply_curriculum()
         self._prepare_observations()
+        self._apply_curriculum()
         self.reset()
 
     # Time -------------------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class LeggedRobot(LeggedRobotTerms):
         limit = self.cfg.normalization.clip_actions
         self.actions = actions.to(self.device, torch.float32).clamp(-limit, limit)
         self.render()
-        self._simulate(self._joint_targets(self.actions))
+        self._simulate(self.driven_joints(self._joint_targets(self.actions)))
         self.post_physics_step()
         return self.obs_buf, self.privileged_obs_buf, self.rew_buf, self.reset_buf, self.extras
 
@@ -109,6 +110,7 @@ class LeggedRobot(LeggedRobotTerms):
         self.average_velocity = running_average(self.average_velocity, self._velocity_and_yaw_rate, rate)
         self._update_feet()
         self._update_commands()
+        self.steps_since_hit = (self.steps_since_hit + 1).masked_fill_(self.punches.hit, 0)
         self.check_termination()
         self.compute_reward()
         self._report_obedience()
@@ -171,7 +173,10 @@ class LeggedRobot(LeggedRobotTerms):
         self._dof_changed[env_ids] = True
         self._update_base_state(env_ids)
         self.average_velocity[env_ids] = self._velocity_and_yaw_rate[env_ids]
-        self.dof_pos_target[env_ids] = self.dof_pos[env_ids]
+        self._hold_targets(env_ids)
+        self.punches.reset(env_ids)
+        self.driven_joints.reset(env_ids, self.dof_pos[env_ids])
+        self.steps_since_hit[env_ids] = LONG_AGO
         self.actions[env_ids] = 0.0
         self.last_actions[env_ids] = 0.0
         self.last_dof_vel[env_ids] = self.dof_vel[env_ids]
@@ -230,6 +235,7 @@ class LeggedRobot(LeggedRobotTerms):
         self._init_state()
         self.common_step_counter = 0
         self._push_countdown = self._push_intervals(num_envs)
+        self._undisturbed = self.randomisation.undisturbed.to(device)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, device)
         self._init_commands()
 
@@ -241,11 +247,18 @@ class LeggedRobot(LeggedRobotTerms):
         self.observation_layout = self.observations.layout
         self.num_obs, self.num_privileged_obs = self.observations.num_policy, self.observations.num_critic
 
+    def _set_biases(self) -> None:
+        """Let the sensors be off by what they are off by now."""
+        biases = {"base_ang_vel": self.randomisation.ang_vel_bias, "projected_gravity": self.randomisation.gravity_bias}
+        self.observations.set_biases(biases)
+
     def compute_reward(self) -> None:
         """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
         # Several rewards are made of these.
         self._measure_obedience()
-        self.rew_buf = self.reward_terms(self.diverged)  # The state of a diverged simulation means nothing.
+        forgiving = self.cfg.rewards.forgiving_time
+        forgiven = self.steps_since_hit * self.dt < forgiving if forgiving > 0.0 else None
+        self.rew_buf = self.reward_terms(self.diverged, forgiven)  # A diverged simulation's state means nothing.
 
     @property
     def reward_names(self) -> list[str]:
@@ -300,7 +313,7 @@ class LeggedRobot(LeggedRobotTerms):
         if not cfg.push_robots or self.curriculum.shares.pushes == 0.0:
             return
         self._push_countdown -= 1
-        env_ids = (self._push_countdown <= 0).nonzero().squeeze(1)
+        env_ids = ((self._push_countdown <= 0) & ~self._undisturbed).nonzero().squeeze(1)
         if len(env_ids) == 0:
             return
         self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
@@ -309,6 +322,16 @@ class LeggedRobot(LeggedRobotTerms):
         turn = self.curriculum.shares.pushes * cfg.max_push_ang_vel * self._uniform(len(env_ids), 3)
         velocity = torch.stack((speed * torch.cos(angle), speed * torch.sin(angle), torch.zeros_like(speed)), dim=1)
         self.push(env_ids, torch.cat((velocity, turn), dim=1))
+
+    @property
+    def _disturbance_level(self) -> float:
+        """Share of the strength of punches in use: that of pushes."""
+        return self.curriculum.shares.pushes
+
+    def change_robots(self, env_ids: Tensor, **values: Tensor) -> None:
+        """Let robots of environments (n,), and their sensors, differ in another way, see `SimulatedRobot`."""
+        super().change_robots(env_ids, **values)
+        self._set_biases()
 
     def _push_intervals(self, count: int) -> Tensor:
         """Steps until pushes, (count,)."""
@@ -320,6 +343,7 @@ class LeggedRobot(LeggedRobotTerms):
         """Take over the present stage."""
         self.command_sampler.level = self.curriculum.shares.commands
         self._randomise(self.curriculum.shares.randomisation)
+        self._set_biases()
         self.reward_terms.set_refinement(self.curriculum.shares.refinement)
 
     def __reduce__(self) -> NoReturn:

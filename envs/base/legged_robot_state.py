@@ -15,6 +15,8 @@ from envs.base.feet import Feet
 from envs.base.simulated_robot import SimulatedRobot
 from envs.terms.rewards import AIR_TIME, FEET_MOTION, RewardTerms
 
+LONG_AGO = 2**40  # steps since a robot was pushed that never was
+
 
 class LeggedRobotState(SimulatedRobot):
     """What rewards and observations are made of.
@@ -31,6 +33,7 @@ class LeggedRobotState(SimulatedRobot):
         diverged: Whether the simulation of a robot means nothing any more, (num_envs,) bool.
         fallen: Whether the step ended an episode early, (num_envs,) bool.
         feet: What the feet do.
+        steps_since_hit: Control steps since the last push or punch, (num_envs,) int64.
         reward_terms: The rewards in use.
     """
 
@@ -52,6 +55,7 @@ class LeggedRobotState(SimulatedRobot):
         self.average_velocity = torch.zeros(num_envs, 4, device=device)
         self._velocity_and_yaw_rate = torch.zeros(num_envs, 4, device=device)
         self.diverged = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.steps_since_hit = torch.full((num_envs,), LONG_AGO, device=device)
         self._root_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._dof_changed = torch.zeros(num_envs, dtype=torch.bool, device=device)
         needed = self.reward_terms.needed
@@ -127,3 +131,4 @@ class LeggedRobotState(SimulatedRobot):
         velocity = checked_tensor(velocity, (len(env_ids), columns), "velocity", self.device)
         self.root_states[env_ids, 7 : 7 + columns] += velocity
         self._root_changed[env_ids] = True
+        self.steps_since_hit[env_ids] = 0

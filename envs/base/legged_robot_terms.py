@@ -117,7 +117,7 @@ class LeggedRobotTerms(LeggedRobotCommands):
 
     def _reward_stand_still(self) -> Tensor:
         """Mean squared joint velocity where the command is to stand [rad^2/s^2]."""
-        return rewards.stand_still(self.dof_vel, self.told_to_stand)
+        return rewards.stand_still(self.driven_joints.without(self.dof_vel), self.told_to_stand)
 
     def _reward_stepping_in_place(self) -> Tensor:
         """Number of feet off the ground where the command is to stand."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from cmg_ref.robots.registry import robot_spec
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
 from configs.base_config import ConfigError, suggestion
 from envs.base.base_task import BaseTask
+from envs.base.disturbances import DrivenJoints, Punches
 from envs.base.domain_randomisation import DomainRandomisation
 from envs.base.terrain import Terrain
 from envs.simulator import CAPABILITIES, gymapi, gymtorch
@@ -45,6 +46,9 @@ class SimulatedRobot(BaseTask):
         dof_pos_limits: Lower and upper limits in rad, (num_dof, 2).
         env_origins: Where the environments stand in the world, (num_envs, 3).
         terrain: The rough ground; None on a plane.
+        randomisation: What differs between robots.
+        punches: Forces on their links.
+        driven_joints: Joints that something else drives.
     """
 
     num_dof: int
@@ -99,8 +103,9 @@ class SimulatedRobot(BaseTask):
         self._read_limits(dof_properties)
         domain_rand = self.cfg.domain_rand
         self.randomisation = DomainRandomisation(
-            domain_rand, self.num_envs, self.num_bodies, self.num_dof, self.dt, self.world_generator
+            domain_rand, self.num_envs, self.body_names, self.num_dof, self.world_generator
         )
+        self._make_disturbances()
         self._set_gains()
         self._place_envs()
         surfaces = self.gym.get_asset_rigid_shape_properties(asset)
@@ -123,19 +128,55 @@ class SimulatedRobot(BaseTask):
                 self._nominal_bodies = self.gym.get_actor_rigid_body_properties(env, actor)
             self.envs.append(env)
             self.actor_handles.append(actor)
-        self._dof_properties = dof_properties
+        self._dof_properties, self._nominal_effort = dof_properties, dof_properties["effort"].copy()
+        self._bodies_changed = False
         self._set_properties_of_robots()
 
-    def _set_properties_of_robots(self) -> None:
-        """Hand gains and masses of every robot, as they are randomised now, to the simulator."""
+    def _make_disturbances(self) -> None:
+        """Make what punches robots and what drives joints in the policy's place."""
+        cfg = self.cfg.domain_rand
+        long_push_link = self.base_index
+        if cfg.long_push_link:
+            long_push_link = self._body_index(cfg.long_push_link, "domain_rand.long_push_link")
+        self.punches = Punches(
+            cfg,
+            self.randomisation.undisturbed,
+            self.num_bodies,
+            self.base_index,
+            long_push_link,
+            self.dt,
+            self.generator,
+        )
+        self.driven_joints = DrivenJoints(
+            self.cfg.driven_joints,
+            self.dof_names,
+            self.robot.spec.arm_joints,
+            self.default_dof_pos[0],
+            self.dof_pos_limits,
+            (self.mirror_joint_index, self.mirror_joint_sign),
+            self.num_envs,
+            self.dt,
+            self.world_generator,
+            self.generator,
+        )
+
+    def _set_properties_of_robots(self, env_ids: Iterable[int] | None = None) -> None:
+        """Hand gains and masses of robots, as they are randomised now, to the simulator; of all by default."""
         position_drive = self.cfg.control.drive_mode == "position"
-        stiffness, damping = self.p_gains.cpu().numpy(), self.d_gains.cpu().numpy()
+        stiffness, damping = (
+            (gains * self.strength).cpu().numpy() if self.strength is not None else gains.cpu().numpy()
+            for gains in (self.p_gains, self.d_gains)
+        )
         dof_properties = self._dof_properties
-        for env_id, (env, actor) in enumerate(zip(self.envs, self.actor_handles)):
+        changes_bodies = self._bodies_changed = self._bodies_changed or self.randomisation.changes_bodies
+        for env_id in range(self.num_envs) if env_ids is None else env_ids:
+            env, actor = self.envs[env_id], self.actor_handles[env_id]
             dof_properties["stiffness"] = stiffness[env_id] if position_drive else 0.0
             dof_properties["damping"] = damping[env_id] if position_drive else 0.0
+            if self.strength is not None:
+                dof_properties["effort"] = self._nominal_effort * float(self.strength[env_id])
             self.gym.set_actor_dof_properties(env, actor, dof_properties)
-            if self.randomisation.changes_bodies:
+            if changes_bodies:
                 bodies = self.gym.get_actor_rigid_body_properties(env, actor)
                 bodies = self.randomisation.body_properties(self._nominal_bodies, bodies, env_id, self.base_index)
                 self.gym.set_actor_rigid_body_properties(env, actor, bodies, recomputeInertia=True)
@@ -146,9 +187,24 @@ class SimulatedRobot(BaseTask):
         if level == self.randomisation.level or not CAPABILITIES.changes_robots:
             return
         self.randomisation.set_level(level)
+        self._hand_over_robots(range(self.num_envs))
+
+    def change_robots(self, env_ids: Tensor, **values: Tensor) -> None:
+        """Let the robots of environments (n,) differ in another way from what they are by nature.
+
+        Args:
+            env_ids: The environments.
+            **values: By the names of the attributes of `randomisation`, (n, ...) each.
+        """
+        self.randomisation.replace(env_ids.cpu(), {name: value.cpu() for name, value in values.items()})
+        self._hand_over_robots(env_ids.tolist())
+
+    def _hand_over_robots(self, env_ids: Iterable[int]) -> None:
+        """Hand the properties of robots, as they are now, to a simulator that runs."""
         self._set_gains()
-        self._set_properties_of_robots()
-        for env_id, (env, actor) in enumerate(zip(self.envs, self.actor_handles)):
+        self._set_properties_of_robots(env_ids)
+        for env_id in env_ids:
+            env, actor = self.envs[env_id], self.actor_handles[env_id]
             surfaces = self.gym.get_actor_rigid_shape_properties(env, actor)
             surfaces = self.randomisation.shape_properties(surfaces, env_id)
             self.gym.set_actor_rigid_shape_properties(env, actor, surfaces)
@@ -259,8 +315,14 @@ class SimulatedRobot(BaseTask):
         self.action_scale = self.per_joint(control.action_scale, "control.action_scale")
         self.p_gains = nominal_p * self.randomisation.stiffness_scale.to(self.device)
         self.d_gains = nominal_d * self.randomisation.damping_scale.to(self.device)
+        if self.driven_joints.in_use:
+            self.p_gains = self.p_gains * self.driven_joints.stiffness_scale
+            self.d_gains = self.d_gains * self.driven_joints.damping_scale
         self.nominal_p_gains, self.nominal_d_gains = nominal_p, nominal_d
-        self.delay_share = (self.randomisation.delay / self.dt).to(self.device)  # of a control step, (num_envs, 1)
+        strength = self.randomisation.strength
+        self.strength = None if bool((strength == 1.0).all()) else strength.to(self.device)
+        self.delay_share = (self.randomisation.delay / self.dt).to(self.device)  # in control steps, (num_envs, 1)
+        self._delay_steps = max(1, math.ceil(float(self.delay_share.max())))
 
     def _place_envs(self) -> None:
         """Set `env_origins`: tiles of the terrain, or a grid on the plane."""
@@ -286,17 +348,27 @@ class SimulatedRobot(BaseTask):
         self.contact_forces = contacts.view(self.num_envs, self.num_bodies, 3)
         self.torques = torch.zeros(self.num_envs, self.num_dof, device=self.device)
         self.dof_pos_target = self.default_dof_pos.repeat(self.num_envs, 1)
+        self._earlier_targets: list[Tensor] = []  # the newest first, as many as delays reach back
+
+    def _hold_targets(self, env_ids: Tensor) -> None:
+        """Let joints of environments (n,) be driven to where they are, whatever is still on its way."""
+        for targets in (self.dof_pos_target, *self._earlier_targets):
+            targets[env_ids] = self.dof_pos[env_ids]
 
     def _simulate(self, dof_pos_target: Tensor) -> None:
         """Drive the joints towards targets (num_envs, num_dof) for a control step and refresh the state.
 
-        Targets take effect after each environment's delay; until then the last ones hold. In position mode, where all
-        physics steps run in one call, the mean of the two over the step takes the place of the switch between them.
+        Targets take effect after each environment's delay; until then earlier ones hold. In position mode, where all
+        physics steps run in one call, the mean of two over the step takes the place of the switch between them.
         """
-        last_target, self.dof_pos_target = self.dof_pos_target, dof_pos_target
+        self._earlier_targets = [self.dof_pos_target, *self._earlier_targets][: self._delay_steps]
+        self.dof_pos_target = dof_pos_target
+        forces = self.punches.step(self._disturbance_level)
         if self.cfg.control.drive_mode == "position":
-            sent = torch.lerp(dof_pos_target, last_target, self.delay_share)
+            whole = (self.delay_share.ceil() - 1.0).clamp_(min=0.0)
+            sent = torch.lerp(self._target_of(whole), self._target_of(whole + 1.0), self.delay_share - whole)
             self.gym.set_dof_position_target_tensor(self.sim, gymtorch.unwrap_tensor(sent))
+            self._apply_forces(forces)
             self.gym.simulate(self.sim)
             self.gym.fetch_results(self.sim, True)
             self.gym.refresh_dof_state_tensor(self.sim)
@@ -304,9 +376,9 @@ class SimulatedRobot(BaseTask):
         else:
             decimation = self.cfg.control.decimation
             for step in range(decimation):
-                arrived = self.delay_share <= step / decimation
-                self.torques = self._pd_torques(torch.where(arrived, dof_pos_target, last_target))
+                self.torques = self._pd_torques(self._target_of((self.delay_share - step / decimation).ceil()))
                 self.gym.set_dof_actuation_force_tensor(self.sim, gymtorch.unwrap_tensor(self.torques))
+                self._apply_forces(forces)
                 self.gym.simulate(self.sim)
                 if self.device == "cpu":
                     self.gym.fetch_results(self.sim, True)
@@ -314,8 +386,31 @@ class SimulatedRobot(BaseTask):
         self.gym.refresh_actor_root_state_tensor(self.sim)
         self.gym.refresh_net_contact_force_tensor(self.sim)
 
+    @property
+    def _disturbance_level(self) -> float:
+        """Share of the strength of punches in use."""
+        return 1.0
+
+    def _apply_forces(self, forces: Tensor | None) -> None:
+        """Let forces (num_envs, num_bodies, 3) act in the next physics call."""
+        if forces is not None:
+            self.gym.apply_rigid_body_force_tensors(
+                self.sim, gymtorch.unwrap_tensor(forces.view(-1, 3)), None, gymapi.GLOBAL_SPACE
+            )
+
+    def _target_of(self, age: Tensor) -> Tensor:
+        """Joint targets (num_envs, num_dof) that were given so many control steps ago (num_envs, 1)."""
+        targets = self.dof_pos_target
+        for steps, earlier in enumerate(self._earlier_targets, start=1):
+            targets = torch.where(age >= steps, earlier, targets)
+        return targets
+
     def _pd_torques(self, dof_pos_target: Tensor) -> Tensor:
-        """Torques of the PD control within their limits, (num_envs, num_dof)."""
+        """Torques of the PD control within their limits, times the strength of the motors, (num_envs, num_dof)."""
+        torques = self._nominal_torques(dof_pos_target)
+        return torques if self.strength is None else torques.mul_(self.strength)
+
+    def _nominal_torques(self, dof_pos_target: Tensor) -> Tensor:
         if self._numba:
             torques = torch.empty_like(self.torques)
             joints, gains = (dof_pos_target, self.dof_pos, self.dof_vel), (self.p_gains, self.d_gains)

@@ -47,7 +47,8 @@ from envs.learning.policy import (
     load_policy,
     policy_of_checkpoint,
 )
-from envs.learning.policy_evaluation import GRID, Evaluation, evaluate, evaluation_config, shortened
+from envs.learning.policy_evaluation import Evaluation, evaluate, evaluation_config, free_config
+from envs.learning.policy_evaluation_cases import FREE, GRID, shortened
 from envs.learning.policy_evaluation_report import save_evaluation, screen_text
 from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, project_folder, writable
 from envs.playing.keyboard import HELP, Keyboard, KeyboardError, key_help, steered_commands
@@ -120,6 +121,11 @@ def parse_arguments() -> argparse.Namespace:
     evaluation.add_argument(
         "--quick", action="store_true", help=f"after the roll-out, {QUICK_ROLLOUTS} short ones of each command"
     )
+    evaluation.add_argument(
+        "--free",
+        action="store_true",
+        help="with --evaluate: the grid with self-collision and free use: random schedules, blows, other robots",
+    )
     evaluation.add_argument("--strict", action="store_true", help="fail if a requirement of the grid is missed")
     parser.add_argument(
         "--export", type=Path, metavar="FILE", help="write policy and reference as one ONNX file, check it, and end"
@@ -140,6 +146,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="fields of the environment's configuration")
     arguments = parser.parse_args()
+    if arguments.free and not arguments.evaluate:
+        parser.error("--free: says what is evaluated, and needs --evaluate")
     if arguments.export is not None and arguments.export.suffix != ".onnx":
         parser.error(f"--export {arguments.export}: a policy is written as ONNX, the name must end in .onnx")
     return arguments
@@ -178,7 +186,10 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"policy: {origin}")
     if arguments.evaluate:
         settings = {"policy": origin, "simulator": BACKEND, "seed": arguments.seed, "torch": torch.__version__}
-        evaluation = run_grid(arguments, env_cfg, policy, GRID, arguments.rollouts)
+        if arguments.free:
+            evaluation = run_free(arguments, env_cfg, policy)
+        else:
+            evaluation = run_grid(arguments, env_cfg, policy, GRID, arguments.rollouts)
         report(evaluation, folder, {**settings, "roll-outs of each command": arguments.rollouts}, arguments.strict)
         return
     show(arguments, env_cfg, policy, schedule, folder)
@@ -244,6 +255,22 @@ def run_grid(
 ) -> Evaluation:
     """Roll-outs of all cases."""
     cfg = evaluation_config(env_cfg, max(case.duration for case in cases))
+    return run_cases(arguments, cfg, policy, cases, rollouts)
+
+
+def run_free(arguments: argparse.Namespace, env_cfg: Any, policy: Policy | None) -> Evaluation:
+    """Roll-outs of the grid and of free use; those of another solver in a simulation of their own."""
+    results = {}
+    for noslip in (True, False):
+        cases = [case for case in (*GRID, *FREE) if case.noslip == noslip]
+        cfg = free_config(env_cfg, max(case.duration for case in cases), noslip)
+        evaluation = run_cases(arguments, cfg, policy, cases, arguments.rollouts)
+        results.update({result.case.name: result for result in evaluation.results})
+    return Evaluation([results[case.name] for case in (*GRID, *FREE)])
+
+
+def run_cases(arguments: argparse.Namespace, cfg: Any, policy: Policy | None, cases: Any, rollouts: int) -> Evaluation:
+    """Roll-outs of cases in one simulation."""
     cfg.env.num_envs = min(arguments.num_envs, len(cases) * rollouts)
     env = make_env(arguments.task, cfg, policy, arguments.sim_device)
     return evaluate(env, actions_of(policy, env), cases, rollouts, arguments.seed, progress=True)

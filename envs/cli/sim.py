@@ -4,6 +4,7 @@
   cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --command 0.6 0 0.5
   cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --schedule commands.csv --video outputs/sim.mp4
   cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --evaluate --seeds 3 --physics_dt 0.005
+  cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --free --seeds 40 --json outputs/free.json
   cmg-sim --mjcf scene.xml --policy outputs/policy.onnx --twist2 twist2.onnx --evaluate
 
 It needs numpy, onnxruntime and mujoco 3.2 or newer.
@@ -15,15 +16,20 @@ from cmg_ref.core.command_line import Parser, command  # isort: split
 
 import argparse
 import contextlib
+import dataclasses
+import functools
+import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.deployment.exported_controller import ArtefactError, ExportedController
-from envs.deployment.plain_runner import COMMANDS, run, summarise, table
+from envs.deployment.free_use import FREE
+from envs.deployment.plain_runner import COMMANDS, command_name, run, summarise, table
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.sim_display import Video, Window
 from envs.deployment.twist2_controller import Twist2Controller
@@ -43,6 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     given.add_argument("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="[m/s], [m/s], [rad/s]")
     given.add_argument("--schedule", type=Path, metavar="FILE", help="CSV with the columns time,vx,vy,wz")
     given.add_argument("--evaluate", action="store_true", help="every command of the evaluation, as a table")
+    given.add_argument("--free", action="store_true", help="free use as a table: random schedules, blows, other robots")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --evaluate or --free: write the figures")
     parser.add_argument("--duration", type=float, help="of a roll-out [s] (default: 20, or that of the schedule)")
     parser.add_argument("--seeds", type=int, default=1, help="roll-outs of each command (default: %(default)s)")
     for name, default, text in (
@@ -72,17 +80,21 @@ def simulate(arguments: argparse.Namespace) -> None:
     conditions = Conditions(
         **{name: getattr(arguments, name) for name in ("physics_dt", "delay", "noise", "friction", "payload", "push")}
     )
-    if arguments.evaluate:
-        steps = round((arguments.duration or 20.0) / controller.control_dt)
+    if arguments.evaluate or arguments.free:
         rows = []
-        for told in COMMANDS:
+        for name, case_conditions, commands_of in cases(arguments, conditions, controller.control_dt):
             runs = []
             for seed in range(arguments.seeds):
-                simulation = PlainSimulation(arguments.mjcf, controller, conditions, seed)
-                runs.append(run(simulation, controller, [np.array(told)] * steps))
-            rows.append(summarise(told, runs))
-            print(f"{told}: {rows[-1].survival:.0%}", file=sys.stderr)
+                simulation = PlainSimulation(arguments.mjcf, controller, case_conditions, seed)
+                commands = commands_of(seed)
+                runs.append(run(simulation, controller, commands))
+            rows.append(summarise(name, runs, still=not np.any(commands)))
+            print(f"{name}: {rows[-1].survival:.0%}", file=sys.stderr)
         print(table(rows))
+        if arguments.json is not None:
+            from cmg_ref.files.atomic_file import write_file
+
+            write_file(arguments.json, json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False) + "\n")
         return
     commands = read_commands(arguments, controller.control_dt, controller.command_labels)
     simulation = PlainSimulation(arguments.mjcf, controller, conditions)
@@ -93,6 +105,25 @@ def simulate(arguments: argparse.Namespace) -> None:
     velocity, wanted = result.windows()
     error = np.linalg.norm((velocity - wanted)[:, :2], axis=1).mean() if len(velocity) else float("nan")
     print(f"{seconds:.1f} s; {end}; velocity error {error:.3f} m/s over windows of 0.8 s, the first 3 s left out")
+
+
+def cases(
+    arguments: argparse.Namespace, conditions: Conditions, control_dt: float
+) -> Iterator[tuple[str, Conditions, Callable[[int], np.ndarray]]]:
+    """Name, conditions, and commands by seed of everything that is evaluated."""
+    if arguments.free:
+        for case in FREE:
+            if arguments.duration is not None:
+                case = dataclasses.replace(case, seconds=min(case.seconds, arguments.duration))
+            yield (
+                case.name,
+                dataclasses.replace(conditions, **case.conditions),
+                functools.partial(case.commands, control_dt),
+            )
+        return
+    steps = round((arguments.duration or 20.0) / control_dt)
+    for told in COMMANDS:
+        yield command_name(told), conditions, lambda seed, told=told: np.tile(told, (steps, 1))  # type: ignore[misc]
 
 
 def read_commands(arguments: argparse.Namespace, control_dt: float, labels: list[str]) -> np.ndarray:

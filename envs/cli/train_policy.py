@@ -33,11 +33,11 @@ import torch
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.installation import check_installed
 from cmg_ref.files.folder_lock import sole_writer
-from configs.base_config import ConfigError, apply_overrides, class_to_dict, update_from_dict
+from configs.base_config import ConfigError, apply_overrides, class_to_dict, suggestion, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs.hosts import twist, twist_options
 from envs.learning.older_rsl_rl import installed_version, train_with_older_rsl_rl
-from envs.learning.policy import describe_policy, read_checkpoint
+from envs.learning.policy import describe_policy, load_policy, read_checkpoint
 from envs.learning.policy_evaluation import make_evaluator
 from envs.learning.training_run import (
     CONFIG,
@@ -56,6 +56,7 @@ from envs.learning.training_run import (
 from envs.tasks.task_registry import task_registry
 
 TRAINING_PREFIX = "train."
+CASES = ("grid", "free")  # of evaluations
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,7 +71,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with a run and its configuration")
     parser.add_argument("--load_run", metavar="RUN", help="run to go on with (default: the newest)")
     parser.add_argument("--checkpoint", metavar="WHICH", help="iteration or file name (default: the last)")
-    parser.add_argument("--initial", type=Path, metavar="FILE", help="checkpoint whose networks begin a new run")
+    parser.add_argument(
+        "--initial",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint, or policy (.safetensors), that begins a new run",
+    )
     parser.add_argument("--headless", action="store_true", default=True, help="without a viewer (the default)")
     parser.add_argument("--viewer", dest="headless", action="store_false", help="with Isaac Gym's viewer")
     parser.add_argument("--sim_device", help="device of the simulation (default: cuda:0 with Isaac Gym, else cpu)")
@@ -84,7 +90,9 @@ def train(arguments: argparse.Namespace) -> None:
     rank = int(os.environ.get("RANK", "0"))
     env_cfg, train_cfg = task_registry.get_cfgs(arguments.task)
     log_dir = arguments.log_dir or project_folder() / "logs" / train_cfg.runner.experiment_name
-    run_dir, checkpoint = None, arguments.initial
+    run_dir, checkpoint, policy = None, arguments.initial, None
+    if checkpoint is not None and checkpoint.suffix == ".safetensors":
+        policy, checkpoint = load_policy(checkpoint), None
     if arguments.resume:
         run_dir = find_run(log_dir, arguments.load_run)
         checkpoint = find_checkpoint(run_dir, arguments.checkpoint)
@@ -101,6 +109,8 @@ def train(arguments: argparse.Namespace) -> None:
         "git": git_state(project_folder()),
     }
     version = installed_version()
+    if version < 5 and policy is not None:
+        raise RunError(f"--initial {arguments.initial}: begins a run with rsl-rl-lib 5, version {version} is installed")
     if version >= 5 and checkpoint is not None:
         reached, wanted = read_checkpoint(checkpoint)["iter"], train_cfg.runner.max_iterations
         if arguments.resume and reached >= wanted:
@@ -143,7 +153,10 @@ def train(arguments: argparse.Namespace) -> None:
         from envs.learning.rsl_rl_runner import Runner
 
         tried = train_cfg.evaluation
-        evaluate = make_evaluator(arguments.task, env_cfg, tried.rollouts, tried.duration) if rank == 0 else None
+        evaluate = None
+        if rank == 0:
+            free = tried.cases == "free"
+            evaluate = make_evaluator(arguments.task, env_cfg, tried.rollouts, tried.duration, free)
         runner = Runner(env, training, run_dir or log_dir, describe_policy(env, arguments.task), evaluate, device)
         if checkpoint is not None:
             # The optimiser comes along also into a new run: with its first steps at full length it would spoil the
@@ -151,6 +164,9 @@ def train(arguments: argparse.Namespace) -> None:
             parts = None if arguments.resume else {"actor": True, "critic": True, "optimizer": True}
             runner.load(str(checkpoint), parts)
             print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
+        elif policy is not None:
+            runner.begin_with(policy)
+            print(f"train: from {arguments.initial}")
         runner.run_dir = begin()
         runner.learn(training["runner"]["max_iterations"], init_at_random_ep_len=True)
 
@@ -180,6 +196,10 @@ def apply_options(env_cfg: Any, train_cfg: Any, arguments: argparse.Namespace) -
     apply_overrides(train_cfg, [text[len(prefix) :] for text in arguments.overrides if text.startswith(prefix)])
     check_bounds(env_cfg)
     check_bounds(train_cfg)
+    if train_cfg.evaluation.cases not in CASES:
+        raise ConfigError(
+            f"evaluation.cases: no '{train_cfg.evaluation.cases}'{suggestion(train_cfg.evaluation.cases, CASES)}"
+        )
 
 
 @command(ValueError, TrainingDivergedError, twist.TwistError, OSError, interrupted="go on with --resume")

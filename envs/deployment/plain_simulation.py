@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from envs.deployment.exported_controller import ArtefactError
+from envs.deployment.free_use import ANG_VEL_BIAS, GRAVITY_BIAS, Blows, DrivenArms
 
 _FALLEN_HEIGHT, _FALLEN_TILT = 0.45, 0.8  # [m], [rad] where the controller's description names none
 _HELD_DAMPING = 10.0  # [N m s / rad] of joints that the controller does not know, such as fingers
@@ -25,7 +26,12 @@ class Conditions:
         noise: Of the measurements, in units of the noise that the controller was trained with.
         friction: Coefficient of all surfaces; None keeps the model's.
         payload: Mass added to the torso [kg].
-        push: Change of the base's velocity in a random direction every 5 s [m/s].
+        push: Change of the base's velocity in a random direction every `push_interval` [m/s].
+        push_interval: Time between pushes [s].
+        strength: Factor on all torques of the controller.
+        imu_bias: Factor on constant errors of the inertial sensors, 0.05 rad/s and 0.03 rad about every axis.
+        punch: Largest force of the blows on links every 5 s [N].
+        arms: "walk" for arms that are driven in the controller's place; empty for its own.
     """
 
     physics_dt: float = 0.002
@@ -34,6 +40,11 @@ class Conditions:
     friction: float | None = None
     payload: float = 0.0
     push: float = 0.0
+    push_interval: float = 5.0
+    strength: float = 1.0
+    imu_bias: float = 0.0
+    punch: float = 0.0
+    arms: str = ""
 
 
 class PlainSimulation:
@@ -84,6 +95,16 @@ class PlainSimulation:
         model.body_mass[torso if torso >= 0 else model.jnt_bodyid[root[0]]] += conditions.payload
         mujoco.mj_setConst(model, self.data)
         self._delay_steps = round(conditions.delay / conditions.physics_dt)
+        self._bias = np.zeros((2, 3))
+        if conditions.imu_bias:
+            sizes = conditions.imu_bias * np.array([[ANG_VEL_BIAS], [GRAVITY_BIAS]])
+            self._bias = sizes * self.random.choice((-1.0, 1.0), (2, 3))
+        self._blows, self._arms = None, None
+        if conditions.punch:
+            self._blows = Blows(model.jnt_bodyid[joints], conditions.punch, controller.control_dt, self.random)
+        if conditions.arms:
+            limits, armature = model.jnt_range[joints], model.dof_armature[self._dq]
+            self._arms = DrivenArms(controller.joint_names, limits, armature, controller.control_dt, self.random)
         limits = controller.description["training"]["ends_at"]
         self._lowest = limits.get("base_height", _FALLEN_HEIGHT)
         self._steepest = limits.get("tilt", _FALLEN_TILT)
@@ -102,11 +123,15 @@ class PlainSimulation:
         self.data.qpos[self._root + 2] = high
         mujoco.mj_forward(self.model, self.data)
         self._sent = [self.controller.start_joint_pos] * (self._delay_steps + 1)
+        self._step = 0
+        if self._arms is not None:
+            self._arms.reset(self.controller.start_joint_pos)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Angular velocity (3,) and gravity (3,) in the base's frame, joint angles and velocities (num_joints,)."""
         true = (self.data.qvel[self._root_dof + 3 : self._root_dof + 6], self.rotation().T @ [0.0, 0.0, -1.0])
-        values = (*true, self.data.qpos[self._q], self.data.qvel[self._dq])
+        biased = [value + bias for value, bias in zip(true, self._bias)]
+        values = (*biased, self.data.qpos[self._q], self.data.qvel[self._dq])
         scales = self.controller.description["training"]["noise"]
         spread = [
             self.conditions.noise * scales.get(name, 0.0) for name in ("ang_vel", "gravity", "dof_pos", "dof_vel")
@@ -116,11 +141,20 @@ class PlainSimulation:
     def step(self, targets: np.ndarray) -> None:
         """Drive the joints towards targets [rad], (num_joints,), for a control step."""
         drive = self.controller
+        stiffness, damping = drive.stiffness, drive.damping
+        if self._arms is not None:
+            targets, stiffness, damping = targets.copy(), stiffness.copy(), damping.copy()
+            arms = self._arms.columns
+            targets[arms], stiffness[arms], damping[arms] = self._arms.step(), self._arms.stiffness, self._arms.damping
+        if self._blows is not None:
+            self._blows.step(self._step, self.data.xfrc_applied)
+        self._step += 1
         for _ in range(self._substeps):
             self._sent = [*self._sent[1:], targets]
             error = self._sent[0] - self.data.qpos[self._q]
-            torque = drive.stiffness * error - drive.damping * self.data.qvel[self._dq]
-            self.data.qfrc_applied[self._dq] = np.clip(torque, -drive.torque_limit, drive.torque_limit)
+            torque = stiffness * error - damping * self.data.qvel[self._dq]
+            torque = self.conditions.strength * np.clip(torque, -drive.torque_limit, drive.torque_limit)
+            self.data.qfrc_applied[self._dq] = torque
             mujoco.mj_step(self.model, self.data)
 
     def push(self) -> None:
@@ -140,6 +174,11 @@ class PlainSimulation:
         matrix = np.zeros(9)
         mujoco.mju_quat2Mat(matrix, self.root[3:])
         return matrix.reshape(3, 3)
+
+    def pose(self) -> np.ndarray:
+        """x, y [m] and heading [rad] of the base, (3,)."""
+        rotation = self.rotation()
+        return np.array([*self.data.qpos[self._root : self._root + 2], np.arctan2(rotation[1, 0], rotation[0, 0])])
 
     def velocity(self) -> np.ndarray:
         """vx, vy [m/s] in the heading frame and yaw rate [rad/s] of the base, (3,)."""

@@ -39,6 +39,7 @@ class MirroredPPO(PPO):
     Args:
         *args: see ``rsl_rl.algorithms.PPO``.
         normalizer_warm_up: iterations that only measure the statistics of the observations.
+        critic_warm_up: iterations after those in which the critic alone learns.
         last_layer_gain: gain of the actor's last layer at first; small, for actions that begin near zero.
         update_threads: threads of torch during the update, 0 for one a core; between updates the number stays as the
             caller has set it, which leaves the cores to the physics.
@@ -54,6 +55,7 @@ class MirroredPPO(PPO):
         self,
         *args: Any,
         normalizer_warm_up: int = 4,
+        critic_warm_up: int = 0,
         last_layer_gain: float = 0.01,
         update_threads: int = 0,
         use_mixed_precision: bool | None = None,
@@ -65,7 +67,7 @@ class MirroredPPO(PPO):
         super().__init__(*args, use_mixed_precision=use_mixed_precision, **kwargs)
         if self.rnd or self.actor.is_recurrent or self.critic.is_recurrent:
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg")
-        self.warm_up_left = normalizer_warm_up
+        self.warm_up_left, self.critic_warm_up_left = normalizer_warm_up, critic_warm_up
         self.update_threads = update_threads
         last_layer = self._raw_actor.mlp[-1]
         nn.init.orthogonal_(last_layer.weight, gain=last_layer_gain)
@@ -117,6 +119,7 @@ class MirroredPPO(PPO):
             losses = self._learn() if self.symmetry is None else super().update()
         finally:
             torch.set_num_threads(threads)
+        self.critic_warm_up_left = max(0, self.critic_warm_up_left - 1)
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise TrainingDivergedError(f"the optimisation has diverged: {name} is {value}")
@@ -131,11 +134,13 @@ class MirroredPPO(PPO):
 
     def save(self) -> dict[str, Any]:
         """What a checkpoint holds of the algorithm."""
-        return {**super().save(), "warm_up_left": self.warm_up_left}
+        left = {"warm_up_left": self.warm_up_left, "critic_warm_up_left": self.critic_warm_up_left}
+        return {**super().save(), **left}
 
     def load(self, loaded_dict: dict[str, Any], load_cfg: dict[str, bool] | None, strict: bool) -> bool:
         """Take over what :meth:`save` returned; see rsl_rl."""
         self.warm_up_left = loaded_dict["warm_up_left"]
+        self.critic_warm_up_left = loaded_dict.get("critic_warm_up_left", 0)
         return super().load(loaded_dict, load_cfg, strict)
 
     def _learn(self) -> dict[str, float]:
@@ -201,7 +206,10 @@ class MirroredPPO(PPO):
         value_loss = errors.mean()
 
         self.optimizer.zero_grad(set_to_none=True)
-        (surrogate + self.value_loss_coef * value_loss - self.entropy_coef * entropy).backward()
+        loss = self.value_loss_coef * value_loss
+        if self.critic_warm_up_left == 0:
+            loss = surrogate + loss - self.entropy_coef * entropy
+        loss.backward()  # Adam leaves parameters without gradients as they are.
         if self.is_multi_gpu:
             self.reduce_parameters()
         for model in (self._raw_actor, self._raw_critic):

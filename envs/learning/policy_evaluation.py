@@ -5,182 +5,35 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
-from cmg_ref.core.rotations import in_heading
-from configs.legged_robot_config import CurriculumStage
+from cmg_ref.core.rotations import in_heading, yaw_from_quat
+from configs.legged_robot_config import CurriculumStage, LeggedRobotCfg
+from envs.base.disturbances import MOTIONS
+from envs.learning.policy_evaluation_cases import (
+    GRID,
+    PUNCH_INTERVAL,
+    SCHEDULED,
+    EvaluationCase,
+    free_shortened,
+    shortened,
+)
+from envs.learning.policy_evaluation_report import CaseResult, Evaluation
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
 
 SETTLING_TIME = 3.0  # [s] from standing to the command, left out of the velocity errors
 WINDOW = 0.8  # [s] velocities are averaged over: about a stride, within which every gait sways
-PUSH_INTERVAL = 5.0  # [s]
+GAIT = ("touch_downs", "double_support", "flight")
 STEPPING_AFTER = 2.0  # [s] a robot told to stand may take steps until then
 LIFT_TIME, LIFT_FORCE = 0.1, 1.0  # [s], [N] a foot that carries less than this for so long has been lifted
-
-
-@dataclass(frozen=True)
-class EvaluationCase:
-    """A command, how it is tried, and what must come of it.
-
-    Attributes:
-        name: Short name.
-        command: vx, vy [m/s] and yaw rate [rad/s].
-        duration: Length of a roll-out [s].
-        push: Change of velocity in a random horizontal direction every `PUSH_INTERVAL` [m/s].
-        required: Limit of each measure: survival must reach it, all others must stay below it.
-    """
-
-    name: str
-    command: tuple[float, float, float]
-    duration: float = 20.0
-    push: float = 0.0
-    required: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """Figures of a case over its roll-outs; NaN where there is nothing to measure.
-
-    Attributes:
-        case: The case.
-        rollouts: Number of roll-outs.
-        survival: Share that did not fall.
-        lin_vel_error: Mean distance of the averaged heading-frame velocity from the command [m/s].
-        yaw_rate_error: Mean distance of the averaged yaw rate from the command [rad/s].
-        joint_error: Root mean square of joint minus reference [rad].
-        drift: Mean distance from start to end [m]; only for the command to stand.
-        steps: Mean number of times that a foot was lifted later than `STEPPING_AFTER`; only for that command.
-        velocity: Mean vx, vy, yaw rate reached.
-    """
-
-    case: EvaluationCase
-    rollouts: int
-    survival: float
-    lin_vel_error: float
-    yaw_rate_error: float
-    joint_error: float
-    drift: float
-    steps: float
-    velocity: tuple[float, ...]
-
-    @property
-    def missed(self) -> list[str]:
-        """Measures that are not as required; one that could not be measured is missed."""
-        return [
-            name
-            for name, limit in self.case.required.items()
-            if not (getattr(self, name) >= limit if name == "survival" else getattr(self, name) <= limit)
-        ]
-
-    @property
-    def quality(self) -> float:
-        """One number from 0 to 1: survival, less for velocity errors that come near 0.5 m/s or 0.75 rad/s."""
-        quality = self.survival
-        for error, worst in ((self.lin_vel_error, 0.5), (self.yaw_rate_error, 0.75)):
-            quality *= 0.0 if math.isnan(error) else max(0.0, 1.0 - error / worst)
-        return quality
-
-    def to_json(self) -> dict[str, Any]:
-        """All figures under their names, None for NaN."""
-        case = self.case
-        figures = {
-            name: getattr(self, name)
-            for name in ("survival", "lin_vel_error", "yaw_rate_error", "joint_error", "drift", "steps")
-        }
-        return {
-            "name": case.name,
-            "command": list(case.command),
-            "duration": case.duration,
-            "push": case.push,
-            "rollouts": self.rollouts,
-            **{name: None if math.isnan(value) else round(value, 5) for name, value in figures.items()},
-            "velocity": [None if math.isnan(value) else round(value, 4) for value in self.velocity],
-            "required": case.required,
-            "passed": not self.missed,
-        }
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Results of all cases."""
-
-    results: list[CaseResult]
-
-    @property
-    def score(self) -> float:
-        """What checkpoints are chosen by: the mean of the mean quality and the worst one, from 0 to 1.
-
-        With the worst one in it, a policy that forgets one command while it gets better at the others loses.
-        """
-        qualities = [result.quality for result in self.results]
-        return 0.5 * (sum(qualities) / len(qualities) + min(qualities))
-
-    @property
-    def survival(self) -> float:
-        """Mean survival of the cases."""
-        return sum(result.survival for result in self.results) / len(self.results)
-
-    def summary(self) -> str:
-        """One line: how many requirements are met, where there are any, and the means."""
-        required = [result for result in self.results if result.case.required]
-        worst = min(self.results, key=lambda result: result.quality)
-        text = f"score {self.score:.3f}, survival {self.survival:.1%}, worst at {worst.case.name} ({worst.quality:.2f})"
-        if required:
-            passed = sum(not result.missed for result in required)
-            text = f"{passed} of {len(required)} cases as required, {text}"
-        return text
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """A row for each case."""
-        return [result.to_json() for result in self.results]
-
-
-def _case(command: tuple[float, float, float], **required: float) -> EvaluationCase:
-    return EvaluationCase(command_name(command), command, required=required)
-
-
-def command_name(command: Sequence[float]) -> str:
-    """Such as "vx 0.5" or "vx 0.6 wz -0.4"; "stand" for the zero command."""
-    return CommandLayout().described(command)
-
-
-_OBEYS = {"survival": 0.98, "lin_vel_error": 0.12, "yaw_rate_error": 0.15}
-_RUNS = {"survival": 0.90, "lin_vel_error": 0.3}
-
-
-def _pushed(vx: float, push: float, survival: float) -> EvaluationCase:
-    command = (vx, 0.0, 0.0)
-    return EvaluationCase(
-        f"{command_name(command)}, push {push:g}", command, push=push, required={"survival": survival}
-    )
-
-
-# What the policy must show.
-GRID: tuple[EvaluationCase, ...] = (
-    _case((0.0, 0.0, 0.0), **_OBEYS),
-    *(_case((vx, 0.0, 0.0), **_OBEYS, joint_error=0.15) for vx in (-0.5, 0.5, 1.0, 1.5)),
-    *(_case((0.0, vy, 0.0), **_OBEYS) for vy in (-0.3, 0.3)),
-    *(_case((0.0, 0.0, wz), **{**_OBEYS, "yaw_rate_error": 0.2}) for wz in (-0.8, 0.8)),
-    *(_case(mixed, **_OBEYS) for mixed in ((0.6, 0.2, 0.4), (0.6, -0.2, -0.4), (1.0, 0.0, 0.6), (1.0, 0.0, -0.6))),
-    *(_case((vx, 0.0, 0.0), **_RUNS) for vx in (2.0, 2.5)),
-    EvaluationCase("stand 60 s", (0.0, 0.0, 0.0), 60.0, required={"survival": 0.98, "drift": 0.10, "steps": 0.0}),
-    *(_pushed(vx, push, must) for push, must in ((0.5, 0.95), (1.0, 0.70)) for vx in (0.0, 1.0)),
-)
-
-
-def shortened(cases: Sequence[EvaluationCase], duration: float) -> list[EvaluationCase]:
-    """Unpushed cases of at most 20 s, cut to a duration, for a quick look during training."""
-    return [
-        EvaluationCase(case.name, case.command, duration, required=case.required)
-        for case in cases
-        if case.push == 0.0 and case.duration <= 20.0
-    ]
+SWING_TIME = 0.06  # [s] a foot that was off the ground for at least so long touches down
+ANG_VEL_BIAS, GRAVITY_BIAS = 0.05, 0.03  # [rad/s], [rad] of an inertial sensor
+PAYLOAD_LINK = "torso_link"
 
 
 def evaluation_config(env_cfg: Any, longest: float) -> Any:
@@ -196,7 +49,8 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     cfg = copy.deepcopy(env_cfg)
     cfg.env.episode_length_s = longest
     cfg.noise.add_noise = False
-    cfg.domain_rand.push_robots = False
+    cfg.domain_rand.push_robots = cfg.domain_rand.punch_robots = False
+    cfg.driven_joints.share = cfg.init_state.default_pose_share = 0.0
     cfg.commands.strata = {"stand": 1.0}
     cfg.commands.resampling_time = (2.0 * longest, 2.0 * longest)
     cfg.curriculum.stages = (CurriculumStage(commands=1.0, pushes=0.0, randomisation=1.0),)
@@ -207,8 +61,38 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     return cfg
 
 
+def free_config(env_cfg: Any, longest: float, noslip: bool = True) -> Any:
+    """The configuration of an environment for cases of free use, the same for policies of every task.
+
+    Robots differ by what they do by default, touch themselves, and fall where they do by default; each case adds to it.
+
+    Args:
+        env_cfg: Configuration of the task; it is left as it is.
+        longest: Duration of the longest roll-out [s].
+        noslip: Whether MuJoCo keeps standing feet from creeping.
+
+    Raises:
+        ValueError: The simulator cannot change robots while it runs.
+    """
+    if not CAPABILITIES.changes_robots:
+        raise ValueError("cases of free use change robots while the simulation runs, which needs MuJoCo")
+    cfg, usual = evaluation_config(env_cfg, longest), LeggedRobotCfg()
+    usual.domain_rand.push_robots = False
+    cfg.domain_rand, cfg.driven_joints, cfg.noise = usual.domain_rand, usual.driven_joints, usual.noise
+    cfg.termination.base_height, cfg.termination.tilt = usual.termination.base_height, usual.termination.tilt
+    cfg.asset.self_collisions = 0
+    cfg.curriculum.stages = ((1.0, 1.0, 1.0, 1.0),)
+    # A contact has the mean of the friction of robot and ground: here all of it is the robot's.
+    ground, (low, high) = usual.terrain.static_friction, usual.domain_rand.friction_range
+    cfg.terrain.static_friction = cfg.terrain.dynamic_friction = 0.0
+    cfg.domain_rand.friction_range = (low + ground, high + ground)
+    if not noslip:
+        cfg.sim.mujoco.noslip_iterations = 0
+    return cfg
+
+
 def make_evaluator(
-    task: str, env_cfg: Any, rollouts: int, duration: float
+    task: str, env_cfg: Any, rollouts: int, duration: float, free: bool = False
 ) -> Callable[[Callable[[torch.Tensor], torch.Tensor]], Evaluation] | None:
     """What measures a policy during training, in environments of its own.
 
@@ -217,14 +101,15 @@ def make_evaluator(
         env_cfg: Its configuration.
         rollouts: Roll-outs of each command of the grid.
         duration: Their length [s].
+        free: Whether cases of free use are tried too.
 
     Returns:
         A function from a policy to its evaluation; None where a process has only one simulation.
     """
     if not CAPABILITIES.many_simulations:
         return None
-    cases = shortened(GRID, duration)
-    cfg = evaluation_config(env_cfg, duration)
+    cases = shortened(GRID, duration) + (free_shortened(duration) if free else [])
+    cfg = free_config(env_cfg, duration) if free else evaluation_config(env_cfg, duration)
     env, _ = task_registry.make_env(task, env_cfg=cfg, num_envs=len(cases) * rollouts)
     return lambda policy: evaluate(env, policy, cases, rollouts)
 
@@ -261,7 +146,10 @@ def evaluate(
         env.step(policy(env.get_observations()))
         bar.update(meter.step())
         meter.push()
+        meter.change_commands()
     bar.close()
+    if meter.conditions is not None:
+        meter.conditions.withdraw()
     return Evaluation([meter.result(index, rollouts) for index in range(len(cases))])
 
 
@@ -284,14 +172,25 @@ class _Meter:
         self.pushes = torch.tensor([case.push for case in cases], device=device)
         self.durations = torch.tensor([round(case.duration / env.dt) for case in cases], device=device)
         self.window_steps = round(WINDOW / env.dt)
-        self.push_steps = round(PUSH_INTERVAL / env.dt)
+        self.push_steps = torch.tensor([round(case.push_interval / env.dt) for case in cases], device=device)
+        self.scheduled = torch.tensor([case.schedule is not None for case in cases], device=device)
+        self.intervals = torch.tensor([case.schedule or (0.0, 0.0) for case in cases], device=device) / env.dt
+        self.limits = torch.tensor(SCHEDULED, device=device)
+        self.next_change = torch.zeros(num_envs, device=device)
+        self.asked = torch.zeros(num_envs, NUM_VELOCITIES, device=device)
+        self.heading = torch.zeros(num_envs, device=device)
+        self.reference_airborne = torch.zeros_like(self.airborne)
         self.generator = torch.Generator(device=device).manual_seed(seed)
         self.fell = torch.zeros(self.num_jobs + 1, dtype=torch.bool, device=device)
         self.sums = {
             name: torch.zeros(self.num_jobs + 1, device=device)
-            for name in ("windows", "lin", "yaw", *CommandLayout().labels, "joint", "samples", "drift", "lifts")
+            for name in (
+                *("windows", "lin", "yaw", *CommandLayout().labels, "joint", "samples", "drift", "lifts", "heading"),
+                *("settled", *GAIT, *(f"reference_{name}" for name in GAIT), "slip", "sliding"),
+            )
         }
         self.reference = env.reference
+        self.conditions = _Conditions(env, cases, self.generator) if any(case.conditions for case in cases) else None
 
     def begin(self, env_ids: torch.Tensor) -> None:
         """Give environments that have just been reset the next jobs and their commands."""
@@ -305,8 +204,16 @@ class _Meter:
         self.elapsed[env_ids] = 0
         self.window[env_ids] = 0.0
         self.airborne[env_ids] = 0
+        self.reference_airborne[env_ids] = 0
+        self.asked[env_ids] = 0.0
+        if self.conditions is not None:
+            self.conditions.apply(env_ids, case)
         self.start[env_ids] = self.env.root_states[env_ids, :2]
-        self.env.set_commands(self.commands[case], env_ids)
+        self.heading[env_ids] = yaw_from_quat(self.env.root_states[env_ids, 3:7])
+        commands, scheduled = self.commands[case], self.scheduled[case].unsqueeze(1)
+        if bool(scheduled.any()):
+            commands = torch.where(scheduled, self._random_commands(env_ids), commands)
+        self.env.set_commands(commands, env_ids)
 
     def step(self) -> int:
         """Measure after a control step, and go on to the next jobs; returns how many have ended."""
@@ -318,24 +225,31 @@ class _Meter:
         valid = (~ended).float()
         root = env.root_states
         self.window += torch.cat((in_heading(root[:, 3:7], root[:, 7:10])[:, :2], root[:, 12:]), dim=1)
+        self.asked += env.commands[:, VELOCITY]
         complete = self.elapsed % self.window_steps == 0
         settled = self.elapsed > round(SETTLING_TIME / dt) + self.window_steps - 1
         counted = valid * (complete & settled)
         mean = self.window / self.window_steps
-        error = mean - self.commands[case][:, VELOCITY]
+        wanted = self.commands[case][:, VELOCITY]
+        error = mean - torch.where(self.scheduled[case].unsqueeze(1), self.asked / self.window_steps, wanted)
         self.sums["windows"][job] += counted
         self.sums["lin"][job] += counted * error[:, :2].norm(dim=1)
         self.sums["yaw"][job] += counted * error[:, 2].abs()
         for column, name in enumerate(CommandLayout().labels):
             self.sums[name][job] += counted * mean[:, column]
         self.window *= (~complete).float().unsqueeze(1)
+        self.asked *= (~complete).float().unsqueeze(1)
 
         if self.reference is not None:
             self.sums["samples"][job] += valid
             self.sums["joint"][job] += valid * (env.dof_pos - self.reference.dof_pos).square().mean(dim=1)
         distance = (root[:, :2] - self.start).norm(dim=1)
         self.sums["drift"][job] = torch.where(ended, self.sums["drift"][job], distance)
+        turned = yaw_from_quat(root[:, 3:7]) - self.heading
+        turned = torch.atan2(torch.sin(turned), torch.cos(turned)).abs()
+        self.sums["heading"][job] = torch.where(ended, self.sums["heading"][job], turned)
         in_air = env.contact_forces[:, env.feet_indices, 2] < LIFT_FORCE  # (num_envs, 2)
+        self._measure_gait(in_air, valid * (self.elapsed * dt > SETTLING_TIME))
         self.airborne = (self.airborne + 1) * in_air
         lifted = (self.airborne == round(LIFT_TIME / dt)).sum(dim=1)
         self.sums["lifts"][job] += valid * lifted * (self.elapsed * dt > STEPPING_AFTER)
@@ -352,18 +266,55 @@ class _Meter:
     def push(self) -> None:
         """Push the environments whose turn it is."""
         speed = self.pushes[self.case_of_job[self.job]]
-        due = (speed > 0.0) & (self.elapsed > 0) & (self.elapsed % self.push_steps == 0)
+        push_steps = self.push_steps[self.case_of_job[self.job]]
+        due = (speed > 0.0) & (self.elapsed > 0) & (self.elapsed % push_steps == 0)
         env_ids = due.nonzero().squeeze(-1)
         if len(env_ids):
             angle = 2.0 * math.pi * torch.rand(len(env_ids), generator=self.generator, device=speed.device)
             direction = torch.stack((torch.cos(angle), torch.sin(angle)), dim=1)
             self.env.push(env_ids, speed[env_ids].unsqueeze(1) * direction)
 
+    def change_commands(self) -> None:
+        """Give the environments whose turn it is a new random command."""
+        due = self.scheduled[self.case_of_job[self.job]] & (self.elapsed >= self.next_change)
+        if len(env_ids := due.nonzero().squeeze(-1)):
+            self.env.set_commands(self._random_commands(env_ids), env_ids)
+
+    def _random_commands(self, env_ids: torch.Tensor) -> torch.Tensor:
+        """Commands (n, command_dim) for environments (n,), whose next change is drawn too."""
+        shares = torch.rand(len(env_ids), NUM_VELOCITIES + 1, generator=self.generator, device=env_ids.device)
+        low, high = self.intervals[self.case_of_job[self.job[env_ids]]].unbind(dim=1)
+        self.next_change[env_ids] = self.elapsed[env_ids] + low + (high - low) * shares[:, -1]
+        low, high = self.limits.unbind(dim=1)
+        return self.env.command_layout.complete(low + (high - low) * shares[:, :-1])
+
+    def _measure_gait(self, in_air: torch.Tensor, counted: torch.Tensor) -> None:
+        """Add what the feet of robot and reference do, off the ground (num_envs, 2), where it counts (num_envs,)."""
+        job, env = self.job, self.env
+        self.sums["settled"][job] += counted
+        for prefix, lifted, airborne in (("", in_air, self.airborne), *self._reference_feet()):
+            landed = ~lifted & (airborne >= round(SWING_TIME / env.dt))
+            gait = (landed.sum(dim=1) / env.dt, ~lifted.any(dim=1), lifted.all(dim=1))
+            for name, value in zip(GAIT, gait):
+                self.sums[prefix + name][job] += counted * value
+        if env.feet.with_kinematics:
+            sliding = env.feet.sliding_contact * counted.unsqueeze(1)
+            self.sums["slip"][job] += (sliding * env.feet.speed).sum(dim=1)
+            self.sums["sliding"][job] += sliding.sum(dim=1)
+
+    def _reference_feet(self) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+        """The reference's feet, as `_measure_gait` goes over them; none without a reference."""
+        if self.reference is None:
+            return []
+        before, lifted = self.reference_airborne, ~self.env.reference_contacts()
+        self.reference_airborne = (before + 1) * lifted
+        return [("reference_", lifted, before)]
+
     def result(self, index: int, rollouts: int) -> CaseResult:
         """Figures of a case."""
         jobs = (self.case_of_job[:-1] == index).nonzero().squeeze(-1)
         sums = {name: value[jobs] for name, value in self.sums.items()}
-        still = not any(self.cases[index].command)
+        still = not any(self.cases[index].command) and self.cases[index].schedule is None
 
         def mean(name: str, count: str) -> float:
             measured = sums[count] > 0
@@ -379,4 +330,71 @@ class _Meter:
             drift=float(sums["drift"].mean()) if still else math.nan,
             steps=float(sums["lifts"].mean()) if still else math.nan,
             velocity=tuple(mean(name, "windows") for name in CommandLayout().labels),
+            heading=float(sums["heading"].mean()) if still else math.nan,
+            slip=mean("slip", "sliding"),
+            **{name: mean(name, "settled") for name in GAIT},
+            **{
+                f"reference_{name}": mean(f"reference_{name}", "settled") for name in GAIT if self.reference is not None
+            },
         )
+
+
+class _Conditions:
+    """Gives environments the robots, sensors and disturbances of their cases."""
+
+    def __init__(self, env: Any, cases: Sequence[EvaluationCase], generator: torch.Generator) -> None:
+        self.env, self.generator, device = env, generator, env.device
+        nothing, drawn = math.nan, env.randomisation.drawn
+
+        def column(values: list[float | None]) -> torch.Tensor:
+            return torch.tensor([nothing if value is None else value for value in values], device=device)
+
+        payload = torch.zeros(len(cases), env.num_bodies, device=device)
+        payload[:, env.body_names.index(PAYLOAD_LINK)] = column([case.payload for case in cases])
+        # All friction of a contact is the robot's, see `free_config`: the mean of that and none.
+        friction = 2.0 * column([case.friction for case in cases])
+        # What a robot has by nature, and what a case gives it in its place.
+        self._values = {
+            "friction": (drawn("friction").to(device), friction),
+            "delay": (drawn("delay").to(device), column([case.delay for case in cases]).unsqueeze(1)),
+            "strength": (drawn("strength").to(device), column([case.strength for case in cases]).unsqueeze(1)),
+            "payload": (drawn("payload").to(device), payload),
+        }
+        self._bias = column([case.imu_bias for case in cases])
+        self._noise = column([case.noise for case in cases]).unsqueeze(1)
+        self._punch = column([case.punch for case in cases])
+        self._motions = torch.tensor([MOTIONS.index(c.arms) if c.arms else -1 for c in cases], device=device)
+        self._default_pose = torch.tensor([case.start == "default" for case in cases], device=device)
+        env.observations.noise_scale = torch.zeros(env.num_envs, 1, device=device)
+
+    def apply(self, env_ids: torch.Tensor, case: torch.Tensor) -> None:
+        """Prepare environments (n,) that have just been reset for their cases (n,)."""
+        env = self.env
+        robots = {
+            name: torch.where(given[case].isnan(), own[env_ids], given[case])
+            for name, (own, given) in self._values.items()
+        }
+        for name, size in (("ang_vel_bias", ANG_VEL_BIAS), ("gravity_bias", GRAVITY_BIAS)):
+            sign = torch.randint(2, (len(case), 3), generator=self.generator, device=case.device) * 2.0 - 1.0
+            robots[name] = size * self._bias[case].unsqueeze(1) * sign
+        env.observations.noise_scale[env_ids] = self._noise[case]
+        env.driven_joints.choose(env_ids, self._motions[case])
+        force = self._punch[case].unsqueeze(1) * torch.tensor([0.5, 1.0], device=case.device)
+        env.punches.choose(env_ids, force, (PUNCH_INTERVAL, PUNCH_INTERVAL), 0.0)
+        env.punches.reset(env_ids)
+        env.change_robots(env_ids, **robots)
+        starts = env_ids[self._default_pose[case]]
+        if len(starts):
+            env.start_in_default_pose(starts)
+        env.driven_joints.reset(env_ids, env.dof_pos[env_ids])
+
+    def withdraw(self) -> None:
+        """Give all robots back what they have by nature."""
+        env, env_ids = self.env, torch.arange(self.env.num_envs, device=self.env.device)
+        env.driven_joints.choose(env_ids, torch.full_like(env_ids, -1))
+        env.punches.choose(
+            env_ids, torch.zeros(len(env_ids), 2, device=env.device), (PUNCH_INTERVAL, PUNCH_INTERVAL), 0.0
+        )
+        robots = {name: own for name, (own, _) in self._values.items()}
+        robots["ang_vel_bias"] = robots["gravity_bias"] = torch.zeros(len(env_ids), 3, device=env.device)
+        env.change_robots(env_ids, **robots)

@@ -1,14 +1,15 @@
-"""An evaluation of a policy as a table on the screen, as Markdown and as JSON."""
+"""What came of an evaluation of a policy: its figures, as a table on the screen, as Markdown and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Mapping
+from typing import Any, Mapping
 
 from cmg_ref.files.atomic_file import write_file
-from envs.learning.policy_evaluation import CaseResult, Evaluation
+from envs.learning.policy_evaluation_cases import EvaluationCase
 
 COLUMNS = {
     "survival": "survival",
@@ -16,8 +17,127 @@ COLUMNS = {
     "yaw_rate_error": "yaw rate error [rad/s]",
     "joint_error": "joint error [rad]",
     "drift": "drift [m]",
+    "heading": "turn [rad]",
     "steps": "steps",
+    "touch_downs": "touch-downs [1/s]",
+    "double_support": "double support",
+    "flight": "flight",
+    "slip": "slip [m/s]",
 }
+# Measures beside which the reference's own stand.
+OF_REFERENCE = {name: f"reference_{name}" for name in ("touch_downs", "double_support", "flight")}
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Figures of a case over its roll-outs; NaN where there is nothing to measure.
+
+    Attributes:
+        case: The case.
+        rollouts: Number of roll-outs.
+        survival: Share that did not fall.
+        lin_vel_error: Mean distance of the averaged heading-frame velocity from the command [m/s].
+        yaw_rate_error: Mean distance of the averaged yaw rate from the command [rad/s].
+        joint_error: Root mean square of joint minus reference [rad].
+        drift: Mean distance from start to end [m]; only for the command to stand.
+        steps: Mean number of times that a foot was lifted later than `STEPPING_AFTER`; only for that command.
+        velocity: Mean vx, vy, yaw rate reached.
+        heading: Mean turn from start to end [rad]; only for the command to stand.
+        touch_downs: Of both feet a second, after `SETTLING_TIME`, as all that follows.
+        double_support: Share of the time with both feet on the ground.
+        flight: Share of the time with none.
+        slip: Mean horizontal speed of feet on the ground [m/s].
+        reference_touch_downs, reference_double_support, reference_flight: The same of the reference.
+    """
+
+    case: EvaluationCase
+    rollouts: int
+    survival: float
+    lin_vel_error: float
+    yaw_rate_error: float
+    joint_error: float
+    drift: float
+    steps: float
+    velocity: tuple[float, ...]
+    heading: float = math.nan
+    touch_downs: float = math.nan
+    double_support: float = math.nan
+    flight: float = math.nan
+    slip: float = math.nan
+    reference_touch_downs: float = math.nan
+    reference_double_support: float = math.nan
+    reference_flight: float = math.nan
+
+    @property
+    def missed(self) -> list[str]:
+        """Measures that are not as required; one that could not be measured is missed."""
+        return [
+            name
+            for name, limit in self.case.required.items()
+            if not (getattr(self, name) >= limit if name == "survival" else getattr(self, name) <= limit)
+        ]
+
+    @property
+    def quality(self) -> float:
+        """One number from 0 to 1: survival, less for velocity errors that come near 0.5 m/s or 0.75 rad/s."""
+        quality = self.survival
+        for error, worst in ((self.lin_vel_error, 0.5), (self.yaw_rate_error, 0.75)):
+            quality *= 0.0 if math.isnan(error) else max(0.0, 1.0 - error / worst)
+        return quality
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures under their names, None for NaN."""
+        case = self.case
+        figures = {item.name: getattr(self, item.name) for item in fields(self) if item.type == "float"}
+        return {
+            "name": case.name,
+            "command": list(case.command),
+            "duration": case.duration,
+            "push": case.push,
+            "conditions": case.conditions,
+            "rollouts": self.rollouts,
+            **{name: None if math.isnan(value) else round(value, 5) for name, value in figures.items()},
+            "velocity": [None if math.isnan(value) else round(value, 4) for value in self.velocity],
+            "required": case.required,
+            "passed": not self.missed,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of all cases."""
+
+    results: list[CaseResult]
+
+    @property
+    def score(self) -> float:
+        """What checkpoints are chosen by: the mean of the mean quality and the worst one, from 0 to 1.
+
+        With the worst one in it, a policy that forgets one command while it gets better at the others loses. With cases
+        of free use it is the worse one of theirs and of the others': a policy must not bear more by obeying less.
+        """
+        free = [result.quality for result in self.results if result.case.conditions]
+        constant = [result.quality for result in self.results if not result.case.conditions]
+        return min(0.5 * (sum(group) / len(group) + min(group)) for group in (free, constant) if group)
+
+    @property
+    def survival(self) -> float:
+        """Mean survival of the cases."""
+        return sum(result.survival for result in self.results) / len(self.results)
+
+    def summary(self) -> str:
+        """One line: how many requirements are met, where there are any, and the means."""
+        required = [result for result in self.results if result.case.required]
+        worst = min(self.results, key=lambda result: result.quality)
+        text = f"score {self.score:.3f}, survival {self.survival:.1%}, worst at {worst.case.name} ({worst.quality:.2f})"
+        if required:
+            passed = sum(not result.missed for result in required)
+            text = f"{passed} of {len(required)} cases as required, {text}"
+        return text
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A row for each case."""
+        return [result.to_json() for result in self.results]
 
 
 def save_evaluation(evaluation: Evaluation, folder: str | Path, settings: Mapping[str, object]) -> list[Path]:
@@ -50,7 +170,8 @@ def markdown_text(evaluation: Evaluation, settings: Mapping[str, object]) -> str
 
 def screen_text(evaluation: Evaluation) -> str:
     """The evaluation as a table for a terminal."""
-    titles = ["command", "survival", "v error", "wz error", "joints", "drift", "steps", "passed"]
+    titles = ["command", "survival", "v error", "wz error", "joints", "drift", "turn", "steps", "landings", "double"]
+    titles += ["flight", "slip", "passed"]
     rows = [titles, *(_cells(result) for result in evaluation.results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
     lines = [
@@ -68,6 +189,9 @@ def _cells(result: CaseResult) -> list[str]:
     for name in COLUMNS:
         value = getattr(result, name)
         text = "" if math.isnan(value) else f"{value:.1%}" if name == "survival" else f"{value:.3f}"
+        of_reference = getattr(result, OF_REFERENCE.get(name, name))
+        if name in OF_REFERENCE and not math.isnan(of_reference):
+            text = f"{value:.2f} ({of_reference:.2f})"
         if name in result.case.required and name in result.missed:
             sign, limit = (">=" if name == "survival" else "<="), result.case.required[name]
             text = f"{text} (must be {sign} {limit:g})"

@@ -14,6 +14,7 @@ from typing import Any
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import torch
+from rsl_rl.modules import EmpiricalNormalization
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 from torch import distributed
@@ -34,7 +35,7 @@ from envs.learning.policy import (
 )
 from envs.learning.policy_evaluation import Evaluation
 from envs.learning.rsl_rl_vec_env import RslRlVecEnv
-from envs.learning.symmetric_network import SymmetricMLPModel, dense_state
+from envs.learning.symmetric_network import SymmetricMLPModel, dense_state, load_dense_state
 from envs.learning.training_log import TrainingLog, writer_config
 from envs.learning.training_run import (
     BEST_CHECKPOINT,
@@ -46,6 +47,7 @@ from envs.learning.training_run import (
 )
 
 KEPT_CHECKPOINTS = 5
+OBSERVATIONS_OF_A_POLICY = 10**8  # that the statistics of a policy count as, so that they hardly move
 
 
 def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]:
@@ -129,6 +131,7 @@ class Runner(OnPolicyRunner):
         self.description = description
         self.evaluate = evaluate
         self.evaluation_interval = int(train_cfg["runner"]["evaluation_interval"])
+        self._least_scales = train_cfg["policy"]["least_scales"]
         self._noise_std = (train_cfg["policy"]["init_noise_std"], train_cfg["policy"]["final_noise_std"])
         self.total_steps, self.total_time = 0, 0.0
         self.evaluations: list[dict[str, Any]] = []
@@ -266,6 +269,41 @@ class Runner(OnPolicyRunner):
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise PolicyError(f"{path}: cannot be used here: {' '.join(str(error).split())[:300]}") from error
         return state["infos"] or {}
+
+    @torch.no_grad()
+    def begin_with(self, policy: Policy) -> None:
+        """Take over the network of a policy, with the scales of its normaliser no smaller than configured.
+
+        Raises:
+            PolicyError: It is of another robot or layout, or its network is another.
+        """
+        reason = policy.description.mismatch(self.description)
+        if reason:
+            raise PolicyError(reason)
+        if policy.activation != self.cfg["actor"]["activation"]:
+            raise PolicyError(f"its activation is {policy.activation}, here it is {self.cfg['actor']['activation']}")
+        actor = self.alg._raw_actor
+        try:
+            load_dense_state(actor, policy.mlp.state_dict())
+        except (LookupError, ValueError) as error:
+            raise PolicyError(f"the network of the policy cannot begin one here: {error}") from error
+        normalizer = actor.obs_normalizer
+        if isinstance(normalizer, EmpiricalNormalization):
+            normalizer._mean.copy_(policy.mean)
+            normalizer._std.copy_(torch.maximum(policy.scale, self._least(policy.scale)) - normalizer.eps)
+            normalizer._var.copy_(normalizer._std.square())
+            normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
+
+    def _least(self, scale: torch.Tensor) -> torch.Tensor:
+        """Least scale of each observation, (num_observations,): 0 where none is configured."""
+        least, start = torch.zeros_like(scale), 0
+        for name, size, factor in self.description.observations:
+            for joint, joint_name in enumerate(self.description.joint_names):
+                for part, value in self._least_scales.get(name, {}).items():
+                    if part in joint_name and joint < size:
+                        least[start + joint] = value * factor
+            start += size
+        return least
 
     def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Raise a PolicyError that says in what a checkpoint is of another robot, layout or network."""

@@ -168,6 +168,28 @@ class SymmetricMLPModel(MLPModel):
             parameter.copy_(0.5 * (parameter + parameter[self.output_mirror.index]))
 
 
+@torch.no_grad()
+def load_dense_state(model: MLPModel, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a model the weights of ordinary layers ("0.weight" and so on), which a symmetric one takes as its own.
+
+    Raises:
+        ValueError: The sizes are others, or the model is symmetric and the weights are not.
+    """
+    for position, layer in enumerate(model.mlp):
+        if not isinstance(layer, (nn.Linear, PairedLinear, MirroredOutput)):
+            continue
+        given = state[f"{position}.weight"], state[f"{position}.bias"]
+        for own, value in zip((layer.weight, layer.bias), given, strict=True):
+            rows = value[: len(own)] if isinstance(layer, PairedLinear) else value
+            if rows.shape != own.shape:
+                raise ValueError(f"layer {position} is {tuple(value.shape)}, which does not fit {tuple(own.shape)}")
+            own.copy_(rows)
+        if not isinstance(layer, nn.Linear):
+            for made, value in zip(layer.dense(), given, strict=True):
+                if made.shape != value.shape or not torch.allclose(made, value.to(made), atol=1e-4):
+                    raise ValueError(f"layer {position} is not symmetric: set train.policy.symmetric=False")
+
+
 def dense_state(model: MLPModel) -> dict[str, torch.Tensor]:
     """State of a model with ordinary layers in the place of symmetric ones, on the CPU."""
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}

@@ -8,6 +8,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
+from cmg_ref.core.rotations import quat_from_yaw, yaw_from_quat
 from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
 from cmg_ref.rl import rewards
 from cmg_ref.rl.actions import reference_targets, velocity_lead
@@ -165,6 +166,28 @@ class ReferenceFollower(LeggedRobot):
         self.root_states[env_ids] = root_states
         self.dof_pos[env_ids] = dof_pos + init.dof_pos_noise * self._uniform(count, self.num_dof)
         self.dof_vel[env_ids] = dof_vel + init.dof_vel_noise * self._uniform(count, self.num_dof)
+        if init.default_pose_share > 0.0:
+            drawn = torch.rand(count, generator=self.generator, device=self.device) < init.default_pose_share
+            self._put_into_default_pose(env_ids[drawn])
+
+    def start_in_default_pose(self, env_ids: Tensor) -> None:
+        """Put robots (n,) that have just begun an episode into the standing pose, off their reference."""
+        self._put_into_default_pose(env_ids)
+        self._root_changed[env_ids] = True
+        self._dof_changed[env_ids] = True
+        self._update_base_state(env_ids)
+        self._hold_targets(env_ids)
+
+    def _put_into_default_pose(self, env_ids: Tensor) -> None:
+        """Stand robots (n,) on the ground in the pose of `init_state` where their references begin."""
+        _, _, root = self.reference.initial_state(env_ids)
+        root[:, 3:7] = quat_from_yaw(yaw_from_quat(root[:, 3:7]))
+        root[:, 7:13] = 0.0
+        pose = self.default_dof_pos.repeat(len(env_ids), 1)
+        ground = self.ground_height(root[:, :2])
+        root[:, 2] = 0.0
+        root[:, 2] = ground - self.feet.heights(self.in_description_order(pose), root[:, :3], root[:, 3:7]).amin(dim=1)
+        self.root_states[env_ids], self.dof_pos[env_ids], self.dof_vel[env_ids] = root, pose, 0.0
 
     def _joint_targets(self, actions: Tensor) -> Tensor:
         """Joint targets in rad, (num_envs, num_dof), from clipped actions."""
@@ -178,6 +201,17 @@ class ReferenceFollower(LeggedRobot):
             return {}
         cosine = (self.projected_gravity * self.reference_gravity).sum(dim=1)
         return {"reference_tilt": cosine < math.cos(largest)}
+
+    def reference_feet_heights(self) -> Tensor:
+        """Heights of the soles of the reference above the ground in metres, (num_envs, 2)."""
+        term = self.reference
+        return self.feet.heights(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
+
+    def reference_contacts(self) -> Tensor:
+        """Whether each foot of the reference is on the ground, (num_envs, 2) bool."""
+        # The reference's feet are a few millimetres off the ground, and are lifted by as little as three centimetres.
+        heights, least = self.reference_feet_heights(), self.cfg.rewards.reference_contact_height
+        return heights < heights.amin(dim=1, keepdim=True).clamp(max=2.0 * least) + least
 
     # Observations -----------------------------------------------------------------------------------------------------
 
@@ -227,13 +261,19 @@ class ReferenceFollower(LeggedRobot):
     def _reward_reference_dof_pos(self) -> Tensor:
         """Joint angles against the reference."""
         return rewards.joint_position_tracking(
-            self.dof_pos, self.reference.dof_pos, self._joint_weights, self.cfg.rewards.dof_pos_sigma
+            self.dof_pos,
+            self.reference.dof_pos,
+            self.driven_joints.without(self._joint_weights),
+            self.cfg.rewards.dof_pos_sigma,
         )
 
     def _reward_reference_dof_vel(self) -> Tensor:
         """Joint velocities against the reference."""
         return rewards.joint_velocity_tracking(
-            self.dof_vel, self.reference.dof_vel, self._joint_weights, self.cfg.rewards.dof_vel_sigma
+            self.dof_vel,
+            self.reference.dof_vel,
+            self.driven_joints.without(self._joint_weights),
+            self.cfg.rewards.dof_vel_sigma,
         )
 
     def _reward_reference_lin_vel(self) -> Tensor:
@@ -261,9 +301,12 @@ class ReferenceFollower(LeggedRobot):
     @needs(FEET_MOTION)
     def _reward_feet_height(self) -> Tensor:
         """Heights of the feet above the ground against the reference's."""
-        term = self.reference
-        wanted = self.feet.heights(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
+        wanted = self.reference_feet_heights()
         return rewards.feet_height_tracking(self._feet_heights(), wanted, self.cfg.rewards.feet_height_sigma)
+
+    def _reward_reference_contacts(self) -> Tensor:
+        """Share of the feet that touch the ground as the reference's do."""
+        return rewards.contact_tracking(self.feet.contact, self.reference_contacts())
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

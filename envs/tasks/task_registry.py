@@ -14,6 +14,7 @@ import torch
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, suggestion
 from configs.bounds import check_bounds
 from configs.g1_cmg_config import G1Cfg, G1CfgPPO, G1CMGCfg, G1CMGCfgPPO
+from configs.g1_cmg_free_config import G1CMGFreeCfg, G1CMGFreeCfgPPO
 from envs.base.legged_robot import LeggedRobot
 from envs.tasks.reference_follower import ReferenceFollower
 
@@ -114,4 +115,5 @@ def make_sim_params(cfg: Any, sim_device: str) -> Any:
 
 task_registry = TaskRegistry()
 task_registry.register("g1_cmg", ReferenceFollower, G1CMGCfg(), G1CMGCfgPPO())
+task_registry.register("g1_cmg_free", ReferenceFollower, G1CMGFreeCfg(), G1CMGFreeCfgPPO())
 task_registry.register("g1", LeggedRobot, G1Cfg(), G1CfgPPO())

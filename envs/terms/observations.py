@@ -108,6 +108,7 @@ class ObservationTerms:
             and history.
         num_policy: Columns of the actor.
         num_critic: Columns of the critic.
+        noise_scale: Factor on the noise of each environment, (num_envs, 1); None for 1.
 
     Raises:
         ConfigError: If a term is unknown.
@@ -145,6 +146,8 @@ class ObservationTerms:
             "policy": ObservationMirror(policy, *mirror_joints, history_length=self._length),
             "critic": ObservationMirror(critic, *mirror_joints),
         }
+        self._biases: Tensor | None = None
+        self.noise_scale: Tensor | None = None
         self._history = torch.zeros(num_envs, self._length, self._num_clean, device=self._device)
         # Environments whose history begins with the next observation.
         self._begins = torch.ones(num_envs, dtype=torch.bool, device=self._device)
@@ -152,6 +155,15 @@ class ObservationTerms:
     def begin(self, env_ids: Tensor) -> None:
         """Let the history of environments (n,) begin with the next observation."""
         self._begins[env_ids] = True
+
+    def set_biases(self, biases: dict[str, Tensor]) -> None:
+        """Let the actor see terms off by what they are off by, by their names, (num_envs, size) each in SI units."""
+        self._biases = None
+        if any(bool(bias.any()) for bias in biases.values()):
+            none = [torch.zeros(self._num_envs, term.size, device=self._device) for term in self.layout["policy"]]
+            columns = [biases.get(term.name, zeros) for term, zeros in zip(self.layout["policy"], none)]
+            self._biases = torch.cat([column.to(self._device) for column in columns], dim=1)
+            self._biases.mul_(self._scale[: self._num_clean])
 
     def observe(self, noise_level: float) -> tuple[Tensor, Tensor]:
         """Observe a new state, with a share of the noise.
@@ -161,6 +173,8 @@ class ObservationTerms:
         """
         if self._noisy is not None:
             self._noise = self._draw_shares(len(self._largest_noise)).mul(self._largest_noise)
+            if self.noise_scale is not None:
+                self._noise.mul_(self.noise_scale)
         self._earlier, self._begun = self._history, self._begins
         self._begins = torch.zeros_like(self._begins)
         return self.observe_again(noise_level)
@@ -173,6 +187,8 @@ class ObservationTerms:
         policy = critic[:, : self._num_clean].clone()
         if self._noisy is not None:
             policy[:, self._noisy].add_(self._noise, alpha=noise_level / LARGEST_SHARE)
+        if self._biases is not None:
+            policy.add_(self._biases)
         if self._length > 1:
             self._history = append_history(self._earlier, policy, self._begun)
             policy = self._history.flatten(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ pytest.importorskip("mujoco.batch")
 from envs.cli import play
 from envs.deployment.exported_controller import ArtefactError, ExportedController
 from envs.learning.policy import Policy, describe_policy, save_policy
-from envs.learning.policy_evaluation import GRID, shortened
+from envs.learning.policy_evaluation_cases import FREE, GRID, shortened
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,22 @@ def test_an_evaluation_is_a_list_of_commands(
     assert "roll-out" in result.stderr  # the progress bar
     strict = run(*arguments, "--strict", "--zero_residual")
     assert strict.returncode == 0 if "missed" not in strict.stderr else strict.returncode == 1
+
+
+def test_free_use_is_evaluated_beside_the_grid(
+    policy_file: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [dataclasses.replace(case, duration=0.4) for case in FREE if case.name.endswith(("40 ms", "noslip"))]
+    monkeypatch.setattr(play, "GRID", shortened(GRID[:1], 0.4))
+    monkeypatch.setattr(play, "FREE", short)
+    result = run("--policy", policy_file, "--evaluate", "--free", "--rollouts", 2, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["name"] for row in rows] == ["stand", "free, delay 40 ms", "stand 120 s without noslip"]
+    assert [row["conditions"] for row in rows[1:]] == [{"schedule": [1.0, 4.0], "delay": 0.04}, {"noslip": False}]
+    assert "touch-downs" in (tmp_path / "evaluation.md").read_text()
+    alone = run("--policy", policy_file, "--free")
+    assert alone.returncode != 0 and "--free: says what is evaluated, and needs --evaluate" in alone.stderr
 
 
 def test_a_schedule_is_played(policy_file: Path, tmp_path: Path, run: Runner) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from configs.base_config import ConfigError
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.domain_randomisation import DomainRandomisation
 
-SWITCHES = ("friction", "base_mass", "link_mass", "com", "gains", "delay")
+SWITCHES = ("friction", "base_mass", "link_mass", "com", "gains", "delay", "strength")
+BODIES = ["pelvis", *(f"link_{index}" for index in range(28)), "torso_link"]
 
 
 def randomised(env: Any) -> dict[str, list[list[float]]]:
@@ -107,9 +109,7 @@ def test_a_curriculum_begins_with_equal_robots_and_ends_with_those_drawn(make: C
 def test_switching_one_off_leaves_the_others_as_they_are() -> None:
     cfg, other = LeggedRobotCfg().domain_rand, LeggedRobotCfg().domain_rand
     other.randomize_base_mass = False
-    drawn, fewer = (
-        DomainRandomisation(each, 6, 30, 29, 0.02, torch.Generator().manual_seed(3)) for each in (cfg, other)
-    )
+    drawn, fewer = (DomainRandomisation(each, 6, BODIES, 29, torch.Generator().manual_seed(3)) for each in (cfg, other))
     assert drawn.added_mass.abs().min() > 0.0 and fewer.added_mass.abs().max() == 0.0
     for name in ("friction", "link_mass_scale", "com_displacement", "stiffness_scale", "damping_scale", "delay"):
         torch.testing.assert_close(getattr(drawn, name), getattr(fewer, name), rtol=0.0, atol=0.0)
@@ -119,8 +119,47 @@ def test_impossible_ranges_are_refused() -> None:
     cfg = LeggedRobotCfg().domain_rand
     cfg.friction_range = (1.0, 0.5)
     with pytest.raises(ValueError, match=r"friction_range: 1\.0 is above 0\.5"):
-        DomainRandomisation(cfg, 1, 1, 1, 0.02, torch.Generator())
+        DomainRandomisation(cfg, 1, BODIES, 1, torch.Generator())
     cfg = LeggedRobotCfg().domain_rand
-    cfg.delay_range = (0.0, 0.03)
-    with pytest.raises(ValueError, match=r"delay_range must lie within a control step, 0 to 0\.02 s"):
-        DomainRandomisation(cfg, 1, 1, 1, 0.02, torch.Generator())
+    cfg.delay_range = (-0.01, 0.03)
+    with pytest.raises(ValueError, match=r"delay_range: a delay cannot be negative, got -0\.01 s"):
+        DomainRandomisation(cfg, 1, BODIES, 1, torch.Generator())
+    cfg = LeggedRobotCfg().domain_rand
+    cfg.payloads = {"torso": (0.0, 1.0)}
+    with pytest.raises(ConfigError, match="payloads: no body 'torso'; did you mean 'torso_link'"):
+        DomainRandomisation(cfg, 1, BODIES, 1, torch.Generator())
+
+
+def test_a_payload_a_weak_motor_and_an_environment_changed_by_hand(make: Callable[..., Any]) -> None:
+    payloads = "domain_rand.payloads={'torso_link': (2.0, 2.0), 'left_wrist_yaw_link': (0.5, 0.5)}"
+    weak = ("domain_rand.randomize_strength=True", "domain_rand.strength_range=(0.5, 0.5)")
+    env, plain = make("g1", 2, payloads, *weak), make("g1", 2)
+    added = torch.tensor(randomised(env)["mass"]) - torch.tensor(randomised(plain)["mass"])
+    expected = torch.zeros(env.num_bodies)
+    expected[env.body_names.index("torso_link")], expected[env.body_names.index("left_wrist_yaw_link")] = 2.0, 0.5
+    torch.testing.assert_close(added, expected.repeat(2, 1), rtol=0.0, atol=1e-5)
+    for name in ("stiffness", "damping"):
+        torch.testing.assert_close(
+            torch.tensor(randomised(env)[name]), 0.5 * torch.tensor(randomised(plain)[name]), rtol=1e-6, atol=0.0
+        )
+    effort = env.gym.get_actor_dof_properties(env.envs[0], env.actor_handles[0])["effort"]
+    torch.testing.assert_close(torch.tensor(effort), 0.5 * plain.torque_limits)
+
+    own = {name: env.randomisation.drawn(name)[1:] for name in ("payload", "strength", "delay")}
+    changed = {
+        "payload": torch.zeros(1, env.num_bodies),
+        "strength": torch.ones(1, 1),
+        "delay": torch.full((1, 1), 0.04),
+        "gravity_bias": torch.full((1, 3), 0.03),
+    }
+    env.change_robots(torch.tensor([1]), **changed)
+    masses = torch.tensor(randomised(env)["mass"])
+    torch.testing.assert_close(masses[1], torch.tensor(randomised(plain)["mass"][1]))
+    torch.testing.assert_close(masses[0] - masses[1], expected, rtol=0.0, atol=1e-5)
+    assert env.delay_share.flatten().tolist() == [0.0, 2.0]
+    env.step(torch.zeros(2, 29))
+    columns = slice(3, 6)  # gravity, after the angular velocity
+    torch.testing.assert_close(env.obs_buf[1, columns] - env.privileged_obs_buf[1, columns], torch.full((3,), 0.03))
+    torch.testing.assert_close(env.obs_buf[0], env.privileged_obs_buf[0, : env.num_obs])
+    env.change_robots(torch.tensor([1]), **own)
+    torch.testing.assert_close(torch.tensor(randomised(env)["mass"])[1], masses[0])

@@ -228,8 +228,9 @@ def test_random_pushes_come_at_the_times_asked_for(make: Callable[..., Any]) -> 
     assert 0.3 < speeds.max() <= 0.5 and speeds.min() < 0.1
 
 
-def test_a_delay_holds_the_last_targets_for_its_time(make: Callable[..., Any]) -> None:
-    whole = ("domain_rand.randomize_delay=True", "domain_rand.delay_range=(0.02, 0.02)")
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_delay_holds_earlier_targets_for_its_time(make: Callable[..., Any], steps: int) -> None:
+    whole = ("domain_rand.randomize_delay=True", f"domain_rand.delay_range=({0.02 * steps}, {0.02 * steps})")
     for mode in ("position", "effort"):
         late, prompt = make("g1", 1, f"control.drive_mode={mode}", *whole), make("g1", 1, f"control.drive_mode={mode}")
         elbow = late.dof_names.index("left_elbow_joint")
@@ -238,9 +239,12 @@ def test_a_delay_holds_the_last_targets_for_its_time(make: Callable[..., Any]) -
         moved = []
         for env in (late, prompt):
             env.reset()
-            env.step(actions)
+            for _ in range(steps):
+                env.step(actions)
             moved.append(float(env.dof_pos[0, elbow] - env.default_dof_pos[0, elbow]))
+        late.step(actions)
         assert abs(moved[0]) < 0.01 < moved[1]
+        assert float(late.dof_pos[0, elbow] - late.default_dof_pos[0, elbow]) > 0.01
 
 
 def test_a_seed_determines_what_happens(make: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ pytest.importorskip("mujoco")
 pytest.importorskip("onnxruntime")
 
 from envs.cli.sim import main
+from envs.deployment import free_use
 from envs.deployment.exported_controller import ArtefactError, ExportedController
-from envs.deployment.plain_runner import COMMANDS, PUSH_INTERVAL, SETTLING_TIME, WINDOW, Run, run, summarise, table
+from envs.deployment.plain_runner import COMMANDS, SETTLING_TIME, WINDOW, Run, run, summarise, table
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.twist2_controller import Twist2Controller
 
@@ -37,12 +39,48 @@ def test_it_needs_neither_torch_nor_the_environments() -> None:
 
 def test_commands_and_times_are_those_of_the_evaluation() -> None:
     pytest.importorskip("mujoco.batch")
-    from envs.learning import policy_evaluation
+    from envs.learning import policy_evaluation, policy_evaluation_cases
 
-    unpushed = {case.command for case in policy_evaluation.GRID if case.push == 0.0}
+    unpushed = {case.command for case in policy_evaluation_cases.GRID if case.push == 0.0}
     assert set(COMMANDS) == unpushed and len(COMMANDS) == len(unpushed)
-    times = (policy_evaluation.SETTLING_TIME, policy_evaluation.WINDOW, policy_evaluation.PUSH_INTERVAL)
-    assert times == (SETTLING_TIME, WINDOW, PUSH_INTERVAL)
+    times = (policy_evaluation.SETTLING_TIME, policy_evaluation.WINDOW, policy_evaluation_cases.PUSH_INTERVAL)
+    assert times == (SETTLING_TIME, WINDOW, Conditions().push_interval)
+
+
+def test_free_use_is_that_of_the_evaluation() -> None:
+    pytest.importorskip("mujoco.batch")
+    from configs.legged_robot_config import LeggedRobotCfg
+    from envs.learning import policy_evaluation, policy_evaluation_cases
+
+    ours = {case.name: case for case in policy_evaluation_cases.FREE if case.start == "reference"}
+    assert list(ours) == [case.name for case in free_use.FREE]
+    for case in free_use.FREE:
+        known = {name: value for name, value in ours[case.name].conditions.items() if name != "noslip"}
+        schedule = known.pop("schedule", None)
+        if ours[case.name].push:
+            known["push"] = ours[case.name].push
+        assert (case.seconds, dict(case.conditions)) == (ours[case.name].duration, known)
+        assert schedule == (free_use.SCHEDULE if case.scheduled else None)
+    assert free_use.SCHEDULED == policy_evaluation_cases.SCHEDULED
+    assert free_use.PUNCH_INTERVAL == policy_evaluation_cases.PUNCH_INTERVAL
+    biases = (policy_evaluation.ANG_VEL_BIAS, policy_evaluation.GRAVITY_BIAS)
+    assert biases == (free_use.ANG_VEL_BIAS, free_use.GRAVITY_BIAS)
+    cfg = LeggedRobotCfg()
+    assert cfg.domain_rand.punch_time == free_use.PUNCH_TIME
+    arms = (cfg.driven_joints.change_time, cfg.driven_joints.step, cfg.driven_joints.reach)
+    assert arms == (free_use.ARM_TIME, free_use.ARM_STEP, free_use.ARM_REACH)
+
+
+def test_random_commands_change_within_their_times() -> None:
+    commands = free_use.FreeCase("some", 60.0).commands(0.02, 3)
+    assert commands.shape == (3000, 3)
+    changes = np.flatnonzero((np.diff(commands, axis=0) != 0.0).any(axis=1)) + 1
+    lasting = np.diff([0, *changes]) * 0.02
+    assert lasting.min() >= 0.99 and 3.0 < lasting.max() <= 4.01
+    low, high = np.array(free_use.SCHEDULED).T
+    assert (commands >= low).all() and (commands <= high).all()
+    assert not np.array_equal(commands, free_use.FreeCase("some", 60.0).commands(0.02, 4))
+    assert not free_use.FreeCase("still", 2.0, scheduled=False).commands(0.02, 3).any()
 
 
 def test_figures_are_those_of_known_velocities() -> None:
@@ -54,21 +92,25 @@ def test_figures_are_those_of_known_velocities() -> None:
     ]
     walked = Run(0.02, [command] * 400, velocity)
     fallen = Run(0.02, [command] * 100, velocity[:100], fell_at=2.0)
-    row = summarise((0.8, 0.0, 0.5), [walked, fallen])
+    row = summarise("curve", [walked, fallen])
     assert row.survival == 0.5 and row.runs == 2
     assert row.lin_vel_error == pytest.approx(0.05, abs=1e-6)
     assert row.yaw_rate_error == pytest.approx(0.1, abs=1e-6)
     assert row.velocity == pytest.approx((0.8, 0.05, 0.4), abs=1e-6)
-    assert "| +0.80 +0.00 +0.50 | 50% | 0.050 | 0.100 | +0.80 +0.05 +0.40 |" in table([row])
+    assert "| curve | 50% | 0.050 | 0.100 | +0.80 +0.05 +0.40 |  |  |" in table([row])
+    walked.moved = np.array([0.3, 0.4, -0.1])
+    standing = summarise("stand", [walked], still=True)
+    assert "| 0.500 | 0.100 |" in table([standing]) and standing.to_json()["drift"] == pytest.approx(0.5)
+    assert row.to_json()["drift"] is None
     assert "1 of 2 roll-outs without a fall" in table([row])
-    assert np.isnan(summarise((0.8, 0.0, 0.5), [fallen]).lin_vel_error)
+    assert np.isnan(summarise("curve", [fallen]).lin_vel_error)
 
 
 @pytest.mark.parametrize("physics_dt", [0.002, 0.005])
 def test_it_walks_on_the_model_of_the_package(exported: Path, g1_mjcf: Path, physics_dt: float) -> None:
     controller = ExportedController(exported)
     simulation = PlainSimulation(g1_mjcf, controller, Conditions(physics_dt=physics_dt))
-    row = summarise((1.0, 0.0, 0.0), [run(simulation, controller, [np.array([1.0, 0.0, 0.0])] * 400)])
+    row = summarise("vx 1", [run(simulation, controller, [np.array([1.0, 0.0, 0.0])] * 400)])
     assert row.survival == 1.0 and row.lin_vel_error < 0.12 and row.yaw_rate_error < 0.15
 
 
@@ -76,7 +118,7 @@ def test_it_walks_on_a_scene_of_the_maker(exported: Path, unitree_mjcf: Path) ->
     controller = ExportedController(exported)
     simulation = PlainSimulation(unitree_mjcf, controller, Conditions(physics_dt=0.005))
     assert [geom for geom in range(simulation.model.ngeom) if simulation.model.geom_type[geom] == 0] != []
-    row = summarise((0.5, 0.0, 0.0), [run(simulation, controller, [np.array([0.5, 0.0, 0.0])] * 300)])
+    row = summarise("vx 0.5", [run(simulation, controller, [np.array([0.5, 0.0, 0.0])] * 300)])
     assert row.survival == 1.0 and row.lin_vel_error < 0.12
 
 
@@ -87,7 +129,7 @@ def test_a_foreign_policy_follows_the_reference(exported: Path, twist2_folder: P
     simulation = PlainSimulation(model, controller, Conditions(physics_dt=0.001))
     rows = []
     for command in ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.8)):
-        rows.append(summarise(command, [run(simulation, controller, [np.array(command)] * 300)]))
+        rows.append(summarise(str(command), [run(simulation, controller, [np.array(command)] * 300)]))
         assert rows[-1].survival == 1.0
         assert rows[-1].lin_vel_error < 0.2 and rows[-1].yaw_rate_error < 0.2
     with pytest.raises(ArtefactError, match="not a policy of TWIST2"):
@@ -120,6 +162,27 @@ def test_conditions_change_what_they_say(exported: Path, g1_mjcf: Path) -> None:
     difference = np.abs(noisy.measure()[2] - plain.measure()[2])
     assert 0.005 < difference.max() <= 0.01
 
+    off = simulated(exported, g1_mjcf, imu_bias=1.0)
+    for value, true, size in zip(off.measure(), plain.measure(), (0.05, 0.03), strict=False):
+        np.testing.assert_allclose(np.abs(value - true), size)
+
+    weak, driven = simulated(exported, g1_mjcf, strength=0.5), simulated(exported, g1_mjcf, arms="walk")
+    elbow = plain.controller.joint_names.index("left_elbow_joint")
+    targets = plain.controller.start_joint_pos + 0.02
+    for simulation in (plain, weak, driven):
+        simulation.step(targets)
+    torque = [simulation.data.qfrc_applied[simulation._q - 1] for simulation in (plain, weak)]
+    assert 0.4 < np.median(torque[1] / torque[0]) < 0.7
+    assert driven.data.qpos[driven._q[elbow]] == pytest.approx(driven.controller.start_joint_pos[elbow], abs=2e-3)
+    for _ in range(60):
+        driven.step(targets)
+    assert driven._arms is not None
+    arms = [name for name in plain.controller.joint_names if any(part in name for part in free_use.ARMS)]
+    moved = dict(zip(arms, driven._arms._to - driven.controller.start_joint_pos[driven._arms.columns], strict=True))
+    assert abs(moved["left_elbow_joint"]) > 0.01
+    assert moved["left_elbow_joint"] == pytest.approx(moved["right_elbow_joint"])
+    assert moved["left_shoulder_roll_joint"] == pytest.approx(-moved["right_shoulder_roll_joint"])
+
     pushed = simulated(exported, g1_mjcf, push=0.7)
     pushed.push()
     assert np.linalg.norm(pushed.data.qvel[:2]) == pytest.approx(0.7)
@@ -142,6 +205,18 @@ def test_targets_arrive_after_the_delay(exported: Path, g1_mjcf: Path) -> None:
     assert elbow[3] - elbow[2] == pytest.approx(elbow[1] - elbow[0], abs=0.02) and elbow[1] - elbow[0] > 0.04
 
 
+def test_blows_come_every_five_seconds_and_pass(exported: Path, g1_mjcf: Path) -> None:
+    simulation = simulated(exported, g1_mjcf, punch=200.0)
+    targets, hit = simulation.controller.start_joint_pos, []
+    for step in range(260):
+        simulation.step(targets)
+        force = np.linalg.norm(simulation.data.xfrc_applied[:, :3], axis=1)
+        if force.any():
+            hit.append(step)
+            assert (force > 0.0).sum() == 1 and 100.0 <= force.max() <= 200.0
+    assert hit == [250, 251, 252, 253]
+
+
 def test_falls_are_seen(exported: Path, g1_mjcf: Path) -> None:
     controller = ExportedController(exported)
     simulation = PlainSimulation(g1_mjcf, controller, Conditions())
@@ -157,6 +232,17 @@ def test_the_command_line_evaluates(exported: Path, g1_mjcf: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert f"{len(COMMANDS)} of {len(COMMANDS)} roll-outs without a fall" in result.stdout
     assert "| +0.60 -0.20 -0.40 | 100% |" in result.stdout
+
+
+def test_the_command_line_tries_free_use(exported: Path, g1_mjcf: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "sim.py"), "--mjcf", str(g1_mjcf), "--policy", str(exported)]
+    command += ["--free", "--duration", "0.2", "--json", str(tmp_path / "free.json")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "free.json").read_text())
+    assert [row["name"] for row in rows] == [case.name for case in free_use.FREE]
+    assert all(row["survival"] == 1.0 for row in rows) and rows[-1]["drift"] < 0.05 and rows[0]["drift"] is None
+    assert f"{len(rows)} of {len(rows)} roll-outs without a fall" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +16,10 @@ pytest.importorskip("mujoco.batch")
 
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw
-from envs.learning.policy_evaluation import GRID, EvaluationCase, evaluate, evaluation_config, shortened
-from envs.learning.policy_evaluation_report import markdown_text, save_evaluation, screen_text
+from envs.learning.policy import load_policy
+from envs.learning.policy_evaluation import evaluate, evaluation_config, free_config
+from envs.learning.policy_evaluation_cases import FREE, GRID, EvaluationCase, free_shortened, shortened
+from envs.learning.policy_evaluation_report import Evaluation, markdown_text, save_evaluation, screen_text
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -32,6 +36,7 @@ class Puppet:
         self.num_envs, self.dt, self.device, self.num_actions = num_envs, DT, "cpu", 2
         self.max_episode_length = round(longest / DT)
         self.feet_indices = torch.tensor([1, 2])
+        self.feet = SimpleNamespace(with_kinematics=False)
         self.reference = self
         self.command_layout = CommandLayout()
         self.pushed: list[torch.Tensor] = []
@@ -54,6 +59,11 @@ class Puppet:
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
         self.pushed.append(torch.cat((self.age[env_ids].unsqueeze(1), velocity), dim=1))
+
+    def reference_contacts(self) -> torch.Tensor:
+        """The reference lifts its right foot for 0.4 s in every second, and both for half of that."""
+        phase = self.age % 1.0
+        return torch.stack((phase >= 0.2, phase >= 0.4), dim=1)
 
     @property
     def dof_pos(self) -> Any:
@@ -85,6 +95,7 @@ class Puppet:
         rows = self.reset_buf.nonzero().squeeze(1)
         self.root_states[rows] = 1e6  # of the next episode: must not be measured
         self.root_states[rows, :3] = 0.0
+        self.root_states[rows, 3:7] = quat_from_yaw(self.yaw[rows])
         self.age[rows] = 0.0
         self.episode_length_buf[rows] = 0
         self.commands[rows] = 0.0
@@ -122,6 +133,13 @@ def test_figures_are_those_of_the_puppet(num_envs: int) -> None:
     # Lifted at 2.1, 3.1, 4.1 and 5.1 s: earlier steps are allowed.
     assert stand.steps == 4.0
     assert [result.missed for result in evaluation.results] == [[], ["yaw_rate_error"], ["survival"], []]
+    # Of whole seconds from 3 s on; the reference has two landings in each, the puppet one.
+    assert forward.touch_downs == pytest.approx(1.0, abs=0.02)
+    assert forward.reference_touch_downs == pytest.approx(2.0, abs=0.04)
+    assert forward.double_support == pytest.approx(0.8, abs=0.01) and forward.flight == 0.0
+    assert forward.reference_double_support == pytest.approx(0.6, abs=0.01)
+    assert forward.reference_flight == pytest.approx(0.2, abs=0.01)
+    assert stand.heading < 1e-4 and math.isnan(forward.heading) and math.isnan(forward.slip)
 
 
 def test_pushes_come_every_five_seconds_in_all_directions() -> None:
@@ -195,3 +213,84 @@ def test_the_real_robot_begins_standing_with_its_command_ahead() -> None:
     # 0.4 s are too short to fall and to measure a velocity in; 3 s without any correction are too long to stay up.
     assert short.survival == 1.0 and math.isnan(short.lin_vel_error)
     assert long.survival < 1.0 and 0.0 < short.joint_error < 0.3
+
+
+def test_cases_of_free_use_are_what_they_say() -> None:
+    assert len({case.name for case in (*GRID, *FREE)}) == len(GRID) + len(FREE)
+    assert all(case.conditions for case in FREE) and not any(case.conditions for case in GRID)
+    by_name = {case.name: case for case in FREE}
+    assert by_name["free, delay 40 ms"].conditions == {"schedule": (1.0, 4.0), "delay": 0.04}
+    assert [case.name for case in FREE if not case.noslip] == ["stand 120 s without noslip"]
+    assert max(case.duration for case in free_shortened(8.0)) == 8.0
+
+
+def test_every_environment_has_what_its_case_asks_for() -> None:
+    """Cases follow one another in the same environments, so that a robot must get back what it has by nature."""
+    env_cfg, _ = task_registry.get_cfgs("g1_cmg_free")
+    cfg = free_config(env_cfg, 2.0)
+    assert cfg.asset.self_collisions == 0 and cfg.domain_rand.payloads == {} and not cfg.domain_rand.punch_robots
+    assert free_config(env_cfg, 2.0, noslip=False).sim.mujoco.noslip_iterations == 0
+    names = (
+        "delay 40 ms",
+        "biased IMU, noise",
+        "torso +6 kg",
+        "friction 0.3",
+        "motors 0.8",
+        "default pose",
+        "arms driven",
+    )
+    chosen = [case for case in free_shortened(2.0) if case.name[6:] in names]
+    chosen += [EvaluationCase("hit", (0.0, 0.0, 0.0), 0.8, schedule=(0.2, 0.4), punch=300.0)]
+    assert len(chosen) == 8
+    env: Any = task_registry.make_env("g1_cmg_free", env_cfg=cfg, num_envs=8)[0]
+    own = {name: env.randomisation.drawn(name) for name in ("friction", "delay", "payload", "strength", "gravity_bias")}
+    policy, seen = load_policy(), []
+    friction = env.sim.model.geom("shape_0").id
+
+    def record(observations: torch.Tensor) -> torch.Tensor:
+        robots = [
+            env.gym.get_actor_rigid_body_properties(*robot) for robot in zip(env.envs, env.actor_handles, strict=True)
+        ]
+        torso = env.body_names.index("torso_link")
+        expanded = env.sim.batch.expand("geom_friction")
+        seen.append(
+            {
+                "delay": env.delay_share.flatten() * env.dt,
+                "bias": (env.obs_buf - env.privileged_obs_buf[:, : env.num_obs])[:, :6].abs().mean(dim=1),
+                "torso": torch.tensor([bodies[torso].mass for bodies in robots]),
+                "friction": torch.from_numpy(expanded[:, friction, 0].copy()),
+                "strength": torch.ones(8) if env.strength is None else env.strength.flatten(),
+                "default": (env.dof_pos - env.default_dof_pos).abs().amax(dim=1),
+                "driven": env.driven_joints.driven.sum(dim=1),
+                "command": env.reference.target_commands[:, 0].clone(),
+            }
+        )
+        return policy(observations)
+
+    evaluation = evaluate(env, record, chosen, rollouts=1)
+    # The long ones begin in order; the short one is last.
+    first, late = seen[0], seen[10]
+    assert late["delay"][0] == pytest.approx(0.04) and (late["delay"][1:] <= 0.015).all()
+    assert late["bias"][1] > 0.01 and late["bias"][[0, *range(2, 8)]].max() == 0.0
+    assert late["torso"][2] - late["torso"].median() > 4.0
+    assert late["friction"][3] == pytest.approx(0.3) and (late["friction"][[0, 1, 2, 4, 5, 6, 7]] >= 0.7 - 1e-6).all()
+    assert late["strength"][4] == pytest.approx(0.8) and (late["strength"][[0, 1, 2, 3, 5, 6, 7]] == 1.0).all()
+    assert first["default"][5] == 0.0 and (first["default"][[0, 1, 2, 3, 4, 6, 7]] > 0.0).all()
+    assert late["driven"].tolist() == [0, 0, 0, 0, 0, 0, 14, 0]
+    assert len({float(now["command"][7]) for now in seen[:40]}) >= 3
+    assert len({float(now["command"][0]) for now in seen[:40]}) == 1
+    # Afterwards every robot has again what it has by nature.
+    assert not env.driven_joints.in_use and not env.punches.in_use and evaluation.results[-1].rollouts == 1
+    env.step(torch.zeros(8, 29))
+    back = torch.from_numpy(env.sim.batch.expand("geom_friction")[:, friction, 0].copy())
+    torch.testing.assert_close(back, 0.5 * own["friction"].double(), rtol=1e-6, atol=0.0)
+    for name, values in own.items():
+        torch.testing.assert_close(env.randomisation.drawn(name), values, rtol=0.0, atol=0.0)
+
+
+def test_the_score_is_the_worse_of_free_use_and_constant_commands() -> None:
+    act = lambda observations: torch.zeros(len(observations), 2)  # noqa: E731
+    results = evaluate(Puppet(20, 9.0), act, CASES, 5).results
+    constant = Evaluation(results[:2])
+    freed = dataclasses.replace(results[2], case=dataclasses.replace(results[2].case, punch=1.0))
+    assert Evaluation([*results[:2], freed]).score == Evaluation([freed]).score < constant.score

@@ -25,6 +25,7 @@ from configs.base_config import ConfigError, class_to_dict
 from envs.learning.mirrored_ppo import with_mirror_images
 from envs.learning.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
 from envs.learning.rsl_rl_runner import Runner
+from envs.learning.symmetric_network import dense_state
 from envs.learning.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
 from envs.tasks.task_registry import task_registry
 
@@ -178,6 +179,41 @@ def test_networks_and_optimiser_can_begin_a_new_run(trained: Runner, tmp_path: P
     assert runner.current_learning_iteration == 0 and runner.total_steps == 0
     assert same_weights(trained.alg.actor.state_dict(), runner.alg.actor.state_dict())
     assert runner.alg.optimizer.state and runner.alg.learning_rate == trained.alg.learning_rate
+
+
+def test_a_policy_begins_a_run_with_scales_that_are_large_enough(trained: Runner, tmp_path: Path) -> None:
+    policy = trained.policy()
+    groups = trained.env.get_observations()
+    runner = make_runner(tmp_path)
+    runner.begin_with(policy)
+    with torch.no_grad():
+        torch.testing.assert_close(runner.alg.actor(groups), policy(groups["policy"]), rtol=0.0, atol=1e-5)
+    wide = make_runner(tmp_path, policy={"least_scales": {"joint_vel": {"knee": 7.0}}})
+    wide.begin_with(policy)
+    normalizer = wide.alg.actor.obs_normalizer
+    assert normalizer.mean.tolist() == policy.mean.tolist()
+    scale = normalizer.std + normalizer.eps
+    knees = torch.tensor([5, 7])
+    torch.testing.assert_close(scale[knees], torch.full((2,), 7.0))
+    others = torch.tensor([column for column in range(11) if column not in (5, 7)])
+    torch.testing.assert_close(scale[others], policy.scale[others])
+    other = make_runner(tmp_path, policy={"actor_hidden_dims": (32, 16)})
+    with pytest.raises(PolicyError, match="the network of the policy cannot begin one here"):
+        other.begin_with(policy)
+
+
+def test_the_critic_learns_alone_first(tmp_path: Path) -> None:
+    runner = make_runner(tmp_path, algorithm={"critic_warm_up": 2})
+    weights = []
+    for iterations in (1, 3, 4):  # the first one measures the observations
+        runner.learn(iterations)
+        nets = (runner.alg.actor, runner.alg.critic)
+        weights.append([dense_state(net)["mlp.2.weight"].clone() for net in nets])
+    assert torch.equal(weights[0][0], weights[1][0]) and not torch.equal(weights[0][1], weights[1][1])
+    assert not torch.equal(weights[1][0], weights[2][0])
+    resumed = make_runner(tmp_path, algorithm={"critic_warm_up": 2})
+    resumed.load(str(find_checkpoint(tmp_path)))
+    assert resumed.alg.critic_warm_up_left == 0
 
 
 def test_the_policy_of_a_checkpoint_acts_like_the_actor(trained: Runner) -> None:

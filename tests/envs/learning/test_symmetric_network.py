@@ -11,7 +11,7 @@ pytest.importorskip("rsl_rl")
 
 from tensordict import TensorDict
 
-from envs.learning.symmetric_network import Mirror, SymmetricMLPModel, dense_state
+from envs.learning.symmetric_network import Mirror, SymmetricMLPModel, dense_state, load_dense_state
 
 SIZE, ACTIONS = 7, 3
 INDEX, SIGN = torch.tensor([1, 0, 2, 3, 5, 4, 6]), torch.tensor([-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0])
@@ -109,3 +109,18 @@ def test_what_is_no_mirror_is_refused() -> None:
         Mirror(torch.tensor([1, 2, 0]), torch.ones(3))
     with pytest.raises(ValueError, match="even number"):
         make_model(hidden_dims=(12, 7))
+
+
+def test_a_network_takes_the_weights_of_ordinary_layers(values: torch.Tensor) -> None:
+    model, other = make_model(), make_model()
+    for parameter in other.mlp.parameters():
+        torch.nn.init.uniform_(parameter, -0.5, 0.5)
+    ordinary = {name[4:]: value for name, value in dense_state(other).items() if name.startswith("mlp.")}
+    load_dense_state(model, ordinary)
+    torch.testing.assert_close(model(groups(values)), other(groups(values)))
+    lopsided = {name: value.clone() for name, value in ordinary.items()}
+    lopsided["0.weight"][0] += 0.1
+    with pytest.raises(ValueError, match="layer 0 is not symmetric"):
+        load_dense_state(model, lopsided)
+    with pytest.raises(ValueError, match=r"layer 0 is \(12, 6\)"):
+        load_dense_state(model, {**ordinary, "0.weight": ordinary["0.weight"][:, :6]})

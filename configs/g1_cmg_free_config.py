@@ -1,0 +1,127 @@
+"""The G1 in free use: commands that change at any time, blows, arms that somebody else moves, unknown robots."""
+
+from __future__ import annotations
+
+from configs.g1_cmg_config import G1CMGCfg, G1CMGCfgPPO
+
+
+class G1CMGFreeCfg(G1CMGCfg):
+    """As `G1CMGCfg`, under all that a robot meets outside of its training."""
+
+    class asset(G1CMGCfg.asset):
+        """A robot whose parts touch each other."""
+
+        self_collisions = 0
+
+    class terrain(G1CMGCfg.terrain):
+        """Slippery: a contact has the mean of the friction of robot and ground."""
+
+        static_friction = dynamic_friction = 0.3
+
+    class commands(G1CMGCfg.commands):
+        """Of every kind, corners more often, and never for long."""
+
+        resampling_time = (1.0, 6.0)
+        strata = {
+            "stand": 0.12,
+            "forward": 0.14,
+            "run": 0.07,
+            "backward": 0.09,
+            "side": 0.13,
+            "turn": 0.15,
+            "mixed": 0.30,
+        }
+        failure_weight = 0.5
+
+    class curriculum(G1CMGCfg.curriculum):
+        """Everything from the beginning, as hard as robots bear it."""
+
+        stages = (
+            (1.0, 0.1, 0.4, 1.0),
+            (1.0, 0.2, 0.6, 1.0),
+            (1.0, 0.3, 0.8, 1.0),
+            (1.0, 0.4, 1.0, 1.0),
+            (1.0, 0.5, 1.0, 1.0),
+            (1.0, 0.6, 1.0, 1.0),
+            (1.0, 0.7, 1.0, 1.0),
+            (1.0, 0.85, 1.0, 1.0),
+            (1.0, 1.0, 1.0, 1.0),
+        )
+        survival = 0.6
+        min_steps = 500
+        averaging_time = 10.0
+
+    class init_state(G1CMGCfg.init_state):
+        """Now and then in the standing pose, as a robot is switched on."""
+
+        default_pose_share = 0.1
+
+    class termination(G1CMGCfg.termination):
+        """Who is hit may lean further before he has fallen."""
+
+        tilt = 1.0
+        reference_tilt = 0.8
+
+    class domain_rand(G1CMGCfg.domain_rand):
+        """Robots that differ by more, and blows."""
+
+        friction_range = (0.3, 2.1)
+        delay_range = (0.0, 0.04)
+        payloads = {"torso_link": (0.0, 6.0), "left_wrist_yaw_link": (0.0, 1.0), "right_wrist_yaw_link": (0.0, 1.0)}
+        randomize_strength = True
+        randomize_imu = True
+        undisturbed_share = 0.35
+        push_interval_s = (4.0, 8.0)
+        punch_robots = True
+        long_push_link = "torso_link"
+
+    class driven_joints(G1CMGCfg.driven_joints):
+        """Arms that a teleoperator moves."""
+
+        share = 0.6
+        further_share = 0.15
+
+    class rewards(G1CMGCfg.rewards):
+        """To stay up is worth more, and so is to obey, but not in the moment of a blow."""
+
+        forgiving_time = 1.5
+
+        class scales(G1CMGCfg.rewards.scales):
+            """Rewards a second."""
+
+            termination = -100.0
+            lin_vel_error = -3.0
+            yaw_rate_error = -2.0
+            reference_contacts = 0.5
+
+
+class G1CMGFreeCfgPPO(G1CMGCfgPPO):
+    """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial POLICY`."""
+
+    class policy(G1CMGCfgPPO.policy):
+        """Little noise, for a policy that walks already."""
+
+        init_noise_std = 0.2
+        final_noise_std = 0.1
+        normalizer_warmup_steps = 25_000  # of the critic: the policy brings its own statistics
+        least_scales = {"dof_pos_error": {"shoulder": 0.5, "elbow": 0.5, "wrist": 0.5, "waist": 0.15}}
+
+    class algorithm(G1CMGCfgPPO.algorithm):
+        """Looks further ahead: a fall begins seconds before its end."""
+
+        gamma = 0.99
+        learning_rate = 3.0e-4
+        desired_kl = 0.015
+        critic_warm_up = 10
+
+    class evaluation(G1CMGCfgPPO.evaluation):
+        """Free use beside constant commands."""
+
+        cases = "free"
+        rollouts = 4
+
+    class runner(G1CMGCfgPPO.runner):
+        """Its runs."""
+
+        experiment_name = "g1_cmg_free"
+        max_iterations = 3000

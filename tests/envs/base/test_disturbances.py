@@ -1,0 +1,167 @@
+"""Blows on links, joints that somebody else drives, and what rewards make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("mujoco.batch")
+
+from configs.base_config import ConfigError
+from configs.legged_robot_config import LeggedRobotCfg
+from envs.base.disturbances import MOTIONS, Punches
+
+PUNCHED = (
+    "domain_rand.punch_robots=True",
+    "domain_rand.punch_interval_s=(0.2, 0.2)",
+    "domain_rand.long_push_share=0.0",
+)
+DRIVEN = ("driven_joints.share=1.0", "driven_joints.change_time=0.1")
+
+
+def test_blows_are_as_long_and_as_hard_as_configured() -> None:
+    cfg = LeggedRobotCfg().domain_rand
+    cfg.punch_robots, cfg.punch_interval_s, cfg.long_push_share = True, (1.0, 1.0), 0.5
+    undisturbed = torch.arange(400) < 100
+    punches = Punches(cfg, undisturbed, 6, 0, 3, 0.02, torch.Generator().manual_seed(1))
+    punches.reset(torch.arange(400))
+    assert punches.step(0.0) is None
+    steps = [punches.step(0.5) for _ in range(150)]
+    forces = torch.stack([step for step in steps if step is not None])  # (150, 400, 6, 3)
+    strength = forces.norm(dim=-1)
+    assert strength[:49].max() == 0.0 and strength[:, undisturbed].max() == 0.0
+    assert strength[:, :, 0].max() == 0.0 and ((strength > 0.0).sum(dim=2) <= 1).all()
+    first = strength[49, 100:].amax(dim=1)  # all begin now
+    short = first > 0.5 * 55.0 + 1e-3
+    assert 0.35 < short.float().mean() < 0.65
+    assert first[short].min() >= 41.5 and first[short].max() <= 250.0
+    assert first[~short].min() >= 7.5 and first[~short].max() <= 27.5
+    # Four steps of the short ones; the long ones push the one link, level.
+    assert (strength[49:53, 100:][:, short].sum(dim=2) > 0.0).all() and strength[53, 100:][short].max() == 0.0
+    long = forces[49, 100:][~short]
+    assert (long[:, 3].norm(dim=-1) > 0.0).all() and long[..., 2].abs().max() == 0.0
+    assert (strength[49 + 29, 100:][~short].sum(dim=1) > 0.0).all()
+    assert set(strength[49, 100:][short].argmax(dim=1).tolist()) == {1, 2, 3, 4, 5}
+
+
+def test_a_blow_moves_the_robot_and_leaves_the_next_episode_alone(make: Callable[..., Any]) -> None:
+    for mode in ("position", "effort"):
+        env, calm = make("g1", 2, *PUNCHED, f"control.drive_mode={mode}"), make("g1", 2, f"control.drive_mode={mode}")
+        moved = []
+        for robots in (env, calm):
+            robots.reset()
+            robots.root_states[:, 3:7] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            robots._root_changed[:] = True
+            for _ in range(11):
+                robots.step(torch.zeros(2, 29))
+            moved.append(robots.dof_vel.clone())
+        assert (moved[0] - moved[1]).abs().amax(dim=1).min() > 0.5
+        assert bool(env.punches.hit.all())
+        env.reset_idx(torch.tensor([0]))
+        env.step(torch.zeros(2, 29))
+        assert env.punches.hit.tolist() == [False, True]
+
+
+def test_rewards_are_forgiven_for_a_while(make: Callable[..., Any]) -> None:
+    forgiving = ("rewards.forgiving_time=0.06", "rewards.forgiven=('alive',)")
+    env = make("g1", 2, *forgiving)
+    index = env.reward_names.index("alive")
+    env.push([0], [[0.2, 0.0]])
+    earned = []
+    for _ in range(4):
+        before = env.episode_sums.clone()
+        env.step(torch.zeros(2, 29))
+        earned.append((env.episode_sums - before)[index].gt(0.0).tolist())
+    assert earned == [[False, True], [False, True], [True, True], [True, True]]
+    with pytest.raises(ConfigError, match=r"rewards\.forgiven: there is no reward 'alife'; did you mean 'alive'"):
+        make("g1", 1, "rewards.forgiven=('alife',)")
+
+
+def test_arms_go_where_somebody_else_drives_them(make: Callable[..., Any]) -> None:
+    lying = ("termination.tilt=4.0", "termination.base_height=-1.0", "termination.reference_tilt=None")
+    env = make("g1_cmg", 60, *DRIVEN, *lying, "driven_joints.motions={'walk': 1, 'wander': 1, 'hold': 1}")
+    arms = torch.tensor([any(part in name for part in ("shoulder", "elbow", "wrist")) for name in env.dof_names])
+    motions = env.driven_joints._motion
+    assert set(motions.tolist()) == {0, 1, 2} and (env.driven_joints.driven == arms).all()
+    nominal = (env.p_gains / env.nominal_p_gains)[:, arms]
+    assert nominal.min() >= 0.35 and nominal.max() <= 1.4 and len(set(nominal[:, 0].tolist())) == 60
+    torch.testing.assert_close(env.p_gains[:, ~arms], env.nominal_p_gains[~arms].repeat(60, 1))
+    start = env.dof_pos.clone()
+    targets = []
+    for step in range(25):
+        actions = torch.full((60, 29), 0.1 if step % 2 else -0.1)
+        sent = env._joint_targets(actions)
+        env._joint_targets = lambda actions, sent=sent: sent.clone()
+        env.step(actions)
+        del env._joint_targets
+        # The policy has the others, and none of these.
+        torch.testing.assert_close(env.dof_pos_target[:, ~arms], sent[:, ~arms])
+        targets.append(env.driven_joints._to.clone())
+        if step == 0:
+            expected = torch.lerp(start, targets[0], 0.2)
+            torch.testing.assert_close(env.dof_pos_target[:, arms], expected[:, arms])
+    path = torch.stack(targets)[:, :, arms]
+    index, sign = env.mirror_joint_index, env.mirror_joint_sign
+    walk, wander, hold = (motions == MOTIONS.index(name) for name in MOTIONS)
+    mirrored = torch.stack(targets)[:, :, index] * sign
+    torch.testing.assert_close(path[:, walk], mirrored[:, walk][:, :, arms])
+    assert (path[:, wander] - mirrored[:, wander][:, :, arms]).abs().max() > 0.3
+    assert (path[10] - path[4])[walk].abs().amax(dim=1).min() > 0.05 and (path[-1] - path[0])[hold].abs().max() == 0.0
+    assert ((path - env.default_dof_pos[:, arms]).abs() <= 1.0 + 1e-5).all()
+
+
+def test_rewards_of_the_reference_leave_driven_joints_out(make: Callable[..., Any]) -> None:
+    env, own = make("g1_cmg", 2, *DRIVEN), make("g1_cmg", 2)
+    elbow, knee = (env.dof_names.index(name) for name in ("left_elbow_joint", "left_knee_joint"))
+    for robots, changes in ((env, False), (own, True)):
+        before = robots._reward_reference_dof_pos(), robots._reward_reference_dof_vel()
+        robots.dof_pos[:, elbow] += 0.5
+        robots.dof_vel[:, elbow] += 3.0
+        after = robots._reward_reference_dof_pos(), robots._reward_reference_dof_vel()
+        for now, earlier in zip(after, before, strict=True):
+            assert bool((now < earlier).all()) == changes and bool((now == earlier).all()) != changes
+        robots.dof_pos[:, knee] += 0.5
+        assert (robots._reward_reference_dof_pos() < before[0]).all()
+    env.told_to_stand = torch.ones(2, dtype=torch.bool)
+    env.dof_vel[:] = 0.0
+    env.dof_vel[:, elbow] = 1.0
+    assert env._reward_stand_still().max() == 0.0
+    # What is observed is the arm as it is.
+    torch.testing.assert_close(env._observe_dof_pos_error(), env.dof_pos - env.reference.dof_pos)
+
+
+def test_what_cannot_be_driven_is_refused(make: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match="motions: no motion 'wlak'; did you mean 'walk'"):
+        make("g1", 1, "driven_joints.motions={'wlak': 1.0}")
+    with pytest.raises(ConfigError, match=r"driven_joints\.joints: no joint has 'tail' in its name"):
+        make("g1", 1, "driven_joints.joints=('tail',)")
+
+
+def test_robots_begin_in_the_standing_pose_on_the_ground(make: Callable[..., Any]) -> None:
+    env = make("g1_cmg", 8, "init_state.default_pose_share=1.0")
+    torch.testing.assert_close(env.dof_pos, env.default_dof_pos.repeat(8, 1))
+    assert env.feet.heights(env.dof_pos, env.root_states[:, :3], env.root_states[:, 3:7]).amin(dim=1).abs().max() < 1e-4
+    torch.testing.assert_close(env.projected_gravity, torch.tensor([[0.0, 0.0, -1.0]]).repeat(8, 1))
+    mixed = make("g1_cmg", 40, "init_state.default_pose_share=0.5")
+    share = (mixed.dof_pos == mixed.default_dof_pos).all(dim=1).float().mean()
+    assert 0.2 < share < 0.8
+    env = make("g1_cmg", 4)
+    env.start_in_default_pose(torch.tensor([2]))
+    assert (env.dof_pos == env.default_dof_pos).all(dim=1).tolist() == [False, False, True, False]
+
+
+def test_contacts_of_the_reference_are_rewarded(make: Callable[..., Any]) -> None:
+    env = make("g1_cmg", 16, "rewards.scales.reference_contacts=1.0")
+    heights = env.reference_feet_heights()
+    wanted = env.reference_contacts()
+    assert wanted.any(dim=1).all() and not wanted.all()  # robots walk: one foot at least is on the ground
+    lower = heights.amin(dim=1, keepdim=True)
+    assert not wanted[heights > 0.03].any()
+    assert wanted[(heights == lower) & (heights < 0.02)].all() and not wanted[heights > lower + 0.01].any()
+    env.feet.contact = wanted.clone()
+    assert env._reward_reference_contacts().tolist() == [1.0] * 16
+    env.feet.contact[:, 0] = ~wanted[:, 0]
+    assert env._reward_reference_contacts().tolist() == [0.5] * 16
