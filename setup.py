@@ -35,7 +35,9 @@ setup(
             "cmg-import = cmg_ref.cli.import_checkpoint:main",
             "cmg-benchmark = cmg_ref.cli.benchmark:main",
             "cmg-twist = envs.cli.twist:main",
-        ]
+        ],
+        # Imported by mjlab itself, where it is installed.
+        "mjlab.tasks": ["cmg_ref = envs.hosts.mjlab.tasks"],
     },
     # `make test-lowest` tests the lowest versions below but those of `export`; `make test-py38` tests the library with
     # the lowest torch.
@@ -55,6 +57,9 @@ setup(
         "export": ["torch>=2.13", "onnx>=1.23", "onnxruntime>=1.32", "onnxscript>=0.7"],
         # The motion server for TWIST and TWIST2 (with `export` for --calibrate); its tests start Debian's redis-server.
         "serve": ["redis>=5.0"],
+        # In a virtual environment of its own, since mjlab wants an older MuJoCo than "mujoco" above; onnxruntime checks
+        # what its trainings export.
+        "mjlab": ["mjlab>=1.6,<1.7", "onnxruntime>=1.32"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

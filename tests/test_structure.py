@@ -48,6 +48,7 @@ ORDER = (
     "envs/playing",
     "envs/serving",
     "envs/hosts",
+    "envs/hosts/mjlab",
     "envs/cli",
 )
 
