@@ -88,6 +88,18 @@ class ReferenceCommandCfg:
             raise ValueError("standing=True needs reference.mode 'realtime': the motions of a pool are under way")
 
 
+def _row(name: str, meaning: str) -> Any:
+    """A property: the anchor's part of what a property of all bodies holds."""
+    return property(lambda self: getattr(self, name)[:, self._anchor], doc=meaning)
+
+
+def _of_robot(name: str, meaning: str) -> Any:
+    """A property: what the simulator measures of the robot's joints, or of its bodies in their order here."""
+    if name.startswith("body"):
+        return property(lambda self: getattr(self.robot.data, name)[:, self._robot_bodies], doc=meaning)
+    return property(lambda self: getattr(self.robot.data, name), doc=meaning)
+
+
 class ReferenceCommand:
     """Stands before the host's `CommandTerm` among the bases of a command term.
 
@@ -224,25 +236,10 @@ class ReferenceCommand:
         """Angular velocities of the bodies [rad/s], (num_envs, num_bodies, 3)."""
         return self._body_states().ang_vel
 
-    @property
-    def anchor_pos_w(self) -> Tensor:
-        """Position of the anchor [m], (num_envs, 3)."""
-        return self.body_pos_w[:, self._anchor]
-
-    @property
-    def anchor_quat_w(self) -> Tensor:
-        """Orientation of the anchor, wxyz, (num_envs, 4)."""
-        return self.body_quat_w[:, self._anchor]
-
-    @property
-    def anchor_lin_vel_w(self) -> Tensor:
-        """Velocity of the anchor [m/s], (num_envs, 3)."""
-        return self.body_lin_vel_w[:, self._anchor]
-
-    @property
-    def anchor_ang_vel_w(self) -> Tensor:
-        """Angular velocity of the anchor [rad/s], (num_envs, 3)."""
-        return self.body_ang_vel_w[:, self._anchor]
+    anchor_pos_w = _row("body_pos_w", "Position of the anchor [m], (num_envs, 3).")
+    anchor_quat_w = _row("body_quat_w", "Orientation of the anchor, wxyz, (num_envs, 4).")
+    anchor_lin_vel_w = _row("body_lin_vel_w", "Velocity of the anchor [m/s], (num_envs, 3).")
+    anchor_ang_vel_w = _row("body_ang_vel_w", "Angular velocity of the anchor [rad/s], (num_envs, 3).")
 
     @property
     def body_pos_relative_w(self) -> Tensor:
@@ -277,55 +274,16 @@ class ReferenceCommand:
 
     # The robot, now ---------------------------------------------------------------------------------------------------
 
-    @property
-    def robot_joint_pos(self) -> Tensor:
-        """Joint angles [rad], (num_envs, num_joints)."""
-        return self.robot.data.joint_pos
-
-    @property
-    def robot_joint_vel(self) -> Tensor:
-        """Joint velocities [rad/s], (num_envs, num_joints)."""
-        return self.robot.data.joint_vel
-
-    @property
-    def robot_body_pos_w(self) -> Tensor:
-        """Positions of the bodies [m], (num_envs, num_bodies, 3)."""
-        return self.robot.data.body_link_pos_w[:, self._robot_bodies]
-
-    @property
-    def robot_body_quat_w(self) -> Tensor:
-        """Orientations of the bodies, wxyz, (num_envs, num_bodies, 4)."""
-        return self.robot.data.body_link_quat_w[:, self._robot_bodies]
-
-    @property
-    def robot_body_lin_vel_w(self) -> Tensor:
-        """Velocities of the bodies' origins [m/s], (num_envs, num_bodies, 3)."""
-        return self.robot.data.body_link_lin_vel_w[:, self._robot_bodies]
-
-    @property
-    def robot_body_ang_vel_w(self) -> Tensor:
-        """Angular velocities of the bodies [rad/s], (num_envs, num_bodies, 3)."""
-        return self.robot.data.body_link_ang_vel_w[:, self._robot_bodies]
-
-    @property
-    def robot_anchor_pos_w(self) -> Tensor:
-        """Position of the anchor [m], (num_envs, 3)."""
-        return self.robot_body_pos_w[:, self._anchor]
-
-    @property
-    def robot_anchor_quat_w(self) -> Tensor:
-        """Orientation of the anchor, wxyz, (num_envs, 4)."""
-        return self.robot_body_quat_w[:, self._anchor]
-
-    @property
-    def robot_anchor_lin_vel_w(self) -> Tensor:
-        """Velocity of the anchor [m/s], (num_envs, 3)."""
-        return self.robot_body_lin_vel_w[:, self._anchor]
-
-    @property
-    def robot_anchor_ang_vel_w(self) -> Tensor:
-        """Angular velocity of the anchor [rad/s], (num_envs, 3)."""
-        return self.robot_body_ang_vel_w[:, self._anchor]
+    robot_joint_pos = _of_robot("joint_pos", "Joint angles [rad], (num_envs, num_joints).")
+    robot_joint_vel = _of_robot("joint_vel", "Joint velocities [rad/s], (num_envs, num_joints).")
+    robot_body_pos_w = _of_robot("body_link_pos_w", "As `body_pos_w`.")
+    robot_body_quat_w = _of_robot("body_link_quat_w", "As `body_quat_w`.")
+    robot_body_lin_vel_w = _of_robot("body_link_lin_vel_w", "As `body_lin_vel_w`.")
+    robot_body_ang_vel_w = _of_robot("body_link_ang_vel_w", "As `body_ang_vel_w`.")
+    robot_anchor_pos_w = _row("robot_body_pos_w", "As `anchor_pos_w`.")
+    robot_anchor_quat_w = _row("robot_body_quat_w", "As `anchor_quat_w`.")
+    robot_anchor_lin_vel_w = _row("robot_body_lin_vel_w", "As `anchor_lin_vel_w`.")
+    robot_anchor_ang_vel_w = _row("robot_body_ang_vel_w", "As `anchor_ang_vel_w`.")
 
 
 def _wxyz(quat: Tensor) -> Tensor:

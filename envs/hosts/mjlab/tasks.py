@@ -110,29 +110,34 @@ def make_env_cfg(rough: bool, play: bool = False, cfg: Any = None) -> ManagerBas
         "critic": ObservationGroupCfg(critic),
     }
 
-    weights, sigmas = cfg.rewards.scales, cfg.rewards
+    weights = cfg.rewards.scales
     env.rewards = {name: env.rewards[name] for name in _KEPT_REWARDS}
+    for joints, weight, sigma in (
+        ("joint_pos", weights.reference_dof_pos, cfg.rewards.dof_pos_sigma),
+        ("joint_vel", weights.reference_dof_vel, cfg.rewards.dof_vel_sigma),
+    ):
+        env.rewards[joints] = RewardTermCfg(
+            func=terms.joint_tracking, weight=weight, params={"joints": joints, "sigma": sigma}
+        )
     env.rewards.update(
-        joint_pos=RewardTermCfg(
-            terms.joint_pos_tracking, weight=weights.reference_dof_pos, params={"sigma": sigmas.dof_pos_sigma}
-        ),
-        joint_vel=RewardTermCfg(
-            terms.joint_vel_tracking, weight=weights.reference_dof_vel, params={"sigma": sigmas.dof_vel_sigma}
-        ),
         body_ori=RewardTermCfg(
-            motion_relative_body_orientation_error_exp, weight=0.5, params={"command_name": terms.COMMAND, "std": 0.4}
+            func=motion_relative_body_orientation_error_exp,
+            weight=0.5,
+            params={"command_name": terms.COMMAND, "std": 0.4},
         ),
-        action_rate=RewardTermCfg(mdp.action_rate_l2, weight=weights.action_rate),
-        alive=RewardTermCfg(mdp.is_alive, weight=weights.alive),
+        action_rate=RewardTermCfg(func=mdp.action_rate_l2, weight=weights.action_rate),
+        alive=RewardTermCfg(func=mdp.is_alive, weight=weights.alive),
         # mjlab multiplies all weights by the time of a step, also of what happens in one step.
-        fall=RewardTermCfg(mdp.is_terminated, weight=weights.termination / 0.02),
+        fall=RewardTermCfg(
+            func=mdp.is_terminated, weight=weights.termination / (env.sim.mujoco.timestep * env.decimation)
+        ),
     )
     env.terminations["fell_over"] = TerminationTermCfg(
-        mdp.bad_orientation, params={"limit_angle": cfg.termination.tilt}
+        func=mdp.bad_orientation, params={"limit_angle": cfg.termination.tilt}
     )
     if not rough:
         env.terminations["sank"] = TerminationTermCfg(
-            mdp.root_height_below_minimum, params={"minimum_height": cfg.termination.base_height}
+            func=mdp.root_height_below_minimum, params={"minimum_height": cfg.termination.base_height}
         )
     # The command term puts robots on their reference, and draws commands where they fail.
     for name in ("reset_base", "reset_robot_joints"):

@@ -55,18 +55,11 @@ def reference_root(env: Any) -> Tensor:
     return torch.cat((velocity, *rest), dim=1)
 
 
-def joint_pos_tracking(env: Any, sigma: float) -> Tensor:
-    """Joint angles against the reference, (num_envs,)."""
+def joint_tracking(env: Any, joints: str, sigma: float) -> Tensor:
+    """Joint angles ("joint_pos") or velocities ("joint_vel") against the reference, (num_envs,)."""
     term = env.command_manager.get_term(COMMAND)
-    weights = torch.ones_like(term.joint_pos[0])
-    return rewards.joint_position_tracking(term.robot_joint_pos, term.joint_pos, weights, sigma)
-
-
-def joint_vel_tracking(env: Any, sigma: float) -> Tensor:
-    """Joint velocities against the reference, (num_envs,)."""
-    term = env.command_manager.get_term(COMMAND)
-    weights = torch.ones_like(term.joint_vel[0])
-    return rewards.joint_velocity_tracking(term.robot_joint_vel, term.joint_vel, weights, sigma)
+    measured, wanted = getattr(term, f"robot_{joints}"), getattr(term, joints)
+    return rewards.joint_position_tracking(measured, wanted, torch.ones_like(wanted[0]), sigma)
 
 
 # Function, its arguments, the kind whose scale and noise the configuration names, and whether a sensor measures it.
