@@ -127,10 +127,7 @@ def make_env_cfg(rough: bool, play: bool = False, cfg: Any = None) -> ManagerBas
         ),
         action_rate=RewardTermCfg(func=mdp.action_rate_l2, weight=weights.action_rate),
         alive=RewardTermCfg(func=mdp.is_alive, weight=weights.alive),
-        # mjlab multiplies all weights by the time of a step, also of what happens in one step.
-        fall=RewardTermCfg(
-            func=mdp.is_terminated, weight=weights.termination / (env.sim.mujoco.timestep * env.decimation)
-        ),
+        fall=RewardTermCfg(func=mdp.is_terminated, weight=weights.termination),
     )
     env.terminations["fell_over"] = TerminationTermCfg(
         func=mdp.bad_orientation, params={"limit_angle": cfg.termination.tilt}
