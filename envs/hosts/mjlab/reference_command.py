@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from mjlab.managers import CommandTerm, CommandTermCfg
 from mjlab.viewer.debug_visualizer import DebugVisualizer
 from torch import Tensor
@@ -23,6 +24,9 @@ from cmg_ref.core.command_layout import CommandLayout
 from envs.hosts.reference_command import NEVER, ReferenceCommand, ReferenceCommandCfg
 
 GHOST_COLOUR = (0.5, 0.7, 0.5, 0.5)
+
+# A training writes its configuration as YAML, which has no form of its own for a type of tensors.
+yaml.add_representer(torch.dtype, lambda dumper, dtype: dumper.represent_str(str(dtype)))
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +105,18 @@ def test_the_sliders_steer_the_robot_that_is_viewed(tracking: Any) -> None:
     finally:
         term._steered = None
         server.stop()
+
+
+def test_a_configuration_can_be_written_and_copied() -> None:
+    """As a training and the list of tasks do."""
+    pytest.importorskip("mjlab", reason="mjlab is not installed: make test-mjlab")
+    import yaml
+
+    from envs.hosts.mjlab.reference_command import CMGReferenceCommandCfg
+
+    cfg = CMGReferenceCommandCfg(reference=REFERENCE)
+    assert copy.deepcopy(cfg) == cfg
+    assert "mode: realtime" in yaml.dump(dataclasses.asdict(cfg))
 
 
 @pytest.mark.parametrize(
