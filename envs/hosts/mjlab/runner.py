@@ -21,8 +21,10 @@ def describe_policy(env: Any, task: str = "g1_cmg") -> PolicyDescription:
     manager, action = env.observation_manager, env.action_manager.get_term("joint_pos")
     robot, cfg = env.scene["robot"], class_to_dict(G1CMGCfg())
     sizes = [size[0] for size in manager.group_obs_term_dim["actor"]]
-    names = manager.active_terms["actor"]
-    scales = [float(manager.get_term_cfg("actor", name).scale) for name in names]
+    # The manager itself keeps scales as tensors, which are not exactly what the configuration says.
+    names, scales = zip(
+        *((name, term.scale) for name, term in env.cfg.observations["actor"].terms.items()), strict=True
+    )
     stiffness, damping = joint_gains(env.sim.mj_model, robot)
     term, solver = env.command_manager.get_term(COMMAND), env.cfg.sim.mujoco
     cfg["sim"].update(
