@@ -20,11 +20,9 @@ def describe_policy(env: Any, task: str = "g1_cmg") -> PolicyDescription:
     """What the numbers of a policy of one of our mjlab environments mean; the counterpart of our own environment's."""
     manager, action = env.observation_manager, env.action_manager.get_term("joint_pos")
     robot, cfg = env.scene["robot"], class_to_dict(G1CMGCfg())
-    sizes = [size[0] for size in manager.group_obs_term_dim["actor"]]
     # The manager itself keeps scales as tensors, which are not exactly what the configuration says.
-    names, scales = zip(
-        *((name, term.scale) for name, term in env.cfg.observations["actor"].terms.items()), strict=True
-    )
+    actor, sizes = env.cfg.observations["actor"].terms, manager.group_obs_term_dim["actor"]
+    seen = ((name, size[0], part.scale) for (name, part), size in zip(actor.items(), sizes, strict=True))
     stiffness, damping = joint_gains(env.sim.mj_model, robot)
     term, solver = env.command_manager.get_term(COMMAND), env.cfg.sim.mujoco
     cfg["sim"].update(
@@ -42,7 +40,7 @@ def describe_policy(env: Any, task: str = "g1_cmg") -> PolicyDescription:
         action_scale=tuple(action.scale[0].tolist()),
         action_limit=float(cfg["normalization"]["clip_actions"]),
         control_dt=env.step_dt,
-        observations=tuple(zip(names, sizes, scales, strict=True)),
+        observations=tuple(seen),
         reference=file_hash(term.cfg.reference.checkpoint or SHIPPED_CHECKPOINT),
         action_meaning=ACTION_MEANING,
         config=cfg,
