@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,19 @@ def test_an_impossible_field_is_named(change: dict[str, Any], message: str) -> N
 
     with pytest.raises(ValueError, match=message):
         CMGReferenceCommandCfg(**change).check()
+
+
+@pytest.mark.slow
+def test_the_tracking_task_trains_with_the_term(tracking: Any, tmp_path: Path) -> None:
+    from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
+    from mjlab.tasks.tracking.config.g1.rl_cfg import unitree_g1_tracking_ppo_runner_cfg
+
+    rl = unitree_g1_tracking_ppo_runner_cfg()
+    rl.num_steps_per_env, rl.logger = 4, "tensorboard"
+    runner = MjlabOnPolicyRunner(RslRlVecEnvWrapper(tracking), dataclasses.asdict(rl), str(tmp_path), "cpu")
+    before = {name: value.clone() for name, value in runner.alg.get_policy().state_dict().items()}
+    runner.learn(3)
+    after = runner.alg.get_policy().state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not torch.equal(before["mlp.0.weight"], after["mlp.0.weight"])
+    assert (tmp_path / "model_2.pt").is_file()
