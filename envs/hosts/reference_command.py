@@ -88,7 +88,7 @@ class ReferenceCommandCfg:
             raise ValueError("standing=True needs reference.mode 'realtime': the motions of a pool are under way")
 
 
-def _row(name: str, meaning: str) -> Any:
+def _of_anchor(name: str, meaning: str) -> Any:
     """A property: the anchor's part of what a property of all bodies holds."""
     return property(lambda self: getattr(self, name)[:, self._anchor], doc=meaning)
 
@@ -126,7 +126,7 @@ class ReferenceCommand:
         self._robot_bodies = torch.tensor(self.robot.find_bodies(cfg.body_names, preserve_order=True)[0])
         self._robot_bodies = self._robot_bodies.to(self.device)
         self._bodies: BodyStates | None = None
-        self._steps_seen = env.common_step_counter
+        self._steps_seen = self._steps_measured = env.common_step_counter
         for name in ("error_vel_xy", "error_vel_yaw", "error_joint_pos", "error_joint_vel"):
             self.metrics[name] = torch.zeros(self.num_envs, device=self.device)
         self.reference.reset()  # Managers that are made after this one look at commands before the first reset.
@@ -189,7 +189,10 @@ class ReferenceCommand:
         """Nothing to do: `advance` has moved all environments, and those just reset stay."""
 
     def _update_metrics(self) -> None:
-        """Add the errors of this step; a reset makes means of them."""
+        """Add the errors of a step that has passed; a reset makes means of them."""
+        if self._steps_measured == self._steps_seen:
+            return
+        self._steps_measured = self._steps_seen
         told, data = self.reference.commands, self.robot.data
         velocity = in_heading(_xyzw(data.root_link_quat_w), data.root_link_lin_vel_w)
         self.metrics["error_vel_xy"] += (velocity[:, :2] - told[:, :2]).norm(dim=1)
@@ -236,10 +239,10 @@ class ReferenceCommand:
         """Angular velocities of the bodies [rad/s], (num_envs, num_bodies, 3)."""
         return self._body_states().ang_vel
 
-    anchor_pos_w = _row("body_pos_w", "Position of the anchor [m], (num_envs, 3).")
-    anchor_quat_w = _row("body_quat_w", "Orientation of the anchor, wxyz, (num_envs, 4).")
-    anchor_lin_vel_w = _row("body_lin_vel_w", "Velocity of the anchor [m/s], (num_envs, 3).")
-    anchor_ang_vel_w = _row("body_ang_vel_w", "Angular velocity of the anchor [rad/s], (num_envs, 3).")
+    anchor_pos_w = _of_anchor("body_pos_w", "Position of the anchor [m], (num_envs, 3).")
+    anchor_quat_w = _of_anchor("body_quat_w", "Orientation of the anchor, wxyz, (num_envs, 4).")
+    anchor_lin_vel_w = _of_anchor("body_lin_vel_w", "Velocity of the anchor [m/s], (num_envs, 3).")
+    anchor_ang_vel_w = _of_anchor("body_ang_vel_w", "Angular velocity of the anchor [rad/s], (num_envs, 3).")
 
     @property
     def body_pos_relative_w(self) -> Tensor:
@@ -280,10 +283,10 @@ class ReferenceCommand:
     robot_body_quat_w = _of_robot("body_link_quat_w", "As `body_quat_w`.")
     robot_body_lin_vel_w = _of_robot("body_link_lin_vel_w", "As `body_lin_vel_w`.")
     robot_body_ang_vel_w = _of_robot("body_link_ang_vel_w", "As `body_ang_vel_w`.")
-    robot_anchor_pos_w = _row("robot_body_pos_w", "As `anchor_pos_w`.")
-    robot_anchor_quat_w = _row("robot_body_quat_w", "As `anchor_quat_w`.")
-    robot_anchor_lin_vel_w = _row("robot_body_lin_vel_w", "As `anchor_lin_vel_w`.")
-    robot_anchor_ang_vel_w = _row("robot_body_ang_vel_w", "As `anchor_ang_vel_w`.")
+    robot_anchor_pos_w = _of_anchor("robot_body_pos_w", "As `anchor_pos_w`.")
+    robot_anchor_quat_w = _of_anchor("robot_body_quat_w", "As `anchor_quat_w`.")
+    robot_anchor_lin_vel_w = _of_anchor("robot_body_lin_vel_w", "As `anchor_lin_vel_w`.")
+    robot_anchor_ang_vel_w = _of_anchor("robot_body_ang_vel_w", "As `anchor_ang_vel_w`.")
 
 
 def _wxyz(quat: Tensor) -> Tensor:

@@ -53,12 +53,14 @@ def test_the_term_is_the_reference_alone_under_the_same_calls(tracking: Any) -> 
         alone.report_failures(env.reset_terminated.nonzero().squeeze(1))
         alone.reset(ended, root_pose=places[ended])
         check()
-    before = term.reference.root_states.clone(), term.command.clone(), term.body_pos_w.clone()
+    before = [value.clone() for value in (term.reference.root_states, term.command, term.body_pos_w)]
+    measured = {name: value[:2].clone() for name, value in term.metrics.items()}
     env.reset(env_ids=torch.tensor([2]))
     alone.reset([2], root_pose=places[2:])
     check()
     for was, now in zip(before, (term.reference.root_states, term.command, term.body_pos_w), strict=True):
         assert torch.equal(was[:2], now[:2]) and not torch.equal(was[2], now[2])
+    assert all(torch.equal(term.metrics[name][:2], value) for name, value in measured.items())
 
 
 def test_a_robot_on_the_reference_has_every_tracking_reward_at_its_maximum(tracking: Any) -> None:
@@ -86,6 +88,23 @@ def test_relative_poses_stand_over_the_robot(tracking: Any) -> None:
     term, anchor = tracking.command_manager.get_term("motion"), 7
     assert torch.allclose(term.body_pos_relative_w[:, anchor, :2], term.robot_anchor_pos_w[:, :2], atol=1e-5)
     assert torch.allclose(term.body_pos_relative_w[:, anchor, 2], term.anchor_pos_w[:, 2], atol=1e-5)
+
+
+def test_the_ghost_takes_the_references_pose_over_the_robot(tracking: Any) -> None:
+    term, drawn = tracking.command_manager.get_term("motion"), {}
+
+    class Visualizer:
+        def get_env_indices(self, num_envs: int) -> list[int]:
+            return [2]
+
+        def add_ghost_mesh(self, qpos: Any, model: Any, label: str) -> None:
+            drawn[label] = torch.tensor(qpos, dtype=torch.float32)
+
+    term._debug_vis_impl(Visualizer())
+    assert list(drawn) == ["reference_2"]
+    assert torch.equal(drawn["reference_2"][:3], term.body_pos_relative_w[2, 0])
+    assert torch.equal(drawn["reference_2"][7:], term.joint_pos[2])
+    assert float(term._ghost.geom_rgba[:, 3].max()) == 0.5
 
 
 def test_the_sliders_steer_the_robot_that_is_viewed(tracking: Any) -> None:
