@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,18 @@ def test_mjlab_finds_the_tasks() -> None:
     from mjlab.tasks.registry import list_tasks
 
     assert mjlab.tasks and {f"Mjlab-CMG-{ground}-Unitree-G1" for ground in ("Flat", "Rough")} <= set(list_tasks())
+
+
+def test_the_example_of_the_page_makes_a_task() -> None:
+    pytest.importorskip("mjlab", reason="mjlab is not installed: make test-mjlab")
+    from mjlab.tasks.registry import load_env_cfg
+
+    from envs.hosts.mjlab.reference_command import CMGReferenceCommandCfg
+
+    page = (Path(__file__).parents[4] / "docs" / "mjlab.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/mjlab.md", "exec"), {})
+    assert isinstance(load_env_cfg("My-Tracking-G1").commands["motion"], CMGReferenceCommandCfg)
 
 
 def test_the_shipped_policy_fits_and_obeys(flat: Any) -> None:
