@@ -31,7 +31,7 @@ from envs.hosts.mjlab.tasks import make_env_cfg
 from envs.hosts.mjlab.terms import COMMAND
 from envs.learning.policy import SHIPPED_POLICY, PolicyError, load_policy
 
-COMMANDS = (
+COMMANDS: tuple[tuple[float, float, float], ...] = (
     (0.0, 0.0, 0.0),
     *((vx, 0.0, 0.0) for vx in (0.5, 1.0, 1.5, -0.4)),
     (0.0, 0.3, 0.0),

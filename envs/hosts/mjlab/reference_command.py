@@ -81,13 +81,13 @@ class CMGReferenceCommand(ReferenceCommand, CommandTerm):
             anew = server.gui.add_button("Begin anew")
 
         @presets.on_click
-        def _(event: Any) -> None:
+        def go(event: Any) -> None:
             for slider, value in zip(self._sliders, PRESETS[event.target.value], strict=False):
                 slider.value = value
             steered.value = True
 
         @anew.on_click
-        def _(_: Any) -> None:
+        def begin_anew(_event: Any) -> None:
             if request_action is not None:
                 request_action("CUSTOM", {"type": "gui_reset", "all_envs": False})
 

@@ -42,9 +42,10 @@ def g1_robot_cfg(cfg: Any, physics_dt: float, play: bool = False) -> EntityCfg:
     names, control = robot.joint_names, cfg.control
     stiffness = per_joint(control.stiffness, names, "control.stiffness")
     damping = per_joint(control.damping, names, "control.damping")
-    alike = defaultdict(list)
-    for row in zip(names, stiffness, damping, robot.effort_limit.tolist(), robot.armature.tolist(), strict=True):
-        alike[row[1:]].append(row[0])
+    alike: dict[tuple[float, ...], list[str]] = defaultdict(list)
+    limits = zip(robot.effort_limit.tolist(), robot.armature.tolist(), strict=True)
+    for name, kp, kd, (limit, armature) in zip(names, stiffness, damping, limits, strict=True):
+        alike[kp, kd, limit, armature].append(name)
     delays = cfg.domain_rand.delay_range if cfg.domain_rand.randomize_delay and not play else (0.0, 0.0)
     shortest, longest = (round(delay / physics_dt) for delay in delays)
     drives = tuple(

@@ -24,6 +24,11 @@ NAMES = tuple(sorted(load_g1().joint_names, key=lambda name: (name.split("_")[1]
 class CommandTerm:
     """Calls what a term implements when and as Isaac Lab's base class does."""
 
+    _set_debug_vis_impl: Any
+    _update_metrics: Any
+    _resample_command: Any
+    _update_command: Any
+
     def __init__(self, cfg: Any, env: Any) -> None:
         self.cfg, self._env = cfg, env
         self.num_envs, self.device = env.num_envs, env.device

@@ -91,7 +91,8 @@ def test_relative_poses_stand_over_the_robot(tracking: Any) -> None:
 
 
 def test_the_ghost_takes_the_references_pose_over_the_robot(tracking: Any) -> None:
-    term, drawn = tracking.command_manager.get_term("motion"), {}
+    term = tracking.command_manager.get_term("motion")
+    drawn: dict[str, torch.Tensor] = {}
 
     class Visualizer:
         def get_env_indices(self, num_envs: int) -> list[int]:
