@@ -15,6 +15,8 @@ CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8*/bin/python) python3.8)
 VENV38 ?= .venv-py38
 TORCH38 ?= 1.12.1
+# mjlab wants an older MuJoCo than the rest.
+VENV_MJLAB ?= .venv-mjlab
 # The lowest Python that MuJoCo 4 has.
 PYTHON_LOWEST ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.11*/bin/python) python3.11)
 VENV_LOWEST ?= .venv-lowest
@@ -26,7 +28,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play drive train picture test test-fast lint types unit fuzz kill-test soak test-py38 test-lowest clean
+.PHONY: help install generate play drive train picture test test-fast lint types unit fuzz kill-test soak test-py38 test-mjlab test-lowest clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +90,14 @@ $(VENV38)/.installed: setup.py
 	$(PYTHON38) -m venv $(VENV38)
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH38)
 	$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check typing_extensions numpy==1.23.5 safetensors tqdm pytest
+	@touch $@
+
+test-mjlab: $(VENV_MJLAB)/.installed ## Run the tests of the tasks in mjlab; its kernels compile for minutes once (VENV_MJLAB)
+	$(TEST_ENV) $(VENV_MJLAB)/bin/python -m pytest tests/envs/hosts/mjlab
+
+$(VENV_MJLAB)/.installed: setup.py
+	$(PYTHON) -m venv $(VENV_MJLAB)
+	$(VENV_MJLAB)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast,mjlab]' pytest
 	@touch $@
 
 # What the versions of packages can break: files, networks, Numba loops, physics, training, pictures.

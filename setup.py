@@ -36,7 +36,9 @@ setup(
             "cmg-import = cmg_ref.cli.import_checkpoint:main",
             "cmg-benchmark = cmg_ref.cli.benchmark:main",
             "cmg-twist = envs.cli.twist:main",
-        ]
+        ],
+        # Imported by mjlab itself, where it is installed.
+        "mjlab.tasks": ["cmg_ref = envs.hosts.mjlab.tasks"],
     },
     # `make test-lowest` tests the lowest versions below but those of `export`; `make test-py38` tests the library with
     # the lowest torch.
@@ -58,6 +60,9 @@ setup(
         "serve": ["redis>=5.0"],
         # Driving robots from the browser (with `export` for TWIST2's policy); its tests start Debian's chromium.
         "drive": ["viser>=1.1.1"],
+        # In a virtual environment of its own, since mjlab wants an older MuJoCo than "mujoco" above; onnxruntime checks
+        # what its trainings export.
+        "mjlab": ["mjlab>=1.6,<1.7", "onnxruntime>=1.32"],
         # What `make test` runs. setuptools builds the wheel that a test looks into.
         "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
     },

@@ -52,6 +52,7 @@ class ReferenceMotionTerm:
         command_layout: Channels of a command.
         sampler: Draws the commands; it is told which of them fail.
         joint_names: Joints in the order of everything returned.
+        robot: Description of the robot.
         key_bodies: Bodies in the order of ``key_body_pos_b``.
 
     Raises:
@@ -76,7 +77,7 @@ class ReferenceMotionTerm:
         self.device = checked_device(device, "device")
         checkpoint = load_checkpoint(cfg.checkpoint)
         self.joint_names, _ = match_joints(checkpoint.joint_names, joint_names, cfg.drop_joints, self.device)
-        robot = checkpoint.robot(robot, cfg.drop_joints)
+        self.robot = robot = checkpoint.robot(robot, cfg.drop_joints)
         self.key_bodies = tuple(robot.key_bodies if cfg.key_bodies is None else cfg.key_bodies)
         self._kinematics = ForwardKinematics(robot, self.key_bodies, self.device)
         self._robot_columns = self._columns_for(robot)
@@ -207,10 +208,16 @@ class ReferenceMotionTerm:
         Args:
             dof_pos: Joint angles in the order of ``joint_names`` [rad], (..., num_joints).
         """
-        if self._robot_columns is not None:
-            # Joints of the description that the environment's robot lacks are welded at zero.
-            dof_pos = torch.cat((dof_pos, torch.zeros_like(dof_pos[..., :1])), dim=-1)[..., self._robot_columns]
-        return self._kinematics.positions(dof_pos)
+        return self._kinematics.positions(self.in_description_order(dof_pos))
+
+    def in_description_order(self, values: torch.Tensor) -> torch.Tensor:
+        """Joint angles or velocities (..., num_joints) in the order of ``robot``, (..., robot.num_joints).
+
+        Joints of the description that the environment's robot lacks are welded at zero.
+        """
+        if self._robot_columns is None:
+            return values
+        return torch.cat((values, torch.zeros_like(values[..., :1])), dim=-1)[..., self._robot_columns]
 
     def initial_state(self, env_ids: EnvIds | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """State to put the robots of some environments in, so that they begin on their reference.

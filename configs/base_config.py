@@ -20,12 +20,12 @@ import contextlib
 import copy
 import difflib
 import math
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from cmg_ref.core.shorten import one_line, shortened
 
 __all__ = ["BaseConfig", "ConfigError", "apply_overrides", "check_fields", "class_to_dict", "suggestion"]
-__all__ += ["fitted", "literal", "update_from_dict"]
+__all__ += ["fitted", "literal", "per_joint", "update_from_dict"]
 
 MAX_OVERRIDE_LENGTH = 4096  # characters
 
@@ -132,6 +132,29 @@ def check_fields(config: BaseConfig, declared: BaseConfig, free: Iterable[str] =
         ConfigError: If there is such a field.
     """
     _check(config, declared, type(config).__qualname__, "", set(free))
+
+
+def per_joint(values: Mapping[str, float], joint_names: Sequence[str], field: str) -> list[float]:
+    """A number for each joint from numbers by parts of joint names; the longest part that fits counts.
+
+    Args:
+        values: Numbers by parts of names.
+        joint_names: The joints.
+        field: Where `values` stand, for the message.
+
+    Raises:
+        ConfigError: If a joint has none, or a part fits no joint.
+    """
+    unused = [part for part in values if not any(part in name for name in joint_names)]
+    if unused:
+        raise ConfigError(f"{field}: no joint has '{unused[0]}' in its name; they are {', '.join(joint_names)}")
+    numbers = []
+    for name in joint_names:
+        fitting = [part for part in values if part in name]
+        if not fitting:
+            raise ConfigError(f"{field}: gives nothing for the joint '{name}'")
+        numbers.append(float(values[max(fitting, key=len)]))
+    return numbers
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

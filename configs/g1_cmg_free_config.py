@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from configs.g1_cmg_config import G1CMGCfg, G1CMGCfgPPO
+from configs.legged_robot_config import CurriculumStage
 
 
 class G1CMGFreeCfg(G1CMGCfg):
@@ -37,15 +38,15 @@ class G1CMGFreeCfg(G1CMGCfg):
         """Everything from the beginning, as hard as robots bear it."""
 
         stages = (
-            (1.0, 0.1, 0.4, 1.0),
-            (1.0, 0.2, 0.6, 1.0),
-            (1.0, 0.3, 0.8, 1.0),
-            (1.0, 0.4, 1.0, 1.0),
-            (1.0, 0.5, 1.0, 1.0),
-            (1.0, 0.6, 1.0, 1.0),
-            (1.0, 0.7, 1.0, 1.0),
-            (1.0, 0.85, 1.0, 1.0),
-            (1.0, 1.0, 1.0, 1.0),
+            CurriculumStage(commands=1.0, pushes=0.1, randomisation=0.4),
+            CurriculumStage(commands=1.0, pushes=0.2, randomisation=0.6),
+            CurriculumStage(commands=1.0, pushes=0.3, randomisation=0.8),
+            CurriculumStage(commands=1.0, pushes=0.4, randomisation=1.0),
+            CurriculumStage(commands=1.0, pushes=0.5, randomisation=1.0),
+            CurriculumStage(commands=1.0, pushes=0.6, randomisation=1.0),
+            CurriculumStage(commands=1.0, pushes=0.7, randomisation=1.0),
+            CurriculumStage(commands=1.0, pushes=0.85, randomisation=1.0),
+            CurriculumStage(commands=1.0, pushes=1.0, randomisation=1.0),
         )
         survival = 0.6
         min_steps = 500

@@ -49,6 +49,7 @@ ORDER = (
     "envs/serving",
     "envs/driving",
     "envs/hosts",
+    "envs/hosts/mjlab",
     "envs/cli",
 )
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+ACTION_MEANING = (
+    "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
+)
+"""In files of policies; those that say something else cannot run here."""
+
 
 def velocity_lead(stiffness: Tensor, damping: Tensor) -> Tensor:
     """Time by which targets lead [s], from the gains of the joints [N m/rad, N m s/rad], all (..., num_joints)."""

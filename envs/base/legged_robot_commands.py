@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, ranges_of
+from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.rl.rewards import standing
 from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
 from envs.base.legged_robot_state import LeggedRobotState
-from envs.terms.commands import CommandBuffer, CommandSource, SampledCommands
+from envs.terms.commands import CommandBuffer, CommandSource, SampledCommands, command_sampler_cfg
 
 
 class LeggedRobotCommands(LeggedRobotState):
@@ -53,20 +53,9 @@ class LeggedRobotCommands(LeggedRobotState):
         shape = tuple(self._command_buffer.values.shape)
         self._command_buffer.values.copy_(checked_tensor(values, shape, "commands", self.device))
 
-    def command_sampler_cfg(self) -> CommandSamplerCfg:
-        """What the configuration says about commands."""
-        cfg = self.cfg.commands
-        return CommandSamplerCfg.over(
-            ranges_of(cfg.ranges),
-            strata=dict(cfg.strata) or None,
-            failure_weight=cfg.failure_weight,
-            resampling_time=tuple(cfg.resampling_time),
-            curriculum_start=0.0,
-        )
-
     def _make_command_source(self) -> CommandSource:
         """What gives commands; a task may have one of its own."""
-        cfg = self.command_sampler_cfg()
+        cfg = command_sampler_cfg(self.cfg.commands)
         layout = CommandLayout.of_names(list(self.cfg.commands.ranges.further))
         ramp_time, seed = self.cfg.commands.ramp_time, self.cfg.seed
         return SampledCommands(self.num_envs, cfg, ramp_time, self.dt, self.device, seed, layout)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cmg_ref.core.backends import call_loop, numba_available
 from cmg_ref.robots.registry import robot_spec
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
-from configs.base_config import ConfigError, suggestion
+from configs.base_config import ConfigError, per_joint, suggestion
 from envs.base.base_task import BaseTask
 from envs.base.disturbances import DrivenJoints, Punches
 from envs.base.domain_randomisation import DomainRandomisation
@@ -288,21 +288,8 @@ class SimulatedRobot(BaseTask):
         self.soft_dof_pos_limits = torch.stack((middle - half, middle + half), dim=1)
 
     def per_joint(self, values: dict[str, float], field: str) -> Tensor:
-        """A number for each joint, (num_dof,), from numbers by parts of joint names; the longest that fits counts.
-
-        Raises:
-            ConfigError: If a joint has none, or a part fits no joint.
-        """
-        unused = [part for part in values if not any(part in name for name in self.dof_names)]
-        if unused:
-            raise ConfigError(f"{field}: no joint has '{unused[0]}' in its name; they are {', '.join(self.dof_names)}")
-        numbers = []
-        for name in self.dof_names:
-            fitting = [part for part in values if part in name]
-            if not fitting:
-                raise ConfigError(f"{field}: gives nothing for the joint '{name}'")
-            numbers.append(float(values[max(fitting, key=len)]))
-        return torch.tensor(numbers, device=self.device)
+        """A number for each joint, (num_dof,); see :func:`configs.base_config.per_joint`, also for what it raises."""
+        return torch.tensor(per_joint(values, self.dof_names, field), device=self.device)
 
     def in_description_order(self, joint_values: Tensor) -> Tensor:
         """Joint values (..., num_dof) of the simulator in the order of `robot`, the description."""

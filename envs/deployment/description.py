@@ -30,6 +30,14 @@ OBSERVATION_MEANINGS = {
     "it will be ramped",
     "last_action": "action of the control step before, held within the action limit; 0 in the first",
 }
+# By `control.drive_mode` of the configuration; the last is mjlab's.
+DRIVES = {
+    "position": "implicit: each physics step a torque stiffness * (target - q), held within torque_limit, and besides "
+    "it damping * dq as the joint's own damping, solved implicitly and outside of the limit",
+    "effort": "explicit: each physics step stiffness * (target - q) - damping * dq, held within torque_limit",
+    "actuator": "implicit: each physics step stiffness * (target - q) - damping * dq as a position actuator of MuJoCo, "
+    "held within torque_limit",
+}
 RANGE_NAMES = {"wz": "yaw_rate"}  # names of ranges in the files where they are not the labels
 LICENCE = (
     "Code: BSD-3-Clause. The generator that ships with cmg_ref was trained on LAFAN1 (CC BY-NC-ND 4.0) among others: "
@@ -122,7 +130,7 @@ def describe_drive(description: PolicyDescription) -> dict[str, Any]:
     config = description.config
     control, sim, randomised = (config.get(name, {}) for name in ("control", "sim", "domain_rand"))
     substeps = control.get("decimation", 1) * sim.get("substeps", 1)
-    implicit = control.get("drive_mode", "position") == "position"
+    drive_mode = control.get("drive_mode", "position")
     return {
         "task": description.task,
         "robot": robot.name,
@@ -138,14 +146,9 @@ def describe_drive(description: PolicyDescription) -> dict[str, Any]:
         "action_scale_of_policy": _rounded(description.action_scale),
         "action_limit_of_policy": description.action_limit,
         "training": {
-            "drive": (
-                "implicit: each physics step a torque stiffness * (target - q), held within torque_limit, and besides "
-                "it damping * dq as the joint's own damping, solved implicitly and outside of the limit"
-                if implicit
-                else "explicit: each physics step stiffness * (target - q) - damping * dq, held within torque_limit"
-            ),
+            "drive": DRIVES[drive_mode],
             "physics_dt": description.control_dt / max(1, substeps),
-            "physics": "MuJoCo, Euler integration, " + json.dumps(sim.get("mujoco", {})),
+            "physics": sim.get("engine", "MuJoCo, Euler integration") + ", " + json.dumps(sim.get("mujoco", {})),
             "joint_friction": 0.0,
             "joint_damping": "the drive's only",
             "self_collision": config.get("asset", {}).get("self_collisions", 1) == 0,

@@ -74,6 +74,7 @@ class Session:
         self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended = threading.Event()
         self.random = False
+        self._commands: Tensor
         self._begin(robots)
 
     # From any thread --------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from envs.learning.training_run import checkpoints
 FORMAT_VERSION = 1
 SHIPPED_POLICY = Path(__file__).parents[1] / "assets" / "g1_cmg_policy.safetensors"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+NORMALIZER_EPSILON = 1e-2  # that rsl_rl's EmpiricalNormalization adds to the standard deviation
 _METADATA_KEY = "cmg_ref_policy"
 _CHECKPOINT_KEYS = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description"}
 _CHECKPOINT_KEYS |= {"activation", "environment", "policy", "warm_up_left", "infos", "torch_rng"}
@@ -246,9 +247,15 @@ class Policy(nn.Module):
         policy.mlp.load_state_dict(weights)
         if "obs_normalizer._mean" in state:
             policy.mean.copy_(state["obs_normalizer._mean"].squeeze(0))
-            # 1e-2 is what rsl_rl's EmpiricalNormalization adds to the standard deviation.
-            policy.scale.copy_(state["obs_normalizer._std"].squeeze(0) + 1e-2)
+            policy.scale.copy_(state["obs_normalizer._std"].squeeze(0) + NORMALIZER_EPSILON)
         return policy.eval().requires_grad_(False)
+
+    def actor_state(self) -> dict[str, torch.Tensor]:
+        """What `from_actor_state` takes: entries for the state of an actor of rsl_rl that normalises observations."""
+        deviation = (self.scale - NORMALIZER_EPSILON).unsqueeze(0)
+        normaliser = {"_mean": self.mean.unsqueeze(0), "_std": deviation, "_var": deviation.square()}
+        weights = {f"mlp.{name}": value for name, value in self.mlp.state_dict().items()}
+        return {**weights, **{f"obs_normalizer.{name}": value for name, value in normaliser.items()}}
 
 
 def save_policy(policy: Policy, path: str | Path) -> None:

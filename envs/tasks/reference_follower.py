@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Callable
 
 import torch
 from torch import Tensor
 
 from cmg_ref.core.rotations import quat_from_yaw, yaw_from_quat
-from cmg_ref.reference_motion_term import ReferenceMotionTerm, ReferenceMotionTermCfg
+from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl import rewards
-from cmg_ref.rl.actions import reference_targets, velocity_lead
+from cmg_ref.rl.actions import ACTION_MEANING, reference_targets, velocity_lead
 from cmg_ref.rl.observations import joint_changes, running_average
-from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 from configs.base_config import ConfigError, suggestion
 from configs.reference_follower_config import ReferenceFollowerCfg
 from envs.base.legged_robot import LeggedRobot
-from envs.terms.commands import CommandSource
+from envs.terms.commands import CommandSource, reference_term_cfg
 from envs.terms.observations import ObservationTerm
 from envs.terms.rewards import FEET_MOTION, needs
 
@@ -78,9 +78,7 @@ class ReferenceFollower(LeggedRobot):
 
     config_class: type = ReferenceFollowerCfg
     reference: ReferenceMotionTerm
-    action_meaning = (
-        "joint target = reference at the next step + damping / stiffness * its velocity + action_scale * action"
-    )
+    action_meaning = ACTION_MEANING
 
     @property
     def term(self) -> ReferenceMotionTerm:
@@ -94,24 +92,14 @@ class ReferenceFollower(LeggedRobot):
         cfg = self.cfg.reference
         if cfg.start not in STARTS:
             raise ConfigError(f"reference.start: there is no '{cfg.start}'{suggestion(cfg.start, STARTS)}")
-        self._future_steps = tuple(sorted({cfg.actor_future_step, *cfg.critic_future_steps}))
+        term_cfg = reference_term_cfg(self.cfg)
+        pool = replace(term_cfg.pool, regenerate_frames_per_step=math.ceil(cfg.renewed_frames * self.num_envs))
+        term_cfg = replace(term_cfg, pool=pool)
+        self._future_steps = term_cfg.future_joint_steps
         columns = [self._future_steps.index(step) for step in cfg.critic_future_steps]
         first, end = min(columns, default=0), max(columns, default=-1) + 1
         # Steps that lie side by side are read without a copy.
         self._window: slice | list[int] = slice(first, end) if columns == list(range(first, end)) else columns
-        term_cfg = ReferenceMotionTermCfg(
-            checkpoint=cfg.checkpoint,
-            # Trajectories of a pool are under way already, so a robot that begins from standing leaves the pool.
-            mode=cfg.mode if cfg.start == "random" else "realtime",
-            pool=TrajectoryPoolCfg(
-                num_trajectories=cfg.num_trajectories,
-                regenerate_frames_per_step=math.ceil(cfg.renewed_frames * self.num_envs),
-            ),
-            future_joint_steps=self._future_steps,
-            command_sampler=self.command_sampler_cfg(),
-            ramp_time=self.cfg.commands.ramp_time,
-            standing_starts=cfg.standing_starts,
-        )
         self.reference = ReferenceMotionTerm(
             term_cfg, self.num_envs, self.dt, self.dof_names, self.device, self.robot, self.cfg.seed
         )

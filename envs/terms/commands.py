@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg, CommandSmoother, ranges_of
 from cmg_ref.core.command_layout import CommandLayout
+from cmg_ref.reference_motion_term import ReferenceMotionTermCfg
 from cmg_ref.trajectories.argument_checks import checked_tensor
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
+
+
+def command_sampler_cfg(section: Any) -> CommandSamplerCfg:
+    """What a section `commands` of a configuration says about the draws."""
+    return CommandSamplerCfg.over(
+        ranges_of(section.ranges),
+        strata=dict(section.strata) or None,
+        failure_weight=section.failure_weight,
+        resampling_time=tuple(section.resampling_time),
+        curriculum_start=0.0,
+    )
+
+
+def reference_term_cfg(cfg: Any) -> ReferenceMotionTermCfg:
+    """The reference that a configuration with a section `reference` asks for, for any number of environments."""
+    reference = cfg.reference
+    return ReferenceMotionTermCfg(
+        checkpoint=reference.checkpoint,
+        # Trajectories of a pool are under way already, so whoever begins from standing goes on by himself.
+        mode=reference.mode if reference.start == "random" else "realtime",
+        pool=TrajectoryPoolCfg(num_trajectories=reference.num_trajectories),
+        future_joint_steps=tuple(sorted({reference.actor_future_step, *reference.critic_future_steps})),
+        command_sampler=command_sampler_cfg(cfg.commands),
+        ramp_time=cfg.commands.ramp_time,
+        standing_starts=reference.standing_starts,
+    )
 
 
 class CommandSource:
