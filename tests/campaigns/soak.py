@@ -26,6 +26,7 @@ MODES = ("realtime", "pregenerated", "pool")
 MOST_GROWTH = 5.0  # [MB] after the warm-up
 WARM_UP_SHARE = 0.1  # of the steps
 WINDOW, WINDOW_INTERVAL = 4, 10  # steps read ahead, every so many steps
+FRAMES = {"realtime": 40, "pregenerated": 12, "pool": 40}  # of a trajectory: two are made anew in every step
 COMMANDS_INTERVAL = 50  # steps between commands that take environments out of the pool
 
 
@@ -72,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=MODES, nargs="+", default=list(MODES))
     parser.add_argument("--steps", type=int, default=100_000)
-    parser.add_argument("--num-envs", type=int, default=64)
-    parser.add_argument("--frames", type=int, default=40, help="of a trajectory, in the modes with whole trajectories")
+    parser.add_argument("--num-envs", type=int, default=16)
+    parser.add_argument("--frames", type=int, help=f"of a trajectory (default: {FRAMES})")
     options = parser.parse_args(arguments)
     print("memory [MB]    announced  when made       warm     at end    growth   seconds", flush=True)
     grown = False
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         started = time.perf_counter()
         warm_up = max(1, round(WARM_UP_SHARE * options.steps))
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            seen = pool.apply(soak, (mode, options.num_envs, options.steps, warm_up, options.frames))
+            seen = pool.apply(soak, (mode, options.num_envs, options.steps, warm_up, options.frames or FRAMES[mode]))
         growth = seen["end"] - seen["warm"]
         grown |= growth > MOST_GROWTH
         taken = [seen["announced"], *(seen[moment] - seen["before"] for moment in ("made", "warm", "end")), growth]
