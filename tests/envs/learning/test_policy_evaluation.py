@@ -46,6 +46,7 @@ class Puppet:
     def reset(self) -> None:
         self.root_states = torch.zeros(self.num_envs, 13)
         self.yaw = torch.linspace(-3.0, 3.0, self.num_envs)
+        self.root_states[:, 3:7] = quat_from_yaw(self.yaw)
         self.age = torch.zeros(self.num_envs)
         self.commands = torch.zeros(self.num_envs, 3)
         self.contact_forces = torch.full((self.num_envs, 3, 3), 100.0)
