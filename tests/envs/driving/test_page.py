@@ -142,7 +142,14 @@ def test_push_pushes(driven: tuple[Session, Any]) -> None:
 
 @pytest.fixture
 def command() -> list[str]:
-    return [sys.executable, "-c", "from envs.cli.drive import main; main()", "--no-browser", "--port", "8140"]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv[0] = 'drive'; from envs.cli.drive import main; main()",
+        "--no-browser",
+        "--port",
+        "8140",
+    ]
 
 
 def test_the_program_prints_its_address_serves_the_page_and_ends_by_ctrl_c(command: list[str], tmp_path: Path) -> None:
