@@ -76,6 +76,8 @@ def field_names(config: BaseConfig) -> list[str]:
 
 def class_to_dict(config: Any) -> Any:
     """Nested dictionaries of plain values of a configuration or section; other values are passed on."""
+    if isinstance(config, tuple):
+        return tuple(map(class_to_dict, config))  # of a NamedTuple too, whose class a checkpoint must not name
     if not isinstance(config, BaseConfig):
         return copy.deepcopy(config)
     return {name: class_to_dict(getattr(config, name)) for name in field_names(config)}

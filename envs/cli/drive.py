@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Isaac Gym has to be imported before torch.
-from envs.simulator import BACKEND  # isort: skip  # noqa: F401
+import envs.simulator  # isort: skip  # noqa: F401
 
 import torch
 
@@ -118,3 +118,7 @@ def drive(
         page.end()
         drawing.join()
         server.stop()
+
+
+if __name__ == "__main__":
+    main()

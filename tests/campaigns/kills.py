@@ -106,6 +106,10 @@ class Victim:
         """Run the script to its end; returns its exit code."""
         return wait(self.start(arguments))
 
+    def log(self) -> str:
+        """The end of what the script has printed."""
+        return self.folder.with_suffix(".log").read_text()[-2000:]
+
     def start(self, arguments: list[object]) -> int:
         """Fork a process that is the script; returns its number."""
         process = os.fork()
@@ -287,7 +291,10 @@ def kill(victim: Victim, chance: random.Random) -> bool:
     begun: set[str] = set()
     end = time.monotonic() + PATIENCE
     while len(begun) < files and time.monotonic() < end:
-        if os.waitpid(process, os.WNOHANG)[0]:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended and status:
+            raise CampaignError(f"{victim.script}: failed by itself: {victim.log()}")
+        if ended:
             return False
         begun |= victim.unfinished()
         time.sleep(0.0002)
@@ -315,7 +322,7 @@ def campaign(kind: type[Victim], kills: int, seed: int, folder: Path) -> Tally:
             tally.files += victim.check()
             code = victim.run(victim.arguments(last=True))
             if code != 0:
-                raise CampaignError(f"exit code {code}: {victim.folder.with_suffix('.log').read_text()[-2000:]}")
+                raise CampaignError(f"exit code {code}: {victim.log()}")
             if victim.unfinished():
                 raise CampaignError(f"left over: {', '.join(sorted(victim.unfinished()))}")
             victim.check()

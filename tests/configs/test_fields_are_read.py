@@ -22,6 +22,8 @@ TREES = {
     for path in (ROOT / folder).rglob("*.py")
 }
 COMMAND_LINES = {"args", "arguments", "options"}  # whose attributes are options, whatever they are called
+# Read by mjlab or Isaac Lab themselves.
+HOSTS_OWN = {"class_type", "resampling_time_range", "debug_vis", "actuator_names", "use_default_offset"}
 TWISTS_OWN = {"control.residual_action", "policy.init_noise_std", "runner.teacher_proj_name"}
 
 
@@ -96,6 +98,5 @@ def test_every_field_of_the_library_is_read() -> None:
             checks = [node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == "validate"]
             owner.body = [node for node in owner.body if node not in checks]
             fields = [node.target.id for node in owner.body if isinstance(node, ast.AnnAssign)]  # type: ignore[union-attr]
-            assert [
-                field for field in fields if not any(field in names_read(other)[0] for other in TREES.values())
-            ] == []
+            unused = {f for f in fields if not any(f in names_read(other)[0] for other in TREES.values())}
+            assert unused <= HOSTS_OWN

@@ -85,6 +85,11 @@ CASES: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], list[float]]] = 
         ),
         [0.25, 0.05],
     ),
+    (
+        rewards.contact_tracking,
+        (T([[True, False], [True, True]]), T([[True, True], [True, True]])),
+        [0.5, 1.0],
+    ),
     # Landing after 0.3 s against 0.4 s wanted; after 2 s, which counts as no more than 0.8 s.
     (
         rewards.feet_air_time,

@@ -179,7 +179,7 @@ def test_conditions_change_what_they_say(exported: Path, g1_mjcf: Path) -> None:
     assert driven._arms is not None
     arms = [name for name in plain.controller.joint_names if any(part in name for part in free_use.ARMS)]
     moved = dict(zip(arms, driven._arms._to - driven.controller.start_joint_pos[driven._arms.columns], strict=True))
-    assert abs(moved["left_elbow_joint"]) > 0.01
+    assert max(map(abs, moved.values())) > 0.05
     assert moved["left_elbow_joint"] == pytest.approx(moved["right_elbow_joint"])
     assert moved["left_shoulder_roll_joint"] == pytest.approx(-moved["right_shoulder_roll_joint"])
 
