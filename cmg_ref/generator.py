@@ -34,6 +34,7 @@ from cmg_ref.trajectories.argument_checks import (
 from cmg_ref.trajectories.buffer import MotionBuffer
 from cmg_ref.trajectories.clock import FrameClock
 from cmg_ref.trajectories.environment_changes import EnvironmentChanges
+from cmg_ref.trajectories.joint_override import JointOverride
 from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
 from cmg_ref.trajectories.pool import SamplesCommands
 from cmg_ref.trajectories.reader import MotionReader
@@ -133,6 +134,7 @@ class CMGMotionGenerator:
         self.command_excess = torch.zeros(self.num_envs, self.command_layout.size, device=self.device)
         self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot)
         self._draws = EnvironmentDraws(self.num_envs, cfg.first_env, cfg.seed, self.device)
+        self._override: JointOverride | None = None
         self._random = torch.Generator(device=self.device).manual_seed(own_seed)
         self._generation_seconds, self._advance_seconds, self._advance_calls = 0.0, 0.0, 0
         self._allocate(cfg.mode)
@@ -193,6 +195,8 @@ class CMGMotionGenerator:
         They are views of what the generator keeps: copy them before writing into them.
         """
         dof_pos, dof_vel = self._reader.joints()
+        if self._override is not None:
+            dof_pos, dof_vel = self._override.joints(dof_pos, dof_vel)
         if env_ids is None:
             return dof_pos, dof_vel
         rows = self._rows(env_ids)
@@ -202,6 +206,8 @@ class CMGMotionGenerator:
     def get_frames(self, env_ids: EnvIds | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
         frames = self._reader.frames()
+        if self._override is not None:
+            frames = self._override.frames(frames)
         return frames if env_ids is None else frames.select(self._rows(env_ids))
 
     @property
@@ -240,7 +246,7 @@ class CMGMotionGenerator:
         Raises:
             ValueError: a step is negative or beyond what the buffer holds.
         """
-        return self._reader.future(self._checked_steps(steps))[0]
+        return self.window(self._checked_steps(steps), ())[0]
 
     @with_torch_defaults
     def window(self, steps: Sequence[int], joint_steps: Sequence[int]) -> tuple[MotionFrames, torch.Tensor]:
@@ -256,7 +262,10 @@ class CMGMotionGenerator:
         Raises:
             ValueError: as of :meth:`future`.
         """
-        return self._reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
+        frames, dof_pos = self._reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
+        if self._override is None:
+            return frames, dof_pos
+        return self._override.frames(frames), self._override.positions(dof_pos)
 
     @property
     def standing_states(self) -> torch.Tensor:
@@ -399,6 +408,45 @@ class CMGMotionGenerator:
         """Put the root that is shown now at x, y [m], heading [rad], (num_envs or len(env_ids), 3), in the world."""
         rows = self._rows(env_ids)
         self._reader.anchor(rows, self._checked(root_pose, (len(rows), NUM_POSE), "root_pose"))
+
+    @with_torch_defaults
+    def override(
+        self,
+        joint_names: Sequence[str],
+        positions: Values,
+        velocities: Values | None = None,
+        env_ids: EnvIds | None = None,
+    ) -> None:
+        """Show joints as somebody else drives them, until they are given anew or released, resets included.
+
+        What is read shows them, now and at all steps ahead alike; the motion that is generated is not touched. The legs
+        stay the generator's.
+
+        Args:
+            joint_names: joints that are driven, none of a leg; others that were driven before still are.
+            positions: their angles [rad], (num_envs or len(env_ids), len(joint_names)), held inside their limits.
+            velocities: their velocities [rad/s], the same shape; 0 by default.
+            env_ids: environments concerned, (n,); all by default.
+
+        Raises:
+            ValueError: a joint is unknown, named twice or one of a leg, or a shape does not fit; nothing has been
+                changed.
+        """
+        rows, names = self._rows(env_ids), tuple(joint_names)
+        override = self._override or JointOverride(self.num_envs, self.joint_names, self._robot, self.device)
+        columns, shape = override.columns(names), (len(rows), len(names))
+        positions = self._checked(positions, shape, "positions")
+        given = torch.zeros(shape, device=self.device) if velocities is None else velocities
+        override.drive(rows, columns, positions, self._checked(given, shape, "velocities"))
+        self._override = override
+
+    def release(self, env_ids: EnvIds | None = None) -> None:
+        """Show all joints of environments (n,) as they are generated again; of all environments by default."""
+        rows = self._rows(env_ids)
+        if env_ids is None:
+            self._override = None
+        elif self._override is not None:
+            self._override.release(rows)
 
     @with_torch_defaults
     def switch_mode(self, mode: str) -> None:
