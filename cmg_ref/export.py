@@ -22,7 +22,6 @@ from cmg_ref.files.input_file import check_input_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.rollout.rollout import REST_SPEED
-from cmg_ref.trajectories.start_states import balanced_standing_state
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy
@@ -68,7 +67,7 @@ class CMGStep(nn.Module):
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file says of itself: enough to feed it and to understand what comes out."""
-    standing = balanced_standing_state(checkpoint, checkpoint.robot())
+    standing = checkpoint.standing_state()
     return {
         "format_version": FORMAT_VERSION,
         "description": "one frame of a Conditional Motion Generator: next_state = step(state, command)",
@@ -232,7 +231,7 @@ def _checked(step: CMGStep, exported: Any, checkpoint: Checkpoint, path: str | P
     for count in (1, 256):
         picks = torch.randint(len(checkpoint.initial_states), (count,), generator=generator)
         states = checkpoint.initial_states[picks].cpu()
-        states[0] = balanced_standing_state(checkpoint, checkpoint.robot())
+        states[0] = checkpoint.standing_state()
         commands = low + (high - low) * (1.4 * torch.rand(count, len(low), generator=generator) - 0.2)
         commands[0, VELOCITY] = 0.0
         difference = (exported(states, commands) - step(states, commands)) / checkpoint.model.motion_std

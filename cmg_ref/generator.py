@@ -132,7 +132,7 @@ class CMGMotionGenerator:
         self._clock = FrameClock(self.num_envs, self.checkpoint.fps * self.control_dt, self.device)
         self._reader = MotionReader(self._clock, self._joint_columns, hold=cfg.at_end == "hold")
         self.command_excess = torch.zeros(self.num_envs, self.command_layout.size, device=self.device)
-        self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot)
+        self._initial_states = InitialStates(self.checkpoint, self.rollout, self._robot, cfg.stand)
         self._draws = EnvironmentDraws(self.num_envs, cfg.first_env, cfg.seed, self.device)
         self._override: JointOverride | None = None
         self._random = torch.Generator(device=self.device).manual_seed(own_seed)

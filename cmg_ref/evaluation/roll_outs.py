@@ -42,7 +42,8 @@ class RollOuts:
     def __init__(
         self, checkpoint: Checkpoint, robot: Robot, device: str | torch.device = "cpu", progress: bool = True
     ) -> None:
-        self.checkpoint, self.progress, self.device = checkpoint, progress, torch.device(device)
+        self.checkpoint, self.robot, self.progress = checkpoint, robot, progress
+        self.device = torch.device(device)
         self.layout = StateLayout.with_root(robot.num_joints)
         self.stance_root = None if checkpoint.layout.has_root else StanceRoot(robot, self.device)
         # Columns of the checkpoint's state that put its joints into the robot's order.
@@ -63,7 +64,7 @@ class RollOuts:
             In the order of `layout`, on the CPU, (num_motions, num_frames, size).
         """
         commands = self.checkpoint.command_layout.complete(commands)
-        initial = self.checkpoint.standing_state().expand(len(commands), -1)
+        initial = self.checkpoint.standing_state(self.robot).expand(len(commands), -1)
         pieces = commands.split(self.chunk_lengths(commands.shape[1] / self.checkpoint.fps), dim=1)
         with self.bar(name, commands.shape[0] * commands.shape[1]) as bar:
             rollout = Rollout(self.checkpoint.model, self.device)
