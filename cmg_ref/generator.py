@@ -124,7 +124,10 @@ class CMGMotionGenerator:
             seed=own_seed,
             layout=self.command_layout,
         )
-        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend)
+        stance = self.checkpoint.standing_state(self._robot) if cfg.stand == "neutral" else None
+        self.rollout = Rollout(
+            self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend, stance=stance
+        )
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self.joint_names, self._joint_columns = match_joints(
             self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device

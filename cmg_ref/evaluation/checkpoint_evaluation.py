@@ -271,7 +271,7 @@ class CheckpointEvaluation:
         draw = CommandSamplerCfg.over(by_name, standing_share=0.0, resampling_time=(1.0, 4.0))
         initial = self.checkpoint.initial_states
         initial = initial[torch.arange(self.num_random) % len(initial)]
-        rollout = Rollout(self.checkpoint.model, self.device)
+        rollout = Rollout(self.checkpoint.model, self.device, stance=self.roll_outs.stance)
         lengths = self.roll_outs.chunk_lengths(self.random_time)
         low, high = self.robot.spec.walking_height
         low, high = low - HEIGHT_MARGIN, high + HEIGHT_MARGIN

@@ -34,6 +34,7 @@ class RollOuts:
 
     Attributes:
         layout: Channels of the states.
+        stance: State of the checkpoint that roll-outs begin at, and come to where they are told to stand.
 
     Raises:
         ValueError: The checkpoint has other joints than the robot.
@@ -42,8 +43,8 @@ class RollOuts:
     def __init__(
         self, checkpoint: Checkpoint, robot: Robot, device: str | torch.device = "cpu", progress: bool = True
     ) -> None:
-        self.checkpoint, self.robot, self.progress = checkpoint, robot, progress
-        self.device = torch.device(device)
+        self.checkpoint, self.progress, self.device = checkpoint, progress, torch.device(device)
+        self.stance = checkpoint.standing_state(robot)
         self.layout = StateLayout.with_root(robot.num_joints)
         self.stance_root = None if checkpoint.layout.has_root else StanceRoot(robot, self.device)
         # Columns of the checkpoint's state that put its joints into the robot's order.
@@ -64,10 +65,10 @@ class RollOuts:
             In the order of `layout`, on the CPU, (num_motions, num_frames, size).
         """
         commands = self.checkpoint.command_layout.complete(commands)
-        initial = self.checkpoint.standing_state(self.robot).expand(len(commands), -1)
+        initial = self.stance.expand(len(commands), -1)
         pieces = commands.split(self.chunk_lengths(commands.shape[1] / self.checkpoint.fps), dim=1)
         with self.bar(name, commands.shape[0] * commands.shape[1]) as bar:
-            rollout = Rollout(self.checkpoint.model, self.device)
+            rollout = Rollout(self.checkpoint.model, self.device, stance=self.stance)
             states = torch.cat(list(self.chunks(rollout, initial, iter(pieces), bar)), dim=1)
         return self.with_root(states).cpu()
 

@@ -113,9 +113,10 @@ class Checkpoint:
         the network knows to keep. Nothing moves, and the soles are on the floor.
 
         Args:
-            robot: Another model of the robot that it moves.
+            robot: Another model of the robot that it moves; one that lacks joints of the checkpoint is passed over.
         """
-        robot, layout, names = self.robot(robot), self.layout, list(self.joint_names)
+        layout, names = self.layout, list(self.joint_names)
+        robot = self.robot() if robot is None or not set(names) <= set(robot.joint_names) else robot
         mean = self.initial_states[self.at_rest].mean(dim=0)
         own = robot.joint_index(names).to(mean.device)
         twins = [names.index(robot.spec.mirrored_name(name)) for name in names]

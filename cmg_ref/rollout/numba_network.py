@@ -209,21 +209,21 @@ def finish(
     output: np.ndarray,
     command: np.ndarray,
     limits: np.ndarray,
-    resting: np.ndarray,
+    standing: np.ndarray,
     half_dt: np.float32,
     given: int,
     following: np.ndarray,
     guarded: np.ndarray,
 ) -> None:
-    """From what the network gives to the next state: integrate, hold inside the guard's range, rest.
+    """From what the network gives to the next state: integrate, hold inside the guard's range, stand.
 
     Args:
         state: (n, state_dim).
         output: changes of all channels but the given ones, which integrate their velocities, (n, >= changes).
         command: (n, command_dim).
         limits: the guard's range, lowest and highest, (2, state_dim).
-        resting: velocities below which a motion without command rests (below 0 it never does), and 1 for channels
-            that resting keeps and 0 for those it stops, (2, state_dim).
+        standing: of motions told to stand: velocities below which they rest (below 0 never), 1 for channels that
+            resting keeps and 0 for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
         half_dt: half the time of a frame [s].
         given: number of joint angles.
         following: written, (n, state_dim).
@@ -242,14 +242,23 @@ def finish(
             value = following[row, column]
             held = min(max(value, limits[0, column]), limits[1, column])
             changed += held != value  # What is not a number differs from itself.
-            moving += not abs(held) < resting[0, column]
+            moving += not abs(held) < standing[0, column]
             following[row, column] = held
         guarded[row] = changed != 0
+        told = 0
         for axis in range(NUM_VELOCITIES):
-            moving += command[row, axis] != _ZERO
+            told += command[row, axis] != _ZERO
+        if told != 0:
+            continue
         if moving == 0:
             for column in range(width):
-                following[row, column] = state[row, column] * resting[1, column]
+                following[row, column] = state[row, column] * standing[1, column]
+        for column in range(width):
+            here = state[row, column]
+            if column < 2 * given:
+                angle = column % given
+                here = state[row, angle] + half_dt * (state[row, given + angle] + state[row, given + angle])
+            following[row, column] += standing[3, column] * (standing[2, column] - here)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -278,7 +287,7 @@ def step_few(
     last_weight: np.ndarray,
     last_bias: np.ndarray,
     limits: np.ndarray,
-    resting: np.ndarray,
+    standing: np.ndarray,
     half_dt: np.float32,
     given: int,
     following: np.ndarray,
@@ -300,7 +309,7 @@ def step_few(
         last_weight: of the last layer's experts, one after the other, (experts * outputs, hidden).
         last_bias: (experts, outputs).
         limits: as of :func:`finish`, and so are all that follow.
-        resting: (2, state_dim).
+        standing: (4, state_dim).
         half_dt: half the time of a frame [s].
         given: number of joint angles.
         following: written, (n, state_dim).
@@ -323,4 +332,4 @@ def step_few(
     outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
     _multiply(hidden, last_weight, outputs)
     merge(outputs, coefficients, last_bias, changes)
-    finish(state, changes, held, limits, resting, half_dt, given, following, guarded)
+    finish(state, changes, held, limits, standing, half_dt, given, following, guarded)
