@@ -31,8 +31,8 @@ class CMGMotionGeneratorCfg:
         interpolation_steps: frames over which a command ramps to a new one.
         at_end: in pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
             ``"hold"`` stands in the last pose with zero velocity.
-        stand: how motions that begin with the command to stand do so: ``"neutral"``, feet side by side and both sides
-            alike, or ``"as_it_comes"``, in any pose in which people rest with their weight on both feet.
+        stand: how motions told to stand do so: ``"neutral"``, feet side by side and both sides alike, two seconds after
+            a stop at the latest, or ``"as_it_comes"``, in any pose in which people rest.
         joint_names: joints and their order in everything returned; the checkpoint's by default.
         drop_joints: joints of the checkpoint that ``joint_names`` leaves out on purpose.
         storage_dtype: type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
