@@ -283,8 +283,10 @@ class Twist2Robots(DrivenRobots):
         self._references = [Reference(lowest=LOWEST, highest=HIGHEST) for _ in range(num_robots)]
         self._frames = [reference.frame() for reference in self._references]
         first = self._references[0]
-        limits = (torch.tensor(values, dtype=torch.float32) for values in (first.lowest, first.highest, ACCELERATION))
-        super().__init__(num_robots, CommandLayout(), *limits, CONTROL_DT, robot)
+        lowest, highest, acceleration = (
+            torch.tensor(values, dtype=torch.float32) for values in (first.lowest, first.highest, ACCELERATION)
+        )
+        super().__init__(num_robots, CommandLayout(), lowest, highest, acceleration, CONTROL_DT, robot)
         self.reset()
 
     def reset(self) -> None:
