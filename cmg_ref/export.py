@@ -21,8 +21,7 @@ from cmg_ref.files.atomic_file import buffered_file, write_file
 from cmg_ref.files.input_file import check_input_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.rollout.rollout import REST_SPEED
-from cmg_ref.trajectories.start_states import balanced_standing_state
+from cmg_ref.rollout.rollout import REST_SPEED, approached, stance_approach
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy
@@ -36,7 +35,7 @@ class ExportError(RuntimeError):
 
 
 class CMGStep(nn.Module):
-    """One frame of a roll-out: commands clamped, the state held inside its range, rest kept, as ``Rollout`` does.
+    """One frame of a roll-out: commands clamped, the state held inside its range, standing as ``Rollout`` has it.
 
     Args:
         checkpoint: The CMG.
@@ -44,6 +43,7 @@ class CMGStep(nn.Module):
 
     rest_speed: torch.Tensor
     keep: torch.Tensor
+    approach: torch.Tensor
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -56,19 +56,21 @@ class CMGStep(nn.Module):
                 keep[layout[channel]] = 0.0
         self.register_buffer("rest_speed", rest_speed)
         self.register_buffer("keep", keep)
+        self.register_buffer("approach", stance_approach(checkpoint.standing_state(), layout, checkpoint.fps))
 
     def forward(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         """The state one frame later, (n, state_dim), from states and commands (n, command_dim)."""
         command = self.model.clamp_command(command)
         held = self.model.guard(self.model(state, command))
         slow = (held.abs() < self.rest_speed).all(dim=1)
-        at_rest = slow & told_to_stand(command)
-        return torch.where(at_rest.unsqueeze(1), state * self.keep, held)
+        standing = told_to_stand(command)
+        following = torch.where((slow & standing).unsqueeze(1), state * self.keep, held)
+        return approached(following, state, standing, self.approach, self.model.layout, self.model.fps)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file says of itself: enough to feed it and to understand what comes out."""
-    standing = balanced_standing_state(checkpoint, checkpoint.robot())
+    standing = checkpoint.standing_state()
     return {
         "format_version": FORMAT_VERSION,
         "description": "one frame of a Conditional Motion Generator: next_state = step(state, command)",
@@ -232,7 +234,7 @@ def _checked(step: CMGStep, exported: Any, checkpoint: Checkpoint, path: str | P
     for count in (1, 256):
         picks = torch.randint(len(checkpoint.initial_states), (count,), generator=generator)
         states = checkpoint.initial_states[picks].cpu()
-        states[0] = balanced_standing_state(checkpoint, checkpoint.robot())
+        states[0] = checkpoint.standing_state()
         commands = low + (high - low) * (1.4 * torch.rand(count, len(low), generator=generator) - 0.2)
         commands[0, VELOCITY] = 0.0
         difference = (exported(states, commands) - step(states, commands)) / checkpoint.model.motion_std

@@ -32,6 +32,7 @@ from cmg_ref.trajectories.argument_checks import (
     whole_steps,
 )
 from cmg_ref.trajectories.buffer import MotionBuffer
+from cmg_ref.trajectories.joint_override import JointOverride
 from cmg_ref.trajectories.memory import MemoryPlan, check_memory, plan_memory
 from cmg_ref.trajectories.pool import SamplesCommands
 from cmg_ref.trajectories.settings import MODES, CMGMotionGeneratorCfg
@@ -106,7 +107,7 @@ class CMGMotionGenerator:
         self.num_envs, self.control_dt = cfg.num_envs, cfg.control_dt
         self.device = checked_device(device, "device")
         self.checkpoint = load_checkpoint(checkpoint)
-        robot = self.checkpoint.robot(robot, cfg.drop_joints)
+        self._robot = robot = self.checkpoint.robot(robot, cfg.drop_joints)
         check_memory(cfg, self.checkpoint, command_sampler or CommandSampler(1), self.device)
         sampler: SamplesCommands = command_sampler or CommandSampler(
             self.num_envs,
@@ -115,12 +116,16 @@ class CMGMotionGenerator:
             seed=cfg.seed + cfg.first_env,
             layout=self.command_layout,
         )
-        self.rollout = Rollout(self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend)
+        stance = self.checkpoint.standing_state(robot) if cfg.stand == "neutral" else None
+        self.rollout = Rollout(
+            self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend, stance=stance
+        )
         self.layout = StateLayout.with_root(self.checkpoint.layout.num_joints)
         self.joint_names, columns = match_joints(
             self.checkpoint.joint_names, cfg.joint_names, cfg.drop_joints, self.device
         )
         self._shown = ShownMotions(cfg, self.checkpoint, self.rollout, robot, sampler, columns, motions_follow_commands)
+        self._override: JointOverride | None = None
         self._advance_seconds, self._advance_calls = 0.0, 0
         self.reset()
         self._shown.supply.forget_use()  # That reset lets callers read before their own; it hands nothing out.
@@ -189,6 +194,8 @@ class CMGMotionGenerator:
         They are views of what the generator keeps: copy them before writing into them.
         """
         dof_pos, dof_vel = self._shown.reader.joints()
+        if self._override is not None:
+            dof_pos, dof_vel = self._override.joints(dof_pos, dof_vel)
         if env_ids is None:
             return dof_pos, dof_vel
         rows = self._rows(env_ids)
@@ -198,6 +205,8 @@ class CMGMotionGenerator:
     def get_frames(self, env_ids: EnvIds | None = None) -> MotionFrames:
         """Joints and root shown now, fields of (num_envs or len(env_ids), ...)."""
         frames = self._shown.reader.frames()
+        if self._override is not None:
+            frames = self._override.frames(frames)
         return frames if env_ids is None else frames.select(self._rows(env_ids))
 
     @property
@@ -236,7 +245,7 @@ class CMGMotionGenerator:
         Raises:
             ValueError: a step is negative or beyond what the buffer holds.
         """
-        return self._shown.reader.future(self._checked_steps(steps))[0]
+        return self.window(self._checked_steps(steps), ())[0]
 
     @with_torch_defaults
     def window(self, steps: Sequence[int], joint_steps: Sequence[int]) -> tuple[MotionFrames, torch.Tensor]:
@@ -252,7 +261,11 @@ class CMGMotionGenerator:
         Raises:
             ValueError: As of :meth:`future`.
         """
-        return self._shown.reader.future(self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:])
+        ahead = self._checked_steps(steps), self._checked_steps((0, *joint_steps))[1:]
+        frames, dof_pos = self._shown.reader.future(*ahead)
+        if self._override is None:
+            return frames, dof_pos
+        return self._override.frames(frames), self._override.positions(dof_pos)
 
     @property
     def standing_states(self) -> torch.Tensor:
@@ -345,6 +358,45 @@ class CMGMotionGenerator:
         rows = self._rows(env_ids)
         pose = checked_tensor(root_pose, (len(rows), NUM_POSE), "root_pose", self.device)
         self._shown.reader.anchor(rows, pose)
+
+    @with_torch_defaults
+    def override(
+        self,
+        joint_names: Sequence[str],
+        positions: Values,
+        velocities: Values | None = None,
+        env_ids: EnvIds | None = None,
+    ) -> None:
+        """Show joints as somebody else drives them, until they are given anew or released, resets included.
+
+        What is read shows them, now and at all steps ahead alike; the motion that is generated is not touched. The legs
+        stay the generator's.
+
+        Args:
+            joint_names: Joints that are driven, none of a leg; others that were driven before still are.
+            positions: Their angles [rad], (num_envs or len(env_ids), len(joint_names)), held inside their limits.
+            velocities: Their velocities [rad/s], the same shape; 0 by default.
+            env_ids: Environments concerned, (n,); all by default.
+
+        Raises:
+            ValueError: A joint is unknown, named twice or one of a leg, or a shape does not fit; nothing has been
+                changed.
+        """
+        rows, names = self._rows(env_ids), tuple(joint_names)
+        override = self._override or JointOverride(self.num_envs, self.joint_names, self._robot, self.device)
+        columns, shape = override.columns(names), (len(rows), len(names))
+        positions = checked_tensor(positions, shape, "positions", self.device)
+        given = torch.zeros(shape, device=self.device) if velocities is None else velocities
+        override.drive(rows, columns, positions, checked_tensor(given, shape, "velocities", self.device))
+        self._override = override
+
+    def release(self, env_ids: EnvIds | None = None) -> None:
+        """Show all joints of environments (n,) as they are generated again; of all environments by default."""
+        rows = self._rows(env_ids)
+        if env_ids is None:
+            self._override = None
+        elif self._override is not None:
+            self._override.release(rows)
 
     @with_torch_defaults
     def switch_mode(self, mode: str) -> None:

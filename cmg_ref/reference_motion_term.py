@@ -322,6 +322,22 @@ class ReferenceMotionTerm:
         self.sampler.hold(rows)
         self._forget()
 
+    def override(
+        self,
+        joint_names: Sequence[str],
+        positions: Values,
+        velocities: Values | None = None,
+        env_ids: EnvIds | None = None,
+    ) -> None:
+        """Show joints as somebody else drives them, see :meth:`CMGMotionGenerator.override`; key bodies follow."""
+        self.generator.override(joint_names, positions, velocities, env_ids)
+        self._forget()
+
+    def release(self, env_ids: EnvIds | None = None) -> None:
+        """Show all joints of environments (n,) as they are generated again; of all environments by default."""
+        self.generator.release(env_ids)
+        self._forget()
+
     def set_root_pose(self, env_ids: EnvIds | None, root_pose: Values) -> None:
         """Put the root that is shown now at x, y [m] and heading [rad], (n, 3); the motion goes on from there."""
         self.generator.set_root_pose(root_pose, env_ids)

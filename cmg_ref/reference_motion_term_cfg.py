@@ -49,6 +49,7 @@ class ReferenceMotionTermCfg:
         ramp_time: Time in which a command passes linearly to a new one [s].
         standing_starts: Share of resets that begin from standing, with which all trajectories of a pool begin unless
             this is 0.
+        stand: How they stand, ``"neutral"`` or ``"as_it_comes"``, see :class:`CMGMotionGeneratorCfg`.
         latest_start: In a pool, latest time of its trajectory that a reset begins at [s]. Where an episode comes to the
             end of its trajectory it goes on by itself, which costs a forward pass per frame; trajectories longer than
             ``latest_start`` and an episode together are never left.
@@ -73,6 +74,7 @@ class ReferenceMotionTermCfg:
     resampling_interval: int = 10
     ramp_time: float = 0.5
     standing_starts: float = 0.1
+    stand: str = "neutral"
     latest_start: float = 10.0
     preload_duration: int = 1500
     buffer_size: int | None = None

@@ -196,10 +196,12 @@ def _held(
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
+    ANGLES: tl.constexpr,
 ):
-    """The state before, the next one held inside its range and at rest where it rests, and where the guard acted.
+    """The state before, the next one held inside its range and standing where it is told to, and where the guard acted.
 
-    ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, (4, SIZE).
+    ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, and what a motion
+    told to stand aims at and by what share of the way, (6, SIZE).
     """
     mask = within[:, None] & (columns < SIZE)
     state = tl.load(before + rows[:, None] * SIZE + columns, mask, 0.0)
@@ -222,10 +224,18 @@ def _held(
     acted = tl.max(((held != predicted) & mask).to(tl.int32), axis=1)  # What is no number differs from itself.
     slow = tl.abs(held) < tl.load(limits + 2 * SIZE + columns, columns < SIZE, 0.0)
     resting = tl.max((mask & (slow == 0)).to(tl.int32), axis=1) == 0
+    told = within
     for axis in tl.static_range(VELOCITIES):
-        resting = resting & (tl.load(command + rows * COMMANDS + axis, within, 1.0) == 0.0)
+        told = told & (tl.load(command + rows * COMMANDS + axis, within, 1.0) == 0.0)
     kept = state * tl.load(limits + 3 * SIZE + columns, columns < SIZE, 0.0)
-    return state, tl.where(resting[:, None], kept, held), acted
+    following = tl.where((resting & told)[:, None], kept, held)
+    aim = tl.load(limits + 4 * SIZE + columns, columns < SIZE, 0.0)
+    share = tl.load(limits + 5 * SIZE + columns, columns < SIZE, 0.0)
+    turns = within[:, None] & (columns < 2 * ANGLES)
+    angle = before + rows[:, None] * SIZE + tl.where(columns < ANGLES, columns, columns - ANGLES)
+    ahead = tl.load(angle, turns, 0.0) + 2.0 * half_dt * tl.load(angle + ANGLES, turns, 0.0)
+    here = tl.where(columns < 2 * ANGLES, ahead, state)
+    return state, tl.where(told[:, None], following + share * (aim - here), following), acted
 
 
 @triton.jit
@@ -254,6 +264,7 @@ def put_out(
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
+    ANGLES: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -278,6 +289,7 @@ def put_out(
         OUTPUTS,
         EXPERTS,
         GIVEN,
+        ANGLES,
     )
     tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
     tl.store(guarded + rows, acted != 0, within)
@@ -314,6 +326,7 @@ def put_out_motions(
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
+    ANGLES: tl.constexpr,
     HEIGHT: tl.constexpr,
     GRAVITY: tl.constexpr,
     VELOCITY: tl.constexpr,
@@ -347,6 +360,7 @@ def put_out_motions(
         OUTPUTS,
         EXPERTS,
         GIVEN,
+        ANGLES,
     )
     tl.store(tail_state + motion[:, None] * SIZE + columns, now, valid[:, None] & (columns < SIZE))
     frame = tl.load(frames + rows, valid, 0)

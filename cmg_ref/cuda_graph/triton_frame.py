@@ -50,13 +50,13 @@ class TritonFrame:
     Args:
         model: The CMG.
         network: Its weights.
-        resting: Velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
-            those it stops, (2, state_dim).
+        standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
+            for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
         guard_count: Incremented by the number of frames in which the guard had to act, ().
     """
 
     def __init__(
-        self, model: CMG, network: SideBySideNetwork, resting: torch.Tensor, guard_count: torch.Tensor
+        self, model: CMG, network: SideBySideNetwork, standing: torch.Tensor, guard_count: torch.Tensor
     ) -> None:
         from cmg_ref.cuda_graph import frame_kernels  # Triton is not everywhere.
 
@@ -64,14 +64,14 @@ class TritonFrame:
         layout = model.layout
         device = network.device
         self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
-        self._limits = torch.cat((torch.stack((model.state_min, model.state_max)).to(device), resting.to(device)))
+        self._limits = torch.cat((torch.stack((model.state_min, model.state_max)).to(device), standing.to(device)))
         self._half_dt, self._fps = 0.5 / model.fps, model.fps
         self._outputs = network.biases[-1].shape[1]
         given = layout.num_joints if model.config.prediction == "change" else 0
         self._state_sizes = {"SIZE": layout.size, "COLUMNS": power_of_two(network.weights[0].shape[0])}
         self._state_sizes["COMMANDS"] = model.command_layout.size
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
-        self._out_sizes["VELOCITIES"] = NUM_VELOCITIES
+        self._out_sizes["VELOCITIES"], self._out_sizes["ANGLES"] = NUM_VELOCITIES, layout.num_joints
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
         self._channels = {name: layout[channel].start for name, channel in names.items()} if layout.has_root else {}

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from cmg_ref.core.command_layout import VELOCITY, CommandLayout
+from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
@@ -20,6 +21,7 @@ from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.tensor_file import read_tensor_file
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.g1 import G1_CHECKPOINT
+from cmg_ref.robots.kinematics import FootKinematics
 from cmg_ref.robots.registry import FIRST_ROBOT, registered_robot
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
 
@@ -27,6 +29,7 @@ FORMAT_VERSION = 1
 SHIPPED_CHECKPOINT = G1_CHECKPOINT
 _METADATA_KEY = "cmg_ref"
 _MODEL_PREFIX = "model."
+_SAME_MOTION = 1e-3  # states that move by no more than that beyond the slowest are at rest [m/s, rad/s]
 
 
 class CheckpointError(ValueError):
@@ -96,11 +99,40 @@ class Checkpoint:
             )
         return robot
 
-    def standing_state(self) -> torch.Tensor:
-        """The initial state that is nearest to standing still, (state_dim,)."""
-        dof_vel = self.initial_states[:, self.layout["dof_vel"]]
-        effort = dof_vel.abs().mean(dim=1) + self.initial_commands[:, VELOCITY].abs().sum(dim=1)
-        return self.initial_states[int(effort.argmin())]
+    @property
+    def at_rest(self) -> torch.Tensor:
+        """Which initial states stand still, or come nearest to it, (num_initial_states,) bool."""
+        speed = self.initial_states[:, self.layout["dof_vel"]].abs().amax(dim=1)
+        motion = self.initial_commands[:, VELOCITY].abs().sum(dim=1) + speed
+        return motion <= motion.min() + _SAME_MOTION
+
+    def standing_state(self, robot: Robot | None = None) -> torch.Tensor:
+        """The neutral stance, (state_dim,): the mean of the initial states at rest and their mirror images.
+
+        So both sides are alike, the feet side by side with the weight between them, and it is as people stand, which
+        the network knows to keep. Nothing moves, and the soles are on the floor.
+
+        Args:
+            robot: Another model of the robot that it moves; one that lacks joints of the checkpoint is passed over.
+        """
+        layout, names = self.layout, list(self.joint_names)
+        robot = self.robot() if robot is None or not set(names) <= set(robot.joint_names) else robot
+        mean = self.initial_states[self.at_rest].mean(dim=0)
+        own = robot.joint_index(names).to(mean.device)
+        twins = [names.index(robot.spec.mirrored_name(name)) for name in names]
+        dof_pos = mean[layout["dof_pos"]]
+        dof_pos = 0.5 * (dof_pos + robot.mirror_sign.to(mean)[own] * dof_pos[twins])
+        standing = torch.zeros_like(mean)
+        standing[layout["dof_pos"]] = dof_pos
+        if layout.has_root:
+            gravity = mean[layout["projected_gravity"]] * mean.new_tensor([1.0, 0.0, 1.0])
+            standing[layout["projected_gravity"]] = gravity / gravity.norm()
+            pose = mean.new_zeros(robot.num_joints)
+            pose[own] = dof_pos
+            turn = quat_from_gravity_and_yaw(standing[layout["projected_gravity"]], mean.new_zeros(()))
+            soles = FootKinematics(robot, mean.device)(pose, mean.new_zeros(3), turn)[..., 2]
+            standing[layout["root_height"]] = robot.foot_radius - soles.min()
+        return standing
 
     def validate(self) -> None:
         """Check that the parts fit each other.

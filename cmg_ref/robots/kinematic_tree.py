@@ -68,6 +68,19 @@ class KinematicTree:
         """
         return _index_of(names, self.body_names, "body", self.name)
 
+    def joints_towards(self, bodies: Sequence[str]) -> set[str]:
+        """Names of the joints between the root and some bodies, their own among them.
+
+        Raises:
+            RobotError: If a name is not a body of this robot.
+        """
+        passed: set[int] = set()
+        for body in self.body_index(bodies).tolist():
+            while body >= 0:
+                passed.add(body)
+                body = self.body_parents[body]
+        return {name for name, body in zip(self.joint_names, self.joint_bodies) if body in passed}
+
 
 def _index_of(names: Sequence[str], available: Sequence[str], kind: str, robot: str) -> Tensor:
     missing = [name for name in names if name not in available]

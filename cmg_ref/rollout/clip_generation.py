@@ -43,8 +43,8 @@ def generate_clips(
     """
     num_clips = len(commands)
     if initial_states is None:
-        initial_states = checkpoint.standing_state().expand(num_clips, -1)
-    rollout = Rollout(checkpoint.model, device)
+        initial_states = checkpoint.standing_state(robot).expand(num_clips, -1)
+    rollout = Rollout(checkpoint.model, device, stance=checkpoint.standing_state(robot))
     smoothed = smooth_commands(commands.float(), interpolation_steps, checkpoint.command_layout)
     states = rollout.generate(initial_states, smoothed, progress=progress)
     layout = checkpoint.layout

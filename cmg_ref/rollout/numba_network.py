@@ -209,21 +209,21 @@ def integrate(
     output: np.ndarray,
     command: np.ndarray,
     limits: np.ndarray,
-    resting: np.ndarray,
+    standing: np.ndarray,
     half_dt: np.float32,
     num_angles: int,
     following: np.ndarray,
     guarded: np.ndarray,
 ) -> None:
-    """From what the network gives to the next state: integrate, hold inside the guard's range, rest.
+    """From what the network gives to the next state: integrate, hold inside the guard's range, stand.
 
     Args:
         state: (n, state_dim).
         output: Changes of all channels but the joint angles, which integrate their velocities, (n, >= changes).
         command: (n, command_dim).
         limits: The guard's range, lowest and highest, (2, state_dim).
-        resting: Velocities below which a motion without command rests (below 0 it never does), and 1 for channels
-            that resting keeps and 0 for those it stops, (2, state_dim).
+        standing: Of motions told to stand: velocities below which they rest (below 0 never), 1 for channels that
+            resting keeps and 0 for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         following: Written, (n, state_dim).
@@ -242,14 +242,23 @@ def integrate(
             value = following[row, column]
             held = min(max(value, limits[0, column]), limits[1, column])
             changed += held != value  # What is not a number differs from itself.
-            moving += not abs(held) < resting[0, column]
+            moving += not abs(held) < standing[0, column]
             following[row, column] = held
         guarded[row] = changed != 0
+        told = 0
         for axis in range(NUM_VELOCITIES):
-            moving += command[row, axis] != _ZERO
+            told += command[row, axis] != _ZERO
+        if told != 0:
+            continue
         if moving == 0:
             for column in range(width):
-                following[row, column] = state[row, column] * resting[1, column]
+                following[row, column] = state[row, column] * standing[1, column]
+        for column in range(width):
+            here = state[row, column]
+            if column < 2 * num_angles:
+                angle = column % num_angles
+                here = state[row, angle] + half_dt * (state[row, num_angles + angle] + state[row, num_angles + angle])
+            following[row, column] += standing[3, column] * (standing[2, column] - here)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -278,7 +287,7 @@ def step_few(
     last_weight: np.ndarray,
     last_bias: np.ndarray,
     limits: np.ndarray,
-    resting: np.ndarray,
+    standing: np.ndarray,
     half_dt: np.float32,
     num_angles: int,
     following: np.ndarray,
@@ -300,7 +309,7 @@ def step_few(
         last_weight: Of the last layer's experts, one after the other, (experts * outputs, hidden).
         last_bias: (experts, outputs).
         limits: As of :func:`integrate`, and so are all that follow.
-        resting: (2, state_dim).
+        standing: (4, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         following: Written, (n, state_dim).
@@ -323,4 +332,4 @@ def step_few(
     outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
     _multiply(hidden, last_weight, outputs)
     combine_experts(outputs, coefficients, last_bias, changes)
-    integrate(state, changes, held, limits, resting, half_dt, num_angles, following, guarded)
+    integrate(state, changes, held, limits, standing, half_dt, num_angles, following, guarded)

@@ -36,11 +36,11 @@ class NumbaStep:
     Args:
         model: The CMG, on the CPU; must predict changes.
         network: Its folded weights, in float32 or bfloat16.
-        resting: Velocities below which a motion without command rests, and 1 for channels that resting keeps and 0 for
-            those it stops, (2, state_dim).
+        standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
+            for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
     """
 
-    def __init__(self, model: CMG, network: InferenceNetwork, resting: torch.Tensor) -> None:
+    def __init__(self, model: CMG, network: InferenceNetwork, standing: torch.Tensor) -> None:
         # Loading Numba takes half a second, for which only those who generate motions should wait.
         from cmg_ref.rollout import numba_network
 
@@ -61,7 +61,7 @@ class NumbaStep:
             self._few = tuple(weight.t().contiguous().numpy() for weight in weights)
         self._last_bias = last[-experts:].float().numpy()
         limits = torch.stack((model.state_min, model.state_max)).numpy()
-        self._finish = limits, resting.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
+        self._finish = limits, standing.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
         self._command_dim = model.command_layout.size
         self._workspaces: list[Workspace] = []
 

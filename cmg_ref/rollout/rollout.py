@@ -26,6 +26,9 @@ Network = Union[InferenceNetwork, SideBySideNetwork]
 
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
+# Told to stand, each frame comes nearer to the stance that is wanted by this share of the way: from any walk a motion
+# stands so within two seconds, the steps it takes to get there being the network's.
+STANCE_SHARE = 0.1
 # Told to stand, a motion slower than this is at rest. A network's "zero" is a few millimetres a second, which would
 # carry a standing robot metres away within an episode.
 REST_SPEED: dict[str, float] = {
@@ -38,7 +41,8 @@ REST_SPEED: dict[str, float] = {
 class Rollout:
     """Advances motion states under commands, held inside the trained ranges.
 
-    Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity.
+    Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity; where a
+    stance is wanted, it is approached.
 
     Args:
         model: The CMG; later changes of its weights go unnoticed.
@@ -46,6 +50,7 @@ class Rollout:
         rest: Whether states nearly at rest are kept under zero command.
         dtype: Type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
         backend: What advances states, see :mod:`cmg_ref.core.backends`.
+        stance: State (state_dim,) that motions told to stand come to; None leaves them in any that they find.
 
     Attributes:
         guard_count: Frames in which the guard had to act, summed over all motions since construction.
@@ -64,6 +69,7 @@ class Rollout:
         rest: bool = True,
         dtype: torch.dtype = torch.float32,
         backend: str = "auto",
+        stance: torch.Tensor | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.backend = chosen_backend(backend, self.device)
@@ -83,6 +89,9 @@ class Rollout:
             if channel in self.layout:
                 self._rest_speed[self.layout[channel]] = speed
                 self._keep[self.layout[channel]] = 0.0
+        self._stance: torch.Tensor | None = None
+        if stance is not None:
+            self._stance = stance_approach(stance, self.layout, self.fps).to(self.device)
         self.kernels = self._kernels(dtype)
         if self.kernels is not None:
             self.network: Network = self.kernels.network
@@ -95,7 +104,7 @@ class Rollout:
         self.numba_step: NumbaStep | None = None
         changes = model.config.prediction == "change"
         if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and changes:
-            self.numba_step = NumbaStep(self.model, self.network, self._resting)
+            self.numba_step = NumbaStep(self.model, self.network, self._standing)
         self._run = self.numba_step or self.step
 
     def _kernels(self, dtype: torch.dtype) -> TritonFrame | None:
@@ -104,7 +113,7 @@ class Rollout:
             return None
         try:
             kernels = TritonFrame(
-                self.model, SideBySideNetwork(self.model, self.device, dtype), self._resting, self.guard_count
+                self.model, SideBySideNetwork(self.model, self.device, dtype), self._standing, self.guard_count
             )
             state = torch.zeros(1, self.layout.size, device=self.device)
             command = self.model.command_layout.rest(1, device=self.device)
@@ -117,10 +126,12 @@ class Rollout:
         return kernels
 
     @property
-    def _resting(self) -> torch.Tensor:
-        """Velocities below which a motion rests, and what resting keeps, (2, state_dim)."""
+    def _standing(self) -> torch.Tensor:
+        """Velocities below which a motion rests, what resting keeps, and :func:`stance_approach`, (4, state_dim)."""
         rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
-        return torch.stack((rest_speed, self._keep))
+        nowhere = torch.zeros(2, self.layout.size, device=self.device)
+        approach = nowhere if self._stance is None else self._stance
+        return torch.cat((torch.stack((rest_speed, self._keep)), approach))
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -182,6 +193,8 @@ class Rollout:
         if self.rest:
             at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & told_to_stand(command)
             held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
+        if self._stance is not None:
+            held = approached(held, state, told_to_stand(command), self._stance, self.layout, self.fps)
         return held, guarded
 
     @torch.no_grad()
@@ -207,6 +220,48 @@ class Rollout:
             state = self.advance(state, command)
             out[:, frame] = state
         return out
+
+
+def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> torch.Tensor:
+    """What each channel aims at where a motion is told to stand, and by what share of the way, (2, state_dim).
+
+    A joint's velocity takes part in the way of its angle, so that it stays the angle's derivative.
+
+    Args:
+        stance: Where the way leads, (state_dim,).
+        layout: Channels of the state.
+        fps: Frames a second.
+    """
+    target, share = stance.clone(), torch.full_like(stance, STANCE_SHARE)
+    target[layout["dof_vel"]] = stance[layout["dof_pos"]]
+    share[layout["dof_vel"]] = STANCE_SHARE * fps
+    return torch.stack((target, share))
+
+
+def approached(
+    following: torch.Tensor,
+    state: torch.Tensor,
+    standing: torch.Tensor,
+    approach: torch.Tensor,
+    layout: StateLayout,
+    fps: float,
+) -> torch.Tensor:
+    """Next states (n, state_dim) that come nearer to a stance where motions (n,) are told to stand.
+
+    What a joint lacks is told from where its velocity takes it: from where it was, the way there would swing.
+
+    Args:
+        following: Next states as they would be.
+        state: The states before.
+        standing: Which motions are told to stand.
+        approach: See :func:`stance_approach`.
+        layout: Channels of a state.
+        fps: Frames a second.
+    """
+    target, share = approach.unbind(dim=0)
+    angles = state[:, layout["dof_pos"]] + state[:, layout["dof_vel"]] / fps
+    here = torch.cat((angles, angles, state[:, 2 * layout.num_joints :]), dim=1)
+    return torch.where(standing.unsqueeze(1), following + share * (target - here), following)
 
 
 def integrate_root(

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.shorten import reason, shortened
-from cmg_ref.evaluation.checkpoint_evaluation import STEADY_COMMANDS
+from cmg_ref.evaluation.checkpoint_evaluation import COMPARED_COMMANDS
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
 from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.files.json_text import parse_json
@@ -224,7 +224,7 @@ class Trainer:
         self.own_states = self.sampler.sample(self.num_matched, self.generator)[0][:, 0]
         self.wanted = self.command_layout.rest(self.num_matched)
         self.validation = Validation(dataset, robot, command_min, command_max)
-        self.mocap = mocap_figures(dataset, robot, STEADY_COMMANDS) if rank == 0 else None
+        self.mocap = mocap_figures(dataset, robot, COMPARED_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
         self.history: list[dict[str, float]] = []
         if (self.run_dir / TRAINING_STATE).is_file():

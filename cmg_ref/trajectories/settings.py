@@ -13,6 +13,7 @@ from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPoolCfg
 
 MODES = ("pregenerated", "realtime")
 AT_END = ("regenerate", "hold")
+STANDS = ("neutral", "as_it_comes")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class CMGMotionGeneratorCfg:
         interpolation_steps: Frames over which a command ramps to a new one.
         at_end: In pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
             ``"hold"`` stands in the last pose with zero velocity.
+        stand: How motions told to stand do so: ``"neutral"``, feet side by side and both sides alike, two seconds after
+            a stop at the latest, or ``"as_it_comes"``, in any pose in which people rest.
         joint_names: Joints and their order in everything returned; the checkpoint's by default.
         drop_joints: Joints of the checkpoint that ``joint_names`` leaves out on purpose.
         storage_dtype: Type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
@@ -56,6 +59,7 @@ class CMGMotionGeneratorCfg:
     refill_frames: int | None = 1
     interpolation_steps: int = 25
     at_end: str = "regenerate"
+    stand: str = "neutral"
     joint_names: Sequence[str] | None = None
     drop_joints: Sequence[str] = ()
     storage_dtype: torch.dtype = torch.float32
@@ -74,6 +78,8 @@ class CMGMotionGeneratorCfg:
             raise ValueError(f"backend must be 'auto' or one of {BACKENDS}, got '{self.backend}'")
         if self.at_end not in AT_END:
             raise ValueError(f"at_end must be one of {AT_END}, got '{self.at_end}'")
+        if self.stand not in STANDS:
+            raise ValueError(f"stand must be one of {STANDS}, got '{self.stand}'")
         for name, least in (("num_envs", 1), ("preload_duration", 12), ("buffer_size", 8), ("interpolation_steps", 0)):
             checked_whole(getattr(self, name), name, least)
         if not 0.0 < self.control_dt <= 0.1:

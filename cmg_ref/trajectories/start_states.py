@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cmg_ref.core.backends import call_loop
-from cmg_ref.core.command_layout import VELOCITY, told_to_stand
+from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.kinematics import FootKinematics, ForwardKinematics
 from cmg_ref.robots.robot import Robot
@@ -18,19 +18,19 @@ NUM_NEAREST = 8  # a motion draws among this many initial states that did what i
 _Integers = TypeVar("_Integers", torch.Tensor, np.ndarray)  # of 64 bits
 _MASK = (1 << 32) - 1
 _EVEN_LOAD = 0.05  # of the weight may be on one foot rather than on the other, beyond a half
-_SAME_MOTION = 1e-3  # states that move by no more than that beyond the slowest are at rest [m/s, rad/s]
 
 
 class InitialStates:
     """Chooses among the initial states of a checkpoint.
 
-    People also rest with most of their weight on one leg. A robot can hardly hold still like that, so of the states at
-    rest only those that load both feet alike are used.
+    Whoever stands does so in the checkpoint's neutral stance, or as it comes: people also rest with most of their
+    weight on one leg, but a robot can hardly hold still like that, so only those that load both feet alike are used.
 
     Args:
         checkpoint: The CMG.
         rollout: Advances its states.
         robot: Robot description.
+        stand: ``"neutral"`` or ``"as_it_comes"``.
 
     Attributes:
         states: The states that are used, (num_states, state_dim).
@@ -42,14 +42,17 @@ class InitialStates:
         standing: The states at rest, (num_standing, state_dim).
     """
 
-    def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot) -> None:
+    def __init__(self, checkpoint: Checkpoint, rollout: Rollout, robot: Robot, stand: str = "neutral") -> None:
         device = rollout.device
         low, high = checkpoint.command_min.to(device), checkpoint.command_max.to(device)
-        rests, uneven = states_at_rest(checkpoint, robot)
+        rests, uneven = checkpoint.at_rest, (load_on_left_foot(checkpoint, robot) - 0.5).abs()
         # Where hardly any is even, those that come nearest to it.
         fewest = uneven[rests].sort().values[:NUM_NEAREST][-1]
         used = ~rests | (uneven <= max(_EVEN_LOAD, float(fewest)))
-        self.states = checkpoint.initial_states[used].to(device)
+        states = checkpoint.initial_states[used]
+        if stand == "neutral":
+            states[rests[used]] = checkpoint.standing_state(robot)
+        self.states = states.to(device)
         self.commands = torch.minimum(torch.maximum(checkpoint.initial_commands[used].to(device), low), high)
         self.following = rollout.advance(self.states, self.commands)
         self.scale = 2.0 / (high - low)
@@ -93,24 +96,6 @@ class InitialStates:
             distance += (one.unsqueeze(1) - own).square()
         nearest = distance.topk(count, largest=False).indices
         return nearest.gather(1, (draw % count).unsqueeze(1)).squeeze(1)
-
-
-def states_at_rest(checkpoint: Checkpoint, robot: Robot) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which initial states of a checkpoint are at rest, and how unevenly all of them load the feet.
-
-    Returns:
-        (num_initial_states,) bool; and by how much of the weight one foot bears more than a half,
-        (num_initial_states,).
-    """
-    speed = checkpoint.initial_states[:, checkpoint.layout["dof_vel"]].abs().amax(dim=1)
-    motion = checkpoint.initial_commands[:, VELOCITY].abs().sum(dim=1) + speed
-    return motion <= motion.min() + _SAME_MOTION, (load_on_left_foot(checkpoint, robot) - 0.5).abs()
-
-
-def balanced_standing_state(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
-    """Of the states at rest, the one that loads both feet most alike, (state_dim,)."""
-    rests, uneven = states_at_rest(checkpoint, robot)
-    return checkpoint.initial_states[int(torch.where(rests, uneven, torch.full_like(uneven, float("inf"))).argmin())]
 
 
 def load_on_left_foot(checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:

@@ -143,7 +143,8 @@ class CMGMotionLib:
         planned = plan_memory(asked, checkpoint, self._sampler_of(1, cfg.commands), self.device)
         self._check_room(planned, asked, f"CMGMotionLibCfg.num_motions={cfg.num_motions}")
         sampler = self._sampler_of(cfg.num_motions, cfg.commands)
-        rollout, length = Rollout(checkpoint.model, self.device), asked.preload_duration
+        rollout = Rollout(checkpoint.model, self.device, stance=checkpoint.standing_state())
+        length = asked.preload_duration
         buffer = MotionBuffer(
             checkpoint,
             rollout,

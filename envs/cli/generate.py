@@ -156,7 +156,7 @@ def main() -> None:
     robot = checkpoint.robot(robot)
     schedule = read_schedule(arguments, checkpoint.command_layout)
     duration = chosen_duration(arguments, schedule)
-    initial_states = choose_initial_states(arguments, checkpoint)
+    initial_states = choose_initial_states(arguments, checkpoint, robot)
     outputs = prepare_outputs(arguments)
     commands, held = held_within(
         schedule.sample(checkpoint.fps, duration),
@@ -204,11 +204,11 @@ def chosen_duration(arguments: argparse.Namespace, schedule: CommandSchedule) ->
     return schedule.end(LAST_COMMAND_TIME, MAX_DURATION)
 
 
-def choose_initial_states(arguments: argparse.Namespace, checkpoint: Checkpoint) -> torch.Tensor:
+def choose_initial_states(arguments: argparse.Namespace, checkpoint: Checkpoint, robot: Robot) -> torch.Tensor:
     """The state to start from, (1, state_dim)."""
     which, number = arguments.initial_state, len(checkpoint.initial_states)
     if which == "standing":
-        return checkpoint.standing_state().unsqueeze(0)
+        return checkpoint.standing_state(robot).unsqueeze(0)
     if which == "random":
         index = int(torch.randint(number, (1,), generator=torch.Generator().manual_seed(arguments.seed)))
     elif which.isdecimal() and len(which) < 10 and int(which) < number:

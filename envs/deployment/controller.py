@@ -13,7 +13,6 @@ from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
-from cmg_ref.trajectories.start_states import balanced_standing_state
 from envs.learning.policy import Policy, PolicyError
 
 GRAVITY, COMMAND = slice(3, 6), 6  # columns of the observation: from here on the command, then the joints
@@ -99,7 +98,7 @@ class Controller(nn.Module):
         joints = torch.arange(len(checkpoint.joint_names)) if columns is None else columns
         ratio = torch.tensor(description.damping) / torch.tensor(description.stiffness)
         for name, value in {
-            "standing": balanced_standing_state(checkpoint, checkpoint.robot()),
+            "standing": checkpoint.standing_state(),
             "_rest": self.command_layout.rest(),
             "command_min": low,
             "command_max": high,

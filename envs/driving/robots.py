@@ -15,7 +15,6 @@ from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_euler_xyz
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.robots.robot import Robot, load_g1
-from cmg_ref.trajectories.start_states import balanced_standing_state
 from configs.base_config import update_from_dict
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.twist2_controller import Twist2Policy
@@ -236,7 +235,7 @@ class ReferenceRobots(DrivenRobots):
             joint_names=robot.joint_names,
         )
         checkpoint = self._generator.checkpoint
-        self._standing = balanced_standing_state(checkpoint, robot).expand(num_robots, -1)
+        self._standing = checkpoint.standing_state(robot).expand(num_robots, -1)
         self._places = torch.zeros(num_robots, 3)
         self._places[:, 1] = SPACING * torch.arange(num_robots)
         lowest, highest = checkpoint.command_min, checkpoint.command_max

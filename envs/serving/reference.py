@@ -11,8 +11,6 @@ import torch
 from cmg_ref.core.rotations import quat_rotate_inverse
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.robots.robot import load_g1
-from cmg_ref.trajectories.start_states import balanced_standing_state
 from envs.deployment.twist2_controller import roll_and_pitch
 from envs.serving.calibration import Calibration
 from envs.serving.motion_frame import HEIGHT, JOINT_NAMES, JOINTS, PITCH, ROLL, SIZE, VELOCITY, YAW, YAW_RATE
@@ -61,7 +59,7 @@ class Reference:
         if highest is not None:
             self.highest = np.minimum(self.highest, highest)
         self._step, self._calibration = np.asarray(acceleration) * CONTROL_DT, calibration
-        self._standing = balanced_standing_state(loaded, load_g1()).unsqueeze(0)
+        self._standing = loaded.standing_state().unsqueeze(0)
         self.restart()
 
     def restart(self, yaw: float = 0.0) -> None:

@@ -58,7 +58,7 @@ class ShownMotions:
         self.clock = FrameClock(num_envs, checkpoint.fps * settings.control_dt, self._device)
         self.reader = MotionReader(self.clock, joint_columns, hold=settings.at_end == "hold")
         self.command_excess = torch.zeros(num_envs, checkpoint.command_layout.size, device=self._device)
-        self.initial_states = InitialStates(checkpoint, rollout, robot)
+        self.initial_states = InitialStates(checkpoint, rollout, robot, settings.stand)
         self.draws = EnvironmentDraws(num_envs, settings.first_env, settings.seed, self._device)
         self._random = torch.Generator(device=self._device).manual_seed(settings.seed + settings.first_env)
         self._seconds_before = 0.0

@@ -30,7 +30,7 @@ def checkpoint() -> Checkpoint:
 
 def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> TritonFrame:
     network = SideBySideNetwork(rollout.model, CPU, dtype)
-    return TritonFrame(rollout.model, network, rollout._resting, rollout.guard_count)
+    return TritonFrame(rollout.model, network, rollout._standing, rollout.guard_count)
 
 
 def step_by_kernels(
@@ -53,9 +53,9 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
     return states, commands
 
 
-@pytest.mark.parametrize("rest", [True, False])
-def test_a_step(checkpoint: Checkpoint, rest: bool) -> None:
-    plain = Rollout(checkpoint.model, rest=rest)
+@pytest.mark.parametrize(("rest", "stands"), [(True, False), (False, False), (True, True)])
+def test_a_step(checkpoint: Checkpoint, rest: bool, stands: bool) -> None:
+    plain = Rollout(checkpoint.model, rest=rest, stance=checkpoint.standing_state() if stands else None)
     states, commands = batch(checkpoint, 50)
     states[7, 3] = float("nan")
     following, guarded = step_by_kernels(plain, torch.float32, states, commands)
@@ -63,7 +63,7 @@ def test_a_step(checkpoint: Checkpoint, rest: bool) -> None:
     torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5, equal_nan=True)
     assert torch.equal(guarded, expected_guarded)
     assert 0 < int(guarded.sum()) < 50
-    assert bool((following[:, checkpoint.layout["dof_vel"]] == 0.0).all(dim=1).any()) is rest
+    assert bool((following[:, checkpoint.layout["dof_vel"]] == 0.0).all(dim=1).any()) is (rest and not stands)
 
 
 def test_a_step_in_bfloat16_differs_by_its_rounding(checkpoint: Checkpoint) -> None:

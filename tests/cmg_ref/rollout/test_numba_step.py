@@ -32,9 +32,12 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @pytest.mark.parametrize("num", [1, 2, 31, 64, 700, 2100])
-@pytest.mark.parametrize("rest", [True, False])
-def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool) -> None:
-    numba, plain = (Rollout(checkpoint.model, rest=rest, backend=backend) for backend in ("numba", "torch"))
+@pytest.mark.parametrize(("rest", "stands"), [(True, False), (False, False), (True, True)])
+def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, stands: bool) -> None:
+    stance = checkpoint.standing_state() if stands else None
+    numba, plain = (
+        Rollout(checkpoint.model, rest=rest, backend=backend, stance=stance) for backend in ("numba", "torch")
+    )
     assert isinstance(numba.numba_step, NumbaStep) and plain.numba_step is None
     states, commands = batch(checkpoint, num)
     torch.testing.assert_close(numba.advance(states, commands), plain.advance(states, commands), atol=2e-5, rtol=0.0)
@@ -42,7 +45,7 @@ def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool) -
     if num > 1000:
         assert 0 < int(plain.guarded.sum()) < num
         resting = (plain.advance(states, commands)[:, checkpoint.layout["dof_vel"]] == 0.0).all(dim=1)
-        assert bool(resting.any()) is rest
+        assert bool(resting.any()) is (rest and not stands)
 
 
 def test_bfloat16_is_rounded_as_torch_rounds_it(checkpoint: Checkpoint) -> None:

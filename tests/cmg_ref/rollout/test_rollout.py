@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.rollout.clip_generation import smooth_commands
 from cmg_ref.rollout.rollout import REST_SPEED, Rollout, integrate_root
 
 
@@ -72,3 +73,25 @@ def test_root_is_the_integral_of_its_velocity(checkpoint: Checkpoint) -> None:
     )
     torch.testing.assert_close(position[0, :, :2], expected, atol=1e-4, rtol=0.0)
     torch.testing.assert_close(quat[0, :, 2], torch.sin(angle / 2), atol=1e-6, rtol=0.0)
+
+
+STOPPED = [(vx, 0.0, 0.0) for vx in (-0.5, 0.3, 0.5, 1.0, 1.5)] + [(0.0, 0.3, 0.0), (0.0, 0.0, 0.8)]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_two_seconds_after_a_stop_the_feet_are_side_by_side(checkpoint: Checkpoint, backend: str) -> None:
+    layout, stance, fps = checkpoint.layout, checkpoint.standing_state(), checkpoint.fps
+    rows = [(command, phase) for command in STOPPED for phase in range(3)]
+    commands = torch.tensor([command for command, _ in rows])[:, None].repeat(1, round(8.0 * fps), 1)
+    for number, (_, phase) in enumerate(rows):
+        commands[number, round((4.0 + 0.3 * phase) * fps) :] = 0.0
+    rollout = Rollout(checkpoint.model, backend=backend, stance=stance)
+    states = rollout.generate(stance.expand(len(rows), -1), smooth_commands(commands, 25))
+    for number, (_, phase) in enumerate(rows):
+        stopped = round((6.0 + 0.3 * phase) * fps)
+        assert float((states[number, stopped] - stance)[layout["dof_pos"]].abs().max()) < 0.02, rows[number]
+    assert torch.allclose(states[:, -1], stance.expand(len(rows), -1), atol=1e-3)
+    # Whoever walks does not notice.
+    plain = Rollout(checkpoint.model, backend=backend).generate(stance.expand(len(rows), -1), commands[:, :200])
+    walking = Rollout(checkpoint.model, backend=backend, stance=stance)
+    assert torch.equal(walking.generate(stance.expand(len(rows), -1), commands[:, :200]), plain)

@@ -7,8 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cmg_ref.core.rotations import quat_from_gravity_and_yaw
+from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.robots.kinematics import FootKinematics
 from cmg_ref.robots.robot import load_g1
+from cmg_ref.robots.self_contact import SelfContact
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates, load_on_left_foot
 
@@ -41,11 +45,50 @@ def test_load_of_known_poses(checkpoint: Checkpoint) -> None:
     assert torch.equal(load_on_left_foot(checkpoint, massless), torch.full((len(checkpoint.initial_states),), 0.5))
 
 
+def test_the_neutral_stance_is_even_and_the_network_keeps_it(checkpoint: Checkpoint) -> None:
+    robot, layout, standing = load_g1(), checkpoint.layout, checkpoint.standing_state()
+    parts = layout.split(standing)
+    dof_pos = parts["dof_pos"]
+    assert torch.equal(robot.mirrored(dof_pos), dof_pos)
+    assert float(parts["dof_vel"].abs().max()) == float(parts["root_lin_vel_h"].abs().max()) == 0.0
+    gravity, height = parts["projected_gravity"], parts["root_height"]
+    turn = quat_from_gravity_and_yaw(gravity, torch.zeros(()))
+    feet = FootKinematics(robot)(dof_pos, torch.cat((torch.zeros(2), height)), turn)
+    assert float(feet[..., 2].min()) == pytest.approx(robot.foot_radius, abs=1e-5)
+    left, right = feet.mean(dim=1)
+    assert float((left - right)[0].abs()) < 1e-5 and 0.15 < float((left - right)[1]) < 0.35
+    own = replace(checkpoint, initial_states=standing[None], initial_commands=torch.zeros(1, 3))
+    assert float(load_on_left_foot(own, robot)) == pytest.approx(0.5, abs=0.005)
+    assert float(SelfContact(robot).depth(dof_pos)) < 0.0
+    kept = Rollout(checkpoint.model).generate(standing[None], torch.zeros(1, 500, 3))
+    assert torch.equal(kept[0, -1], standing)
+
+
 def test_who_stands_loads_both_feet(checkpoint: Checkpoint, states: InitialStates) -> None:
-    own = replace(checkpoint, initial_states=states.standing, initial_commands=torch.zeros(len(states.standing), 3))
-    assert len(states.standing) >= 8
+    assert torch.equal(states.standing, checkpoint.standing_state().expand_as(states.standing))
+    as_it_comes = InitialStates(checkpoint, Rollout(checkpoint.model), load_g1(), "as_it_comes").standing
+    assert len(as_it_comes) == len(states.standing) >= 8
+    assert len(as_it_comes.unique(dim=0)) >= 8
+    own = replace(checkpoint, initial_states=as_it_comes, initial_commands=torch.zeros(len(as_it_comes), 3))
     assert float((load_on_left_foot(own, load_g1()) - 0.5).abs().max()) <= 0.05
     assert float((load_on_left_foot(checkpoint, load_g1()) - 0.5).abs().max()) > 0.3
+
+
+@pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
+@pytest.mark.parametrize("stand", ["neutral", "as_it_comes"])
+def test_a_generator_stands_as_it_is_told(checkpoint: Checkpoint, mode: str, stand: str) -> None:
+    generator = CMGMotionGenerator(checkpoint, num_envs=16, mode=mode, preload_duration=60, buffer_size=16, stand=stand)
+    generator.reset(commands=torch.zeros(16, 3))
+    neutral = checkpoint.layout.split(checkpoint.standing_state())["dof_pos"]
+    for _ in range(50):
+        generator.advance()
+    off = (generator.get_motion()[0] - neutral).abs().amax(dim=1)
+    assert bool((off == 0.0).all()) == (stand == "neutral")
+
+
+def test_an_unknown_way_to_stand_is_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ValueError, match=r"stand must be one of .* got 'proudly'"):
+        CMGMotionGenerator(checkpoint, num_envs=1, stand="proudly")
 
 
 def test_the_command_to_stand_chooses_among_all_that_stand(checkpoint: Checkpoint, states: InitialStates) -> None:
