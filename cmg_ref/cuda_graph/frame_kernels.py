@@ -201,7 +201,7 @@ def _held(
     """The state before, the next one held inside its range and standing where it is told to, and where the guard acted.
 
     ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, and what a motion
-    told to stand aims at and by what share of the way, (6, SIZE).
+    told to stand aims at, by what share of the way, and at most how far, (7, SIZE).
     """
     mask = within[:, None] & (columns < SIZE)
     state = tl.load(before + rows[:, None] * SIZE + columns, mask, 0.0)
@@ -235,7 +235,9 @@ def _held(
     angle = before + rows[:, None] * SIZE + tl.where(columns < ANGLES, columns, columns - ANGLES)
     ahead = tl.load(angle, turns, 0.0) + 2.0 * half_dt * tl.load(angle + ANGLES, turns, 0.0)
     here = tl.where(columns < 2 * ANGLES, ahead, state)
-    return state, tl.where(told[:, None], following + share * (aim - here), following), acted
+    furthest = tl.load(limits + 6 * SIZE + columns, columns < SIZE, 0.0)
+    nearer = clamped(share * (aim - here), -furthest, furthest)
+    return state, tl.where(told[:, None], following + nearer, following), acted
 
 
 @triton.jit

@@ -51,7 +51,7 @@ class TritonFrame:
         model: The CMG.
         network: Its weights.
         standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
-            for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
+            for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
         guard_count: Incremented by the number of frames in which the guard had to act, ().
     """
 

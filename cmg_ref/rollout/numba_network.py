@@ -223,7 +223,8 @@ def integrate(
         command: (n, command_dim).
         limits: The guard's range, lowest and highest, (2, state_dim).
         standing: Of motions told to stand: velocities below which they rest (below 0 never), 1 for channels that
-            resting keeps and 0 for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
+            resting keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how
+            far in a frame, (5, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         following: Written, (n, state_dim).
@@ -258,7 +259,8 @@ def integrate(
             if column < 2 * num_angles:
                 angle = column % num_angles
                 here = state[row, angle] + half_dt * (state[row, num_angles + angle] + state[row, num_angles + angle])
-            following[row, column] += standing[3, column] * (standing[2, column] - here)
+            nearer = standing[3, column] * (standing[2, column] - here)
+            following[row, column] += min(max(nearer, -standing[4, column]), standing[4, column])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -309,7 +311,7 @@ def step_few(
         last_weight: Of the last layer's experts, one after the other, (experts * outputs, hidden).
         last_bias: (experts, outputs).
         limits: As of :func:`integrate`, and so are all that follow.
-        standing: (4, state_dim).
+        standing: (5, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         following: Written, (n, state_dim).

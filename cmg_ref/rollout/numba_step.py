@@ -37,7 +37,7 @@ class NumbaStep:
         model: The CMG, on the CPU; must predict changes.
         network: Its folded weights, in float32 or bfloat16.
         standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
-            for those it stops, what channels aim at, and by what share of the way, (4, state_dim).
+            for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
     """
 
     def __init__(self, model: CMG, network: InferenceNetwork, standing: torch.Tensor) -> None:

@@ -27,8 +27,10 @@ Network = Union[InferenceNetwork, SideBySideNetwork]
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
 # Told to stand, each frame comes nearer to the stance that is wanted by this share of the way: from any walk a motion
-# stands so within two seconds, the steps it takes to get there being the network's.
+# stands so within two seconds, the steps it takes to get there being the network's. Joints that are far from it are not
+# drawn there at once, which would show as a jump of their velocities in the frame that is told to stand first.
 STANCE_SHARE = 0.1
+STANCE_DOF_SPEED = 0.6  # [rad/s]
 # Told to stand, a motion slower than this is at rest. A network's "zero" is a few millimetres a second, which would
 # carry a standing robot metres away within an episode.
 REST_SPEED: dict[str, float] = {
@@ -127,9 +129,9 @@ class Rollout:
 
     @property
     def _standing(self) -> torch.Tensor:
-        """Velocities below which a motion rests, what resting keeps, and :func:`stance_approach`, (4, state_dim)."""
+        """Velocities below which a motion rests, what resting keeps, and :func:`stance_approach`, (5, state_dim)."""
         rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
-        nowhere = torch.zeros(2, self.layout.size, device=self.device)
+        nowhere = torch.zeros(3, self.layout.size, device=self.device)
         approach = nowhere if self._stance is None else self._stance
         return torch.cat((torch.stack((rest_speed, self._keep)), approach))
 
@@ -223,7 +225,7 @@ class Rollout:
 
 
 def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> torch.Tensor:
-    """What each channel aims at where a motion is told to stand, and by what share of the way, (2, state_dim).
+    """What each channel aims at where a motion is told to stand, by what share of the way, at most how far, (3, state_dim).
 
     A joint's velocity takes part in the way of its angle, so that it stays the angle's derivative.
 
@@ -235,7 +237,10 @@ def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> to
     target, share = stance.clone(), torch.full_like(stance, STANCE_SHARE)
     target[layout["dof_vel"]] = stance[layout["dof_pos"]]
     share[layout["dof_vel"]] = STANCE_SHARE * fps
-    return torch.stack((target, share))
+    furthest = torch.full_like(stance, float("inf"))
+    furthest[layout["dof_pos"]] = STANCE_DOF_SPEED / fps
+    furthest[layout["dof_vel"]] = STANCE_DOF_SPEED
+    return torch.stack((target, share, furthest))
 
 
 def approached(
@@ -258,10 +263,11 @@ def approached(
         layout: Channels of a state.
         fps: Frames a second.
     """
-    target, share = approach.unbind(dim=0)
+    target, share, furthest = approach.unbind(dim=0)
     angles = state[:, layout["dof_pos"]] + state[:, layout["dof_vel"]] / fps
     here = torch.cat((angles, angles, state[:, 2 * layout.num_joints :]), dim=1)
-    return torch.where(standing.unsqueeze(1), following + share * (target - here), following)
+    nearer = torch.minimum(torch.maximum(share * (target - here), -furthest), furthest)
+    return torch.where(standing.unsqueeze(1), following + nearer, following)
 
 
 def integrate_root(
