@@ -1,8 +1,8 @@
 """Turn folders of motion clips into one dataset file for cmg-train.
 
 Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
-to one robot. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the
-floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
+to one robot. Clips are resampled to one rate, put on the floor, their arms moved out of the body, and checked: frames
+that crouch, bend over, leave the floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
 
 Example:
   cmg-prepare-data path/to/clips --output data/dataset.safetensors
@@ -66,6 +66,9 @@ def parse_arguments() -> argparse.Namespace:
         help="what the CMG is told beside the velocity, measured in the clips",
     )
     parser.add_argument(
+        "--no-repair", action="store_true", help="leave arms that reach into the body where the retargeting has them"
+    )
+    parser.add_argument(
         "--licence",
         action="append",
         default=[],
@@ -102,7 +105,14 @@ def main() -> None:
     licences = dict(entry.split("=", 1) for entry in arguments.licence)
     layout = CommandLayout.of_names(arguments.channels)
     dataset, summaries = build_dataset_with_summary(
-        clips, robot, arguments.fps, held_out, licences, progress=True, command_layout=layout
+        clips,
+        robot,
+        arguments.fps,
+        held_out,
+        licences,
+        progress=True,
+        command_layout=layout,
+        repair=not arguments.no_repair,
     )
     dataset.save(arguments.output)
     print_summary(dataset, summaries)

@@ -15,6 +15,7 @@ from cmg_ref.clips.command_measures import measured_commands
 from cmg_ref.clips.held_out import split_held_out
 from cmg_ref.clips.motion_clip import ClipError, MotionClip, moving_average, time_derivative
 from cmg_ref.clips.quality import floor_offset, quality_mask, quality_report
+from cmg_ref.clips.repair import keep_apart
 from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.shorten import reason, shortened
@@ -280,6 +281,7 @@ def build_dataset_with_summary(
     licences: Mapping[str, str] | None = None,
     progress: bool = False,
     command_layout: CommandLayout | None = None,
+    repair: bool = False,
 ) -> tuple[MotionDataset, list[ClipSummary]]:
     """Resamples clips, puts them on the floor, judges their frames and describes them by states and commands.
 
@@ -294,6 +296,7 @@ def build_dataset_with_summary(
         licences: Licence terms by clip name or by the name of a folder above the clip.
         progress: Whether to show a progress bar.
         command_layout: Channels of the commands; those of the velocity by default.
+        repair: Whether arms that reach into the body are moved out of it.
 
     Returns:
         The dataset and a summary of each clip.
@@ -319,6 +322,8 @@ def build_dataset_with_summary(
         if abs(offset) < MAX_FLOOR_OFFSET:
             lowered = clip.root_pos - torch.tensor([0.0, 0.0, offset], dtype=torch.float64)
             clip = dataclasses.replace(clip, root_pos=lowered)
+        if repair:
+            clip = keep_apart(clip, robot)
         report = quality_report(clip, robot)
         valid = quality_mask(report)
         states.append(clip_states(clip).float())
