@@ -110,25 +110,9 @@ class MotionDataset:
             Band to seconds; a frame belongs to exactly one band.
         """
         usable = self.valid if held_out is None else self.valid & (self.frame_held_out == held_out)
-        forward, sideways, turning = self.commands[usable][:, VELOCITY].unbind(dim=-1)
-        slow = forward.abs() < 0.2
-        bands = {
-            "standing": slow & (sideways.abs() < 0.1) & (turning.abs() < 0.3),
-            "turning on the spot": slow & (sideways.abs() < 0.15) & (turning.abs() >= 0.3),
-            "sideways": (sideways.abs() >= 0.15) & (sideways.abs() > forward.abs()),
-            "backward": forward <= -0.2,
-            "0.2 to 1.0 m/s": (forward >= 0.2) & (forward < 1.0),
-            "1.0 to 1.5 m/s": (forward >= 1.0) & (forward < 1.5),
-            "1.5 to 2.0 m/s": (forward >= 1.5) & (forward < 2.0),
-            "2.0 to 3.0 m/s": (forward >= 2.0) & (forward < 3.0),
-            "above 3.0 m/s": forward >= 3.0,
-        }
-        left = torch.ones_like(slow)
-        seconds: dict[str, float] = {}
-        for band, members in bands.items():
-            seconds[band] = float((members & left).sum()) / self.fps
-            left &= ~members
-        seconds["between these"] = float(left.sum()) / self.fps
+        bands = speed_bands(self.commands[usable])
+        seconds = {band: float(members.sum()) / self.fps for band, members in bands.items()}
+        seconds["between these"] = (int(usable.sum()) / self.fps) - sum(seconds.values())
         return seconds
 
     def description(self) -> dict[str, object]:
@@ -345,6 +329,28 @@ def build_dataset_with_summary(
         command_layout=command_layout,
     )
     return dataset, summaries
+
+
+def speed_bands(commands: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Kinds of motion, and which of the commands (n, command_dim) are each, (n,) bool: one at most."""
+    forward, sideways, turning = commands[:, VELOCITY].unbind(dim=-1)
+    slow = forward.abs() < 0.2
+    bands = {
+        "standing": slow & (sideways.abs() < 0.1) & (turning.abs() < 0.3),
+        "turning on the spot": slow & (sideways.abs() < 0.15) & (turning.abs() >= 0.3),
+        "sideways": (sideways.abs() >= 0.15) & (sideways.abs() > forward.abs()),
+        "backward": forward <= -0.2,
+        "0.2 to 1.0 m/s": (forward >= 0.2) & (forward < 1.0),
+        "1.0 to 1.5 m/s": (forward >= 1.0) & (forward < 1.5),
+        "1.5 to 2.0 m/s": (forward >= 1.5) & (forward < 2.0),
+        "2.0 to 3.0 m/s": (forward >= 2.0) & (forward < 3.0),
+        "above 3.0 m/s": forward >= 3.0,
+    }
+    left = torch.ones_like(slow)
+    for band in bands:
+        bands[band] = bands[band] & left
+        left = left & ~bands[band]
+    return bands
 
 
 def clip_states(clip: MotionClip) -> torch.Tensor:

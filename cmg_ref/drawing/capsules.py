@@ -13,7 +13,7 @@ from cmg_ref.core.rotations import matrix_from_quat
 from cmg_ref.drawing.ray_caster import Figure
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
-from cmg_ref.robots.spec import Point, RobotError
+from cmg_ref.robots.spec import RobotError
 
 COLORS = {"shell": (0.90, 0.91, 0.93), "metal": (0.40, 0.43, 0.48), "dark": (0.13, 0.14, 0.17)}
 LEFT = (0.20, 0.46, 0.80)
@@ -54,11 +54,11 @@ def figures(clip: MotionClip, robot: Robot, ghost: bool = False) -> list[Figure]
 def _parts(robot: Robot) -> tuple[list[str], torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
     """Links, ends, radii and colours of all parts whose links the robot has."""
     spec = robot.spec
-    parts = [(*part[:4], LEFT if part.color == "side" else COLORS[part.color]) for part in spec.capsules]
-    for link, start, end, radius, color in spec.capsules:
-        twin = spec.mirrored_name(link)
-        if twin != link:
-            parts.append((twin, _mirrored(start), _mirrored(end), radius, RIGHT if color == "side" else COLORS[color]))
+    parts = [
+        (*part[:4], side if part.color == "side" else COLORS[part.color])
+        for capsules, side in ((spec.capsules, LEFT), (spec.mirror_images(spec.capsules), RIGHT))
+        for part in capsules
+    ]
     parts = [part for part in parts if part[0] in robot.body_names]
     if not parts:
         raise RobotError(f"the description of the robot {spec.name} has no capsules to draw it with")
@@ -70,7 +70,3 @@ def _parts(robot: Robot) -> tuple[list[str], torch.Tensor, torch.Tensor, np.ndar
         np.array(radii),
         np.array(colors),
     )
-
-
-def _mirrored(point: Point) -> Point:
-    return point[0], -point[1], point[2]

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
-from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait import (
     STANCE_HEIGHT,
@@ -24,9 +23,11 @@ from cmg_ref.evaluation.gait import (
     tilt_angle,
     velocity_mismatch,
 )
+from cmg_ref.evaluation.gait_evaluation import GAIT_COMMANDS, evaluate_gait
 from cmg_ref.evaluation.mocap_statistics import figures_of
+from cmg_ref.evaluation.motion_distribution import MotionDistribution
+from cmg_ref.evaluation.report import Evaluation
 from cmg_ref.evaluation.requirements import (
-    Evaluation,
     Measure,
     acceleration_measure,
     command_label,
@@ -35,12 +36,11 @@ from cmg_ref.evaluation.requirements import (
     speed_tolerance,
     yaw_tolerance,
 )
+from cmg_ref.evaluation.roll_outs import RAMP_FRAMES, SETTLE_TIME, RollOuts
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.robots.joint_matching import match_joints
 from cmg_ref.robots.robot import Robot
 from cmg_ref.rollout.clip_generation import smooth_commands
 from cmg_ref.rollout.rollout import Rollout, integrate_root
-from cmg_ref.rollout.stance_root import StanceRoot
 
 STEADY_COMMANDS: tuple[tuple[float, float, float], ...] = (
     *((vx, 0.0, 0.0) for vx in (-0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0)),
@@ -51,13 +51,13 @@ STEADY_COMMANDS: tuple[tuple[float, float, float], ...] = (
     (0.6, 0.0, 1.0),
     (0.6, 0.0, -1.0),
 )
+COMPARED_COMMANDS = STEADY_COMMANDS + GAIT_COMMANDS
+"""Commands whose figures of recorded motion stand beside a checkpoint's."""
 COMMAND_CHANGES: tuple[tuple[tuple[float, float, float], ...], ...] = (
     ((0.0, 0.0, 0.0), (1.5, 0.0, 0.0), (0.0, 0.0, 0.0)),
     ((1.0, 0.0, 0.0), (-0.5, 0.0, 0.0)),
     ((0.0, 0.0, 1.0), (0.0, 0.0, -1.0)),
 )
-SETTLE_TIME = 3.0
-"""Start of each roll-out that is left out [s]."""
 COUNTING_TIME = 10.0
 """Steps are compared between the first and the last so many seconds [s]."""
 CHANGE_TIME = 5.0
@@ -65,14 +65,10 @@ CHANGE_TIME = 5.0
 RESPONSE_TIME = 1.5
 """After a change the speed must be right from then on [s]; it is averaged over AVERAGE_TIME, about one stride."""
 AVERAGE_TIME = 1.0
-RAMP_FRAMES = 25
-"""Frames over which the generator ramps a change of command unless told otherwise."""
 HEIGHT_MARGIN = 0.04
 """A root this far outside of the heights of walking and running [m] has gone astray."""
 LARGEST_TILT = 0.7
 LIMIT_EXCESS = 0.01
-CHUNK_TIME = 1.0
-"""Roll-outs are made in pieces of this length [s], so that thousands of long ones need little memory."""
 BLOCK_SIZE = 1024
 """Random roll-outs that are made at once: larger blocks leave a CPU's cache and are slower."""
 
@@ -83,7 +79,8 @@ class CheckpointEvaluation:
     Args:
         checkpoint: The checkpoint.
         robot: Robot whose limits and feet count; its joints are matched by name.
-        mocap: Result of `mocap_figures.mocap_figures` to stand beside, None if there is none.
+        mocap: Result of `mocap_figures` for COMPARED_COMMANDS to stand beside, None if there is none.
+        distribution: Recorded motion to compare the motion as a whole with, None if there is none.
         quick: Shorter and fewer roll-outs, for a first look.
         device: Where the network runs.
         progress: Whether to show progress bars.
@@ -100,26 +97,22 @@ class CheckpointEvaluation:
         quick: bool = False,
         device: str | torch.device = "cpu",
         progress: bool = True,
+        distribution: MotionDistribution | None = None,
     ) -> None:
-        self.checkpoint, self.robot, self.mocap, self.progress = checkpoint, robot, mocap, progress
+        self.checkpoint, self.robot, self.mocap, self.distribution = checkpoint, robot, mocap, distribution
         self.device = torch.device(device)
         self.fps = checkpoint.fps
         self.layout = StateLayout.with_root(robot.num_joints)
         self.steady_time, self.long_time = (10.0, 20.0) if quick else (20.0, 60.0)
         self.num_random, self.random_time = (256, 20.0) if quick else (4096, 60.0)
-        self.stance_root = None if checkpoint.layout.has_root else StanceRoot(robot, self.device)
-        # Columns of the checkpoint's state that put its joints into the robot's order.
-        _, joints = match_joints(checkpoint.joint_names, robot.joint_names, (), torch.device("cpu"))
-        columns = torch.arange(checkpoint.layout.size)
-        if joints is not None:
-            columns = torch.cat((joints, robot.num_joints + joints, columns[2 * robot.num_joints :]))
-        self.columns = columns.to(self.device)
+        self.roll_outs = RollOuts(checkpoint, robot, device, progress)
 
-    def run(self, subject: str) -> Evaluation:
-        """Measure everything.
+    def run(self, subject: str, only_gait: bool = False) -> Evaluation:
+        """Measure.
 
         Args:
             subject: Name of the checkpoint for the report.
+            only_gait: Whether to measure only how it moves, instead of everything.
         """
         evaluation = Evaluation(
             subject,
@@ -130,10 +123,13 @@ class CheckpointEvaluation:
                 "random roll-outs": self.num_random,
                 "random roll-outs [s]": self.random_time,
                 "left out at the start [s]": SETTLE_TIME,
-                "root": "predicted" if self.stance_root is None else "told by the stance foot",
+                "root": "predicted" if self.checkpoint.layout.has_root else "told by the stance foot",
                 "mocap": "none" if self.mocap is None else ", ".join(self.mocap["clips"]),
             },
         )
+        self.gait(evaluation)
+        if only_gait:
+            return evaluation
         steady = self.steady(evaluation)
         long = self.long(evaluation)
         changes = self.changes(evaluation)
@@ -145,10 +141,22 @@ class CheckpointEvaluation:
         self.random(evaluation)
         return evaluation
 
+    def gait(self, evaluation: Evaluation) -> None:
+        """How it moves at every speed beside people, and how it stops."""
+        evaluation.gait = evaluate_gait(
+            self.checkpoint,
+            self.robot,
+            self.mocap,
+            self.distribution,
+            self.long_time,
+            self.device,
+            self.roll_outs.progress,
+        )
+
     def steady(self, evaluation: Evaluation) -> Tensor:
         """Speed, foot slip and velocities under each of STEADY_COMMANDS; returns the states."""
         commands = torch.tensor(STEADY_COMMANDS)[:, None].expand(-1, round(self.steady_time * self.fps), -1)
-        states = self._roll_out(commands, "steady commands")
+        states = self.roll_outs.states(commands, "steady commands")
         settled = states[:, round(SETTLE_TIME * self.fps) :]
         reached = mean_velocity(settled, self.layout)
         slip, stance_share = Gait(settled, self.robot, self.fps).mean_slip()
@@ -180,7 +188,9 @@ class CheckpointEvaluation:
         """Standing still and walking evenly for a long time; returns the states."""
         stand, walk = (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)
         num_frames, settle = round(self.long_time * self.fps), round(SETTLE_TIME * self.fps)
-        states = self._roll_out(torch.tensor([stand, walk])[:, None].expand(-1, num_frames, -1), "long roll-outs")
+        states = self.roll_outs.states(
+            torch.tensor([stand, walk])[:, None].expand(-1, num_frames, -1), "long roll-outs"
+        )
         standing = states[:1, settle:]
         parts = self.layout.split(standing)
         position, _ = integrate_root(standing, self.layout, self.fps)
@@ -225,7 +235,7 @@ class CheckpointEvaluation:
         # Shorter schedules hold their last command.
         table = torch.tensor([schedule + schedule[-1:] * (longest - len(schedule)) for schedule in COMMAND_CHANGES])
         commands = smooth_commands(table.repeat_interleave(phase, dim=1), RAMP_FRAMES)
-        states = self._roll_out(commands, "command changes")
+        states = self.roll_outs.states(commands, "command changes")
         velocity = states[..., [*_columns(self.layout, "root_lin_vel_h")[:2], *_columns(self.layout, "root_yaw_rate")]]
         start, length = round(RESPONSE_TIME * self.fps), round(AVERAGE_TIME * self.fps)
         acceleration = joint_acceleration(states[..., self.layout["dof_pos"]], self.fps).abs()
@@ -262,16 +272,16 @@ class CheckpointEvaluation:
         initial = self.checkpoint.initial_states
         initial = initial[torch.arange(self.num_random) % len(initial)]
         rollout = Rollout(self.checkpoint.model, self.device)
-        lengths = self._chunk_lengths(self.random_time)
+        lengths = self.roll_outs.chunk_lengths(self.random_time)
         low, high = self.robot.spec.walking_height
         low, high = low - HEIGHT_MARGIN, high + HEIGHT_MARGIN
         lowest, highest, tilt, excess, num_diverged = float("inf"), 0.0, 0.0, 0.0, 0
-        with self._bar("random commands", self.num_random * sum(lengths)) as bar:
+        with self.roll_outs.bar("random commands", self.num_random * sum(lengths)) as bar:
             for number, block in enumerate(initial.split(BLOCK_SIZE)):
                 sampler = CommandSampler(len(block), draw, 1.0 / self.fps, seed=number, layout=layout)
                 diverged = torch.zeros(len(block), dtype=torch.bool, device=self.device)
-                for chunk in self._chunks(rollout, block, _random_commands(sampler, lengths), bar):
-                    states = self._with_root(chunk)
+                for chunk in self.roll_outs.chunks(rollout, block, _random_commands(sampler, lengths), bar):
+                    states = self.roll_outs.with_root(chunk)
                     parts = self.layout.split(states)
                     height, angle = parts["root_height"].squeeze(-1), tilt_angle(parts["projected_gravity"])
                     beyond = joint_limit_excess(parts["dof_pos"], self.robot).amax(dim=-1)  # (block, chunk length)
@@ -292,43 +302,6 @@ class CheckpointEvaluation:
                 "frames in which the guard acts", label, float(rollout.guard_count) / rollout.frame_count, "", 0.01
             ),
         ]
-
-    def _chunk_lengths(self, seconds: float) -> list[int]:
-        frames, chunk = round(seconds * self.fps), max(1, round(CHUNK_TIME * self.fps))
-        return [min(chunk, frames - start) for start in range(0, frames, chunk)]
-
-    def _bar(self, name: str, total: int) -> ProgressBar:
-        return ProgressBar(desc=name, total=total, unit="frame", unit_scale=True, disable=not self.progress)
-
-    def _roll_out(self, commands: Tensor, name: str) -> Tensor:
-        """States with root (num_motions, num_frames, size) on the CPU of roll-outs from standing."""
-        commands = self.checkpoint.command_layout.complete(commands)
-        initial = self.checkpoint.standing_state().expand(len(commands), -1)
-        pieces = commands.split(self._chunk_lengths(commands.shape[1] / self.fps), dim=1)
-        with self._bar(name, commands.shape[0] * commands.shape[1]) as bar:
-            rollout = Rollout(self.checkpoint.model, self.device)
-            states = torch.cat(list(self._chunks(rollout, initial, iter(pieces), bar)), dim=1)
-        return self._with_root(states).cpu()
-
-    def _chunks(
-        self, rollout: Rollout, initial: Tensor, commands: Iterator[Tensor], bar: ProgressBar
-    ) -> Iterator[Tensor]:
-        """States of a roll-out piece by piece, each going on from the last state of the one before."""
-        state = initial
-        for piece in commands:
-            states = rollout.generate(state, piece)
-            state = states[:, -1]
-            bar.update(states.shape[0] * states.shape[1])
-            yield states
-
-    def _with_root(self, states: Tensor) -> Tensor:
-        """States in the robot's joint order with root channels in the order of `self.layout`."""
-        states = states[..., self.columns]
-        layout = self.checkpoint.layout
-        if self.stance_root is not None:
-            return self.stance_root.complete(states, layout, self.fps)
-        parts = layout.split(states)
-        return torch.cat([parts[name] for name in self.layout], dim=-1)
 
 
 def _random_commands(sampler: CommandSampler, chunk_lengths: Sequence[int]) -> Iterator[Tensor]:

@@ -19,8 +19,8 @@ from cmg_ref.evaluation.gait import (
     velocity_mismatch,
 )
 from cmg_ref.evaluation.mocap_statistics import figures_of
+from cmg_ref.evaluation.report import Evaluation
 from cmg_ref.evaluation.requirements import (
-    Evaluation,
     Measure,
     acceleration_measure,
     command_label,

@@ -95,14 +95,21 @@ class Gait:
         """
         height = self.feet.height  # (num_motions, num_frames, 2, 4)
         higher = torch.maximum(height[:, :-1], height[:, 1:])
-        reach = max(1, round(STANCE_TIME * self.fps))
-        floor = -functional.max_pool1d(-higher.amin(dim=(2, 3)), 2 * reach + 1, stride=1, padding=reach)
+        floor = self._lowest_around(higher)
         sinking = torch.diff(height, dim=1).abs() * self.fps
         stands = (higher - floor[..., None, None] < STANCE_HEIGHT) & (sinking < STANCE_VERTICAL_SPEED)
         speed = (self.feet.velocity_h.norm(dim=-1) * stands).sum(dim=-1) / stands.sum(dim=-1).clamp(min=1)
         lower_foot = higher.amin(dim=-1).argmin(dim=-1, keepdim=True)  # (num_motions, num_frames - 1, 1)
         stance = stands.any(dim=-1).gather(-1, lower_foot).squeeze(-1)
         return speed.gather(-1, lower_foot).squeeze(-1), stance
+
+    def floor(self) -> Tensor:
+        """Height of the lowest sole point within STANCE_TIME of each frame [m], (num_motions, num_frames)."""
+        return self._lowest_around(self.feet.height)
+
+    def _lowest_around(self, height: Tensor) -> Tensor:
+        reach = max(1, round(STANCE_TIME * self.fps))
+        return -functional.max_pool1d(-height.amin(dim=(2, 3)), 2 * reach + 1, stride=1, padding=reach)
 
     def mean_slip(self) -> tuple[Tensor, Tensor]:
         """Mean slip over the intervals with a stance [m/s], NaN without any, and their share; (num_motions,) each."""

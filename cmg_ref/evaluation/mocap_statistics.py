@@ -11,6 +11,7 @@ from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.clips.quality import run_lengths
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.evaluation.gait import Gait, joint_acceleration, joint_speed, velocity_mismatch
+from cmg_ref.evaluation.gait_track import GaitTrack
 from cmg_ref.robots.robot import Robot
 
 LIKE_SPEED = 0.15
@@ -21,6 +22,8 @@ STILL = 1.0 / 3.0
 """Standing is sought this much nearer to its command of zero than other motion: it must not contain slow walking."""
 SHORTEST_SAMPLE = 3.0
 """Less motion of like speed than this [s] gives no figures."""
+ENOUGH = 10.0
+"""Where less of a speed than this [s] is held out, all clips are measured: a few strides of one person say little."""
 SHORTEST_RUN = 2.5
 """Steps are counted in runs of like speed at least this long [s]."""
 ACCELERATION_QUANTILE = 0.999
@@ -42,7 +45,7 @@ def mocap_figures(
     Returns:
         JSON-ready: `clips` (the held-out ones, all if none is), `joint_acceleration` (99.9th percentile of each joint
         [rad/s^2], by name) and `like`, a list of dictionaries: `command`, `seconds`, `held_out`, and where there is
-        enough of it `slip` [m/s] and `stance_share`, and where there are long enough runs `mismatch`, `joint_speed`
+        enough of it the known figures of `GaitFigures`, and where there are long enough runs `mismatch`, `joint_speed`
         [rad/s], `highest_foot` [m], `step_frequency` [Hz], `length_asymmetry` and `time_asymmetry`.
 
     Raises:
@@ -53,14 +56,13 @@ def mocap_figures(
             f"the joints of the dataset, of the robot {dataset.robot}, are not those of the robot {robot.spec.name}, "
             "in its order"
         )
-    clips = [_ClipFigures(dataset, clip, robot) for clip in range(len(dataset.clip_names))]
+    clips = [_Clip(dataset, clip, robot) for clip in range(len(dataset.clip_names))]
     held_out = [clip for clip in clips if clip.held_out]
+    recordings = [(some, GaitTrack.join([clip.track for clip in some])) for some in (held_out, clips) if some]
     like = []
-    for command in commands:
-        figures = _like_command(held_out, command, dataset, robot)
-        if figures["seconds"] < SHORTEST_SAMPLE:
-            figures = _like_command(clips, command, dataset, robot)
-        like.append({"command": list(command), **figures})
+    for command in dict.fromkeys(tuple(command) for command in commands):
+        figures = [_like_command(*some, command, dataset, robot) for some in recordings]
+        like.append({"command": list(command), **next((f for f in figures if f["seconds"] >= ENOUGH), figures[-1])})
     return {
         "clips": [clip.name for clip in held_out or clips],
         "joint_acceleration": dict(zip(robot.joint_names, _acceleration_limits(dataset).tolist())),
@@ -75,16 +77,15 @@ def figures_of(mocap: dict[str, Any] | None, command: Sequence[float]) -> dict[s
     return near[0] if near else {}
 
 
-class _ClipFigures:
-    """One clip of a dataset with the speed of its stance foot."""
+class _Clip:
+    """One clip of a dataset and how it steps."""
 
     def __init__(self, dataset: MotionDataset, clip: int, robot: Robot) -> None:
         frames = dataset.clip_index == clip
         self.name, self.held_out = dataset.clip_names[clip], dataset.held_out[clip]
         self.states, self.commands = dataset.states[frames], dataset.commands[frames]
         self.valid = dataset.valid[frames]
-        slip, stance = Gait(self.states[None], robot, dataset.fps).slip()
-        self.slip, self.stance = slip[0], stance[0]  # (num_frames - 1,)
+        self.track = GaitTrack.of(self.states[None], robot, dataset.fps)
 
     def like(self, command: tuple[float, float, float]) -> Tensor:
         """Valid frames of like speed, also to the other side, whose mirror image it is; (num_frames,) bool."""
@@ -95,20 +96,22 @@ class _ClipFigures:
 
 
 def _like_command(
-    clips: list[_ClipFigures], command: tuple[float, float, float], dataset: MotionDataset, robot: Robot
+    clips: list[_Clip],
+    track: GaitTrack,
+    command: tuple[float, float, float],
+    dataset: MotionDataset,
+    robot: Robot,
 ) -> dict[str, float]:
-    """Figures of all motion of like speed in some clips."""
+    """Figures of all motion of like speed in some clips, whose track is given."""
     masks = [clip.like(command) for clip in clips]
+    chosen = torch.cat(masks)
     figures: dict[str, float] = {
-        "seconds": sum(int(mask.sum()) for mask in masks) / dataset.fps,
-        "held_out": bool(clips) and all(clip.held_out for clip in clips),
+        "seconds": float(chosen.sum()) / dataset.fps,
+        "held_out": all(clip.held_out for clip in clips),
     }
     if figures["seconds"] < SHORTEST_SAMPLE:
         return figures
-    stance = [mask[:-1] & mask[1:] & clip.stance for clip, mask in zip(clips, masks)]
-    figures["slip"] = float(torch.cat([clip.slip[frames] for clip, frames in zip(clips, stance)]).mean())
-    pairs = sum(int((mask[:-1] & mask[1:]).sum()) for mask in masks)
-    figures["stance_share"] = sum(int(frames.sum()) for frames in stance) / pairs
+    figures.update(track.figures(chosen).known())
     runs = [run for clip, mask in zip(clips, masks) for run in _runs(clip.states, mask, dataset.fps)]
     if runs:
         figures.update(_run_figures(runs, dataset, robot))

@@ -1,19 +1,65 @@
-"""An evaluation as text on the screen, as Markdown, JSON and a picture."""
+"""An evaluation, and how it is told: as text on the screen, as Markdown, JSON and a picture."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Sequence
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS
-from cmg_ref.evaluation.requirements import Evaluation
+from cmg_ref.evaluation.gait_evaluation import GaitEvaluation, gait_label
+from cmg_ref.evaluation.requirements import Measure
 from cmg_ref.files.atomic_file import atomic_file, write_file
 
 HEADINGS = ("measure", "command", "value", "unit", "must", "passed", "mocap")
-NUMBERS = ("value", "must", "mocap")
+WORDS = ("measure", "command", "unit", "passed", "band")
+"""Columns that are written from the left; numbers are from the right."""
+GAIT_COLUMNS = (
+    ("slip [m/s]", "slip", 1.0, ".2f"),
+    ("p90", "slip_p90", 1.0, ".2f"),
+    ("steps/s", "cadence", 1.0, ".2f"),
+    ("clearance [cm]", "clearance", 100.0, ".1f"),
+    ("self-contact [%]", "contact_share", 100.0, ".0f"),
+    ("99 % deep [mm]", "contact_depth", 1000.0, ".0f"),
+    ("pose asymmetry [rad]", "pose_asymmetry", 1.0, ".3f"),
+    ("swing asymmetry", "swing_asymmetry", 1.0, ".2f"),
+)
+"""Heading, figure of `GaitFigures`, factor and format of the columns that have ours beside people's."""
+
+
+@dataclass
+class Evaluation:
+    """All figures of one checkpoint or motion.
+
+    Attributes:
+        subject: What was measured.
+        settings: How, for the reader: durations, rates, where the root and the mocap figures come from.
+        measures: The figures.
+        commanded: Commands, (vx, vy, yaw rate) each, for the plot of commanded against reached velocity.
+        reached: Mean velocities reached under them.
+        gait: How it moves at every speed, None where that was not measured.
+    """
+
+    subject: str
+    settings: dict[str, Any]
+    measures: list[Measure] = field(default_factory=list)
+    commanded: list[Sequence[float]] = field(default_factory=list)
+    reached: list[Sequence[float]] = field(default_factory=list)
+    gait: GaitEvaluation | None = None
+
+    @property
+    def required(self) -> list[Measure]:
+        """Figures that must be something, those of the gait included."""
+        gait = [] if self.gait is None else self.gait.measures()
+        return [measure for measure in self.measures + gait if measure.must is not None]
+
+    @property
+    def missed(self) -> list[Measure]:
+        """Figures that miss what they must be."""
+        return [measure for measure in self.required if measure.passed is False]
 
 
 def save_report(evaluation: Evaluation, folder: str | Path) -> list[Path]:
@@ -40,12 +86,16 @@ def save_report(evaluation: Evaluation, folder: str | Path) -> list[Path]:
 
 def json_text(evaluation: Evaluation) -> str:
     """The evaluation as JSON."""
+    gait = evaluation.gait
     content = {
         "subject": evaluation.subject,
         "settings": evaluation.settings,
         "measures": [measure.to_json() for measure in evaluation.measures],
         "commanded": evaluation.commanded,
         "reached": evaluation.reached,
+        "gait": None
+        if gait is None
+        else {**gait.to_json(), "measures": [measure.to_json() for measure in gait.measures()]},
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -54,34 +104,85 @@ def markdown_text(evaluation: Evaluation) -> str:
     """The evaluation as Markdown."""
     lines = [f"# Evaluation of {evaluation.subject}", "", summary(evaluation), ""]
     lines += [f"- {name}: {value}" for name, value in evaluation.settings.items()]
-    lines += [
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "|" + "|".join("--:" if name in NUMBERS else "---" for name in HEADINGS) + "|",
-    ]
-    lines += ["| " + " | ".join(row) + " |" for row in _rows(evaluation)]
-    return "\n".join(lines) + "\n"
+    for heading, *rows in _tables(evaluation):
+        lines += [
+            "",
+            "| " + " | ".join(heading) + " |",
+            "|" + "|".join("---" if name in WORDS else "--:" for name in heading) + "|",
+            *("| " + " | ".join(row) + " |" for row in rows),
+        ]
+    return "\n".join([*lines, *_missed_gait(evaluation)]) + "\n"
 
 
 def screen_text(evaluation: Evaluation) -> str:
-    """The evaluation as a table for a terminal."""
-    rows = [HEADINGS, *_rows(evaluation)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    """The evaluation as tables for a terminal."""
     lines = []
-    for row in rows:
-        cells = zip(HEADINGS, row, widths)
-        aligned = [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for name, cell, width in cells]
-        lines.append("  ".join(aligned).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([*lines, "", summary(evaluation)])
+    for rows in _tables(evaluation):
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        table = []
+        for row in rows:
+            cells = zip(rows[0], row, widths)
+            aligned = [cell.ljust(width) if name in WORDS else cell.rjust(width) for name, cell, width in cells]
+            table.append("  ".join(aligned).rstrip())
+        lines += [table[0], "-" * max(map(len, table)), *table[1:], ""]
+    return "\n".join([*lines, *_missed_gait(evaluation), summary(evaluation)])
 
 
 def summary(evaluation: Evaluation) -> str:
     """One line: how many requirements are met."""
-    required = [measure for measure in evaluation.measures if measure.passed is not None]
-    missed = evaluation.missed
+    required, missed = evaluation.required, evaluation.missed
     text = f"{len(required) - len(missed)} of {len(required)} requirements met"
     return f"{text}, {len(missed)} missed." if missed else f"{text}."
+
+
+def _tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
+    """Tables with their headings: the single figures, then those of the gait, ours / people's."""
+    tables: list[list[tuple[str, ...]]] = [[HEADINGS, *_rows(evaluation)]] if evaluation.measures else []
+    gait = evaluation.gait
+    if gait is None:
+        return tables
+    path = () if gait.seconds == 0.0 else (f"heading after {gait.seconds:.0f} s [deg]", "off the line [m]")
+    names = tuple(f"{name}, ours / people" if name.startswith("slip [") else name for name, *_ in GAIT_COLUMNS)
+    tables.append([("command", *names, *path)])
+    for row in gait.rows:
+        cells = [
+            " / ".join(format(factor * own[key], form) if key in own else "-" for own in (row.ours, row.people))
+            for _, key, factor, form in GAIT_COLUMNS
+        ]
+        if row.heading is not None:
+            cells += [f"{math.degrees(row.heading):.0f}", "" if row.off_line is None else f"{row.off_line:.1f}"]
+        tables[-1].append((gait_label(row.command), *cells))
+    if gait.small:
+        tables.append([("command", "vx reached", "vy reached", "wz reached")])
+        tables[-1] += [
+            (gait_label(row.command), *(f"{value:.3f}" for value in row.reached or ())) for row in gait.small
+        ]
+    if gait.stops:
+        tables.append([("command", "last step [s]", "feet apart [m]", "pose asymmetry [rad]")])
+        tables[-1] += [
+            (
+                f"{gait_label(stop.command)} -> stand",
+                f"{stop.last_step:.2f}",
+                f"{stop.feet_apart:.3f}",
+                f"{stop.pose_asymmetry:.3f}",
+            )
+            for stop in gait.stops
+        ]
+    if gait.distribution:
+        tables.append([("band", "Fréchet ratio")])
+        tables[-1] += [(name, f"{ratio:.2f}") for name, ratio in gait.distribution.items()]
+    return tables
+
+
+def _missed_gait(evaluation: Evaluation) -> list[str]:
+    """Requirements of the gait that are missed, one line each, with the commands at which they are."""
+    commands: dict[str, list[str]] = {}
+    for measure in [] if evaluation.gait is None else evaluation.gait.measures():
+        if measure.passed is False:
+            commands.setdefault(measure.name, []).append(f"{measure.command} ({_number(measure.value)})")
+    return (
+        ["", *(f"- missed, {name}: {'; '.join(labels)}" for name, labels in commands.items()), ""] if commands else []
+    )
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Sequence
 
 import torch
@@ -61,30 +61,6 @@ class Measure:
             "passed": self.passed,
             "mocap": self.mocap,
         }
-
-
-@dataclass
-class Evaluation:
-    """All figures of one checkpoint or motion.
-
-    Attributes:
-        subject: What was measured.
-        settings: How, for the reader: durations, rates, where the root and the mocap figures come from.
-        measures: The figures.
-        commanded: Commands, (vx, vy, yaw rate) each, for the plot of commanded against reached velocity.
-        reached: Mean velocities reached under them.
-    """
-
-    subject: str
-    settings: dict[str, Any]
-    measures: list[Measure] = field(default_factory=list)
-    commanded: list[Sequence[float]] = field(default_factory=list)
-    reached: list[Sequence[float]] = field(default_factory=list)
-
-    @property
-    def missed(self) -> list[Measure]:
-        """Figures that miss what they must be."""
-        return [measure for measure in self.measures if measure.passed is False]
 
 
 def command_label(command: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple
 
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.files.input_file import MEBIBYTE, check_input_file
@@ -22,13 +22,13 @@ class RobotError(ValueError):
 
 
 class Capsule(NamedTuple):
-    """A part of a drawing: link, ends of the axis in the link's frame [m], radius [m], one of `COLORS`."""
+    """A part of a robot: link, ends of the axis in the link's frame [m], radius [m], for drawings one of `COLORS`."""
 
     link: str
     start: Point
     end: Point
     radius: float
-    color: str
+    color: str = "metal"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,8 @@ class RobotSpec:
         clip_joint_names: Order of the joints in clips that do not name them (CSV); the MJCF's by default.
         clip_fps: Frame rate of clips that do not tell it (CSV).
         capsules: What to draw. Parts on a link of one side are drawn on the other side too, mirrored.
+        contact_capsules: Space that limbs fill, to tell whether they reach into one another; mirrored the same way.
+        contact_pairs: Which of them must keep apart: pairs of parts of link names.
         joint_panels: Panels of a plot, and parts of the names of the joints in each; by default one for each joint or
             pair of joints.
         checkpoint: The CMG that ships for it; None without.
@@ -77,6 +79,8 @@ class RobotSpec:
     clip_joint_names: tuple[str, ...] = ()
     clip_fps: float = 30.0
     capsules: tuple[Capsule, ...] = ()
+    contact_capsules: tuple[Capsule, ...] = ()
+    contact_pairs: tuple[tuple[str, str], ...] = ()
     joint_panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     checkpoint: Path | None = None
 
@@ -87,6 +91,14 @@ class RobotSpec:
                 if one in name:
                     return name.replace(one, other)
         return name
+
+    def mirror_images(self, capsules: Sequence[Capsule]) -> list[Capsule]:
+        """The capsules that these become on the other side of the robot; none of those in the middle."""
+        return [
+            part._replace(link=self.mirrored_name(part.link), start=_mirrored(part.start), end=_mirrored(part.end))
+            for part in capsules
+            if self.mirrored_name(part.link) != part.link
+        ]
 
     @classmethod
     def from_json(cls, path: str | Path) -> RobotSpec:
@@ -121,6 +133,10 @@ class RobotSpec:
         return cls(**values)
 
 
+def _mirrored(point: Point) -> Point:
+    return point[0], -point[1], point[2]
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError
@@ -147,11 +163,11 @@ def _mapping(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _capsule(value: Any) -> Capsule:
-    link, start, end, radius, color = value
+    link, start, end, radius, *color = value
     point = _list(_number, 3)
-    if color not in COLORS:
+    if len(color) > 1 or any(name not in COLORS for name in color):
         raise ValueError
-    return Capsule(_text(link), point(start), point(end), _number(radius), color)
+    return Capsule(_text(link), point(start), point(end), _number(radius), *color)
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
@@ -172,6 +188,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "clip_joint_names": _list(_text),
     "clip_fps": _number,
     "capsules": _list(_capsule),
+    "contact_capsules": _list(_capsule),
+    "contact_pairs": _list(_list(_text, 2)),
     "joint_panels": _mapping(_list(_text)),
     "checkpoint": _text,
 }

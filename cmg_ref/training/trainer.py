@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, told_to_stand
 from cmg_ref.core.shorten import reason, shortened
-from cmg_ref.evaluation.checkpoint_evaluation import STEADY_COMMANDS
+from cmg_ref.evaluation.checkpoint_evaluation import COMPARED_COMMANDS
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
 from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.files.json_text import parse_json
@@ -230,7 +230,7 @@ class Trainer:
         # How far their commands have been missed since they were given, and for how long they have stood, see `Batch`.
         self.drift, self.waiting = torch.zeros(self.num_matched, NUM_VELOCITIES), torch.zeros(self.num_matched)
         self.validation = Validation(dataset, robot, command_min, command_max)
-        self.mocap = mocap_figures(dataset, robot, STEADY_COMMANDS) if rank == 0 else None
+        self.mocap = mocap_figures(dataset, robot, COMPARED_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
         self.history: list[dict[str, float]] = []
         if (self.run_dir / TRAINING_STATE).is_file():

@@ -10,9 +10,8 @@ import torch
 
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.checkpoint_evaluation import STEADY_COMMANDS, CheckpointEvaluation
-from cmg_ref.evaluation.report import json_text, markdown_text, save_report, screen_text
+from cmg_ref.evaluation.report import Evaluation, json_text, markdown_text, save_report, screen_text
 from cmg_ref.evaluation.requirements import (
-    Evaluation,
     Measure,
     acceleration_measure,
     command_label,
