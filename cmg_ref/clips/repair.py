@@ -14,7 +14,7 @@ from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
 
-LEAST_GAP, GAP = 0.015, 0.02
+LEAST_GAP, GAP = 0.004, 0.008
 """Parts nearer to each other than the first are moved as far apart as the second [m]."""
 SMOOTHING_TIME = 0.12
 """Standard deviation [s] of the Gaussian by which a correction fades in and out."""
@@ -28,7 +28,7 @@ BLOCK = 4096
 
 
 def keep_apart(clip: MotionClip, robot: Robot) -> MotionClip:
-    """The clip with its arms moved out of what they must stay out of, see `RobotSpec.apart`.
+    """The clip with its arms moved out of what they must stay out of, see `RobotSpec.contact_pairs`.
 
     Frames are corrected one by one by damped least squares on the joints of the arms, the corrections are averaged over
     time, and both are repeated: what remains is smooth and leaves no two parts in each other. Frames far from any such
