@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Sequence
 
 import torch
@@ -18,6 +19,8 @@ from cmg_ref.evaluation.gait import (
     mean_velocity,
     velocity_mismatch,
 )
+from cmg_ref.evaluation.gait_evaluation import straightness
+from cmg_ref.evaluation.gait_track import GaitTrack
 from cmg_ref.evaluation.mocap_statistics import figures_of
 from cmg_ref.evaluation.report import Evaluation
 from cmg_ref.evaluation.requirements import (
@@ -105,6 +108,7 @@ def _judge_stretch(
     reached = mean_velocity(states, layout)
     error = reached - torch.tensor(command)
     slip, _ = Gait(states[None], robot, fps).mean_slip()
+    heading, off_line = straightness(states, command, fps)
     evaluation.commanded.append(list(command))
     evaluation.reached.append(reached.tolist())
     evaluation.measures += [
@@ -118,7 +122,10 @@ def _judge_stretch(
             slip_limit(recorded.get("slip")) if walk else None,
             recorded.get("slip"),
         ),
+        Measure("heading at the end off the command", label, abs(math.degrees(heading)), "deg"),
     ]
+    if command[2] == 0.0:
+        evaluation.measures.append(Measure("off the line", label, off_line, "m"))
 
 
 def _judge_whole(
@@ -129,7 +136,7 @@ def _judge_whole(
     parts = layout.split(states)
     dof_pos, dof_vel = parts["dof_pos"], parts["dof_vel"]
     gait = Gait(states, robot, fps)
-    slip, stance_share = gait.mean_slip()
+    figures = GaitTrack.of(states, robot, fps).figures()
     velocity = mean_velocity(states, layout)[0]
     excess = joint_limit_excess(dof_pos, robot).amax(dim=-1)
     height = parts["root_height"]
@@ -137,8 +144,13 @@ def _judge_whole(
         Measure("mean forward speed", label, float(velocity[0]), "m/s"),
         Measure("mean sideways speed", label, float(velocity[1]), "m/s"),
         Measure("mean yaw rate", label, float(velocity[2]), "rad/s"),
-        Measure("foot slip", label, float(slip), "m/s"),
-        Measure("share of time on a stance foot", label, float(stance_share), ""),
+        Measure("foot slip", label, figures.slip, "m/s"),
+        Measure("foot slip, 90th percentile", label, figures.slip_p90, "m/s"),
+        Measure("share of time on a stance foot", label, figures.stance_share, ""),
+        Measure("lift-offs", label, figures.cadence, "Hz"),
+        Measure("clearance", label, figures.clearance, "m"),
+        Measure("self-contact, share of frames", label, figures.contact_share, ""),
+        Measure("self-contact, 99th percentile", label, figures.contact_depth, "m"),
         Measure("joint limits exceeded", label, float(excess.max()), "rad", 0.01),
         Measure("frames beyond joint limits", label, float((excess > 0.01).float().mean()), ""),
         Measure("velocity mismatch", label, float(velocity_mismatch(dof_pos, dof_vel, fps)), "", 0.10),

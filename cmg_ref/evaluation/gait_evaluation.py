@@ -7,7 +7,7 @@ stops at several phases of the stride; and, where clips are at hand, how near th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Sequence
 
 import torch
@@ -149,14 +149,8 @@ class GaitEvaluation:
         return sum(LARGEST_MISS if not miss < LARGEST_MISS else max(miss, 0.0) for miss in excess) / max(len(excess), 1)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: `seconds`, `rows`, `small`, `stops` and `distribution`, fields as named here."""
-        return {
-            "seconds": self.seconds,
-            "rows": [vars(row) for row in self.rows],
-            "small": [vars(row) for row in self.small],
-            "stops": [vars(stop) for stop in self.stops],
-            "distribution": self.distribution,
-        }
+        """JSON-ready: the fields as named here; None for what is not a number."""
+        return _finite(asdict(self))
 
 
 def evaluate_gait(
@@ -213,6 +207,14 @@ def straightness(states: Tensor, command: Command, fps: float) -> tuple[float, f
     direction = math.atan2(command[1], command[0])
     aside = position[0, :, 1] * math.cos(direction) - position[0, :, 0] * math.sin(direction)
     return turned, float(aside.abs().max())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _row(command: Command, states: Tensor, robot: Robot, fps: float, mocap: dict[str, Any] | None) -> GaitRow:

@@ -51,15 +51,10 @@ class Evaluation:
     gait: GaitEvaluation | None = None
 
     @property
-    def required(self) -> list[Measure]:
-        """Figures that must be something, those of the gait included."""
-        gait = [] if self.gait is None else self.gait.measures()
-        return [measure for measure in self.measures + gait if measure.must is not None]
-
-    @property
     def missed(self) -> list[Measure]:
-        """Figures that miss what they must be."""
-        return [measure for measure in self.required if measure.passed is False]
+        """Figures that miss what they must be, those of the gait included."""
+        gait = [] if self.gait is None else self.gait.measures()
+        return [measure for measure in self.measures + gait if measure.passed is False]
 
 
 def save_report(evaluation: Evaluation, folder: str | Path) -> list[Path]:
@@ -102,7 +97,7 @@ def json_text(evaluation: Evaluation) -> str:
 
 def markdown_text(evaluation: Evaluation) -> str:
     """The evaluation as Markdown."""
-    lines = [f"# Evaluation of {evaluation.subject}", "", summary(evaluation), ""]
+    lines = [f"# Evaluation of {evaluation.subject}", "", *_summaries(evaluation), ""]
     lines += [f"- {name}: {value}" for name, value in evaluation.settings.items()]
     for heading, *rows in _tables(evaluation):
         lines += [
@@ -111,7 +106,7 @@ def markdown_text(evaluation: Evaluation) -> str:
             "|" + "|".join("---" if name in WORDS else "--:" for name in heading) + "|",
             *("| " + " | ".join(row) + " |" for row in rows),
         ]
-    return "\n".join([*lines, *_missed_gait(evaluation)]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def screen_text(evaluation: Evaluation) -> str:
@@ -125,14 +120,14 @@ def screen_text(evaluation: Evaluation) -> str:
             aligned = [cell.ljust(width) if name in WORDS else cell.rjust(width) for name, cell, width in cells]
             table.append("  ".join(aligned).rstrip())
         lines += [table[0], "-" * max(map(len, table)), *table[1:], ""]
-    return "\n".join([*lines, *_missed_gait(evaluation), summary(evaluation)])
+    return "\n".join([*lines, *_summaries(evaluation)])
 
 
-def summary(evaluation: Evaluation) -> str:
-    """One line: how many requirements are met."""
-    required, missed = evaluation.required, evaluation.missed
-    text = f"{len(required) - len(missed)} of {len(required)} requirements met"
-    return f"{text}, {len(missed)} missed." if missed else f"{text}."
+def summary(measures: Sequence[Measure]) -> str:
+    """How many requirements are met."""
+    passed = [measure.passed for measure in measures if measure.passed is not None]
+    missed = passed.count(False)
+    return f"{passed.count(True)} of {len(passed)} requirements met" + (f", {missed} missed." if missed else ".")
 
 
 def _tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
@@ -174,15 +169,18 @@ def _tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
     return tables
 
 
-def _missed_gait(evaluation: Evaluation) -> list[str]:
-    """Requirements of the gait that are missed, one line each, with the commands at which they are."""
-    commands: dict[str, list[str]] = {}
-    for measure in [] if evaluation.gait is None else evaluation.gait.measures():
-        if measure.passed is False:
-            commands.setdefault(measure.name, []).append(f"{measure.command} ({_number(measure.value)})")
-    return (
-        ["", *(f"- missed, {name}: {'; '.join(labels)}" for name, labels in commands.items()), ""] if commands else []
-    )
+def _summaries(evaluation: Evaluation) -> list[str]:
+    """How many requirements are met, and which ones of the gait are not at which commands."""
+    lines = [summary(evaluation.measures)] if evaluation.measures else []
+    if evaluation.gait is not None:
+        measures = evaluation.gait.measures()
+        lines.append(f"Gait: {summary(measures)}")
+        missed: dict[str, list[str]] = {}
+        for measure in measures:
+            if measure.passed is False:
+                missed.setdefault(measure.name, []).append(f"{measure.command} ({_number(measure.value)})")
+        lines += ["", *(f"- {name}: {'; '.join(commands)}" for name, commands in missed.items())]
+    return lines
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
