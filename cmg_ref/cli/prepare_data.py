@@ -2,7 +2,8 @@
 
 Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
 to one robot. Clips are resampled to one rate, put on the floor, their arms moved out of the body, and checked: frames
-that crouch, bend over, leave the floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
+that crouch, bend over, leave the floor, jump or pose are marked and not used. A picture of the velocities that are left
+is drawn beside the dataset.
 
 Example:
   cmg-prepare-data path/to/clips --output data/dataset.safetensors

@@ -1,7 +1,7 @@
 """Arms of recorded motion that reach into the body are moved out of it.
 
-Retargeting gives a robot the angles of a person whose hips are narrower and whose hands are smaller. Such frames are too
-many to be left out, and what is learnt from them is learnt with them.
+Retargeting gives a robot the angles of a person whose hips are narrower and whose hands are smaller. Such frames are
+too many to be left out, and what is learnt from them is learnt with them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def keep_apart(clip: MotionClip, robot: Robot) -> MotionClip:
         clip: The clip, in the robot's joint order.
         robot: Robot with the parts and the joint limits.
     """
-    arms = [number for number, name in enumerate(clip.joint_names) if any(part in name for part in robot.spec.arm_joints)]
+    arms = [
+        number for number, name in enumerate(clip.joint_names) if any(part in name for part in robot.spec.arm_joints)
+    ]
     measure = SelfContact(robot, dtype=torch.float32)
     if not measure.pairs or not arms:
         return clip
@@ -55,7 +57,9 @@ def keep_apart(clip: MotionClip, robot: Robot) -> MotionClip:
         step = torch.zeros(len(dof_pos), len(arms), dtype=torch.float64)
         for frames in near.split(BLOCK):
             step[frames] = _step_apart(measure, dof_pos[frames].float(), arms).double()
-        padded = torch.nn.functional.pad(step.T.unsqueeze(1), (reach, reach), mode="replicate" if len(step) > 1 else "constant")
+        padded = torch.nn.functional.pad(
+            step.T.unsqueeze(1), (reach, reach), mode="replicate" if len(step) > 1 else "constant"
+        )
         step = torch.nn.functional.conv1d(padded, kernel[None, None]).squeeze(1).T
         dof_pos[:, arms] = torch.minimum(torch.maximum(dof_pos[:, arms] + step, lower), upper)
         moved = (step.abs().amax(dim=1) > 0.0).nonzero().squeeze(1)
@@ -76,5 +80,10 @@ def _step_apart(measure: SelfContact, dof_pos: torch.Tensor, arms: list[int]) ->
     energy = 0.5 * missing.square().sum(dim=-1)
     (gradient,) = torch.autograd.grad(energy.sum(), variable)
     energy = energy.detach().unsqueeze(1)
-    step = -2.0 * energy * gradient / (gradient.square().sum(dim=1, keepdim=True) + 2.0 * DAMPING * energy).clamp(min=1e-12)
+    step = (
+        -2.0
+        * energy
+        * gradient
+        / (gradient.square().sum(dim=1, keepdim=True) + 2.0 * DAMPING * energy).clamp(min=1e-12)
+    )
     return step.clamp(-LARGEST_STEP, LARGEST_STEP)

@@ -161,7 +161,7 @@ class MixtureLinear(nn.Module):
         Args:
             x: input, (num_samples, in_features).
             blend: weight of each expert, (num_samples, num_experts).
-            half: ``stacked`` in bfloat16, to multiply with (training only; bias and sums stay in the input's precision).
+            half: ``stacked`` in bfloat16, to multiply with (training only; bias and sums keep the input's precision).
 
         Returns:
             Output, (num_samples, out_features).

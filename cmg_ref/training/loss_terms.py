@@ -72,9 +72,7 @@ def activity(rolled: RolledOut) -> torch.Tensor:
     nearest to all of them and natural in none, so each joint must move as much as it does in the recording.
     """
     columns = rolled.layout["dof_vel"]
-    return functional.relu(
-        _speed(rolled.batch.targets[..., columns]) - _speed(rolled.compared[..., columns])
-    ).mean()
+    return functional.relu(_speed(rolled.batch.targets[..., columns]) - _speed(rolled.compared[..., columns])).mean()
 
 
 def feet(rolled: RolledOut) -> torch.Tensor:
@@ -148,7 +146,9 @@ def stop(rolled: RolledOut) -> torch.Tensor:
     """Any motion at all of matched rows that have been told to stand for long enough."""
     matched = rolled.batch.matched
     standing = told_to_stand(rolled.batch.commands[matched])  # (num_matched, horizon)
-    time = rolled.batch.waiting.unsqueeze(1) + torch.arange(standing.shape[1]).to(standing.device) / rolled.instruments.fps
+    time = (
+        rolled.batch.waiting.unsqueeze(1) + torch.arange(standing.shape[1]).to(standing.device) / rolled.instruments.fps
+    )
     late = (standing & (time >= STOPPING_TIME)).float()
     return (late * _motion(rolled, rolled.states[matched])).sum() / late.numel() if late.numel() else late.sum()
 

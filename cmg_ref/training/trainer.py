@@ -16,6 +16,7 @@ from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, told_to_stand
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.evaluation.checkpoint_evaluation import COMPARED_COMMANDS
+from cmg_ref.evaluation.gait_evaluation import evaluate_gait
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
 from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.files.json_text import parse_json
@@ -23,8 +24,8 @@ from cmg_ref.network.checkpoint import Checkpoint, CheckpointError, save_checkpo
 from cmg_ref.network.legacy_checkpoint import load_torch_file
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import Robot
-from cmg_ref.training.normalisation import channel_weights, set_statistics
 from cmg_ref.training.loss_terms import SLIP_FRAMES, TERMS, default_weights
+from cmg_ref.training.normalisation import channel_weights, set_statistics
 from cmg_ref.training.objective import RollOutObjective
 from cmg_ref.training.rolled_out import Batch
 from cmg_ref.training.validation import Validation
@@ -33,6 +34,7 @@ from cmg_ref.training.window_sampler import WindowSampler
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
 STANDING_SHARE = 0.08  # matched rows that restart from standing, with a slow command along one axis, in a step
 LOST_DISTANCE = 2.5  # matched rows further than this from recorded state and wanted command (or not finite) restart too
+GAIT_SECONDS = 20.0  # roll-outs by which checkpoints are chosen are shorter than those that make their figures
 TRAINING_STATE = "training_state.pt"
 _STATE_KEYS = {"config", "iteration", "best_score", "typical_norm", "history", "model", "average", "optimizer"}
 _STATE_KEYS |= {"generators", "own_states", "wanted"}
@@ -356,8 +358,10 @@ class Trainer:
         """Measure the averaged model; save it as the best one if its score is the lowest so far."""
         model = self.averaged_model()
         report = self.validation.run(model)
-        self.history.append({"iteration": float(self.iteration), **report})
         checkpoint = self._checkpoint(model, report)
+        report["shortfall"] = evaluate_gait(checkpoint, self.robot, self.mocap, seconds=GAIT_SECONDS).shortfall()
+        report["score"] += report["shortfall"]
+        self.history.append({"iteration": float(self.iteration), **report})
         save_checkpoint(checkpoint, self.run_dir / "last.safetensors")
         if report["score"] < self.best_score:
             self.best_score = report["score"]

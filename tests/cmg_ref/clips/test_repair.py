@@ -26,7 +26,9 @@ def swing() -> MotionClip:
     time = torch.arange(500, dtype=torch.float64) / 50.0
     dof_pos = ROBOT.default_dof_pos.expand(500, -1).clone()
     for side, sign in (("left", 1.0), ("right", -1.0)):
-        pitch, roll, elbow = ROBOT.joint_index([f"{side}_{j}_joint" for j in ("shoulder_pitch", "shoulder_roll", "elbow")])
+        pitch, roll, elbow = ROBOT.joint_index(
+            [f"{side}_{j}_joint" for j in ("shoulder_pitch", "shoulder_roll", "elbow")]
+        )
         dof_pos[:, pitch] = 0.2 + 0.5 * sign * torch.sin(2.0 * math.pi * time)
         dof_pos[:, roll] = torch.where(time < 7.0, -0.05 * sign, 0.5 * sign)
         dof_pos[:, elbow] = 1.2
@@ -54,7 +56,9 @@ def test_hands_leave_the_thighs(swing: MotionClip) -> None:
 
 
 def test_a_clip_without_contact_is_as_it_was(swing: MotionClip) -> None:
-    free = dataclasses.replace(swing, dof_pos=swing.dof_pos[400:], root_pos=swing.root_pos[400:], root_quat=swing.root_quat[400:])
+    free = dataclasses.replace(
+        swing, dof_pos=swing.dof_pos[400:], root_pos=swing.root_pos[400:], root_quat=swing.root_quat[400:]
+    )
     assert torch.equal(keep_apart(free, ROBOT).dof_pos, free.dof_pos)
 
 

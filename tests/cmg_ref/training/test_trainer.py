@@ -18,7 +18,6 @@ from cmg_ref.evaluation.foot_contact import FootContact, tilt_matrix
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_g1
-from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 from cmg_ref.training.window_sampler import WindowSampler
 
