@@ -11,7 +11,7 @@ Example:
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, real_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -70,6 +70,14 @@ def parse_arguments() -> argparse.Namespace:
         "--no-repair", action="store_true", help="leave arms that reach into the body where the retargeting has them"
     )
     parser.add_argument(
+        "--lowered",
+        type=whole_number(0, 100),
+        default=0,
+        metavar="COPIES",
+        help="copies of each clip with the body lowered by up to 0.2 m and the feet where they were, to walk low by; "
+        "needs --channels base_height (default: %(default)s)",
+    )
+    parser.add_argument(
         "--licence",
         action="append",
         default=[],
@@ -82,6 +90,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.output.suffix != ".safetensors":
         parser.error(f"--output {arguments.output}: the name must end in .safetensors")
+    if arguments.lowered and "base_height" not in arguments.channels:
+        parser.error("--lowered needs --channels base_height, which tells the CMG how low")
     for entry in arguments.licence:
         if "=" not in entry:
             parser.error(f"--licence {entry}: must be NAME=TEXT")
@@ -114,6 +124,7 @@ def main() -> None:
         progress=True,
         command_layout=layout,
         repair=not arguments.no_repair,
+        lowered_copies=arguments.lowered,
     )
     dataset.save(arguments.output)
     print_summary(dataset, summaries)

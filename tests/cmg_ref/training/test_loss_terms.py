@@ -92,11 +92,12 @@ def test_who_has_drifted_is_driven_back(loss: Any, walk: torch.Tensor) -> None:
 
 
 def test_feet_may_rise_later_but_not_less(loss: Any, walk: torch.Tensor) -> None:
-    backward_in_time = walk.flip(1)
+    later = walk.flatten(0, 1)[12:-36].view(3, 48, -1)
+    walk = walk[:3]
     assert float(loss("feet", walk)) == 0.0
     gliding = walk.clone()
     gliding[..., : 2 * 29] = walk[:, :1, : 2 * 29]  # Legs held as they are while the root goes on.
-    assert float(loss("feet", backward_in_time, walk)) < 0.1 * float(loss("feet", gliding, walk))
+    assert float(loss("feet", later, walk)) < 0.2 * float(loss("feet", gliding, walk))
 
 
 def test_hands_in_hips_cost(loss: Any, walk: torch.Tensor) -> None:
