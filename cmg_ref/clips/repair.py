@@ -44,11 +44,13 @@ def keep_apart(clip: MotionClip, robot: Robot) -> MotionClip:
     measure = SelfContact(robot, dtype=torch.float32)
     if not measure.pairs or not arms:
         return clip
-    lower, upper = robot.joint_lower[arms], robot.joint_upper[arms]
     sigma = SMOOTHING_TIME * clip.fps
     reach = round(3.0 * sigma)
     kernel = torch.softmax(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2, dim=0)
     dof_pos = clip.dof_pos.clone()
+    # What is beyond a limit in the recording may stay there.
+    lower = torch.minimum(robot.joint_lower[arms], dof_pos[:, arms])
+    upper = torch.maximum(robot.joint_upper[arms], dof_pos[:, arms])
     # A correction spreads over `reach` frames, so that more of them may have to be looked at in the next iteration.
     near = _too_near(measure, dof_pos, torch.arange(len(dof_pos)))
     for _ in range(ITERATIONS):
@@ -57,9 +59,7 @@ def keep_apart(clip: MotionClip, robot: Robot) -> MotionClip:
         step = torch.zeros(len(dof_pos), len(arms), dtype=torch.float64)
         for frames in near.split(BLOCK):
             step[frames] = _step_apart(measure, dof_pos[frames].float(), arms).double()
-        padded = torch.nn.functional.pad(
-            step.T.unsqueeze(1), (reach, reach), mode="replicate" if len(step) > 1 else "constant"
-        )
+        padded = torch.nn.functional.pad(step.T.unsqueeze(1), (reach, reach), mode="replicate")
         step = torch.nn.functional.conv1d(padded, kernel[None, None]).squeeze(1).T
         dof_pos[:, arms] = torch.minimum(torch.maximum(dof_pos[:, arms] + step, lower), upper)
         moved = (step.abs().amax(dim=1) > 0.0).nonzero().squeeze(1)
