@@ -8,6 +8,9 @@ ARGS ?= --vx 1.0 --duration 10
 PLAY_OUTPUT ?= outputs/play
 PLAY_ARGS ?= --shipped --quick --renderer software
 DRIVE_ARGS ?=
+# Folder of motion clips to make a CMG of, and of what becomes of it.
+DATA ?= ../shared/motion
+CMG_OUTPUT ?= runs/cmg
 TRAIN_ARGS ?= sim.dt=0.01 control.decimation=2
 CHECKED = cmg_ref envs scripts tests setup.py $(wildcard configs)
 
@@ -28,7 +31,7 @@ STAMP = $(VENV)/.installed
 TEST_ENV = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install generate play drive train picture test test-fast lint types unit fuzz kill-test soak test-py38 test-mjlab test-lowest clean
+.PHONY: help install generate play drive train train-cmg picture test test-fast lint types unit fuzz kill-test soak test-py38 test-mjlab test-lowest clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +59,12 @@ drive: $(STAMP) ## Steer the shipped policy from the browser, with sliders and k
 
 train: $(STAMP) ## Train a policy from nothing into logs (TRAIN_ARGS); goes on with TRAIN_ARGS=--resume
 	$(BIN)/python scripts/train.py --task g1_cmg $(TRAIN_ARGS)
+
+train-cmg: $(CMG_OUTPUT)/dataset.safetensors ## Make a CMG from nothing of the clips in DATA, in CMG_OUTPUT (hours); again to go on (CMG_ARGS)
+	$(BIN)/python scripts/train_cmg.py $< --run-dir $(CMG_OUTPUT) --resume $(CMG_ARGS)
+
+$(CMG_OUTPUT)/dataset.safetensors: | $(STAMP)
+	$(BIN)/python scripts/prepare_data.py $(DATA) --output $@
 
 picture: $(STAMP) ## Draw the README's picture with the checkpoint as it is now
 	$(BIN)/python scripts/generate.py --schedule docs/motion.json --duration 7 --no-plot --no-video \

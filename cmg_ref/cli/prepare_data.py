@@ -1,8 +1,9 @@
 """Turn folders of motion clips into one dataset file for cmg-train.
 
 Reads LAFAN1 CSV, AMASS npz, GMR and TWIST pickles, BeyondMimic and mjlab npz and this project's own npz, all retargeted
-to one robot. Clips are resampled to one rate, put on the floor and checked: frames that crouch, bend over, leave the
-floor, jump or pose are marked and not used. A picture of the velocities that are left is drawn beside the dataset.
+to one robot. Clips are resampled to one rate, put on the floor, their arms moved out of the body, and checked: frames
+that crouch, bend over, leave the floor, jump or pose are marked and not used. A picture of the velocities that are left
+is drawn beside the dataset.
 
 Example:
   cmg-prepare-data path/to/clips --output data/dataset.safetensors
@@ -10,7 +11,7 @@ Example:
 
 from __future__ import annotations
 
-from cmg_ref.core.command_line import Parser, command, real_number  # isort: split
+from cmg_ref.core.command_line import Parser, command, real_number, whole_number  # isort: split
 
 import argparse
 import importlib.util
@@ -66,6 +67,17 @@ def parse_arguments() -> argparse.Namespace:
         help="what the CMG is told beside the velocity, measured in the clips",
     )
     parser.add_argument(
+        "--no-repair", action="store_true", help="leave arms that reach into the body where the retargeting has them"
+    )
+    parser.add_argument(
+        "--lowered",
+        type=whole_number(0, 100),
+        default=0,
+        metavar="COPIES",
+        help="copies of each clip with the body lowered by up to 0.2 m and the feet where they were, to walk low by; "
+        "needs --channels base_height (default: %(default)s)",
+    )
+    parser.add_argument(
         "--licence",
         action="append",
         default=[],
@@ -78,6 +90,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.output.suffix != ".safetensors":
         parser.error(f"--output {arguments.output}: the name must end in .safetensors")
+    if arguments.lowered and "base_height" not in arguments.channels:
+        parser.error("--lowered needs --channels base_height, which tells the CMG how low")
     for entry in arguments.licence:
         if "=" not in entry:
             parser.error(f"--licence {entry}: must be NAME=TEXT")
@@ -102,7 +116,15 @@ def main() -> None:
     licences = dict(entry.split("=", 1) for entry in arguments.licence)
     layout = CommandLayout.of_names(arguments.channels)
     dataset, summaries = build_dataset_with_summary(
-        clips, robot, arguments.fps, held_out, licences, progress=True, command_layout=layout
+        clips,
+        robot,
+        arguments.fps,
+        held_out,
+        licences,
+        progress=True,
+        command_layout=layout,
+        repair=not arguments.no_repair,
+        lowered_copies=arguments.lowered,
     )
     dataset.save(arguments.output)
     print_summary(dataset, summaries)

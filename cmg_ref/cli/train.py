@@ -29,7 +29,7 @@ from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_robot
 from cmg_ref.training.event_log import EventLog
-from cmg_ref.training.objective import LossWeights
+from cmg_ref.training.loss_terms import TERMS
 from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 from configs.bounds import MAX_THREADS
 
@@ -63,10 +63,10 @@ def parse_arguments() -> argparse.Namespace:
         if isinstance(field.default, int):
             flag = f"--{field.name.replace('_', '-')}"
             group.add_argument(flag, type=int, default=None, metavar="N", help=f"default: {field.default}")
-    group = parser.add_argument_group("weights of the loss terms (see cmg_ref/training/objective.py)")
-    for field in dataclasses.fields(LossWeights):
-        flag = f"--weight-{field.name.replace('_', '-')}"
-        group.add_argument(flag, type=float, default=None, metavar="X", help=f"default: {field.default}")
+    group = parser.add_argument_group("weights of the losses (see cmg_ref/training/loss_terms.py); 0 leaves one out")
+    for name, term in TERMS.items():
+        flag = f"--weight-{name.replace('_', '-')}"
+        group.add_argument(flag, type=float, default=None, metavar="X", help=f"default: {term.weight}")
     return parser.parse_args()
 
 
@@ -81,15 +81,16 @@ def build_config(arguments: argparse.Namespace) -> tuple[TrainConfig, int]:
         print(f"{arguments.run_dir} holds no run yet: starting one")
     config, reached = saved or (TrainConfig(), 0)
     model = dataclasses.replace(config.model, **given_options(arguments, CMGConfig))
-    weights = dataclasses.replace(config.weights, **given_options(arguments, LossWeights, "weight_"))
+    options = {name: getattr(arguments, f"weight_{name}") for name in TERMS}
+    weights = {**config.weights, **{name: weight for name, weight in options.items() if weight is not None}}
     config = dataclasses.replace(config, model=model, weights=weights, **given_options(arguments, TrainConfig))
     config.validate()
     return config, reached
 
 
-def given_options(arguments: argparse.Namespace, settings: type, prefix: str = "") -> dict[str, Any]:
-    """The options that were given and are, without a prefix, fields of a settings class."""
-    values = {field.name: getattr(arguments, prefix + field.name, None) for field in dataclasses.fields(settings)}
+def given_options(arguments: argparse.Namespace, settings: type) -> dict[str, Any]:
+    """The options that were given and are fields of a settings class."""
+    values = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(settings)}
     return {name: value for name, value in values.items() if value is not None}
 
 

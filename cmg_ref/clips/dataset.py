@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 
 from cmg_ref.clips.command_measures import measured_commands
 from cmg_ref.clips.held_out import split_held_out
+from cmg_ref.clips.lowering import lowered, random_depths
 from cmg_ref.clips.motion_clip import ClipError, MotionClip, moving_average, time_derivative
 from cmg_ref.clips.quality import floor_offset, quality_mask, quality_report
+from cmg_ref.clips.repair import keep_apart
 from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.shorten import reason, shortened
@@ -30,6 +32,8 @@ FORMAT = "cmg_ref dataset 1"
 TENSORS = ("states", "commands", "valid", "clip_index")
 COMMAND_TIME = 0.8
 """The command of a frame is the centred average of what it does over this time [s]: about one stride."""
+LOWERED_SPEED = 1.3
+"""Nobody runs in a crouch: faster motion [m/s] is not lowered."""
 MAX_FLOOR_OFFSET = 0.05
 """Clips whose soles stand this near to z = 0 [m] are shifted onto the floor; others are left alone."""
 
@@ -264,6 +268,8 @@ def build_dataset_with_summary(
     licences: Mapping[str, str] | None = None,
     progress: bool = False,
     command_layout: CommandLayout | None = None,
+    repair: bool = False,
+    lowered_copies: int = 0,
 ) -> tuple[MotionDataset, list[ClipSummary]]:
     """Resamples clips, puts them on the floor, judges their frames and describes them by states and commands.
 
@@ -278,6 +284,9 @@ def build_dataset_with_summary(
         licences: Licence terms by clip name or by the name of a folder above the clip.
         progress: Whether to show a progress bar.
         command_layout: Channels of the commands; those of the velocity by default.
+        repair: Whether arms that reach into the body are moved out of it.
+        lowered_copies: Copies of each clip with the body lowered by changing depths, see `lowering`; the clips as they
+            are count as motion at rest in `base_height`.
 
     Returns:
         The dataset and a summary of each clip.
@@ -295,35 +304,64 @@ def build_dataset_with_summary(
             sources = " and ".join(clip.source for clip in clips if clip.name == name)
             raise ClipError(f"two clips are called '{name}': {sources}")
     parts = split_held_out(clips, held_out)
+    if lowered_copies and "base_height" not in command_layout.names:
+        raise ClipError("lowered clips need the command channel 'base_height', which tells how low")
 
+    generator = torch.Generator().manual_seed(0)
+    kept: list[MotionClip] = []
     states, commands, valids, summaries = [], [], [], []
     for part, is_held_out in ProgressBar(parts, desc="dataset", unit="clip", disable=not progress):
         clip = part.reordered(robot).resample(fps)
         offset = floor_offset(clip, robot)
         if abs(offset) < MAX_FLOOR_OFFSET:
-            lowered = clip.root_pos - torch.tensor([0.0, 0.0, offset], dtype=torch.float64)
-            clip = dataclasses.replace(clip, root_pos=lowered)
+            on_floor = clip.root_pos - torch.tensor([0.0, 0.0, offset], dtype=torch.float64)
+            clip = dataclasses.replace(clip, root_pos=on_floor)
+        if repair:
+            clip = keep_apart(clip, robot)
         report = quality_report(clip, robot)
-        valid = quality_mask(report)
-        states.append(clip_states(clip).float())
-        commands.append(average_command(clip, valid, command_layout).float())
-        valids.append(valid)
-        rejected = {cause: int(frames.sum()) for cause, frames in report.items()}
-        summaries.append(ClipSummary(clip.name, clip.num_frames, int(valid.sum()), rejected, offset, is_held_out))
+        found = [(clip, quality_mask(report), report)]
+        found += [_lowered_copy(clip, robot, found[0][1], number, generator) for number in range(lowered_copies)]
+        for number, (clip, valid, report) in enumerate(found):
+            command = average_command(clip, valid, command_layout).float()
+            if lowered_copies and number == 0:  # What is as high as people walk is as high as nobody asked for.
+                column = command_layout.column("base_height")
+                command[:, column] = command_layout.rest()[column]
+            states.append(clip_states(clip).float())
+            commands.append(command)
+            valids.append(valid)
+            kept.append(clip)
+            rejected = {cause: int(frames.sum()) for cause, frames in report.items()}
+            summaries.append(ClipSummary(clip.name, clip.num_frames, int(valid.sum()), rejected, offset, is_held_out))
     dataset = MotionDataset(
         states=torch.cat(states),
         commands=torch.cat(commands),
         valid=torch.cat(valids),
         clip_index=torch.repeat_interleave(torch.tensor([len(valid) for valid in valids])),
-        clip_names=tuple(part.name for part, _ in parts),
-        held_out=tuple(is_held_out for _, is_held_out in parts),
-        licences=tuple(_licence(part, licences or {}) for part, _ in parts),
+        clip_names=tuple(clip.name for clip in kept),
+        held_out=tuple(summary.held_out for summary in summaries),
+        licences=tuple(_licence(clip, licences or {}) for clip in kept),
         fps=fps,
         joint_names=robot.joint_names,
         robot=robot.spec.name,
         command_layout=command_layout,
     )
     return dataset, summaries
+
+
+def _lowered_copy(
+    clip: MotionClip, robot: Robot, valid: torch.Tensor, number: int, generator: torch.Generator
+) -> tuple[MotionClip, torch.Tensor, dict[str, torch.Tensor]]:
+    """A clip with its body lowered, the frames fit for use, and why others are not."""
+    copy, reached = lowered(clip, robot, random_depths(clip.num_frames, clip.fps, generator))
+    copy = dataclasses.replace(copy, name=f"{clip.name} lowered {number + 1}")
+    speed = moving_average(clip.root_lin_vel_h()[:, :2], round(0.5 * COMMAND_TIME * clip.fps)).norm(dim=-1)
+    report = {
+        "not fit before": ~valid,
+        "out of reach": ~reached,
+        "too fast": speed > LOWERED_SPEED,
+        "jump": quality_report(copy, robot)["jump"],
+    }
+    return copy, quality_mask(report), report
 
 
 def speed_bands(commands: torch.Tensor) -> dict[str, torch.Tensor]:

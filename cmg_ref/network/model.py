@@ -9,7 +9,7 @@ gives the same numbers.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -92,23 +92,46 @@ class CMGConfig:
         return asdict(self)
 
 
-class _MixedPrecisionLinear(torch.autograd.Function):
-    """``x @ weight`` in bfloat16 whose weight gradient leaves in float32.
+class HalfWeight:
+    """A weight in bfloat16 for all frames of one roll-out, and what its gradient will be made of.
 
-    Autocast would add up the weight gradients of all frames of a roll-out in bfloat16 and lose the small ones.
+    Autocast would add up the gradients of the frames in bfloat16 and lose the small ones, and to convert the weight and
+    to add up its gradients frame by frame takes longer than the products themselves. So it is converted once, and its
+    gradient is one product over all frames, made when the first frame's turn comes: every product that was made forward
+    must be reached backward.
     """
 
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight, self.half = weight, weight.detach().to(torch.bfloat16)
+        self.num_products = 0
+        self.inputs: list[torch.Tensor] = []
+        self.gradients: list[torch.Tensor] = []
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """``x @ weight``, of the type of ``x``."""
+        product: torch.Tensor = _HalfProduct.apply(x, self.weight, self)
+        return product
+
+    def gradient(self) -> torch.Tensor | None:
+        """Gradient of the weight once every product has left its share, in float32."""
+        if len(self.inputs) < self.num_products:
+            return None
+        return (torch.cat(self.inputs).t() @ torch.cat(self.gradients)).float()
+
+
+class _HalfProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        x_half, weight_half = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-        ctx.save_for_backward(x_half, weight_half)
-        return (x_half @ weight_half).to(x.dtype)
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, shared: HalfWeight) -> torch.Tensor:
+        ctx.x_half, ctx.shared = x.to(torch.bfloat16), shared
+        shared.num_products += 1
+        return (ctx.x_half @ shared.half).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x_half, weight_half = ctx.saved_tensors
-        grad_half = grad_outputs[0].to(torch.bfloat16)
-        return (grad_half @ weight_half.t()).to(grad_outputs[0].dtype), (x_half.t() @ grad_half).float()
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        shared, grad_half = ctx.shared, grad_outputs[0].to(torch.bfloat16)
+        shared.inputs.append(ctx.x_half)
+        shared.gradients.append(grad_half)
+        return (grad_half @ shared.half.t()).to(grad_outputs[0].dtype), shared.gradient(), None
 
 
 class MixtureLinear(nn.Module):
@@ -127,24 +150,25 @@ class MixtureLinear(nn.Module):
         bound = (6.0 / (in_features + out_features)) ** 0.5  # Glorot and Bengio 2010, equation 16
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def forward(self, x: torch.Tensor, blend: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
+    @property
+    def stacked(self) -> torch.Tensor:
+        """The weights of all experts, one below the other, (num_experts * in_features, out_features)."""
+        return self.weight.flatten(0, 1)
+
+    def forward(self, x: torch.Tensor, blend: torch.Tensor, half: HalfWeight | None = None) -> torch.Tensor:
         """Apply the blended layer.
 
         Args:
             x: Input, (num_samples, in_features).
             blend: Weight of each expert, (num_samples, num_experts).
-            mixed_precision: Multiply in bfloat16 (training only; bias and sums stay in the input's precision).
+            half: ``stacked`` in bfloat16, to multiply with (training only; bias and sums keep the input's precision).
 
         Returns:
             Output, (num_samples, out_features).
         """
-        num_experts, in_features, out_features = self.weight.shape
-        stacked = self.weight.reshape(num_experts * in_features, out_features)
         scaled = (blend.unsqueeze(2) * x.unsqueeze(1)).flatten(1)  # (num_samples, num_experts * in_features)
         bias = blend @ self.bias
-        if mixed_precision:
-            return bias + _MixedPrecisionLinear.apply(scaled, stacked)
-        return torch.addmm(bias, scaled, stacked)
+        return torch.addmm(bias, scaled, self.stacked) if half is None else bias + half.product(scaled)
 
 
 class CMG(nn.Module):
@@ -199,31 +223,39 @@ class CMG(nn.Module):
         self.register_buffer("state_min", torch.full((state_dim,), -float("inf")))
         self.register_buffer("state_max", torch.full((state_dim,), float("inf")))
 
-    def network(self, inputs: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
+    def half_weights(self) -> list[HalfWeight]:
+        """The layers' weights in bfloat16, for one roll-out."""
+        return [HalfWeight(layer.stacked) for layer in self.layers]
+
+    def network(self, inputs: torch.Tensor, half: Sequence[HalfWeight] | None = None) -> torch.Tensor:
         """The bare network on normalised inputs (num_samples, state_dim + command_dim); so is its output."""
         blend = torch.softmax(self.gate(inputs), dim=-1)
         hidden = inputs
-        for layer in self.layers[:-1]:
-            hidden = functional.elu(layer(hidden, blend, mixed_precision))
-        return self.layers[-1](hidden, blend, mixed_precision)
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden, blend, None if half is None else half[number])
+            if number < len(self.layers) - 1:
+                hidden = functional.elu(hidden)
+        return hidden
 
     def normalise(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         """Z-scored state and command scaled to [-1, 1], side by side, (num_samples, state_dim + command_dim)."""
         command = (command - self.command_min) * (2.0 / (self.command_max - self.command_min)) - 1.0
         return torch.cat(((state - self.motion_mean) / self.motion_std, command), dim=-1)
 
-    def forward(self, state: torch.Tensor, command: torch.Tensor, mixed_precision: bool = False) -> torch.Tensor:
+    def forward(
+        self, state: torch.Tensor, command: torch.Tensor, half: Sequence[HalfWeight] | None = None
+    ) -> torch.Tensor:
         """Predict the state one frame (1 / fps) later, not yet held inside the guard range.
 
         Args:
             state: Present state in physical units, (num_samples, state_dim).
             command: What it is told, (num_samples, command_dim).
-            mixed_precision: See :meth:`MixtureLinear.forward`.
+            half: Of :meth:`half_weights`, to multiply in bfloat16.
 
         Returns:
             Next state in physical units, (num_samples, state_dim).
         """
-        output = self.network(self.normalise(state, command), mixed_precision)
+        output = self.network(self.normalise(state, command), half)
         if self.config.prediction == "next_state":
             return output * self.motion_std + self.motion_mean
         num_joints = self.layout.num_joints

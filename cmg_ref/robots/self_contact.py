@@ -48,14 +48,15 @@ class SelfContact:
         if not self.pairs:
             return torch.full_like(dof_pos[..., 0], -float("inf"))
         rows = dof_pos.reshape(-1, dof_pos.shape[-1])
-        return torch.cat([self._depth(chunk) for chunk in rows.split(_CHUNK)]).reshape(dof_pos.shape[:-1])
+        return torch.cat([-self.gaps(chunk).amin(dim=-1) for chunk in rows.split(_CHUNK)]).reshape(dof_pos.shape[:-1])
 
-    def _depth(self, dof_pos: Tensor) -> Tensor:
-        position, rotation = self._links.matrices(dof_pos)  # (n, num_parts, 3), (n, num_parts, 3, 3)
-        ends = position.unsqueeze(-2) + self._ends @ rotation.transpose(-1, -2)  # (n, num_parts, 2, 3)
-        first, second = ends[:, self._first], ends[:, self._second]  # (n, num_pairs, 2, 3)
+    def gaps(self, dof_pos: Tensor) -> Tensor:
+        """Distance between the surfaces of each pair [m], negative inside one another, (..., num_pairs)."""
+        position, rotation = self._links.matrices(dof_pos)  # (..., num_parts, 3), (..., num_parts, 3, 3)
+        ends = position.unsqueeze(-2) + self._ends @ rotation.transpose(-1, -2)  # (..., num_parts, 2, 3)
+        first, second = ends[..., self._first, :, :], ends[..., self._second, :, :]  # (..., num_pairs, 2, 3)
         distance = segment_distance(first[..., 0, :], first[..., 1, :], second[..., 0, :], second[..., 1, :])
-        return (self._radius[self._first] + self._radius[self._second] - distance).amax(dim=-1)
+        return distance - (self._radius[self._first] + self._radius[self._second])
 
 
 def segment_distance(start: Tensor, end: Tensor, other_start: Tensor, other_end: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from cmg_ref.clips.dataset import MotionDataset
-from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, told_to_stand
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.evaluation.checkpoint_evaluation import COMPARED_COMMANDS
+from cmg_ref.evaluation.gait_evaluation import evaluate_gait
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
 from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.files.json_text import parse_json
@@ -23,14 +24,17 @@ from cmg_ref.network.checkpoint import Checkpoint, CheckpointError, save_checkpo
 from cmg_ref.network.legacy_checkpoint import load_torch_file
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import Robot
+from cmg_ref.training.loss_terms import SLIP_FRAMES, TERMS, default_weights
 from cmg_ref.training.normalisation import channel_weights, set_statistics
-from cmg_ref.training.objective import SLIP_FRAMES, Batch, LossWeights, RollOutObjective
+from cmg_ref.training.objective import RollOutObjective
+from cmg_ref.training.rolled_out import Batch
 from cmg_ref.training.validation import Validation
 from cmg_ref.training.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # matched rows that restart from a recording or get a new command in a step
 STANDING_SHARE = 0.08  # matched rows that restart from standing, with a slow command along one axis, in a step
 LOST_DISTANCE = 2.5  # matched rows further than this from recorded state and wanted command (or not finite) restart too
+GAIT_SECONDS = 20.0  # roll-outs by which checkpoints are chosen are shorter than those that make their figures
 TRAINING_STATE = "training_state.pt"
 _STATE_KEYS = {"config", "iteration", "best_score", "typical_norm", "history", "model", "average", "optimizer"}
 _STATE_KEYS |= {"generators", "own_states", "wanted"}
@@ -86,7 +90,7 @@ class TrainConfig:
         validate_every, save_every: iterations between validations and between saved training states.
         seed: seed of weights and batches.
         model: architecture.
-        weights: weights of the loss terms.
+        weights: weights of the loss terms, see :data:`TERMS`; one that is not named is left out.
     """
 
     iterations: int = 4000
@@ -111,7 +115,7 @@ class TrainConfig:
     save_every: int = 100
     seed: int = 1
     model: CMGConfig = field(default_factory=CMGConfig)
-    weights: LossWeights = field(default_factory=LossWeights)
+    weights: dict[str, float] = field(default_factory=default_weights)
 
     def validate(self) -> None:
         """Raise a ValueError that names the first field with an impossible value."""
@@ -120,9 +124,11 @@ class TrainConfig:
                 raise ValueError(
                     f"TrainConfig.{name} must be from {low:g} to {high:g}, got {shortened(getattr(self, name))}"
                 )
-        for name, weight in vars(self.weights).items():
+        for name, weight in self.weights.items():
+            if name not in TERMS:
+                raise ValueError(f"TrainConfig.weights: there is no loss {shortened(name)}, only {', '.join(TERMS)}")
             if not 0.0 <= weight <= _MAX_WEIGHT:
-                raise ValueError(f"LossWeights.{name} must be from 0 to {_MAX_WEIGHT:g}, got {shortened(weight)}")
+                raise ValueError(f"TrainConfig.weights['{name}'] must be 0 to {_MAX_WEIGHT:g}, got {shortened(weight)}")
         if self.horizon_start <= SLIP_FRAMES:
             raise ValueError(f"TrainConfig.horizon_start must exceed {SLIP_FRAMES}, got {self.horizon_start}")
         if self.horizon_end < self.horizon_start:
@@ -136,7 +142,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> TrainConfig:
         """The configuration saved with a run; raises TypeError on an unknown field."""
-        fields = dict(fields, model=CMGConfig(**fields["model"]), weights=LossWeights(**fields["weights"]))
+        fields = dict(fields, model=CMGConfig(**fields["model"]), weights=dict(fields["weights"]))
         fields.update({name: tuple(fields[name]) for name in ("command_min", "command_max")})
         return cls(**fields)
 
@@ -223,6 +229,8 @@ class Trainer:
         # Where the matched rows have got to, and the commands wanted of them.
         self.own_states = self.sampler.sample(self.num_matched, self.generator)[0][:, 0]
         self.wanted = self.command_layout.rest(self.num_matched)
+        # How far their commands have been missed since they were given, and for how long they have stood, see `Batch`.
+        self.drift, self.waiting = torch.zeros(self.num_matched, NUM_VELOCITIES), torch.zeros(self.num_matched)
         self.validation = Validation(dataset, robot, command_min, command_max)
         self.mocap = mocap_figures(dataset, robot, COMPARED_COMMANDS) if rank == 0 else None
         self.iteration, self.best_score, self.typical_norm = 0, float("inf"), 5.0
@@ -258,11 +266,18 @@ class Trainer:
         report = {name: float(value) for name, value in terms.items()}
         report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon))
         report.update(gradient_norm=float(norm), skipped=float(skipped))
-        if batch.num_matched:
-            num_compared = len(batch.targets)
-            self.own_states = states[num_compared - batch.num_matched : num_compared, -1].detach().cpu()
+        if len(batch.drift):
+            self._follow_rows(states[batch.matched].detach(), batch.commands[batch.matched])
         self.iteration += 1
         return report
+
+    def _follow_rows(self, states: torch.Tensor, commands: torch.Tensor) -> None:
+        """Note where the matched rows have got to: states (num_matched, horizon, state_dim) and their commands."""
+        self.own_states = states[:, -1].cpu()
+        layout, time = self.model.layout, states.shape[1] / self.model.fps
+        velocity = torch.cat((states[..., layout["root_lin_vel_h"]][..., :2], states[..., layout["root_yaw_rate"]]), -1)
+        self.drift = self.drift + time * (velocity - commands[..., VELOCITY]).mean(dim=1).cpu()
+        self.waiting = torch.where(told_to_stand(self.wanted), self.waiting + time, 0.0 * self.waiting)
 
     def _batch(self, horizon: int) -> Batch:
         """The input of one step."""
@@ -284,7 +299,8 @@ class Trainer:
             initial=torch.cat(initial),
             commands=torch.cat((commands[:, 1 : horizon + 1], still_commands)).to(self.device),
             targets=states[:, 1 : horizon + 1].to(self.device),
-            num_matched=num_matched,
+            drift=self.drift[:num_matched].to(self.device),
+            waiting=self.waiting[:num_matched].to(self.device),
         )
 
     def _matched_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -298,10 +314,14 @@ class Trainer:
         change = torch.rand(count, 1, generator=generator) < CHANGE_SHARE
         self.wanted = torch.where(change, self._random_commands(count), self.wanted)
         self.wanted = torch.where(stand, self._slow_commands(count), self.wanted)
+        anew = (restart | stand | change).squeeze(1)
+        self.drift[anew], self.waiting[anew] = 0.0, 0.0
         model = self.model
-        unit = model.motion_std.cpu() / self.objective.channel_weights.cpu().sqrt()
+        unit = model.motion_std.cpu() / self.objective.instruments.channel_weights.cpu().sqrt()
         states, commands, distance = self.sampler.match(self.own_states, self.wanted, unit, generator)
-        self.own_states = torch.where((distance <= LOST_DISTANCE).unsqueeze(1), self.own_states, states[:, 0])
+        lost = ~(distance <= LOST_DISTANCE)
+        self.own_states = torch.where(lost.unsqueeze(1), states[:, 0], self.own_states)
+        self.drift[lost] = 0.0
         # Half of the rows get the recorded command of each frame, the others the one command that was wanted.
         plain = torch.rand(count, 1, 1, generator=generator) < 0.5
         return states, torch.where(plain, self.wanted.unsqueeze(1), commands)
@@ -338,8 +358,10 @@ class Trainer:
         """Measure the averaged model; save it as the best one if its score is the lowest so far."""
         model = self.averaged_model()
         report = self.validation.run(model)
-        self.history.append({"iteration": float(self.iteration), **report})
         checkpoint = self._checkpoint(model, report)
+        report["shortfall"] = evaluate_gait(checkpoint, self.robot, self.mocap, seconds=GAIT_SECONDS).shortfall()
+        report["score"] += report["shortfall"]
+        self.history.append({"iteration": float(self.iteration), **report})
         save_checkpoint(checkpoint, self.run_dir / "last.safetensors")
         if report["score"] < self.best_score:
             self.best_score = report["score"]
@@ -376,6 +398,8 @@ class Trainer:
             "generators": self._all_ranks(self.generator.get_state()),
             "own_states": self._all_ranks(self.own_states),
             "wanted": self._all_ranks(self.wanted),
+            "drift": self._all_ranks(self.drift),
+            "waiting": self._all_ranks(self.waiting),
         }
         if self.rank == 0:
             with buffered_file(self.run_dir / TRAINING_STATE) as buffer:
@@ -412,6 +436,8 @@ class Trainer:
             if len(own_states) > 0:  # Another batch size has another number of them.
                 rows = torch.arange(self.num_matched) % len(own_states)
                 self.own_states, self.wanted = own_states[rows], wanted[rows]
+                if "drift" in state:  # Runs of before began without.
+                    self.drift, self.waiting = state["drift"][self.rank][rows], state["waiting"][self.rank][rows]
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise _unusable(path, error) from error
 

@@ -52,14 +52,19 @@ def test_joint_angles_integrate_their_velocities(checkpoint: Checkpoint) -> None
 def test_gradient_of_mixed_precision_is_that_of_full_precision() -> None:
     torch.manual_seed(0)
     model = CMG(CMGConfig(hidden=64, gate_hidden=32), StateLayout.with_root(5), fps=50.0)
-    state, command = torch.randn(256, model.layout.size), torch.rand(256, 3)
+    first, command = torch.randn(256, model.layout.size), torch.rand(256, 3)
     gradients = []
-    for mixed in (False, True):
+    for half in (None, model.half_weights()):
         model.zero_grad()
-        model(state, command, mixed_precision=mixed).pow(2).mean().backward()
+        state, loss = first, torch.zeros(())
+        for _ in range(3):  # Every frame leaves its share of the gradient.
+            state = model(state, command, half)
+            loss = loss + state.pow(2).mean()
+        loss.backward()
         found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         gradients.append(torch.cat([gradient.flatten() for gradient in found]))
     assert torch.nn.functional.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.999
+    assert abs(float(gradients[1].norm() / gradients[0].norm()) - 1.0) < 0.02
 
 
 def test_guard_holds_the_state_inside_its_range(checkpoint: Checkpoint) -> None:

@@ -18,7 +18,6 @@ from cmg_ref.evaluation.foot_contact import FootContact, tilt_matrix
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_g1
-from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
 from cmg_ref.training.window_sampler import WindowSampler
 
@@ -173,13 +172,37 @@ def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_mean_of_two_motions_lacks_activity(dataset: MotionDataset, tmp_path: Path) -> None:
-    objective = make(dataset, tmp_path).objective
-    states = dataset.states[dataset.windows(16)[:200:10].unsqueeze(1) + torch.arange(16)]
-    mean = 0.5 * (states + mirror_states(states, dataset.layout, load_g1()))
-    assert float(objective._recorded_terms(states, states, 0)["activity"]) == 0.0
-    assert float(objective._recorded_terms(2.0 * states, states, 0)["activity"]) == 0.0
-    assert float(objective._recorded_terms(mean, states, 0)["activity"]) > 0.05
+def test_losses_are_chosen_by_their_weights(dataset: MotionDataset, tmp_path: Path) -> None:
+    trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, "weights": {"state": 1.0, "slip": 0.0}}))
+    report = trainer.train_step()
+    assert "slip" not in report
+    assert report["loss"] == pytest.approx(report["state"])
+    with pytest.raises(ValueError, match="no loss 'elegance'"):
+        TrainConfig(weights={"elegance": 1.0}).validate()
+
+
+def test_what_commands_have_missed_adds_up_until_there_is_a_new_one(
+    dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmg_ref.training.trainer.RESTART_SHARE", 0.0)
+    monkeypatch.setattr("cmg_ref.training.trainer.STANDING_SHARE", 0.0)
+    monkeypatch.setattr("cmg_ref.training.trainer.CHANGE_SHARE", 0.0)
+    monkeypatch.setattr("cmg_ref.training.trainer.LOST_DISTANCE", float("inf"))
+    trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, "matched_after": 0.0}))
+    trainer.wanted[0] = torch.tensor([1.0, 0.0, 0.0])
+    commands = trainer.wanted.unsqueeze(1).expand(-1, 10, -1)
+    standing = torch.zeros(trainer.num_matched, 10, dataset.layout.size)
+    for _ in range(2):
+        trainer._follow_rows(standing, commands)
+    time = 20 / dataset.fps
+    assert trainer.drift[0].allclose(torch.tensor([-time, 0.0, 0.0]))
+    assert trainer.waiting[:2].tolist() == [0.0, pytest.approx(time)]
+    trainer._matched_rows()
+    assert float(trainer.drift[0, 0]) == pytest.approx(-time)
+    monkeypatch.setattr("cmg_ref.training.trainer.CHANGE_SHARE", 1.0)
+    trainer._matched_rows()
+    assert float(trainer.drift.abs().max()) == 0.0
+    assert float(trainer.waiting.max()) == 0.0
 
 
 def test_slow_commands_go_both_ways(dataset: MotionDataset, tmp_path: Path) -> None:
