@@ -22,7 +22,8 @@ from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.rollout.rollout import Rollout
-from cmg_ref.training.trainer import TrainConfig, Trainer
+from cmg_ref.training.train_config import TrainConfig
+from cmg_ref.training.trainer import Trainer
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 NAME = "base_height"

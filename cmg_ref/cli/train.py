@@ -30,7 +30,9 @@ from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_robot
 from cmg_ref.training.event_log import EventLog
 from cmg_ref.training.loss_terms import TERMS
-from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
+from cmg_ref.training.train_config import TrainConfig
+from cmg_ref.training.trainer import Trainer
+from cmg_ref.training.training_state import read_saved_config
 from configs.bounds import MAX_THREADS
 
 

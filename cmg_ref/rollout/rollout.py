@@ -225,7 +225,7 @@ class Rollout:
 
 
 def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> torch.Tensor:
-    """What each channel aims at where a motion is told to stand, by what share of the way, at most how far, (3, state_dim).
+    """What channels aim at where a motion is told to stand, by what share of the way, at most how far, (3, state_dim).
 
     A joint's velocity takes part in the way of its angle, so that it stays the angle's derivative.
 

@@ -25,7 +25,7 @@ from cmg_ref.network.checkpoint import load_checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
-from cmg_ref.training.trainer import TrainConfig
+from cmg_ref.training.train_config import TrainConfig
 from configs.base_config import class_to_dict
 from envs.learning.policy import Policy, load_policy, save_policy
 from envs.tasks.task_registry import task_registry

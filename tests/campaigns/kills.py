@@ -36,7 +36,7 @@ from cmg_ref.clips.formats.readers import find_clips, read_clip
 from cmg_ref.clips.formats.writers import write_npz
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.rollout.clip_generation import generate_clips
-from cmg_ref.training.trainer import read_saved_config
+from cmg_ref.training.training_state import read_saved_config
 from envs.learning.policy import load_policy, policy_of_checkpoint, read_checkpoint
 from envs.learning.training_run import checkpoints, find_run
 from envs.playing.video import is_whole_mp4

@@ -34,7 +34,7 @@ from cmg_ref.robots.g1 import SPEC as G1
 from cmg_ref.robots.kinematic_tree import RobotError
 from cmg_ref.robots.robot import Robot, load_g1
 from cmg_ref.robots.urdf import read_urdf
-from cmg_ref.training.trainer import read_saved_config
+from cmg_ref.training.training_state import read_saved_config
 from configs.base_config import ConfigError, apply_overrides
 from configs.twist_cmg_config import G1CMGMimicCfg
 from envs.hosts import twist

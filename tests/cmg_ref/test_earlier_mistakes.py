@@ -19,7 +19,7 @@ from cmg_ref.core import rotations
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.robots.robot import load_g1
-from cmg_ref.training.trainer import TrainConfig
+from cmg_ref.training.train_config import TrainConfig
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 WALKS = torch.tensor([[0.6, 0.0, 0.0], [1.0, 0.0, 0.0], [1.5, 0.0, 0.0], [0.6, 0.0, 1.0], [-0.6, 0.0, 0.0]])

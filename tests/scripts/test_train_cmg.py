@@ -18,7 +18,9 @@ from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
-from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
+from cmg_ref.training.train_config import TrainConfig
+from cmg_ref.training.trainer import Trainer
+from cmg_ref.training.training_state import read_saved_config
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from cmg_ref.network.legacy_checkpoint import import_legacy_checkpoint
 from cmg_ref.robots.kinematic_tree import RobotError
 from cmg_ref.robots.mjcf import read_mjcf
 from cmg_ref.robots.urdf import read_urdf
-from cmg_ref.training.trainer import read_saved_config
+from cmg_ref.training.training_state import read_saved_config
 from envs.learning.training_run import RunError, read_json
 
 Refusal = Callable[..., None]

@@ -24,7 +24,7 @@ from cmg_ref.evaluation.evaluated_motion import read_motion
 from cmg_ref.network.checkpoint import CheckpointError
 from cmg_ref.network.legacy_checkpoint import import_legacy_checkpoint, load_torch_file
 from cmg_ref.robots.robot import load_g1
-from cmg_ref.training.trainer import read_saved_config
+from cmg_ref.training.training_state import read_saved_config
 from envs.learning.policy import PolicyError, read_checkpoint
 
 MARK = "mark"

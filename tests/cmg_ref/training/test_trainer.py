@@ -18,7 +18,9 @@ from cmg_ref.evaluation.foot_contact import FootContact, tilt_matrix
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_g1
-from cmg_ref.training.trainer import TrainConfig, Trainer, read_saved_config
+from cmg_ref.training.train_config import TrainConfig
+from cmg_ref.training.trainer import Trainer
+from cmg_ref.training.training_state import read_saved_config
 from cmg_ref.training.window_sampler import WindowSampler
 
 pytestmark = pytest.mark.slow
@@ -82,7 +84,7 @@ def test_resumed_run_is_the_uninterrupted_one(dataset: MotionDataset, tmp_path: 
 
 def test_a_lost_row_does_not_stop_training(dataset: MotionDataset, tmp_path: Path) -> None:
     trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, "matched_after": 0.0}))
-    trainer.own_states[0] = float("nan")
+    trainer.matched.states[0] = float("nan")
     before = [value.clone() for value in trainer.model.parameters()]
     assert trainer.train_step()["skipped"] == 0.0
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters()))
@@ -184,29 +186,29 @@ def test_losses_are_chosen_by_their_weights(dataset: MotionDataset, tmp_path: Pa
 def test_what_commands_have_missed_adds_up_until_there_is_a_new_one(
     dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmg_ref.training.trainer.RESTART_SHARE", 0.0)
-    monkeypatch.setattr("cmg_ref.training.trainer.STANDING_SHARE", 0.0)
-    monkeypatch.setattr("cmg_ref.training.trainer.CHANGE_SHARE", 0.0)
-    monkeypatch.setattr("cmg_ref.training.trainer.LOST_DISTANCE", float("inf"))
+    monkeypatch.setattr("cmg_ref.training.matched_rows.RESTART_SHARE", 0.0)
+    monkeypatch.setattr("cmg_ref.training.matched_rows.STANDING_SHARE", 0.0)
+    monkeypatch.setattr("cmg_ref.training.matched_rows.CHANGE_SHARE", 0.0)
+    monkeypatch.setattr("cmg_ref.training.matched_rows.LOST_DISTANCE", float("inf"))
     trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, "matched_after": 0.0}))
-    trainer.wanted[0] = torch.tensor([1.0, 0.0, 0.0])
-    commands = trainer.wanted.unsqueeze(1).expand(-1, 10, -1)
-    standing = torch.zeros(trainer.num_matched, 10, dataset.layout.size)
+    trainer.matched.wanted[0] = torch.tensor([1.0, 0.0, 0.0])
+    commands = trainer.matched.wanted.unsqueeze(1).expand(-1, 10, -1)
+    standing = torch.zeros(len(trainer.matched), 10, dataset.layout.size)
     for _ in range(2):
-        trainer._follow_rows(standing, commands)
+        trainer.matched.follow(standing, commands)
     time = 20 / dataset.fps
-    assert trainer.drift[0].allclose(torch.tensor([-time, 0.0, 0.0]))
-    assert trainer.waiting[:2].tolist() == [0.0, pytest.approx(time)]
-    trainer._matched_rows()
-    assert float(trainer.drift[0, 0]) == pytest.approx(-time)
-    monkeypatch.setattr("cmg_ref.training.trainer.CHANGE_SHARE", 1.0)
-    trainer._matched_rows()
-    assert float(trainer.drift.abs().max()) == 0.0
-    assert float(trainer.waiting.max()) == 0.0
+    assert trainer.matched.drift[0].allclose(torch.tensor([-time, 0.0, 0.0]))
+    assert trainer.matched.waiting[:2].tolist() == [0.0, pytest.approx(time)]
+    trainer.matched.draw()
+    assert float(trainer.matched.drift[0, 0]) == pytest.approx(-time)
+    monkeypatch.setattr("cmg_ref.training.matched_rows.CHANGE_SHARE", 1.0)
+    trainer.matched.draw()
+    assert float(trainer.matched.drift.abs().max()) == 0.0
+    assert float(trainer.matched.waiting.max()) == 0.0
 
 
 def test_slow_commands_go_both_ways(dataset: MotionDataset, tmp_path: Path) -> None:
-    commands = make(dataset, tmp_path)._slow_commands(3000)
+    commands = make(dataset, tmp_path).matched.slow_commands(3000)
     assert int((commands != 0.0).sum(dim=1).max()) == 1
     for axis, largest in enumerate((0.8, 0.6, 1.3)):
         along = commands[commands[:, axis] != 0.0, axis]
