@@ -89,6 +89,7 @@ def change(
     command_range,
     state,
     pose,
+    memory,
     written,
     guarded,
     first_frames,
@@ -106,6 +107,8 @@ def change(
     SIZE: tl.constexpr,
     COMMANDS: tl.constexpr,
     VELOCITIES: tl.constexpr,
+    MEMORY: tl.constexpr,
+    MEMORY_ROOM: tl.constexpr,
     HEIGHT: tl.constexpr,
     GRAVITY: tl.constexpr,
     VELOCITY: tl.constexpr,
@@ -237,6 +240,8 @@ def change(
         tl.store(pose + env * 3 + 1, y)
         tl.store(pose + env * 3 + 2, heading)
     changed = differs | (begins != 0)
+    remembered = tl.arange(0, MEMORY_ROOM)
+    tl.store(memory + env * MEMORY + remembered, 0.0, (remembered < MEMORY) & changed)
     tl.store(written + env, base + 1, changed)
     tl.store(first_frames + env, begin, changed)
     tl.store(starts + env * COMMANDS + axes, start, is_axis & changed)

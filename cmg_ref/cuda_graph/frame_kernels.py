@@ -1,8 +1,9 @@
 """Triton kernels of a frame: what stands before, between and after its products. Each is one pass over its rows.
 
 What they compute is said by the torch code that they are tested against: the command in force
-(:class:`cmg_ref.frames.command_plan.PlannedCommands`), the network (:class:`cmg_ref.network.model.CMG`), guard and rest
-(:class:`cmg_ref.rollout.rollout.Rollout`), root and store (:mod:`cmg_ref.frames.root_motion`,
+(:class:`cmg_ref.frames.command_plan.PlannedCommands`), drift from it
+(:class:`cmg_ref.rollout.drift_feedback.DriftFeedback`), the network (:class:`cmg_ref.network.model.CMG`), guard and
+rest (:class:`cmg_ref.rollout.rollout.Rollout`), root and store (:mod:`cmg_ref.frames.root_motion`,
 :mod:`cmg_ref.frames.store`). Imported only where Triton is there.
 """
 
@@ -14,21 +15,33 @@ import triton.language as tl
 from cmg_ref.cuda_graph.kernel_functions import clamped, column, elu, lerp, store_root, turned
 
 
+@triton.jit
+def _in_force(starts, targets, command_range, segment, share, axis, COMMANDS: tl.constexpr, RAMP: tl.constexpr):
+    """One axis of the command in force in segments, inside the trained range."""
+    wanted = tl.load(targets + segment * COMMANDS + axis)
+    if RAMP > 0:
+        wanted = lerp(tl.load(starts + segment * COMMANDS + axis), wanted, share)
+    return clamped(wanted, tl.load(command_range + axis), tl.load(command_range + COMMANDS + axis))
+
+
 @triton.jit(do_not_specialize=["num"])
 def take_in_motions(
     ids,
     tail_state,
     tail_pose,
+    tail_memory,
     written,
     guarded,
     first_frames,
     starts,
     targets,
     command_range,
+    gain,
     scale,
     shift,
     before,
     poses,
+    memory,
     frames,
     guarded_before,
     command,
@@ -36,6 +49,7 @@ def take_in_motions(
     num,
     SIZE: tl.constexpr,
     COMMANDS: tl.constexpr,
+    VELOCITIES: tl.constexpr,
     INPUTS: tl.constexpr,
     SEGMENTS: tl.constexpr,
     RAMP: tl.constexpr,
@@ -59,19 +73,28 @@ def take_in_motions(
     begins = tl.load(first_frames + motion[:, None] * SEGMENTS + segments, segments < SEGMENTS, 0x7FFFFFFFFFFFFFFF)
     begun = tl.sum((begins <= frame[:, None]).to(tl.int32), axis=1)
     segment = motion * SEGMENTS + tl.maximum(begun - 1, 0)
-    if RAMP > 0:
-        since = (frame - tl.load(first_frames + segment)).to(tl.float32)
-        share = tl.minimum(tl.maximum(since / RAMP, 0.0), 1.0)
+    since = (frame - tl.load(first_frames + segment)).to(tl.float32)
+    share = tl.minimum(tl.maximum(since / (RAMP if RAMP > 0 else 1), 0.0), 1.0)
     state = tl.load(tail_state + motion[:, None] * SIZE + columns, columns < SIZE, 0.0)
     tl.store(before + rows[:, None] * SIZE + columns, state, within[:, None] & (columns < SIZE))
+    # What is remembered: the command of the last frame, and what has been missed of it since it came into force.
+    last, kept = tail_memory + motion * (COMMANDS + VELOCITIES), memory + rows * (COMMANDS + VELOCITIES)
+    holds, stands = within, within
+    for axis in tl.static_range(COMMANDS):
+        wanted = _in_force(starts, targets, command_range, segment, share, axis, COMMANDS, RAMP)
+        holds = holds & (wanted == tl.load(last + axis))
+        stands = stands & ((axis >= VELOCITIES) | (wanted == 0.0))
+        tl.store(kept + axis, wanted, within)
     given = state
     for axis in tl.static_range(COMMANDS):
-        wanted = tl.load(targets + segment * COMMANDS + axis)
-        if RAMP > 0:
-            wanted = lerp(tl.load(starts + segment * COMMANDS + axis), wanted, share)
-        wanted = clamped(wanted, tl.load(command_range + axis), tl.load(command_range + COMMANDS + axis))
-        tl.store(command + rows * COMMANDS + axis, wanted, within)
-        given = tl.where(columns == SIZE + axis, wanted[:, None], given)
+        told = _in_force(starts, targets, command_range, segment, share, axis, COMMANDS, RAMP)
+        if axis < VELOCITIES:
+            drift = tl.where(holds & (stands == 0), tl.load(last + COMMANDS + axis), 0.0)
+            tl.store(kept + COMMANDS + axis, drift, within)
+            told = told - tl.load(gain + axis) * drift
+            told = clamped(told, tl.load(command_range + axis), tl.load(command_range + COMMANDS + axis))
+        tl.store(command + rows * COMMANDS + axis, told, within)
+        given = tl.where(columns == SIZE + axis, told[:, None], given)
     real = columns < SIZE + COMMANDS
     normalised = tl.load(shift + columns, real, 0.0) + given * tl.load(scale + columns, real, 0.0)
     tl.store(inputs + rows[:, None] * INPUTS + columns, normalised, within[:, None] & (columns < INPUTS))
@@ -308,10 +331,13 @@ def put_out_motions(
     command,
     limits,
     poses,
+    memory,
     frames,
     guarded_before,
+    largest_drift,
     tail_state,
     tail_pose,
+    tail_memory,
     written,
     guarded,
     guard_count,
@@ -389,6 +415,16 @@ def put_out_motions(
     tl.store(tail_pose + motion * 3, x, valid)
     tl.store(tail_pose + motion * 3 + 1, y, valid)
     tl.store(tail_pose + motion * 3 + 2, following, valid)
+    # What is remembered of the command, and what has been missed of it by now.
+    own, kept = tail_memory + motion * (COMMANDS + VELOCITIES), memory + rows * (COMMANDS + VELOCITIES)
+    for axis in tl.static_range(COMMANDS):
+        tl.store(own + axis, tl.load(kept + axis, valid, 0.0), valid)
+    for axis in tl.static_range(VELOCITIES):
+        velocity = vx if axis == 0 else (vy if axis == 1 else yaw_rate)
+        missed = velocity - tl.load(kept + axis, valid, 0.0)
+        drift = tl.load(kept + COMMANDS + axis, valid, 0.0) + 2.0 * half_dt * missed
+        bound = tl.load(largest_drift + axis)
+        tl.store(own + COMMANDS + axis, clamped(drift, -bound, bound), valid)
     store_root(
         table,
         table_bits,

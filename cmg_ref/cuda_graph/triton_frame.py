@@ -32,6 +32,7 @@ class Motions(NamedTuple):
         commands: The commands they follow.
         state: Last state, (num_motions, state_dim).
         pose: Its x, y and heading, (num_motions, 3).
+        memory: What is remembered of its commands, see :class:`DriftFeedback`, (num_motions, command_dim + 3).
         written: Number of frames generated, (num_motions,).
         guarded: In how many of them the guard had to act, (num_motions,).
     """
@@ -40,6 +41,7 @@ class Motions(NamedTuple):
     commands: PlannedCommands
     state: torch.Tensor
     pose: torch.Tensor
+    memory: torch.Tensor
     written: torch.Tensor
     guarded: torch.Tensor
 
@@ -53,10 +55,16 @@ class TritonFrame:
         standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
             for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
         guard_count: Incremented by the number of frames in which the guard had to act, ().
+        drift: What is told of the drift of a motion and how much of it there can be, (2, 3); none by default.
     """
 
     def __init__(
-        self, model: CMG, network: SideBySideNetwork, standing: torch.Tensor, guard_count: torch.Tensor
+        self,
+        model: CMG,
+        network: SideBySideNetwork,
+        standing: torch.Tensor,
+        guard_count: torch.Tensor,
+        drift: torch.Tensor | None = None,
     ) -> None:
         from cmg_ref.cuda_graph import frame_kernels  # Triton is not everywhere.
 
@@ -64,6 +72,7 @@ class TritonFrame:
         layout = model.layout
         device = network.device
         self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
+        self._gain, self._largest_drift = torch.zeros(2, NUM_VELOCITIES, device=device) if drift is None else drift
         self._limits = torch.cat((torch.stack((model.state_min, model.state_max)).to(device), standing.to(device)))
         self._half_dt, self._fps = 0.5 / model.fps, model.fps
         self._outputs = network.biases[-1].shape[1]
@@ -124,16 +133,19 @@ class TritonFrame:
             ids,
             motions.state,
             motions.pose,
+            motions.memory,
             motions.written,
             motions.guarded,
             commands.first_frames,
             commands.starts,
             commands.targets,
             self._command_range,
+            self._gain,
             self.network.scale,
             self.network.shift,
             passed.before,
             passed.poses,
+            passed.memory,
             passed.frames,
             passed.guarded,
             passed.command,
@@ -143,6 +155,7 @@ class TritonFrame:
             SEGMENTS=commands.num_segments,
             RAMP=commands.interpolation_frames,
             SEGMENT_ROOM=power_of_two(commands.num_segments),
+            VELOCITIES=NUM_VELOCITIES,
             **self._state_sizes,
         )
         products = self._predict(passed)
@@ -155,10 +168,13 @@ class TritonFrame:
             passed.command,
             self._limits,
             passed.poses,
+            passed.memory,
             passed.frames,
             passed.guarded,
+            self._largest_drift,
             motions.state,
             motions.pose,
+            motions.memory,
             motions.written,
             motions.guarded,
             self._guard_count,

@@ -86,9 +86,9 @@ class RollOuts:
         self, rollout: Rollout, initial: Tensor, commands: Iterator[Tensor], bar: ProgressBar
     ) -> Iterator[Tensor]:
         """States of a roll-out piece by piece, each going on from the last state of the one before."""
-        state = initial
+        state, memory = initial, rollout.feedback and rollout.feedback.memory(len(initial))
         for piece in commands:
-            states = rollout.generate(state, piece)
+            states = rollout.generate(state, piece, memory=memory)
             state = states[:, -1]
             bar.update(states.shape[0] * states.shape[1])
             yield states

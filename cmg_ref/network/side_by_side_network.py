@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.network.inference_network import InferenceNetwork, check_dtype
 from cmg_ref.network.model import CMG
 
@@ -23,6 +24,7 @@ class Passed(NamedTuple):
     Attributes:
         before: States that the frame is made from, (n, state_dim).
         poses: Their x, y and heading, (n, 3).
+        memory: What is remembered of their commands and of what was missed of them, (n, command_dim + 3).
         frames: Number of the frame that is made, (n,).
         guarded: Frames in which the guard had to act before, (n,).
         command: Command in force, inside the trained range, (n, command_dim).
@@ -35,6 +37,7 @@ class Passed(NamedTuple):
 
     before: torch.Tensor
     poses: torch.Tensor
+    memory: torch.Tensor
     frames: torch.Tensor
     guarded: torch.Tensor
     command: torch.Tensor
@@ -97,7 +100,8 @@ class SideBySideNetwork:
         counts = [torch.zeros(num, dtype=torch.long, device=self.device) for _ in range(2)]
         own = (room(columns, self.dtype) for columns in (inputs, width, hidden))
         pose, command = room(3), room(self._command_dim)
-        return Passed._make((room(size), pose, *counts, command, *own, room(self.num_experts)))
+        memory = room(self._command_dim + NUM_VELOCITIES)
+        return Passed._make((room(size), pose, memory, *counts, command, *own, room(self.num_experts)))
 
     def multiply(self, layer: int, x: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
         """What the experts of a layer, and the gate in the first, make of x (n, inputs), written to ``products``."""

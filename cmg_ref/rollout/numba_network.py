@@ -263,6 +263,54 @@ def integrate(
             following[row, column] += min(max(nearer, -standing[4, column]), standing[4, column])
 
 
+@njit(nogil=True, cache=True)
+def correct_commands(
+    command: np.ndarray, command_range: np.ndarray, gain: np.ndarray, memory: np.ndarray, told: np.ndarray
+) -> None:
+    """Tell along with commands what has been missed of them, as `DriftFeedback.correct` does.
+
+    Args:
+        command: (n, command_dim).
+        command_range: Lowest and highest commands, (2, command_dim).
+        gain: (3,).
+        memory: What is remembered, (n, command_dim + 3); changed.
+        told: Written, (n, command_dim).
+    """
+    num, width = command.shape
+    for row in range(num):
+        holds, stands = True, True
+        for axis in range(width):
+            value = min(max(command[row, axis], command_range[0, axis]), command_range[1, axis])
+            holds = holds and value == memory[row, axis]
+            stands = stands and (value == _ZERO or axis >= NUM_VELOCITIES)
+            memory[row, axis] = told[row, axis] = value
+        for axis in range(NUM_VELOCITIES):
+            if stands or not holds:
+                memory[row, width + axis] = _ZERO
+            value = told[row, axis] - gain[axis] * memory[row, width + axis]
+            told[row, axis] = min(max(value, command_range[0, axis]), command_range[1, axis])
+
+
+@njit(nogil=True, cache=True)
+def follow_commands(
+    following: np.ndarray, columns: np.ndarray, dt: np.float32, largest: np.ndarray, memory: np.ndarray
+) -> None:
+    """Sum up what has been missed of commands, as `DriftFeedback.follow` does.
+
+    Args:
+        following: The states that were made, (n, state_dim).
+        columns: Those of the velocities that commands are about, (3,).
+        dt: Time of a frame [s].
+        largest: (3,).
+        memory: What :func:`correct_commands` left, (n, command_dim + 3); changed.
+    """
+    width = memory.shape[1] - NUM_VELOCITIES
+    for row in range(len(memory)):
+        for axis in range(NUM_VELOCITIES):
+            drift = memory[row, width + axis] + dt * (following[row, columns[axis]] - memory[row, axis])
+            memory[row, width + axis] = min(max(drift, -largest[axis]), largest[axis])
+
+
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """The product of x (n, inputs) with a weight (outputs, inputs), (n, outputs)."""

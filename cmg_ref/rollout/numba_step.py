@@ -17,6 +17,7 @@ import torch
 from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.packed_product import PackedProduct, round_number
+from cmg_ref.rollout.drift_feedback import DriftFeedback
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
 FEW = 3  # motions that one Numba loop is the fastest for
@@ -38,9 +39,16 @@ class NumbaStep:
         network: Its folded weights, in float32 or bfloat16.
         standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
             for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
+        feedback: What is told of drift; None where nothing is.
     """
 
-    def __init__(self, model: CMG, network: InferenceNetwork, standing: torch.Tensor) -> None:
+    def __init__(
+        self,
+        model: CMG,
+        network: InferenceNetwork,
+        standing: torch.Tensor,
+        feedback: DriftFeedback | None = None,
+    ) -> None:
         # Loading Numba takes half a second, for which only those who generate motions should wait.
         from cmg_ref.rollout import numba_network
 
@@ -63,6 +71,9 @@ class NumbaStep:
         limits = torch.stack((model.state_min, model.state_max)).numpy()
         self._finish = limits, standing.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
         self._command_dim = model.command_layout.size
+        if feedback is not None:
+            self._drift = feedback.gain.numpy(), feedback.largest.numpy()
+            self._followed = np.array(feedback.columns), np.float32(feedback.dt)
         self._workspaces: list[Workspace] = []
 
     def __call__(self, state: torch.Tensor, command: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,6 +89,17 @@ class NumbaStep:
     def workspace(self) -> Workspace:
         """What a thread works in."""
         return Workspace(self._network, self._command_dim)
+
+    def correct(self, command: np.ndarray, memory: np.ndarray) -> np.ndarray:
+        """See :meth:`DriftFeedback.correct`; the memory (n, memory_dim) is changed."""
+        told = np.empty_like(command)
+        self._loops.correct_commands(command, self._command_range, self._drift[0], memory, told)
+        return told
+
+    def follow(self, following: np.ndarray, memory: np.ndarray) -> None:
+        """See :meth:`DriftFeedback.follow`; the memory (n, memory_dim) is changed."""
+        columns, dt = self._followed
+        self._loops.follow_commands(following, columns, dt, self._drift[1], memory)
 
     def share_out(self, num: int, count: int, frame: Frame) -> None:
         """Make frames of motions, in all threads.

@@ -20,6 +20,7 @@ from cmg_ref.cuda_graph.triton_frame import TritonFrame
 from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
+from cmg_ref.rollout.drift_feedback import DriftFeedback
 from cmg_ref.rollout.numba_step import NumbaStep
 
 Network = Union[InferenceNetwork, SideBySideNetwork]
@@ -59,6 +60,7 @@ class Rollout:
         guarded: Motions in which the guard had to act in the last call of :meth:`advance`, (num_motions,) bool.
         frame_count: Frames generated since construction.
         backend: What was chosen, ``"torch"``, ``"numba"`` or ``"cuda_graph"``.
+        feedback: What tells the CMG how far a motion has drifted from its command; None without root channels.
         captured: The step on a GPU, captured for each number of motions that keeps coming back.
         numba_step: The step with Numba loops, where that is how it runs.
         kernels: Triton's kernels, where that is how it runs.
@@ -94,6 +96,7 @@ class Rollout:
         self._stance: torch.Tensor | None = None
         if stance is not None:
             self._stance = stance_approach(stance, self.layout, self.fps).to(self.device)
+        self.feedback = DriftFeedback(own) if self.layout.has_root else None
         self.kernels = self._kernels(dtype)
         if self.kernels is not None:
             self.network: Network = self.kernels.network
@@ -106,7 +109,7 @@ class Rollout:
         self.numba_step: NumbaStep | None = None
         changes = model.config.prediction == "change"
         if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and changes:
-            self.numba_step = NumbaStep(self.model, self.network, self._standing)
+            self.numba_step = NumbaStep(self.model, self.network, self._standing, self.feedback)
         self._run = self.numba_step or self.step
 
     def _kernels(self, dtype: torch.dtype) -> TritonFrame | None:
@@ -114,9 +117,9 @@ class Rollout:
         if self.backend != "cuda_graph" or not triton_available():
             return None
         try:
-            kernels = TritonFrame(
-                self.model, SideBySideNetwork(self.model, self.device, dtype), self._standing, self.guard_count
-            )
+            network = SideBySideNetwork(self.model, self.device, dtype)
+            drift = self.feedback and torch.stack((self.feedback.gain, self.feedback.largest))
+            kernels = TritonFrame(self.model, network, self._standing, self.guard_count, drift)
             state = torch.zeros(1, self.layout.size, device=self.device)
             command = self.model.command_layout.rest(1, device=self.device)
             with torch.cuda.device_of(state):
@@ -201,7 +204,12 @@ class Rollout:
 
     @torch.no_grad()
     def generate(
-        self, initial: torch.Tensor, commands: torch.Tensor, out: torch.Tensor | None = None, progress: bool = False
+        self,
+        initial: torch.Tensor,
+        commands: torch.Tensor,
+        out: torch.Tensor | None = None,
+        progress: bool = False,
+        memory: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Roll motions out.
 
@@ -210,16 +218,25 @@ class Rollout:
             commands: Command of every frame, (num_motions, num_frames, command_dim).
             out: Tensor to write into, (num_motions, num_frames, state_dim).
             progress: Show a progress bar.
+            memory: What :attr:`feedback` remembers of motions that go on, (num_motions, memory_dim); is brought up to
+                date. Motions begin by default.
 
         Returns:
             States (num_motions, num_frames, state_dim); frame 0 is the one after ``initial``.
         """
         if out is None:
             out = torch.empty(*commands.shape[:2], self.layout.size, device=self.device)
-        state = initial.to(self.device)
+        state, feedback = initial.to(self.device), self.feedback
+        if memory is None and feedback is not None:
+            memory = feedback.memory(len(initial))
         frames = ProgressBar(commands.to(self.device).unbind(dim=1), "generate", unit="frame", disable=not progress)
         for frame, command in enumerate(frames):
-            state = self.advance(state, command)
+            if feedback is None or memory is None:
+                state = self.advance(state, command)
+            else:
+                told, remembered = feedback.correct(command, memory)
+                state = self.advance(state, told)
+                memory.copy_(feedback.follow(state, remembered))
             out[:, frame] = state
         return out
 

@@ -83,9 +83,21 @@ class MotionBuffer:
         self._shortest = min(capacity for _, capacity in sizes)
         self._tail_state = torch.zeros(self.num_motions, checkpoint.layout.size, device=self.device)
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
+        self._feedback = rollout.feedback
+        self._tail_memory = torch.zeros(self.num_motions, 0, device=self.device)
+        if rollout.feedback is not None:
+            self._tail_memory = rollout.feedback.memory(self.num_motions)
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
-        self.motions = Motions(self.store, self.commands, self._tail_state, self._tail_pose, self.written, self.guarded)
+        self.motions = Motions(
+            self.store,
+            self.commands,
+            self._tail_state,
+            self._tail_pose,
+            self._tail_memory,
+            self.written,
+            self.guarded,
+        )
         self._captured: CapturedFrames | None = None
         if rollout.backend == "cuda_graph" and checkpoint.layout.has_root:
             largest = max(number for number, _ in sizes)
@@ -99,7 +111,7 @@ class MotionBuffer:
     @property
     def _kept(self) -> tuple[tuple[torch.Tensor, ...], Callable[[], object]]:
         """What a frame changes beside the store, and what gives the memory that it works in."""
-        kept = (self._tail_state, self._tail_pose, self.written, self.guarded, self.rollout.guard_count)
+        kept = (*self.motions[2:], self.rollout.guard_count)
         return kept, partial(getattr, self.rollout.network, "workspace")
 
     def captured_changes(
@@ -125,8 +137,7 @@ class MotionBuffer:
     @property
     def num_bytes(self) -> int:
         """Memory held by frames, commands and states [bytes]."""
-        states = (self._tail_state, self._tail_pose, self.written, self.guarded)
-        own = sum(tensor.numel() * tensor.element_size() for tensor in states)
+        own = sum(tensor.numel() * tensor.element_size() for tensor in self.motions[2:])
         return own + self.store.num_bytes + self.commands.num_bytes
 
     def restart(
@@ -148,6 +159,7 @@ class MotionBuffer:
             self._write_first(motions, states, following, poses)
         self._tail_state[motions] = states
         self._tail_pose[motions] = poses
+        self._tail_memory[motions] = 0.0
         self.written[motions] = 1
         self.guarded[motions] = 0
 
@@ -168,6 +180,7 @@ class MotionBuffer:
         states, poses = self.store.read_last(last, motions)
         self._tail_state[motions] = states[:, : self.model_layout.size]
         self._tail_pose[motions] = poses
+        self._tail_memory[motions] = 0.0
         self.written[motions] = last + 1
 
     def copy(self, sources: torch.Tensor, motions: torch.Tensor, last: torch.Tensor, count: int) -> None:
@@ -207,9 +220,12 @@ class MotionBuffer:
     def _extend_in_blocks(self, step: NumbaStep, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames block by block of motions (n,), in all threads."""
         # What is written is written by NumPy: other threads know nothing of torch's modes.
-        tail_state, tail_pose, guarded = (held.numpy() for held in (self._tail_state, self._tail_pose, self.guarded))
+        tail_state, tail_pose, tail_memory, guarded = (
+            held.numpy() for held in (self._tail_state, self._tail_pose, self._tail_memory, self.guarded)
+        )
         written, numbers = self.written[motions], self._numbers[motions]
         blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
+        remembered = tail_memory[numbers.numpy()]
         num_guarded: list[int] = []
 
         def frame(workspace: Workspace, rows: slice, number: int) -> None:
@@ -222,7 +238,9 @@ class MotionBuffer:
             state, pose = blocks.get(rows.start) or (self._tail_state[own], self._tail_pose[own])
             following, placed = torch.empty_like(state), torch.empty_like(pose)
             changed = np.empty(len(frames), np.bool_)
-            step.step(workspace, state.numpy(), self.commands.value(frames, own).numpy(), following.numpy(), changed)
+            told = step.correct(self.commands.value(frames, own).numpy(), remembered[rows])
+            step.step(workspace, state.numpy(), told, following.numpy(), changed)
+            step.follow(following.numpy(), remembered[rows])
             self.store.place(frames, pose, state, following, own, placed)
             blocks[rows.start] = following, placed
             own_numbers = numbers[rows].numpy()
@@ -231,6 +249,7 @@ class MotionBuffer:
                 num_guarded.append(int(changed.sum()))
             if number == count - 1:
                 tail_state[own_numbers], tail_pose[own_numbers] = following.numpy(), placed.numpy()
+                tail_memory[own_numbers] = remembered[rows]
 
         step.share_out(len(numbers), count, frame)
         self.rollout.count(count * len(numbers), sum(num_guarded))
@@ -238,9 +257,14 @@ class MotionBuffer:
     def _extend_in_loop(self, motions: slice | torch.Tensor, count: int) -> None:
         """Generate frames of all motions (n,) together, one by one."""
         state, pose, written = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
-        guarded = torch.zeros_like(written)
+        guarded, memory = torch.zeros_like(written), self._tail_memory[motions]
         for offset in range(count):
-            following = self.rollout.advance(state, self.commands.value(written + offset, motions))
+            told = self.commands.value(written + offset, motions)
+            if self._feedback is not None:
+                told, memory = self._feedback.correct(told, memory)
+            following = self.rollout.advance(state, told)
+            if self._feedback is not None:
+                memory = self._feedback.follow(following, memory)
             guarded += self.rollout.guarded
             if self._stance_root is None:
                 pose = self._append(written + offset, pose, state, following, motions)
@@ -252,6 +276,7 @@ class MotionBuffer:
             pose = self._fill_root(self._stance_root, written, count, motions)
         self._tail_state[motions] = state
         self._tail_pose[motions] = pose
+        self._tail_memory[motions] = memory
         self.guarded[motions] += guarded
 
     def _frame(self, motions: torch.Tensor) -> None:
@@ -263,10 +288,13 @@ class MotionBuffer:
         present = motions >= 0
         motions = torch.where(present, motions, motions[0])  # In place of none, the first is made several times alike.
         state, pose, frames = self._tail_state[motions], self._tail_pose[motions], self.written[motions]
-        following, guarded = self.rollout.step(state, self.commands.value(frames, motions))
+        assert self._feedback is not None  # Nothing is captured without root channels.
+        told, memory = self._feedback.correct(self.commands.value(frames, motions), self._tail_memory[motions])
+        following, guarded = self.rollout.step(state, told)
         pose = self._append(frames, pose, state, following, motions)
         self._tail_state.index_copy_(0, motions, following)
         self._tail_pose.index_copy_(0, motions, pose)
+        self._tail_memory.index_copy_(0, motions, self._feedback.follow(following, memory))
         self.written.index_copy_(0, motions, frames + 1)
         self.guarded.index_copy_(0, motions, self.guarded[motions] + guarded)
         self.rollout.guard_count += (guarded & present).sum()

@@ -9,6 +9,7 @@ from typing import Any, Callable
 import torch
 
 from cmg_ref.core.backends import chosen_backend, triton_available
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.frames.root_motion import NUM_SEEN
 from cmg_ref.frames.store import NUM_GRAVITY, NUM_PLACE, NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint
@@ -69,8 +70,10 @@ def plan_memory(
     num_frames = sum(number * capacity for number, capacity in sizes)
     float_size = torch.finfo(settings.storage_dtype).bits // 8
     num_joints = 2 * layout.num_joints
-    per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
     command = 4 * checkpoint.command_layout.size
+    per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
+    if layout.has_root:
+        per_motion += command + 4 * NUM_VELOCITIES  # what is remembered of the command and of what was missed of it
     per_env = 8 + 8 + 4 * NUM_POSE + command + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
     kernels = chosen_backend(settings.backend, device) == "cuda_graph" and layout.has_root and triton_available()
     if settings.mode == "realtime" and kernels:

@@ -13,6 +13,7 @@ from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
+from cmg_ref.rollout.drift_feedback import DriftFeedback
 from envs.learning.policy import Policy, PolicyError
 
 GRAVITY, COMMAND = slice(3, 6), 6  # columns of the observation: from here on the command, then the joints
@@ -81,6 +82,8 @@ class Controller(nn.Module):
         if config.get("env", {}).get("history_length", 1) != 1:
             raise PolicyError("a policy that sees a history cannot be exported with its reference: export it alone")
         self.policy, self.generator = policy, CMGStep(checkpoint)
+        self.feedback = DriftFeedback(checkpoint.model) if checkpoint.layout.has_root else None
+        memory_dim = 0 if self.feedback is None else self.feedback.memory_dim
         self.control_dt = description.control_dt
         self.joint_names, columns = match_joints(
             checkpoint.joint_names, description.joint_names, checkpoint.joint_names, torch.device("cpu")
@@ -120,6 +123,7 @@ class Controller(nn.Module):
             StatePart("command", command_dim, f"command in force: {self.command_layout.title()}, less what is at rest"),
             StatePart("asked", command_dim, "command last asked for, held within its range, same units"),
             StatePart("step", command_dim, "largest change of the command in force in a control step, same units"),
+            StatePart("memory", memory_dim, "command of the last frame, and how far the reference has drifted from it"),
             StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
         )
         self._sizes = [part.size for part in self.state_parts]
@@ -147,7 +151,7 @@ class Controller(nn.Module):
             Joint targets minus the default pose [rad], (n, num_joints); the next state, (n, state_size); joint targets
             [rad], (n, num_joints).
         """
-        offset, last_action, command, asked, step, remaining = state.split(self._sizes, dim=1)
+        offset, last_action, command, asked, step, memory, remaining = state.split(self._sizes, dim=1)
         command, asked = command + self._rest, asked + self._rest
         num_joints = len(self.joint_names)
         told, dof_pos, dof_vel = observation[:, COMMAND:].split([len(self._rest), num_joints, num_joints], dim=1)
@@ -160,10 +164,12 @@ class Controller(nn.Module):
         remaining = torch.where(changed, torch.full_like(remaining, self.ramp_frames), remaining)
 
         present = self.standing + offset
-        frames, frame_commands = [present], [command]
+        frames, frame_commands, memories = [present], [command], [memory]
         for _ in range(max(1, self._ahead)):
             frame_commands.append(_approach(frame_commands[-1], wanted, step))
-            frames.append(self.generator(frames[-1], frame_commands[-1]))
+            frame, memory = self._generated(frames[-1], frame_commands[-1], memories[-1])
+            frames.append(frame)
+            memories.append(memory)
         seen = _Seen(
             observation, command, dof_pos + self._default, dof_vel, last_action, present, frames[1], frames[self._ahead]
         )
@@ -175,9 +181,17 @@ class Controller(nn.Module):
         action = torch.where(torch.isnan(action), last_action, action)
         following = frames[1]
         targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
-        commands = (frame_commands[1] - self._rest, wanted - self._rest, step)
+        commands = (frame_commands[1] - self._rest, wanted - self._rest, step, memories[1])
         next_state = torch.cat((following - self.standing, action, *commands, (remaining - 1.0).clamp(min=0.0)), dim=1)
         return targets - self._default, next_state, targets
+
+    def _generated(self, present: Tensor, command: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The frame (n, state_dim) that follows, and what is remembered of the command then."""
+        if self.feedback is None:
+            return self.generator(present, command), memory
+        told, memory = self.feedback.correct(command, memory)
+        following = self.generator(present, told)
+        return following, self.feedback.follow(following, memory)
 
     def _joint_pos(self, generated: Tensor) -> Tensor:
         return generated[:, self._layout["dof_pos"]][:, self._joints]

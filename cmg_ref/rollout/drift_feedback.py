@@ -1,0 +1,82 @@
+"""Commands corrected by what has been missed of them, so that a motion gets to where it is sent.
+
+A CMG misses a velocity by a few centimetres or hundredths of a radian a second, mostly to the same side. Within a
+stride nobody sees that; within a minute of walking straight on it is a quarter of a turn. What has been missed since a
+command is in force is therefore summed up and told along with it, as the integral part of a controller does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cmg_ref.core.command_layout import NUM_VELOCITIES, told_to_stand
+from cmg_ref.network.model import CMG
+
+GAIN = (0.5, 0.5, 1.0)
+"""What is told additionally of a drift in vx, vy and yaw rate [1/s]."""
+LARGEST_DRIFT = (0.15, 0.15, 0.15)
+"""Drift beyond this is forgotten [m, m, rad]: somebody who has started late need not catch up."""
+
+
+class DriftFeedback(nn.Module):
+    """Tells a CMG along with each command what it has missed of it.
+
+    What it remembers of a motion are the command of the last frame and how far the motion has drifted from it since
+    it came into force, (num_motions, command_dim + 3). While a command changes, and where a motion is told to stand,
+    there is no drift.
+
+    Args:
+        model: The CMG, with root channels.
+    """
+
+    command_range: torch.Tensor
+    gain: torch.Tensor
+    largest: torch.Tensor
+
+    def __init__(self, model: CMG) -> None:
+        super().__init__()
+        layout = model.layout
+        self.register_buffer("command_range", torch.stack((model.command_min, model.command_max)))
+        self.register_buffer("gain", torch.tensor(GAIN, device=model.command_min.device))
+        self.register_buffer("largest", torch.tensor(LARGEST_DRIFT, device=model.command_min.device))
+        self.dt = 1.0 / model.fps
+        forward = layout["root_lin_vel_h"].start
+        self.columns = (forward, forward + 1, layout["root_yaw_rate"].start)
+        self.command_dim = model.command_layout.size
+        self.memory_dim = self.command_dim + NUM_VELOCITIES
+
+    def memory(self, num: int) -> torch.Tensor:
+        """What is remembered of motions that begin, (num, memory_dim)."""
+        return self.gain.new_zeros(num, self.memory_dim)
+
+    def correct(self, command: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What to tell the CMG.
+
+        Args:
+            command: Command in force, (n, command_dim).
+            memory: What is remembered, (n, memory_dim).
+
+        Returns:
+            Commands to tell, inside the trained range, (n, command_dim), and what is remembered now.
+        """
+        low, high = self.command_range.unbind(dim=0)
+        command = torch.minimum(torch.maximum(command, low), high)
+        last, drift = memory.split((self.command_dim, NUM_VELOCITIES), dim=1)
+        holds = (command == last).all(dim=1) & ~told_to_stand(command)
+        drift = torch.where(holds.unsqueeze(1), drift, torch.zeros_like(drift))
+        corrected = command[:, :NUM_VELOCITIES] - self.gain * drift
+        told = torch.cat((corrected, command[:, NUM_VELOCITIES:]), dim=1)
+        return torch.minimum(torch.maximum(told, low), high), torch.cat((command, drift), dim=1)
+
+    def follow(self, following: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        """What is remembered after a frame.
+
+        Args:
+            following: The states that were made, (n, state_dim).
+            memory: What :meth:`correct` gave, (n, memory_dim).
+        """
+        command, drift = memory.split((self.command_dim, NUM_VELOCITIES), dim=1)
+        velocity = torch.stack([following[:, column] for column in self.columns], dim=1)
+        drift = drift + self.dt * (velocity - command[:, :NUM_VELOCITIES])
+        return torch.cat((command, torch.minimum(torch.maximum(drift, -self.largest), self.largest)), dim=1)
