@@ -23,7 +23,7 @@ from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.clip_generation import generate_clips
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.training.train_config import TrainConfig
-from cmg_ref.training.trainer import Trainer
+from cmg_ref.training.trainer import Trainer, weights_for
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 NAME = "base_height"
@@ -66,7 +66,7 @@ def checkpoint_file(dataset: MotionDataset, tmp_path_factory: pytest.TempPathFac
     trainer.validate()
     trainer.save()
     resumed = Trainer(dataset, load_g1(), TINY, folder, torch.device("cpu"))
-    assert resumed.iteration == TINY.iterations and resumed.wanted.shape[1] == LAYOUT.size
+    assert resumed.iteration == TINY.iterations and resumed.matched.wanted.shape[1] == LAYOUT.size
     return folder / "last.safetensors"
 
 
@@ -80,12 +80,7 @@ def deaf() -> Checkpoint:
     """The shipped CMG with a fourth channel that it does not listen to."""
     shipped = load_checkpoint()
     model = CMG(shipped.model.config, shipped.layout, shipped.fps, LAYOUT)
-    weights = shipped.model.state_dict()
-    weights["gate.0.weight"] = torch.nn.functional.pad(weights["gate.0.weight"], (0, 1))
-    weights["layers.0.weight"] = torch.nn.functional.pad(weights["layers.0.weight"], (0, 0, 0, 1))
-    for name, bound in (("command_min", LAYOUT.lowest[-1]), ("command_max", LAYOUT.highest[-1])):
-        weights[name] = torch.cat((weights[name], torch.tensor([bound])))
-    model.load_state_dict(weights)
+    model.load_state_dict(weights_for(model, shipped))
     commands = LAYOUT.complete(shipped.initial_commands)
     return dataclasses.replace(shipped, model=model.eval().requires_grad_(False), initial_commands=commands)
 
@@ -105,10 +100,19 @@ def test_the_data_hold_what_is_measured(dataset: MotionDataset) -> None:
 def test_the_checkpoint_keeps_the_layout(checkpoint: Checkpoint, dataset: MotionDataset) -> None:
     assert checkpoint.command_layout == LAYOUT and checkpoint.command_min.shape == (LAYOUT.size,)
     assert checkpoint.command_max.tolist()[NUM_VELOCITIES:] == pytest.approx(LAYOUT.highest[NUM_VELOCITIES:])
+
+
+def test_a_training_may_begin_with_a_checkpoint_that_lacks_it(dataset: MotionDataset, deaf: Checkpoint) -> None:
+    shipped = load_checkpoint()
+    config = dataclasses.replace(TINY, model=shipped.model.config)
+    trainer = Trainer(dataset, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=shipped)
+    states, commands = shipped.initial_states[:8], shipped.initial_commands[:8]
+    expected = shipped.model.network(shipped.model.normalise(states, commands))
+    inputs = torch.cat((shipped.model.normalise(states, commands), torch.tensor([[-1.0], [1.0]]).repeat(4, 1)), dim=1)
+    torch.testing.assert_close(trainer.model.network(inputs), expected, atol=1e-5, rtol=1e-4)
+    without = dataclasses.replace(dataset, command_layout=CommandLayout(), commands=dataset.commands[:, VELOCITY])
     with pytest.raises(ValueError, match=r"initial checkpoint has CommandLayout"):
-        shipped = load_checkpoint()
-        config = dataclasses.replace(TINY, model=shipped.model.config)
-        Trainer(dataset, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=shipped)
+        Trainer(without, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=deaf)
 
 
 def test_commands_of_it_are_drawn_within_their_range_and_all_else_rests() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from cmg_ref.clips.dataset import MotionDataset
@@ -44,7 +45,8 @@ class Trainer:
         device: device to train on.
         rank: index of this process among ``world_size`` processes of ``torch.distributed``.
         world_size: number of processes; each takes its share of the batch.
-        initial: checkpoint whose weights a new run starts from; statistics are measured anew on the dataset.
+        initial: checkpoint whose weights a new run starts from; statistics are measured anew on the dataset. It may
+            lack the last channels of the dataset's commands.
 
     Raises:
         ValueError: impossible settings, or joints of dataset and robot differ.
@@ -83,7 +85,7 @@ class Trainer:
         model = CMG(config.model, dataset.layout, dataset.fps, self.command_layout)
         if initial is not None:
             _check_initial(initial, model, dataset)
-            model.load_state_dict(initial.model.state_dict())
+            model.load_state_dict(weights_for(model, initial))
         acceleration_limit = set_statistics(model, self.sampler, robot, command_min, command_max)
         self.objective = RollOutObjective(
             model.to(device),
@@ -262,7 +264,18 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
         raise ValueError(f"the initial checkpoint has {initial.model.config}, the run is to have {model.config}")
     if initial.layout != model.layout or initial.joint_names != tuple(dataset.joint_names):
         raise ValueError("the initial checkpoint has other state channels or joints than the dataset")
-    if initial.command_layout != dataset.command_layout:
+    if initial.command_layout.channels != dataset.command_layout.channels[: initial.command_layout.size]:
         raise ValueError(f"the initial checkpoint has {initial.command_layout}, the data {dataset.command_layout}")
     if initial.fps != dataset.fps:
         raise ValueError(f"the initial checkpoint runs at {initial.fps} fps, the dataset at {dataset.fps}")
+
+
+def weights_for(model: CMG, initial: Checkpoint) -> dict[str, torch.Tensor]:
+    """Weights and statistics of a checkpoint; channels of the command that it lacks, which come last, count for 0."""
+    state, missing = dict(initial.model.state_dict()), model.command_layout.size - initial.command_layout.size
+    state["gate.0.weight"] = functional.pad(state["gate.0.weight"], (0, missing))  # (gate_hidden, inputs)
+    state["layers.0.weight"] = functional.pad(state["layers.0.weight"], (0, 0, 0, missing))  # (..., inputs, outputs)
+    for name in ("command_min", "command_max"):
+        own = model.state_dict()[name]
+        state[name] = torch.cat((state[name], own[len(own) - missing :]))
+    return state
