@@ -89,7 +89,8 @@ def take_in_motions(
     for axis in tl.static_range(COMMANDS):
         told = _in_force(starts, targets, command_range, segment, share, axis, COMMANDS, RAMP)
         if axis < VELOCITIES:
-            drift = tl.where(holds & (stands == 0), tl.load(last + COMMANDS + axis), 0.0)
+            goes = (stands == 0) & (holds | (axis == 2))
+            drift = tl.where(goes, tl.load(last + COMMANDS + axis), 0.0)
             tl.store(kept + COMMANDS + axis, drift, within)
             told = told - tl.load(gain + axis) * drift
             told = clamped(told, tl.load(command_range + axis), tl.load(command_range + COMMANDS + axis))
@@ -419,8 +420,9 @@ def put_out_motions(
     own, kept = tail_memory + motion * (COMMANDS + VELOCITIES), memory + rows * (COMMANDS + VELOCITIES)
     for axis in tl.static_range(COMMANDS):
         tl.store(own + axis, tl.load(kept + axis, valid, 0.0), valid)
+    gone = tl.load(kept + COMMANDS + 2, valid, 0.0)  # heading that has drifted
     for axis in tl.static_range(VELOCITIES):
-        velocity = vx if axis == 0 else (vy if axis == 1 else yaw_rate)
+        velocity = vx if axis == 0 else (vy + gone * vx if axis == 1 else yaw_rate)
         missed = velocity - tl.load(kept + axis, valid, 0.0)
         drift = tl.load(kept + COMMANDS + axis, valid, 0.0) + 2.0 * half_dt * missed
         bound = tl.load(largest_drift + axis)

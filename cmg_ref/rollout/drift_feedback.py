@@ -13,18 +13,18 @@ from torch import nn
 from cmg_ref.core.command_layout import NUM_VELOCITIES, told_to_stand
 from cmg_ref.network.model import CMG
 
-GAIN = (0.5, 0.5, 1.0)
+GAIN = (0.5, 0.7, 1.0)
 """What is told additionally of a drift in vx, vy and yaw rate [1/s]."""
-LARGEST_DRIFT = (0.15, 0.15, 0.15)
+LARGEST_DRIFT = (0.15, 0.15, 0.3)
 """Drift beyond this is forgotten [m, m, rad]: somebody who has started late need not catch up."""
 
 
 class DriftFeedback(nn.Module):
     """Tells a CMG along with each command what it has missed of it.
 
-    What it remembers of a motion are the command of the last frame and how far the motion has drifted from it since
-    it came into force, (num_motions, command_dim + 3). While a command changes, and where a motion is told to stand,
-    there is no drift.
+    What it remembers of a motion are the command of the last frame and how far the motion has drifted from what it was
+    told, (num_motions, command_dim + 3): its heading from where it began, or was told otherwise, its place from where
+    the command came into force. Where a motion is told to stand there is no drift.
 
     Args:
         model: The CMG, with root channels.
@@ -63,8 +63,8 @@ class DriftFeedback(nn.Module):
         low, high = self.command_range.unbind(dim=0)
         command = torch.minimum(torch.maximum(command, low), high)
         last, drift = memory.split((self.command_dim, NUM_VELOCITIES), dim=1)
-        holds = (command == last).all(dim=1) & ~told_to_stand(command)
-        drift = torch.where(holds.unsqueeze(1), drift, torch.zeros_like(drift))
+        goes, holds = ~told_to_stand(command), (command == last).all(dim=1)
+        drift = drift * torch.stack((goes & holds, goes & holds, goes), dim=1)
         corrected = command[:, :NUM_VELOCITIES] - self.gain * drift
         told = torch.cat((corrected, command[:, NUM_VELOCITIES:]), dim=1)
         return torch.minimum(torch.maximum(told, low), high), torch.cat((command, drift), dim=1)
@@ -79,4 +79,5 @@ class DriftFeedback(nn.Module):
         command, drift = memory.split((self.command_dim, NUM_VELOCITIES), dim=1)
         velocity = torch.stack([following[:, column] for column in self.columns], dim=1)
         drift = drift + self.dt * (velocity - command[:, :NUM_VELOCITIES])
+        drift[:, 1] += self.dt * memory[:, -1] * velocity[:, 0]  # Who faces elsewhere by now goes elsewhere, too.
         return torch.cat((command, torch.minimum(torch.maximum(drift, -self.largest), self.largest)), dim=1)

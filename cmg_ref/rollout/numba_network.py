@@ -285,7 +285,7 @@ def correct_commands(
             stands = stands and (value == _ZERO or axis >= NUM_VELOCITIES)
             memory[row, axis] = told[row, axis] = value
         for axis in range(NUM_VELOCITIES):
-            if stands or not holds:
+            if stands or not (holds or axis == 2):
                 memory[row, width + axis] = _ZERO
             value = told[row, axis] - gain[axis] * memory[row, width + axis]
             told[row, axis] = min(max(value, command_range[0, axis]), command_range[1, axis])
@@ -306,8 +306,11 @@ def follow_commands(
     """
     width = memory.shape[1] - NUM_VELOCITIES
     for row in range(len(memory)):
+        vx, vy, yaw_rate = following[row, columns[0]], following[row, columns[1]], following[row, columns[2]]
+        turned = memory[row, width + 2]
+        missed = (vx - memory[row, 0], vy + turned * vx - memory[row, 1], yaw_rate - memory[row, 2])
         for axis in range(NUM_VELOCITIES):
-            drift = memory[row, width + axis] + dt * (following[row, columns[axis]] - memory[row, axis])
+            drift = memory[row, width + axis] + dt * missed[axis]
             memory[row, width + axis] = min(max(drift, -largest[axis]), largest[axis])
 
 

@@ -34,7 +34,7 @@ def test_a_motion_goes_where_it_is_sent(checkpoint: Checkpoint) -> None:
     direction = commands[:, :2] / commands[:, :2].norm(dim=1, keepdim=True)
     x, y = place[:, -1, 0], place[:, -1, 1]
     off_line = (direction[:, 0] * y - direction[:, 1] * x).abs()
-    assert float((off_line / commands[:, :2].norm(dim=1)).max()) < 3.0  # [m] in a minute, for each m/s
+    assert float(off_line.max()) < 1.0  # [m]
     along = (direction * place[:, -1, :2]).sum(dim=1) / (commands[:, :2].norm(dim=1) * MINUTE / checkpoint.fps)
     assert float((along - 1.0).abs().max()) < 0.03
 
@@ -50,15 +50,14 @@ def test_slow_commands_are_obeyed_on_average(checkpoint: Checkpoint, axis: int) 
     torch.testing.assert_close(mean, torch.tensor([0.1, -0.1]), atol=0.02, rtol=0.0)
 
 
-def test_there_is_no_drift_while_a_command_changes_or_tells_to_stand(checkpoint: Checkpoint) -> None:
+def test_place_counts_while_a_command_holds_and_heading_until_a_motion_stands(checkpoint: Checkpoint) -> None:
     feedback = DriftFeedback(checkpoint.model)
     memory = torch.cat((torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), torch.full((3, 3), 0.1)), 1)
     command = torch.tensor([[1.0, 0.0, 0.0], [1.01, 0.0, 0.0], [0.0, 0.0, 0.0]])
     told, remembered = feedback.correct(command, memory)
-    assert torch.equal(told[1:], command[1:])
-    torch.testing.assert_close(told[0], command[0] - 0.1 * torch.tensor(GAIN))
-    assert torch.equal(remembered[:, :3], command)
-    assert torch.equal(remembered[:, 3:] != 0.0, torch.tensor([[True], [False], [False]]).expand(-1, 3))
+    counted = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(told, command - 0.1 * counted * torch.tensor(GAIN))
+    torch.testing.assert_close(remembered, torch.cat((command, 0.1 * counted), dim=1))
 
 
 def test_drift_is_what_was_missed_and_bounded(checkpoint: Checkpoint) -> None:
@@ -68,13 +67,35 @@ def test_drift_is_what_was_missed_and_bounded(checkpoint: Checkpoint) -> None:
     _, memory = feedback.correct(torch.tensor([[1.0, 0.0, 0.0]]), feedback.memory(1))
     for _ in range(10):
         memory = feedback.follow(states, memory)
-    torch.testing.assert_close(memory[0, 3:], torch.tensor([0.1, -0.02, 0.04]))
+    # The heading that is 0.004 rad off after each frame takes 1.5 m/s aside.
+    aside = sum(0.004 * frame * 1.5 * 0.02 for frame in range(10))
+    torch.testing.assert_close(memory[0, 3:], torch.tensor([0.1, -0.02 + aside, 0.04]))
     for _ in range(1000):
         memory = feedback.follow(states, memory)
     torch.testing.assert_close(memory[0, 3:].abs(), torch.tensor(LARGEST_DRIFT))
     # A command at the end of the trained range is not told beyond it.
     told, _ = feedback.correct(checkpoint.command_max[None], torch.cat((checkpoint.command_max, -memory[0, 3:]))[None])
     assert bool((told <= checkpoint.command_max).all())
+
+
+def test_loops_do_the_same(checkpoint: Checkpoint) -> None:
+    pytest.importorskip("numba")
+    rollout = Rollout(checkpoint.model, backend="numba")
+    feedback, step, draw = rollout.feedback, rollout.numba_step, torch.Generator().manual_seed(2)
+    assert feedback is not None and step is not None
+    memory = feedback.memory(200)
+    by_loops = memory.clone().numpy()
+    command = checkpoint.initial_commands[torch.randint(len(checkpoint.initial_commands), (200,), generator=draw)]
+    for _ in range(60):
+        changed = torch.rand(200, 1, generator=draw) < 0.05
+        command = torch.where(changed, 1.5 * command[torch.randperm(200, generator=draw)], command)
+        states = torch.randn(200, checkpoint.layout.size, generator=draw) + 0.3
+        told, memory = feedback.correct(command, memory)
+        memory = feedback.follow(states, memory)
+        told_by_loops = step.correct(command.numpy(), by_loops)
+        step.follow(states.numpy(), by_loops)
+        torch.testing.assert_close(torch.from_numpy(told_by_loops), told, atol=1e-6, rtol=0.0)
+        torch.testing.assert_close(torch.from_numpy(by_loops), memory, atol=1e-6, rtol=0.0)
 
 
 @pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
