@@ -90,7 +90,7 @@ class MatchedRows:
         largest = torch.minimum(-low, high).clamp(min=0.0)
         axis = torch.eye(NUM_VELOCITIES)[torch.randint(NUM_VELOCITIES, (count,), generator=self.generator)]
         along = axis * largest * (2.0 * torch.rand(count, 1, generator=self.generator) - 1.0)
-        return self.command_layout.complete(along)
+        return self.model.command_layout.complete(along)
 
     def restore(
         self,
