@@ -86,7 +86,7 @@ class RollOuts:
         self, rollout: Rollout, initial: Tensor, commands: Iterator[Tensor], bar: ProgressBar
     ) -> Iterator[Tensor]:
         """States of a roll-out piece by piece, each going on from the last state of the one before."""
-        state, memory = initial, rollout.feedback and rollout.feedback.memory(len(initial))
+        state, memory = initial, None if rollout.feedback is None else rollout.feedback.memory(len(initial))
         for piece in commands:
             states = rollout.generate(state, piece, memory=memory)
             state = states[:, -1]

@@ -225,7 +225,7 @@ class CMG(nn.Module):
 
     def half_weights(self) -> list[HalfWeight]:
         """The layers' weights in bfloat16, for one roll-out."""
-        return [HalfWeight(layer.stacked) for layer in self.layers]
+        return [HalfWeight(layer.stacked) for layer in self.layers if isinstance(layer, MixtureLinear)]
 
     def network(self, inputs: torch.Tensor, half: Sequence[HalfWeight] | None = None) -> torch.Tensor:
         """The bare network on normalised inputs (num_samples, state_dim + command_dim); so is its output."""

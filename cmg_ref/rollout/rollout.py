@@ -118,7 +118,7 @@ class Rollout:
             return None
         try:
             network = SideBySideNetwork(self.model, self.device, dtype)
-            drift = self.feedback and torch.stack((self.feedback.gain, self.feedback.largest))
+            drift = None if self.feedback is None else torch.stack((self.feedback.gain, self.feedback.largest))
             kernels = TritonFrame(self.model, network, self._standing, self.guard_count, drift)
             state = torch.zeros(1, self.layout.size, device=self.device)
             command = self.model.command_layout.rest(1, device=self.device)

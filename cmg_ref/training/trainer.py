@@ -248,12 +248,8 @@ class Trainer:
                 value.copy_(state["average"][name])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.rank])
-            self.matched.restore(
-                *(
-                    state[name][self.rank] if name in state else None
-                    for name in ("own_states", "wanted", "drift", "waiting")
-                )
-            )
+            drift, waiting = (state[name][self.rank] if name in state else None for name in ("drift", "waiting"))
+            self.matched.restore(state["own_states"][self.rank], state["wanted"][self.rank], drift, waiting)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise unusable(path, error) from error
 

@@ -184,7 +184,7 @@ class Session:
     def _forget(self) -> None:
         """Begin at zero with the robots as they stand."""
         self.wanted, self.falls, self._steps = self.robots.layout.rest(), 0, 0
-        self._commands: Tensor = self.robots.layout.rest(self.robots.num_robots)
+        self._commands = self.robots.layout.rest(self.robots.num_robots)
         self._rows.clear()
         self._show()
 
