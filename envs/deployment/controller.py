@@ -120,10 +120,10 @@ class Controller(nn.Module):
         self.state_parts = (
             StatePart("reference", checkpoint.layout.size, "state of the generator minus its standing state"),
             StatePart("correction", num_joints, "last action of the policy"),
+            StatePart("memory", memory_dim, "command of the last frame, and how far the reference has drifted from it"),
             StatePart("command", command_dim, f"command in force: {self.command_layout.title()}, less what is at rest"),
             StatePart("asked", command_dim, "command last asked for, held within its range, same units"),
             StatePart("step", command_dim, "largest change of the command in force in a control step, same units"),
-            StatePart("memory", memory_dim, "command of the last frame, and how far the reference has drifted from it"),
             StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
         )
         self._sizes = [part.size for part in self.state_parts]
@@ -151,7 +151,7 @@ class Controller(nn.Module):
             Joint targets minus the default pose [rad], (n, num_joints); the next state, (n, state_size); joint targets
             [rad], (n, num_joints).
         """
-        offset, last_action, command, asked, step, memory, remaining = state.split(self._sizes, dim=1)
+        offset, last_action, memory, command, asked, step, remaining = state.split(self._sizes, dim=1)
         command, asked = command + self._rest, asked + self._rest
         num_joints = len(self.joint_names)
         told, dof_pos, dof_vel = observation[:, COMMAND:].split([len(self._rest), num_joints, num_joints], dim=1)
@@ -182,7 +182,7 @@ class Controller(nn.Module):
         action = torch.where(torch.isnan(action), last_action, action)
         following = frames[1]
         targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
-        commands = (frame_commands[1] - self._rest, wanted - self._rest, step, memories[1])
+        commands = (memories[1], frame_commands[1] - self._rest, wanted - self._rest, step)
         next_state = torch.cat((following - self.standing, action, *commands, (remaining - 1.0).clamp(min=0.0)), dim=1)
         return targets - self._default, next_state, targets
 
