@@ -74,6 +74,14 @@ def test_the_mean_of_two_motions_lacks_activity(loss: Any, walk: torch.Tensor) -
     assert float(loss("activity", mean, walk)) > 0.05
 
 
+def test_steps_of_half_the_length_are_too_many(loss: Any, walk: torch.Tensor) -> None:
+    hurried = torch.cat((walk[:, ::2], walk[:, 1::2].flip(1)), dim=1)  # there and back in the same time
+    assert float(loss("steps", walk)) == 0.0
+    assert float(loss("steps", hurried, walk)) > 0.5
+    still = walk[:, :1].expand_as(walk)
+    assert float(loss("steps", still, walk)) > 0.5
+
+
 def test_a_matched_recording_of_another_speed_does_not_pull(loss: Any, walk: torch.Tensor) -> None:
     faster = walk.clone()
     faster[..., VX] += 0.2
