@@ -44,11 +44,11 @@ class RollOuts:
         self, checkpoint: Checkpoint, robot: Robot, device: str | torch.device = "cpu", progress: bool = True
     ) -> None:
         self.checkpoint, self.progress, self.device = checkpoint, progress, torch.device(device)
-        self.stance = checkpoint.standing_state(robot)
         self.layout = StateLayout.with_root(robot.num_joints)
         self.stance_root = None if checkpoint.layout.has_root else StanceRoot(robot, self.device)
         # Columns of the checkpoint's state that put its joints into the robot's order.
         _, joints = match_joints(checkpoint.joint_names, robot.joint_names, (), torch.device("cpu"))
+        self.stance = checkpoint.standing_state(robot)
         columns = torch.arange(checkpoint.layout.size)
         if joints is not None:
             columns = torch.cat((joints, robot.num_joints + joints, columns[2 * robot.num_joints :]))

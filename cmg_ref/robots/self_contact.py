@@ -52,6 +52,8 @@ class SelfContact:
 
     def gaps(self, dof_pos: Tensor) -> Tensor:
         """Distance between the surfaces of each pair [m], negative inside one another, (..., num_pairs)."""
+        if not self.pairs:
+            return dof_pos.new_zeros((*dof_pos.shape[:-1], 0))
         position, rotation = self._links.matrices(dof_pos)  # (..., num_parts, 3), (..., num_parts, 3, 3)
         ends = position.unsqueeze(-2) + self._ends @ rotation.transpose(-1, -2)  # (..., num_parts, 2, 3)
         first, second = ends[..., self._first, :, :], ends[..., self._second, :, :]  # (..., num_pairs, 2, 3)
