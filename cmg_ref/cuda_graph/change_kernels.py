@@ -97,6 +97,7 @@ def change(
     targets,
     table,
     table_bits,
+    drift_table,
     first_rows,
     capacities,
     fps,
@@ -240,8 +241,14 @@ def change(
         tl.store(pose + env * 3 + 1, y)
         tl.store(pose + env * 3 + 2, heading)
     changed = differs | (begins != 0)
+    # Who begins has not drifted; who is told otherwise has, and nothing equals the command that is no number.
     remembered = tl.arange(0, MEMORY_ROOM)
-    tl.store(memory + env * MEMORY + remembered, 0.0, (remembered < MEMORY) & changed)
+    own = drift_table + (first_row + base % capacity) * VELOCITIES + remembered - COMMANDS
+    is_drift = (remembered >= COMMANDS) & (remembered < MEMORY)
+    tl.store(own, 0.0, is_drift & (begins != 0))
+    drifted = tl.load(own, is_drift & (begins == 0), 0.0)
+    last = tl.where((remembered < COMMANDS) & (begins == 0), float("nan"), drifted)
+    tl.store(memory + env * MEMORY + remembered, last, (remembered < MEMORY) & changed)
     tl.store(written + env, base + 1, changed)
     tl.store(first_frames + env, begin, changed)
     tl.store(starts + env * COMMANDS + axes, start, is_axis & changed)

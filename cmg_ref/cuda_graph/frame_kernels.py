@@ -344,6 +344,7 @@ def put_out_motions(
     guard_count,
     table,
     table_bits,
+    drift_table,
     first_row,
     capacities,
     num,
@@ -426,7 +427,9 @@ def put_out_motions(
         missed = velocity - tl.load(kept + axis, valid, 0.0)
         drift = tl.load(kept + COMMANDS + axis, valid, 0.0) + 2.0 * half_dt * missed
         bound = tl.load(largest_drift + axis)
-        tl.store(own + COMMANDS + axis, clamped(drift, -bound, bound), valid)
+        drift = clamped(drift, -bound, bound)
+        tl.store(own + COMMANDS + axis, drift, valid)
+        tl.store(drift_table + row * VELOCITIES + axis, drift, valid)
     store_root(
         table,
         table_bits,

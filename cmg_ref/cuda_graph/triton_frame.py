@@ -30,6 +30,7 @@ class Motions(NamedTuple):
     Attributes:
         store: The frames.
         commands: The commands they follow.
+        drift: How far motions have drifted from their commands by each of the frames, (num_rows, 3).
         state: Last state, (num_motions, state_dim).
         pose: Its x, y and heading, (num_motions, 3).
         memory: What is remembered of its commands, see :class:`DriftFeedback`, (num_motions, command_dim + 3).
@@ -39,6 +40,7 @@ class Motions(NamedTuple):
 
     store: TrajectoryStore
     commands: PlannedCommands
+    drift: torch.Tensor
     state: torch.Tensor
     pose: torch.Tensor
     memory: torch.Tensor
@@ -180,6 +182,7 @@ class TritonFrame:
             self._guard_count,
             store.table,
             store.bits,
+            motions.drift,
             store.first_rows,
             store.capacities,
             num,

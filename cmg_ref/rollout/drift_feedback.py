@@ -7,6 +7,8 @@ command is in force is therefore summed up and told along with it, as the integr
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -49,6 +51,10 @@ class DriftFeedback(nn.Module):
     def memory(self, num: int) -> torch.Tensor:
         """What is remembered of motions that begin, (num, memory_dim)."""
         return self.gain.new_zeros(num, self.memory_dim)
+
+    def told_otherwise(self, drift: torch.Tensor) -> torch.Tensor:
+        """What is remembered of motions with a drift (n, 3) that are told something else from now on."""
+        return torch.cat((drift.new_full((len(drift), self.command_dim), math.nan), drift), dim=1)
 
     def correct(self, command: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What to tell the CMG.

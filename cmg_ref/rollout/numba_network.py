@@ -293,7 +293,13 @@ def correct_commands(
 
 @njit(nogil=True, cache=True)
 def follow_commands(
-    following: np.ndarray, columns: np.ndarray, dt: np.float32, largest: np.ndarray, memory: np.ndarray
+    following: np.ndarray,
+    columns: np.ndarray,
+    dt: np.float32,
+    largest: np.ndarray,
+    memory: np.ndarray,
+    rows: np.ndarray,
+    drift: np.ndarray,
 ) -> None:
     """Sum up what has been missed of commands, as `DriftFeedback.follow` does.
 
@@ -303,6 +309,8 @@ def follow_commands(
         dt: Time of a frame [s].
         largest: (3,).
         memory: What :func:`correct_commands` left, (n, command_dim + 3); changed.
+        rows: Where the drift is kept, (n,).
+        drift: Written there, (num_rows, 3).
     """
     width = memory.shape[1] - NUM_VELOCITIES
     for row in range(len(memory)):
@@ -310,8 +318,8 @@ def follow_commands(
         turned = memory[row, width + 2]
         missed = (vx - memory[row, 0], vy + turned * vx - memory[row, 1], yaw_rate - memory[row, 2])
         for axis in range(NUM_VELOCITIES):
-            drift = memory[row, width + axis] + dt * missed[axis]
-            memory[row, width + axis] = min(max(drift, -largest[axis]), largest[axis])
+            value = memory[row, width + axis] + dt * missed[axis]
+            memory[row, width + axis] = drift[rows[row], axis] = min(max(value, -largest[axis]), largest[axis])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

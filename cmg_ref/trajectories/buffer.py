@@ -10,6 +10,7 @@ from typing import Callable, Sequence
 import numpy as np
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.cuda_graph.captured_frames import CapturedFrames
 from cmg_ref.cuda_graph.triton_frame import Motions
@@ -85,13 +86,16 @@ class MotionBuffer:
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
         self._feedback = rollout.feedback
         self._tail_memory = torch.zeros(self.num_motions, 0, device=self.device)
+        self._drift = self.store.extra_columns(0)
         if rollout.feedback is not None:
             self._tail_memory = rollout.feedback.memory(self.num_motions)
+            self._drift = self.store.extra_columns(NUM_VELOCITIES)
         self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
         self.motions = Motions(
             self.store,
             self.commands,
+            self._drift,
             self._tail_state,
             self._tail_pose,
             self._tail_memory,
@@ -111,7 +115,7 @@ class MotionBuffer:
     @property
     def _kept(self) -> tuple[tuple[torch.Tensor, ...], Callable[[], object]]:
         """What a frame changes beside the store, and what gives the memory that it works in."""
-        kept = (*self.motions[2:], self.rollout.guard_count)
+        kept = (*self.motions[3:], self.rollout.guard_count)
         return kept, partial(getattr, self.rollout.network, "workspace")
 
     def captured_changes(
@@ -160,6 +164,7 @@ class MotionBuffer:
         self._tail_state[motions] = states
         self._tail_pose[motions] = poses
         self._tail_memory[motions] = 0.0
+        self._drift[self.store.first_rows[motions]] = 0.0
         self.written[motions] = 1
         self.guarded[motions] = 0
 
@@ -176,12 +181,20 @@ class MotionBuffer:
         self.store.write(torch.zeros_like(motions), full, seen, poses, motions)
 
     def truncate(self, motions: torch.Tensor, last: torch.Tensor) -> None:
-        """Forget the frames after frame ``last`` (n,) of motions (n,)."""
+        """Forget the frames after frame ``last`` (n,) of motions (n,), which are told something else from there on."""
         states, poses = self.store.read_last(last, motions)
         self._tail_state[motions] = states[:, : self.model_layout.size]
         self._tail_pose[motions] = poses
-        self._tail_memory[motions] = 0.0
+        if self._feedback is not None:
+            drift = self._drift[self.store.rows(last, motions)]
+            self._tail_memory[motions] = self._feedback.told_otherwise(drift)
         self.written[motions] = last + 1
+
+    def memory_at(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        """What the feedback of drift remembers after frames (n,) of motions (n,), (n, memory_dim)."""
+        if self._feedback is None:
+            return self._tail_memory[motions]
+        return torch.cat((self.commands.value(frames, motions), self._drift[self.store.rows(frames, motions)]), dim=1)
 
     def copy(self, sources: torch.Tensor, motions: torch.Tensor, last: torch.Tensor, count: int) -> None:
         """Make motions (n,) copies of motions ``sources`` (n,), commands included.
@@ -193,7 +206,9 @@ class MotionBuffer:
             count: Frames to copy, at most as many as the motions hold.
         """
         frames = last.unsqueeze(1) + torch.arange(1 - count, 1, device=self.device)
-        self.store.copy(frames.clamp(min=0), sources, motions)  # frames: (n, count)
+        frames = frames.clamp(min=0)  # (n, count)
+        self.store.copy(frames, sources, motions)
+        self._drift[self.store.rows(frames, motions)] = self._drift[self.store.rows(frames, sources)]
         self.commands.copy(sources, motions)
         self.truncate(motions, last)
 
@@ -225,7 +240,7 @@ class MotionBuffer:
         )
         written, numbers = self.written[motions], self._numbers[motions]
         blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
-        remembered = tail_memory[numbers.numpy()]
+        remembered, drift = tail_memory[numbers.numpy()], self._drift.numpy()
         num_guarded: list[int] = []
 
         def frame(workspace: Workspace, rows: slice, number: int) -> None:
@@ -240,7 +255,7 @@ class MotionBuffer:
             changed = np.empty(len(frames), np.bool_)
             told = step.correct(self.commands.value(frames, own).numpy(), remembered[rows])
             step.step(workspace, state.numpy(), told, following.numpy(), changed)
-            step.follow(following.numpy(), remembered[rows])
+            step.follow(following.numpy(), remembered[rows], self.store.rows(frames, own).numpy(), drift)
             self.store.place(frames, pose, state, following, own, placed)
             blocks[rows.start] = following, placed
             own_numbers = numbers[rows].numpy()
@@ -265,6 +280,7 @@ class MotionBuffer:
             following = self.rollout.advance(state, told)
             if self._feedback is not None:
                 memory = self._feedback.follow(following, memory)
+                self._drift[self.store.rows(written + offset, motions)] = memory[:, -NUM_VELOCITIES:]
             guarded += self.rollout.guarded
             if self._stance_root is None:
                 pose = self._append(written + offset, pose, state, following, motions)
@@ -294,7 +310,9 @@ class MotionBuffer:
         pose = self._append(frames, pose, state, following, motions)
         self._tail_state.index_copy_(0, motions, following)
         self._tail_pose.index_copy_(0, motions, pose)
-        self._tail_memory.index_copy_(0, motions, self._feedback.follow(following, memory))
+        memory = self._feedback.follow(following, memory)
+        self._tail_memory.index_copy_(0, motions, memory)
+        self._drift.index_copy_(0, self.store.rows(frames, motions), memory[:, -NUM_VELOCITIES:])
         self.written.index_copy_(0, motions, frames + 1)
         self.guarded.index_copy_(0, motions, self.guarded[motions] + guarded)
         self.rollout.guard_count += (guarded & present).sum()

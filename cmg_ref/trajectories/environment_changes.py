@@ -183,6 +183,7 @@ class EnvironmentChanges:
             commands.targets,
             store.table,
             store.bits,
+            motions.drift,
             store.first_rows,
             store.capacities,
             self._fps,

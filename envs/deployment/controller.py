@@ -162,7 +162,6 @@ class Controller(nn.Module):
         step = torch.where(changed, (wanted - command).abs() / self.ramp_frames, step)
         step = torch.where(keeps_changing, self.acceleration * self.control_dt, step)
         remaining = torch.where(changed, torch.full_like(remaining, self.ramp_frames), remaining)
-        memory = torch.where(changed, torch.zeros_like(memory), memory)  # as where motions are told otherwise
 
         present = self.standing + offset
         frames, frame_commands, memories = [present], [command], [memory]

@@ -159,11 +159,12 @@ class ShownMotions:
         frames = torch.stack((shown, shown + 1), dim=1)
         states, seen, poses = self.buffer.store.read_states(frames, self.supply.motions)
         first_frames, starts, targets = self.buffer.commands.segment(shown, self.supply.motions)
+        rows = torch.arange(len(shown), device=self._device)
+        memory = self.buffer.memory_at(self.clock.latest(rows), self.supply.motions)
         first_frames = first_frames - shown
         self._seconds_before += self.buffer.seconds
         self.settings = replace(self.settings, mode=mode)
         self._allocate()
-        rows = torch.arange(len(shown), device=self._device)
         first = states[:, 0, : self._checkpoint.layout.size]
         self._restart(rows, first, first, poses[:, 0], first_frames, starts, targets)
         motions = self.supply.motions_of(rows)
@@ -172,6 +173,7 @@ class ShownMotions:
             self.buffer.store.write(at, states[:, frame], seen[:, frame], poses[:, frame], motions)
         # Between two frames the later one is on show too, so generation goes on from it.
         self.buffer.truncate(motions, self.clock.latest(rows))
+        self.buffer.motions.memory[motions] = memory
 
     # Inside -----------------------------------------------------------------------------------------------------------
 

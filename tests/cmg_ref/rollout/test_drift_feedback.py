@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,7 +85,7 @@ def test_loops_do_the_same(checkpoint: Checkpoint) -> None:
     feedback, step, draw = rollout.feedback, rollout.numba_step, torch.Generator().manual_seed(2)
     assert feedback is not None and step is not None
     memory = feedback.memory(200)
-    by_loops = memory.clone().numpy()
+    by_loops, drift, numbers = memory.clone().numpy(), np.zeros((200, 3), np.float32), np.arange(200)[::-1].copy()
     command = checkpoint.initial_commands[torch.randint(len(checkpoint.initial_commands), (200,), generator=draw)]
     for _ in range(60):
         changed = torch.rand(200, 1, generator=draw) < 0.05
@@ -93,9 +94,10 @@ def test_loops_do_the_same(checkpoint: Checkpoint) -> None:
         told, memory = feedback.correct(command, memory)
         memory = feedback.follow(states, memory)
         told_by_loops = step.correct(command.numpy(), by_loops)
-        step.follow(states.numpy(), by_loops)
+        step.follow(states.numpy(), by_loops, numbers, drift)
         torch.testing.assert_close(torch.from_numpy(told_by_loops), told, atol=1e-6, rtol=0.0)
         torch.testing.assert_close(torch.from_numpy(by_loops), memory, atol=1e-6, rtol=0.0)
+        assert np.array_equal(drift[::-1], by_loops[:, -3:])
 
 
 @pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
