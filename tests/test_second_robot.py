@@ -311,7 +311,6 @@ def test_nothing_falls_back_on_the_g1() -> None:
         "envs/driving/robots.py",
         "envs/serving/motion_frame.py",
         "envs/serving/outside_joints.py",
-        "envs/serving/reference.py",
     }
 
 

@@ -70,7 +70,8 @@ class DriftFeedback(nn.Module):
         command = torch.minimum(torch.maximum(command, low), high)
         last, drift = memory.split((self.command_dim, NUM_VELOCITIES), dim=1)
         goes, holds = ~told_to_stand(command), (command == last).all(dim=1)
-        drift = drift * torch.stack((goes & holds, goes & holds, goes), dim=1)
+        counts = torch.stack((goes & holds, goes & holds, goes), dim=1)
+        drift = torch.where(counts, drift, torch.zeros_like(drift))
         corrected = command[:, :NUM_VELOCITIES] - self.gain * drift
         told = torch.cat((corrected, command[:, NUM_VELOCITIES:]), dim=1)
         return torch.minimum(torch.maximum(told, low), high), torch.cat((command, drift), dim=1)
