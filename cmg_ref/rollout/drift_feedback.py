@@ -25,8 +25,8 @@ class DriftFeedback(nn.Module):
     """Tells a CMG along with each command what it has missed of it.
 
     What it remembers of a motion are the command of the last frame and how far the motion has drifted from what it was
-    told, (num_motions, command_dim + 3): its heading from where it began, or was told otherwise, its place from where
-    the command came into force. Where a motion is told to stand there is no drift.
+    told, (num_motions, command_dim + 3): in its heading since it began or stood, in its place since the command came
+    into force. Where a motion is told to stand there is no drift.
 
     Args:
         model: The CMG, with root channels.
