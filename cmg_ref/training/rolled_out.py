@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch.nn import functional
 
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion, tilt_matrix
 from cmg_ref.network.model import CMG
@@ -15,6 +16,7 @@ from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
 
+STANDING, SLOW, RUNNING = 0.05, 0.35, 1.3  # [m/s] fastest that count as standing and as slow; from here on it is a run
 MATCH_FRAMES = 15  # frames over which a matched row, which does not start in its recording, is given weight
 
 
@@ -123,6 +125,20 @@ class RolledOut:
         command = (commands[..., :3] * weight).sum(dim=1) / weight.sum(dim=1)
         wanted[matched, 0], wanted[matched, 1], wanted[matched, 3] = command.unbind(dim=1)
         return self.mean_velocity(self.compared).squeeze(1) - wanted
+
+    @cached_property
+    def kinds(self) -> list[torch.Tensor]:
+        """Compared rows by the kind of motion that they are told: those of each, (n,), n > 0.
+
+        Backward, slow, walking, running, to the side, turning on the spot, and standing.
+        """
+        num = len(self.batch.targets)
+        vx, vy, yaw_rate = self.batch.commands[:num, :, VELOCITY].mean(dim=1).unbind(dim=-1)
+        speed = torch.maximum(vx.abs(), vy.abs())
+        kind = torch.where(vx < 0.0, 1, torch.where(vx < SLOW, 2, torch.where(vx < RUNNING, 3, 4)))
+        kind = torch.where((vy.abs() > vx.abs()) & (vy.abs() > STANDING), 5, kind)
+        kind = torch.where(speed < STANDING, torch.where(yaw_rate.abs() < 2.0 * STANDING, 0, 6), kind)
+        return [rows for rows in ((kind == one).nonzero().squeeze(1) for one in range(7)) if len(rows) > 0]
 
     @cached_property
     def feet(self) -> FootMotion:
