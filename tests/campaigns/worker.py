@@ -46,7 +46,7 @@ _FORBIDDEN = (
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink", "os.kill", "os.putenv"),
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
-_OPTIONS = ("--", "TrainConfig.", "LossWeights.", "CMGConfig.")  # what messages on settings begin with
+_OPTIONS = ("--", "TrainConfig.", "CMGConfig.")  # what messages on settings begin with
 _ALLOCATION = ("can't allocate memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc", "Could not allocate")
 
 

@@ -75,7 +75,7 @@ def one_line(script: str, text: str) -> bool:
         ("train_cmg.py", ("data", "--iterations", "1" + 400 * "0"), "TrainConfig.iterations must be from 1 to"),
         ("train_cmg.py", ("data", "--learning-rate", "nan"), "TrainConfig.learning_rate must be from 0 to 10, got nan"),
         ("train_cmg.py", ("data", "--average-decay", "inf"), "TrainConfig.average_decay must be from 0 to 1, got inf"),
-        ("train_cmg.py", ("data", "--weight-slip", "-1"), "LossWeights.slip must be from 0 to"),
+        ("train_cmg.py", ("data", "--weight-slip", "-1"), "TrainConfig.weights['slip'] must be 0 to"),
         ("evaluate_cmg.py", ("--device", "cuda:99"), "--device 'cuda:99': "),
         ("evaluate_cmg.py", ("--fps", "inf"), "--fps: 'inf' is not a number from 1 to 1000"),
         ("evaluate_cmg.py", ("--command", "nan", "0", "0"), "--command: 'nan' is not a number"),

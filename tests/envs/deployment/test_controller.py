@@ -192,9 +192,13 @@ def test_arms_begin_where_they_are(exported: Path) -> None:
     controller.reset(measured)
     targets = controller.step(command=np.zeros(3), joint_pos=measured, **STANDING)
     reference = controller.reference[:29]
-    np.testing.assert_allclose(reference[15:], measured[15:], atol=1e-5)
+    # Told to stand, they are drawn to the stance with 0.6 rad/s at most.
+    np.testing.assert_allclose(reference[15:], measured[15:], atol=0.0121)
     np.testing.assert_allclose(reference[:15], controller.start_joint_pos[:15], atol=1e-5)
     assert np.abs(targets[15:] - measured[15:]).max() < 0.2
+    for _ in range(150):
+        controller.step(command=np.zeros(3), joint_pos=controller.reference[:29], **STANDING)
+    np.testing.assert_allclose(controller.reference[:29], controller.start_joint_pos, atol=1e-3)
 
 
 def test_what_cannot_be_exported_is_named(exported: Path, tmp_path: Path) -> None:
