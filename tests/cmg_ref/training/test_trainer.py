@@ -55,7 +55,7 @@ def make(dataset: MotionDataset, folder: Path, config: TrainConfig = SMALL) -> T
 
 
 def test_a_batch_can_be_learnt(dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The losses that are about this batch alone: what all motion must be like stands in the way of learning it by heart.
+    # The losses of this batch alone: what all motion must be like stands in the way of learning it by heart.
     weights = {"state": 1.0, "key_bodies": 4.0}
     changes = {
         "weights": weights,
