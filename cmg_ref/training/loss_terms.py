@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from cmg_ref.core.command_layout import VELOCITY, told_to_stand
-from cmg_ref.evaluation.foot_contact import FootMotion
+from cmg_ref.training.foot_statistics import heights_and_speeds, quantiles, turns
 from cmg_ref.training.rolled_out import RolledOut
 
 SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
@@ -20,7 +20,6 @@ APART = 0.005  # [m] from here on parts of the robot are too near to each other
 APART_STRIDE = 4  # they are looked at in every so many-th frame
 STOPPING_TIME = 1.0  # [s] who has been told to stand for this long should do so
 LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
-LIFTED, LIFTED_WITHIN = 0.02, 0.006  # [m] a foot has left the floor above the first, give or take the second
 FOOT_SPEED = 0.1  # [1 / (m/s) per 1 / m] what a foot's speed counts beside its height
 
 
@@ -77,34 +76,31 @@ def activity(rolled: RolledOut) -> torch.Tensor:
 
 
 def feet(rolled: RolledOut) -> torch.Tensor:
-    """Heights and speeds of the feet against those in the recordings, sorted by size within each kind of motion [m].
+    """Heights and speeds of the feet against people's in the same kind of motion, sorted by size [m].
 
     What is late in its stride is wrong everywhere when compared frame by frame, and what steps once in two windows is
     nearest to most of them without any step. All windows of a kind together, feet have to stand as still and to rise as
     high as people's do, for as long.
     """
-    (height, speed), (recorded_height, recorded_speed) = (
-        _heights_and_speeds(rolled.feet),
-        _heights_and_speeds(rolled.recorded_feet),
-    )
+    height, speed = heights_and_speeds(rolled.feet)
     total = height.new_zeros(())
-    for rows in rolled.kinds:
-        total = total + (_sorted(height[rows]) - _sorted(recorded_height[rows])).abs().sum() / height.shape[1:].numel()
-        speeds = (_sorted(speed[rows]) - _sorted(recorded_speed[rows])).abs().sum() / speed.shape[1:].numel()
-        total = total + FOOT_SPEED * speeds
-    return total / max(1, len(rolled.batch.targets))
+    for rows, recorded in rolled.kinds:
+        for values, wanted, weight in ((height, recorded.heights, 1.0), (speed, recorded.speeds, FOOT_SPEED)):
+            own = values[rows].flatten().sort().values
+            total = total + len(rows) * weight * (own - quantiles(wanted, len(own))).abs().mean()
+    return total / len(rolled.states)
 
 
 def steps(rolled: RolledOut) -> torch.Tensor:
-    """By how much feet leave the floor more often, or less, than in recordings of the same kind [1 a window and foot].
+    """By how much feet leave the floor more often, or less, than people's in the same kind of motion [1/s and foot].
 
     Sorted heights are the same in twice as many steps of half the length.
     """
-    turns, recorded = _turns(rolled.feet), _turns(rolled.recorded_feet)
-    total = turns.new_zeros(())
-    for rows in rolled.kinds:
-        total = total + len(rows) * (turns[rows].mean() - recorded[rows].mean()).abs()
-    return total / max(1, len(rolled.batch.targets))
+    own = turns(rolled.feet.height.amin(dim=-1)).mean(dim=1)
+    total = own.new_zeros(())
+    for rows, recorded in rolled.kinds:
+        total = total + len(rows) * (own[rows].mean() - recorded.turns).abs()
+    return rolled.instruments.fps * total / len(rolled.states)
 
 
 def slip(rolled: RolledOut) -> torch.Tensor:
@@ -213,19 +209,3 @@ def _motion(rolled: RolledOut, states: torch.Tensor) -> torch.Tensor:
         + 3.0 * parts["root_lin_vel_h"].abs().mean(dim=-1)
         + parts["root_yaw_rate"].abs().mean(dim=-1)
     )
-
-
-def _turns(feet: FootMotion) -> torch.Tensor:
-    """How often each foot leaves the floor or comes down, (num_rows, 2)."""
-    up = torch.sigmoid((feet.height.amin(dim=-1) - LIFTED) / LIFTED_WITHIN)
-    return up.diff(dim=1).abs().sum(dim=1)
-
-
-def _heights_and_speeds(feet: FootMotion) -> tuple[torch.Tensor, torch.Tensor]:
-    """Height of each foot's lowest point [m] and speed of the foot [m/s], (num_rows, frames, 2) each."""
-    speed = torch.sqrt((feet.velocity_h.mean(dim=-2) ** 2).sum(dim=-1) + 1e-6)
-    return feet.height.amin(dim=-1), speed
-
-
-def _sorted(values: torch.Tensor) -> torch.Tensor:
-    return values.flatten().sort().values

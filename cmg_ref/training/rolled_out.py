@@ -8,15 +8,14 @@ from functools import cached_property
 import torch
 from torch.nn import functional
 
-from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion, tilt_matrix
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
+from cmg_ref.training.foot_statistics import FootFigures, kinds
 
-STANDING, SLOW, RUNNING = 0.05, 0.35, 1.3  # [m/s] fastest that count as standing and as slow; from here on it is a run
 MATCH_FRAMES = 15  # frames over which a matched row, which does not start in its recording, is given weight
 
 
@@ -53,6 +52,9 @@ class Instruments:
         robot: robot description.
         channel_weights: weight of each column in the comparison with the recording, (state_dim,).
         acceleration_limit: joint acceleration from which on it costs, (num_joints,) [rad/s^2].
+
+    Attributes:
+        feet: People's feet in each kind of motion, see :func:`recorded_figures`; none until they are given.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Instruments:
         self.key_kinematics = ForwardKinematics(robot, robot.key_bodies, device=device)
         self.foot_contact = FootContact(robot, model.layout, model.fps, device=device)
         self.self_contact = SelfContact(robot, device=device)
+        self.feet: dict[int, FootFigures] = {}
 
     def key_bodies(self, states: torch.Tensor) -> torch.Tensor:
         """Key body positions over the floor in the heading frame, (num_rows, horizon, num_bodies, 3) [m]."""
@@ -127,25 +130,13 @@ class RolledOut:
         return self.mean_velocity(self.compared).squeeze(1) - wanted
 
     @cached_property
-    def kinds(self) -> list[torch.Tensor]:
-        """Compared rows by the kind of motion that they are told: those of each, (n,), n > 0.
-
-        Backward, slow, walking, running, to the side, turning on the spot, and standing.
-        """
-        num = len(self.batch.targets)
-        vx, vy, yaw_rate = self.batch.commands[:num, :, VELOCITY].mean(dim=1).unbind(dim=-1)
-        speed = torch.maximum(vx.abs(), vy.abs())
-        kind = torch.where(vx < 0.0, 1, torch.where(vx < SLOW, 2, torch.where(vx < RUNNING, 3, 4)))
-        kind = torch.where((vy.abs() > vx.abs()) & (vy.abs() > STANDING), 5, kind)
-        kind = torch.where(speed < STANDING, torch.where(yaw_rate.abs() < 2.0 * STANDING, 0, 6), kind)
-        return [rows for rows in ((kind == one).nonzero().squeeze(1) for one in range(7)) if len(rows) > 0]
+    def kinds(self) -> list[tuple[torch.Tensor, FootFigures]]:
+        """Rows (n,) of each kind of motion that is recorded, by what they are told, and people's feet in it."""
+        kind = kinds(self.batch.commands)
+        found = [((kind == one).nonzero().squeeze(1), figures) for one, figures in self.instruments.feet.items()]
+        return [(rows, figures) for rows, figures in found if len(rows) > 0]
 
     @cached_property
     def feet(self) -> FootMotion:
         """Motion of the feet of all rows."""
         return self.instruments.foot_contact(self.states)
-
-    @cached_property
-    def recorded_feet(self) -> FootMotion:
-        """Motion of the feet in the recordings."""
-        return self.instruments.foot_contact(self.batch.targets)

@@ -20,6 +20,7 @@ from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.network.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.robot import Robot
+from cmg_ref.training.foot_statistics import recorded_figures
 from cmg_ref.training.matched_rows import MatchedRows
 from cmg_ref.training.normalisation import channel_weights, set_statistics
 from cmg_ref.training.objective import RollOutObjective
@@ -95,6 +96,8 @@ class Trainer:
             acceleration_limit.to(device),
             config.mixed_precision,
         ).to(device)
+        instruments, drawing = self.objective.instruments, torch.Generator().manual_seed(config.seed)
+        instruments.feet = recorded_figures(self.sampler, instruments.foot_contact, drawing, device)
         self.model = model
         self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
