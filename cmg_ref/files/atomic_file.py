@@ -22,7 +22,7 @@ from cmg_ref.files.folder_lock import lock_folder, unlock
 _MARK = ".unfinished-"
 _NAME_LENGTH = 50  # characters of the file's name in the folder's, which must not get too long
 _FULL = 64 * 1024  # [bytes] a disk with less left is full
-_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
 
 
 class WriteError(OSError):
@@ -135,7 +135,7 @@ def _error_number(error: Exception, folder: str) -> int | None:
     """What the system said when a write failed; None for an error that is none of writing into a folder."""
     rust = _RUST_ERROR.search(str(error))
     if rust:  # safetensors has it in its words alone.
-        return int(rust.group(1))
+        return int(rust.group(1) or rust.group(2))
     if not isinstance(error, OSError):
         return None
     if error.errno in (None, errno.EPIPE):  # From a program that writes for us, such as ffmpeg.

@@ -39,7 +39,7 @@ def kinds(commands: torch.Tensor) -> torch.Tensor:
     Standing, backward, slow, walking, walking fast, running, to the side, turning on the spot: 0 to 7.
     """
     vx, vy, yaw_rate = commands[..., VELOCITY].mean(dim=1).unbind(dim=-1)
-    kind = torch.bucketize(vx, torch.tensor([0.0, SLOW, WALKING, RUNNING], device=vx.device)) + 1
+    kind = torch.bucketize(vx.contiguous(), torch.tensor([0.0, SLOW, WALKING, RUNNING], device=vx.device)) + 1
     kind = torch.where((vy.abs() > vx.abs()) & (vy.abs() > STANDING), 6, kind)
     turning = torch.where(yaw_rate.abs() < 2.0 * STANDING, 0, 7)
     return torch.where(torch.maximum(vx.abs(), vy.abs()) < STANDING, turning, kind)

@@ -80,6 +80,8 @@ STOPPED = [(vx, 0.0, 0.0) for vx in (-0.5, 0.3, 0.5, 1.0, 1.5)] + [(0.0, 0.3, 0.
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_two_seconds_after_a_stop_the_feet_are_side_by_side(checkpoint: Checkpoint, backend: str) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba")
     layout, stance, fps = checkpoint.layout, checkpoint.standing_state(), checkpoint.fps
     rows = [(command, phase) for command in STOPPED for phase in range(3)]
     commands = torch.tensor([command for command, _ in rows])[:, None].repeat(1, round(8.0 * fps), 1)
