@@ -104,9 +104,9 @@ $(VENV38)/.installed: setup.py
 test-mjlab: $(VENV_MJLAB)/.installed ## Run the tests of the tasks in mjlab; its kernels compile for minutes once (VENV_MJLAB)
 	$(TEST_ENV) $(VENV_MJLAB)/bin/python -m pytest tests/envs/hosts/mjlab
 
-$(VENV_MJLAB)/.installed: setup.py
+$(VENV_MJLAB)/.installed: setup.py constraints-mjlab.txt
 	$(PYTHON) -m venv $(VENV_MJLAB)
-	$(VENV_MJLAB)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast,mjlab]' pytest
+	$(VENV_MJLAB)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-mjlab.txt --editable '.[fast,mjlab]' pytest
 	@touch $@
 
 # What the versions of packages can break: files, networks, Numba loops, physics, training, pictures.
