@@ -86,5 +86,5 @@ def recorded_figures(
 def figures_of(feet: FootMotion) -> FootFigures:
     """The figures of some motions' feet."""
     height, speed = heights_and_speeds(feet)
-    ordered = [quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, speed)]
-    return FootFigures(*ordered, turns(height).mean())
+    heights, speeds = (quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, speed))
+    return FootFigures(heights, speeds, turns(height).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -55,18 +56,19 @@ def make(dataset: MotionDataset, folder: Path, config: TrainConfig = SMALL) -> T
 
 
 def test_a_batch_can_be_learnt(dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The losses of this batch alone: what all motion must be like stands in the way of learning it by heart.
-    weights = {"state": 1.0, "key_bodies": 4.0}
-    changes = {
-        "weights": weights,
-        "batch_size": 8,
-        "horizon_start": 6,
-        "horizon_end": 6,
-        "matched_share": 0.0,
-        "learning_rate": 1e-2,
-    }
-    config = {**SMALL.__dict__, **changes, "iterations": 150, "model": CMGConfig(hidden=64, gate_hidden=16)}
-    trainer = make(dataset, tmp_path, TrainConfig(**config))
+    config = dataclasses.replace(
+        SMALL,
+        # The losses of this batch alone: what all motion must be like stands in the way of learning it by heart.
+        weights={"state": 1.0, "key_bodies": 4.0},
+        batch_size=8,
+        horizon_start=6,
+        horizon_end=6,
+        matched_share=0.0,
+        learning_rate=1e-2,
+        iterations=150,
+        model=CMGConfig(hidden=64, gate_hidden=16),
+    )
+    trainer = make(dataset, tmp_path, config)
     batch = trainer._batch(6)
     monkeypatch.setattr(trainer, "_batch", lambda horizon: batch)
     states = [trainer.train_step()["state"] for _ in range(150)]
