@@ -154,7 +154,7 @@ def _command_line(script: str, *checks: str) -> Callable[[Path], None]:
 def _check_generate(script: Any, arguments: Any) -> None:
     schedule = script.read_schedule(arguments, _CHECKPOINT.command_layout)
     script.chosen_duration(arguments, schedule)
-    script.choose_initial_states(arguments, _CHECKPOINT)
+    script.choose_initial_states(arguments, _CHECKPOINT, _CHECKPOINT.robot())
 
 
 def _check_play(script: Any, arguments: Any) -> None:
