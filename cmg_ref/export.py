@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cmg_ref.core.command_layout import VELOCITY, told_to_stand
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.shorten import reason
 from cmg_ref.files.archive import Archive
 from cmg_ref.files.atomic_file import buffered_file, write_file
@@ -41,6 +41,7 @@ class CMGStep(nn.Module):
         checkpoint: The CMG.
     """
 
+    nothing_asked: torch.Tensor
     rest_speed: torch.Tensor
     keep: torch.Tensor
     approach: torch.Tensor
@@ -54,6 +55,7 @@ class CMGStep(nn.Module):
             if channel in layout:
                 rest_speed[layout[channel]] = speed
                 keep[layout[channel]] = 0.0
+        self.register_buffer("nothing_asked", checkpoint.command_layout.rest())
         self.register_buffer("rest_speed", rest_speed)
         self.register_buffer("keep", keep)
         self.register_buffer("approach", stance_approach(checkpoint.standing_state(), layout, checkpoint.fps))
@@ -63,7 +65,7 @@ class CMGStep(nn.Module):
         command = self.model.clamp_command(command)
         held = self.model.guard(self.model(state, command))
         slow = (held.abs() < self.rest_speed).all(dim=1)
-        standing = told_to_stand(command)
+        standing = (command == self.nothing_asked).all(dim=1)
         following = torch.where((slow & standing).unsqueeze(1), state * self.keep, held)
         return approached(following, state, standing, self.approach, self.model.layout, self.model.fps)
 

@@ -16,7 +16,7 @@ from cmg_ref.clips.formats.readers import read_clip
 from cmg_ref.clips.formats.writers import write_npz
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
 from cmg_ref.commands.strata import BALANCED_STRATA
-from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, told_to_stand
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
@@ -90,6 +90,20 @@ def commands_of_all_kinds(num: int, layout: CommandLayout = LAYOUT) -> torch.Ten
     return CommandSampler(num, cfg, layout=layout).sample(num)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_who_is_told_to_stand_low_does_not_come_to_the_upright_stance(deaf: Checkpoint, backend: str) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba")
+    stance = deaf.standing_state()
+    rollout, free = (Rollout(deaf.model, backend=backend, stance=own) for own in (stance, None))
+    states = deaf.initial_states[64:96]
+    commands = LAYOUT.rest(len(states))
+    commands[:, 3] = 0.6
+    commands[::2, 3] = LAYOUT.rest()[3]
+    drawn = (rollout.advance(states, commands) != free.advance(states, commands)).any(dim=1)
+    assert drawn[::2].all() and not drawn[1::2].any()
+
+
 def test_the_data_hold_what_is_measured(dataset: MotionDataset) -> None:
     assert dataset.command_layout == LAYOUT
     height = dataset.states[:, dataset.layout["root_height"]].squeeze(1)
@@ -149,6 +163,7 @@ def test_the_network_is_told_it_in_every_mode(checkpoint: Checkpoint, mode: str)
 @pytest.mark.parametrize("num", [2, 40])
 def test_a_channel_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode: Any, num: int) -> None:
     commands = commands_of_all_kinds(num)
+    commands[told_to_stand(commands), NUM_VELOCITIES:] = LAYOUT.rest()[NUM_VELOCITIES:]  # who stands low is not drawn up
     shown = []
     for checkpoint, told in ((deaf, commands), (load_checkpoint(), commands[:, VELOCITY])):
         generator = CMGMotionGenerator(checkpoint, num, mode=mode, preload_duration=150, seed=1)

@@ -84,10 +84,12 @@ VELOCITY_CHANNELS = (
 NUM_VELOCITIES = len(VELOCITY_CHANNELS)
 VELOCITY = slice(0, NUM_VELOCITIES)
 """Columns of a command that can be compared with the velocity of a root."""
+HEIGHT = "base_height"
+"""The channel that asks for a height of the root."""
 FURTHER_CHANNELS = {
     channel.name: channel
     for channel in (
-        CommandChannel("base_height", "height", "base height", "m", (0.55, 0.85), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02),
+        CommandChannel(HEIGHT, "height", "base height", "m", (0.55, 0.85), 1.0, 0.75, 0.03, (0.03, 0.05), 0.02),
     )
 }
 """What else data sets can be made with, by name."""
@@ -174,6 +176,12 @@ class CommandLayout:
         """Commands to stand, all channels at rest, (*shape, size)."""
         values = torch.tensor([channel.rest for channel in self.channels], device=device)
         return values.expand(*shape, self.size).clone()
+
+    def velocity_alone(self, commands: torch.Tensor) -> torch.Tensor:
+        """Whether commands (..., size) ask for nothing but a velocity, (...) bool; of data that always ask, no matter."""
+        resting = commands[..., NUM_VELOCITIES:] == self.rest(device=commands.device)[NUM_VELOCITIES:].to(commands)
+        alone = resting.all(dim=-1)
+        return alone if bool(alone.any()) else torch.ones_like(alone)
 
     def complete(self, commands: torch.Tensor) -> torch.Tensor:
         """Commands (..., at most size) whose missing last channels are at rest, (..., size)."""

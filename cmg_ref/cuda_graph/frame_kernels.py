@@ -209,6 +209,7 @@ def _held(
     blend,
     before,
     command,
+    command_range,
     limits,
     rows,
     within,
@@ -216,16 +217,16 @@ def _held(
     half_dt,
     SIZE: tl.constexpr,
     COMMANDS: tl.constexpr,
-    VELOCITIES: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
 ):
-    """The state before, the next one held inside its range and standing where it is told to, and where the guard acted.
+    """The state before, the next one held inside its range and standing where nothing is asked, and where the guard acted.
 
+    ``command_range``: lowest and highest value of each axis of a command, and what asks for nothing, (3, COMMANDS).
     ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, and what a motion
-    told to stand aims at, by what share of the way, and at most how far, (7, SIZE).
+    of which nothing is asked aims at, by what share of the way, and at most how far, (7, SIZE).
     """
     mask = within[:, None] & (columns < SIZE)
     state = tl.load(before + rows[:, None] * SIZE + columns, mask, 0.0)
@@ -249,8 +250,9 @@ def _held(
     slow = tl.abs(held) < tl.load(limits + 2 * SIZE + columns, columns < SIZE, 0.0)
     resting = tl.max((mask & (slow == 0)).to(tl.int32), axis=1) == 0
     told = within
-    for axis in tl.static_range(VELOCITIES):
-        told = told & (tl.load(command + rows * COMMANDS + axis, within, 1.0) == 0.0)
+    for axis in tl.static_range(COMMANDS):
+        rest = tl.load(command_range + 2 * COMMANDS + axis)
+        told = told & (tl.load(command + rows * COMMANDS + axis, within, float("nan")) == rest)
     kept = state * tl.load(limits + 3 * SIZE + columns, columns < SIZE, 0.0)
     following = tl.where((resting & told)[:, None], kept, held)
     aim = tl.load(limits + 4 * SIZE + columns, columns < SIZE, 0.0)
@@ -278,6 +280,7 @@ def put_out(
     blend,
     before,
     command,
+    command_range,
     limits,
     following,
     guarded,
@@ -286,7 +289,6 @@ def put_out(
     half_dt,
     SIZE: tl.constexpr,
     COMMANDS: tl.constexpr,
-    VELOCITIES: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
@@ -304,6 +306,7 @@ def put_out(
         blend,
         before,
         command,
+        command_range,
         limits,
         rows,
         within,
@@ -311,7 +314,6 @@ def put_out(
         half_dt,
         SIZE,
         COMMANDS,
-        VELOCITIES,
         OUTPUTS,
         EXPERTS,
         GIVEN,
@@ -330,6 +332,7 @@ def put_out_motions(
     blend,
     before,
     command,
+    command_range,
     limits,
     poses,
     memory,
@@ -379,6 +382,7 @@ def put_out_motions(
         blend,
         before,
         command,
+        command_range,
         limits,
         rows,
         valid,
@@ -386,7 +390,6 @@ def put_out_motions(
         half_dt,
         SIZE,
         COMMANDS,
-        VELOCITIES,
         OUTPUTS,
         EXPERTS,
         GIVEN,

@@ -54,7 +54,7 @@ class TritonFrame:
     Args:
         model: The CMG.
         network: Its weights.
-        standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
+        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting keeps and 0
             for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
         guard_count: Incremented by the number of frames in which the guard had to act, ().
         drift: What is told of the drift of a motion and how much of it there can be, (2, 3); none by default.
@@ -73,7 +73,8 @@ class TritonFrame:
         self._kernels, self.network, self._guard_count = frame_kernels, network, guard_count
         layout = model.layout
         device = network.device
-        self._command_range = torch.stack((model.command_min, model.command_max)).to(device)
+        rest = model.command_layout.rest(device=model.command_min.device)
+        self._command_range = torch.stack((model.command_min, model.command_max, rest)).to(device)
         self._gain, self._largest_drift = torch.zeros(2, NUM_VELOCITIES, device=device) if drift is None else drift
         self._limits = torch.cat((torch.stack((model.state_min, model.state_max)).to(device), standing.to(device)))
         self._half_dt, self._fps = 0.5 / model.fps, model.fps
@@ -82,7 +83,7 @@ class TritonFrame:
         self._state_sizes = {"SIZE": layout.size, "COLUMNS": power_of_two(network.weights[0].shape[0])}
         self._state_sizes["COMMANDS"] = model.command_layout.size
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
-        self._out_sizes["VELOCITIES"], self._out_sizes["ANGLES"] = NUM_VELOCITIES, layout.num_joints
+        self._out_sizes["ANGLES"] = layout.num_joints
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
         self._channels = {name: layout[channel].start for name, channel in names.items()} if layout.has_root else {}
@@ -114,6 +115,7 @@ class TritonFrame:
             passed.blend,
             state,
             passed.command,
+            self._command_range,
             self._limits,
             following,
             guarded,
@@ -168,6 +170,7 @@ class TritonFrame:
             passed.blend,
             passed.before,
             passed.command,
+            self._command_range,
             self._limits,
             passed.poses,
             passed.memory,
@@ -190,6 +193,7 @@ class TritonFrame:
             self._fps,
             WIDTH=store.table.shape[1],
             HALF=store.dtype == torch.float16,
+            VELOCITIES=NUM_VELOCITIES,
             **self._channels,
             **self._out_sizes,
             **self._state_sizes,

@@ -67,6 +67,33 @@ def joint_speed(dof_pos: Tensor, dof_vel: Tensor, fps: float) -> Tensor:
     return torch.maximum(difference.pow(2).mean(dim=(1, 2)), dof_vel.pow(2).mean(dim=(1, 2))).sqrt()
 
 
+def stance_slip(feet: FootMotion, fps: float) -> tuple[Tensor, Tensor]:
+    """Speed of the stance foot over the floor in each interval between frames, and whether there is a stance.
+
+    The stance foot is the lower one. Its points stand that are less than STANCE_HEIGHT above the lowest sole point
+    within STANCE_TIME, and that rise or sink slower than STANCE_VERTICAL_SPEED; a foot none of whose points stands
+    is in flight, landing or leaving. The speed is the mean over the points that stand, horizontally in the world,
+    with the root moving as it says it does: a foot that skates, and a root faster than its feet, both show.
+
+    Returns:
+        Speed [m/s], and the mask of intervals with a stance, (num_motions, num_frames - 1) each.
+    """
+    height = feet.height  # (num_motions, num_frames, 2, 4)
+    higher = torch.maximum(height[:, :-1], height[:, 1:])
+    floor = _lowest_around(higher, fps)
+    sinking = torch.diff(height, dim=1).abs() * fps
+    stands = (higher - floor[..., None, None] < STANCE_HEIGHT) & (sinking < STANCE_VERTICAL_SPEED)
+    speed = (feet.velocity_h.norm(dim=-1) * stands).sum(dim=-1) / stands.sum(dim=-1).clamp(min=1)
+    lower_foot = higher.amin(dim=-1).argmin(dim=-1, keepdim=True)  # (num_motions, num_frames - 1, 1)
+    stance = stands.any(dim=-1).gather(-1, lower_foot).squeeze(-1)
+    return speed.gather(-1, lower_foot).squeeze(-1), stance
+
+
+def _lowest_around(height: Tensor, fps: float) -> Tensor:
+    reach = max(1, round(STANCE_TIME * fps))
+    return -functional.max_pool1d(-height.amin(dim=(2, 3)), 2 * reach + 1, stride=1, padding=reach)
+
+
 class Gait:
     """Feet of motions by exact kinematics, with the root's own tilt, height and velocity.
 
@@ -83,33 +110,12 @@ class Gait:
         self.direction = functional.normalize(mean_velocity(states.float(), layout)[:, :2], dim=-1)
 
     def slip(self) -> tuple[Tensor, Tensor]:
-        """Speed of the stance foot over the floor in each interval between frames, and whether there is a stance.
-
-        The stance foot is the lower one. Its points stand that are less than STANCE_HEIGHT above the lowest sole point
-        within STANCE_TIME, and that rise or sink slower than STANCE_VERTICAL_SPEED; a foot none of whose points stands
-        is in flight, landing or leaving. The speed is the mean over the points that stand, horizontally in the world,
-        with the root moving as it says it does: a foot that skates, and a root faster than its feet, both show.
-
-        Returns:
-            Speed [m/s], and the mask of intervals with a stance, (num_motions, num_frames - 1) each.
-        """
-        height = self.feet.height  # (num_motions, num_frames, 2, 4)
-        higher = torch.maximum(height[:, :-1], height[:, 1:])
-        floor = self._lowest_around(higher)
-        sinking = torch.diff(height, dim=1).abs() * self.fps
-        stands = (higher - floor[..., None, None] < STANCE_HEIGHT) & (sinking < STANCE_VERTICAL_SPEED)
-        speed = (self.feet.velocity_h.norm(dim=-1) * stands).sum(dim=-1) / stands.sum(dim=-1).clamp(min=1)
-        lower_foot = higher.amin(dim=-1).argmin(dim=-1, keepdim=True)  # (num_motions, num_frames - 1, 1)
-        stance = stands.any(dim=-1).gather(-1, lower_foot).squeeze(-1)
-        return speed.gather(-1, lower_foot).squeeze(-1), stance
+        """Speed of the stance foot over the floor in each interval, and whether there is a stance: `stance_slip`."""
+        return stance_slip(self.feet, self.fps)
 
     def floor(self) -> Tensor:
         """Height of the lowest sole point within STANCE_TIME of each frame [m], (num_motions, num_frames)."""
-        return self._lowest_around(self.feet.height)
-
-    def _lowest_around(self, height: Tensor) -> Tensor:
-        reach = max(1, round(STANCE_TIME * self.fps))
-        return -functional.max_pool1d(-height.amin(dim=(2, 3)), 2 * reach + 1, stride=1, padding=reach)
+        return _lowest_around(self.feet.height, self.fps)
 
     def mean_slip(self) -> tuple[Tensor, Tensor]:
         """Mean slip over the intervals with a stance [m/s], NaN without any, and their share; (num_motions,) each."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.clips.dataset import MotionDataset
-from cmg_ref.core.command_layout import CommandLayout
+from cmg_ref.core.command_layout import HEIGHT, CommandLayout
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait import Gait, mean_velocity
 from cmg_ref.evaluation.gait_track import GaitTrack
@@ -42,6 +42,14 @@ GAIT_COMMANDS: tuple[tuple[float, float, float], ...] = (
     (0.6, 0.0, -0.8),
 )
 """vx, vy [m/s] and yaw rate [rad/s] of the table."""
+LOW_HEIGHTS = (0.55, 0.62, 0.70)
+"""Heights of the root [m] that a checkpoint is told that can be told one."""
+LOW_COMMANDS: tuple[tuple[float, float, float], ...] = (
+    (0.0, 0.0, 0.0),
+    (0.5, 0.0, 0.0),
+    (1.0, 0.0, 0.0),
+    (0.0, 0.0, 0.8),
+)
 STOPPED_COMMANDS: tuple[tuple[float, float, float], ...] = (
     *((vx, 0.0, 0.0) for vx in (-0.5, 0.5, 1.0, 1.5, 2.0)),
     (0.0, 0.3, 0.0),
@@ -49,6 +57,8 @@ STOPPED_COMMANDS: tuple[tuple[float, float, float], ...] = (
 )
 STOP_PHASES, PHASE_TIME = 8, 0.15
 """Stops are commanded at so many moments, this far apart [s], so that they fall into all of a stride."""
+LOW_TIME = 20.0
+"""Length of roll-outs with the body lowered [s]."""
 WALK_TIME, STOPPED_TIME = 5.0, 10.0
 """Time before the first of them, and after the last [s]."""
 DISTRIBUTION_MOTIONS, DISTRIBUTION_TIME = 48, 3.0
@@ -81,6 +91,32 @@ class GaitRow:
 
 
 @dataclass(frozen=True)
+class LowRow:
+    """One command with the body lowered.
+
+    Attributes:
+        height: Height of the root that was asked for [m].
+        reached_height: Its mean [m].
+        row: The figures; people's are those of upright motion.
+    """
+
+    height: float
+    reached_height: float
+    row: GaitRow
+
+    @property
+    def label(self) -> str:
+        """Such as "vx 0.5, height 0.62"."""
+        return f"{gait_label(self.row.command)}, height {self.height:.2f}"
+
+    @property
+    def velocity_error(self) -> float:
+        """Distance of the mean velocity from the command [m/s]."""
+        assert self.row.reached is not None
+        return math.hypot(self.row.reached[0] - self.row.command[0], self.row.reached[1] - self.row.command[1])
+
+
+@dataclass(frozen=True)
 class Stop:
     """Stopping from one command, the worst of STOP_PHASES.
 
@@ -105,6 +141,7 @@ class GaitEvaluation:
         seconds: Length of the steady roll-outs [s]; 0 of recorded motion.
         rows: One for each of GAIT_COMMANDS.
         small: One for each of SMALL_COMMANDS.
+        low: One for each of LOW_COMMANDS at each of LOW_HEIGHTS, of a checkpoint that can be told a height.
         stops: One for each of STOPPED_COMMANDS.
         distribution: Ratio of Fréchet distances by speed band, see `motion_distribution`.
     """
@@ -112,6 +149,7 @@ class GaitEvaluation:
     seconds: float
     rows: list[GaitRow] = field(default_factory=list)
     small: list[GaitRow] = field(default_factory=list)
+    low: list[LowRow] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
     distribution: dict[str, float] = field(default_factory=dict)
 
@@ -128,6 +166,13 @@ class GaitEvaluation:
         for row in self.small:
             if row.reached is not None:
                 found.append(Measure("small command, off by", gait_label(row.command), _share_off(row), "", 0.20))
+        for low in self.low:
+            off = abs(low.reached_height - low.height)
+            found += [
+                Measure("height, off by", low.label, off, "m", 0.02),
+                Measure("velocity error of low motion", low.label, low.velocity_error, "m/s", 0.08),
+                *_slip_measures(low.label, low.row),
+            ]
         for stop in self.stops:
             label = f"{gait_label(stop.command)} -> stand"
             must = 2.0 if abs(stop.command[0]) <= 1.5 else None
@@ -182,6 +227,7 @@ def evaluate_gait(
     states = roll_outs.states(commands[:, None].expand(-1, round(seconds * fps), -1), "gait")
     rows = [_row(command, motion, robot, fps, mocap) for command, motion in zip(GAIT_COMMANDS + SMALL_COMMANDS, states)]
     evaluation = GaitEvaluation(seconds, rows[: len(GAIT_COMMANDS)], rows[len(GAIT_COMMANDS) :])
+    evaluation.low = _low(roll_outs, subject, robot, mocap)
     evaluation.stops = _stops(roll_outs, robot, fps)
     if distribution is not None:
         evaluation.distribution = _distribution(roll_outs, distribution, fps)
@@ -235,10 +281,7 @@ def _gait_measures(row: GaitRow) -> list[Measure]:
     label, ours, people = gait_label(row.command), row.ours, row.people
     nan, forward = float("nan"), row.command[0]
     alone = row.command[1] == row.command[2] == 0.0
-    found = []
-    for name, title in (("slip", "slip, mean"), ("slip_p90", "slip, 90th percentile")):
-        must = max(0.10, 1.2 * people[name]) if name in people else None
-        found.append(Measure(title, label, ours.get(name, nan), "m/s", must, people.get(name)))
+    found = _slip_measures(label, row)
     for name, title, tolerance, low in (
         ("cadence", "steps a second over people's", 0.15, 0.2),
         ("clearance", "clearance over people's", 0.25, -0.6),
@@ -251,6 +294,30 @@ def _gait_measures(row: GaitRow) -> list[Measure]:
     found.append(Measure("self-contact, share of frames", label, share, "", 0.01, people.get("contact_share")))
     found.append(Measure("self-contact, 99th percentile", label, ours.get("contact_depth", nan), "m"))
     return found
+
+
+def _slip_measures(label: str, row: GaitRow) -> list[Measure]:
+    found = []
+    for name, title in (("slip", "slip, mean"), ("slip_p90", "slip, 90th percentile")):
+        must = max(0.10, 1.2 * row.people[name]) if name in row.people else None
+        found.append(Measure(title, label, row.ours.get(name, float("nan")), "m/s", must, row.people.get(name)))
+    return found
+
+
+def _low(roll_outs: RollOuts, checkpoint: Checkpoint, robot: Robot, mocap: dict[str, Any] | None) -> list[LowRow]:
+    """Roll-outs with the body lowered, none of a checkpoint that is told velocities alone."""
+    layout, fps = checkpoint.command_layout, checkpoint.fps
+    if HEIGHT not in layout.names:
+        return []
+    told = [(height, command) for height in LOW_HEIGHTS for command in LOW_COMMANDS]
+    commands = layout.complete(torch.tensor([command for _, command in told]))
+    commands[:, layout.column(HEIGHT)] = torch.tensor([height for height, _ in told])
+    states = roll_outs.states(commands[:, None].expand(-1, round(LOW_TIME * fps), -1), "low")
+    settled = roll_outs.layout.split(states[:, round(SETTLE_TIME * fps) :])["root_height"].mean(dim=(1, 2))
+    return [
+        LowRow(height, reached, _row(command, motion, robot, fps, mocap))
+        for (height, command), reached, motion in zip(told, settled.tolist(), states)
+    ]
 
 
 def _share_off(row: GaitRow) -> float:

@@ -162,16 +162,21 @@ class GaitTrack:
         )
 
 
+def lifted(height: Tensor) -> Tensor:
+    """Whether feet are off the floor, bool, from heights over it (num_motions, num_frames, 2) [m]."""
+    mark = (height > LIFTED).long() - (height < LANDED).long()  # 1 up, -1 down, 0 as before
+    frame = torch.arange(height.shape[1], device=height.device)[None, :, None]
+    decided = torch.where(mark != 0, frame, torch.zeros_like(frame)).cummax(dim=1).values
+    return mark.gather(1, decided) > 0
+
+
 def _swings(height: Tensor, shortest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Lift-offs, landings, feet and peaks of the swings in heights (num_motions, num_frames, 2) over the floor [m].
 
     Frames are numbered through all motions. Swings that the end of a motion cuts off are left out.
     """
     num_frames = height.shape[1]
-    mark = (height > LIFTED).long() - (height < LANDED).long()  # 1 up, -1 down, 0 as before
-    frame = torch.arange(num_frames, device=height.device)[None, :, None]
-    decided = torch.where(mark != 0, frame, torch.zeros_like(frame)).cummax(dim=1).values
-    up = mark.gather(1, decided) > 0
+    up = lifted(height)
     turns = up[:, 1:].long() - up[:, :-1].long()  # (num_motions, num_frames - 1, 2)
     swings = []
     for motion, foot in ((motion, foot) for motion in range(len(height)) for foot in (0, 1)):

@@ -34,7 +34,8 @@ def mocap_figures(
 ) -> dict[str, Any]:
     """Measures the recorded motion of a dataset at each command.
 
-    Held-out clips are measured, or all clips where there is too little of a speed among them. Joint accelerations are
+    Motion that a command would have to ask for by more than a velocity, such as a crouch, is left out. Held-out clips are
+    measured, or all clips where there is too little of a speed among them. Joint accelerations are
     those of all clips.
 
     Args:
@@ -84,7 +85,7 @@ class _Clip:
         frames = dataset.clip_index == clip
         self.name, self.held_out = dataset.clip_names[clip], dataset.held_out[clip]
         self.states, self.commands = dataset.states[frames], dataset.commands[frames]
-        self.valid = dataset.valid[frames]
+        self.valid = (dataset.valid & dataset.command_layout.velocity_alone(dataset.commands))[frames]
         self.track = GaitTrack.of(self.states[None], robot, dataset.fps)
 
     def like(self, command: tuple[float, float, float]) -> Tensor:

@@ -89,9 +89,13 @@ class MotionDistribution:
         return frechet_distance((windows - band.mean) @ band.components, band.held_out) / band.distance
 
     def _recorded(self, dataset: MotionDataset, held_out: bool) -> tuple[Tensor, Tensor]:
-        """Windows (num_windows, num_frames, 2 * num_joints) of training or held-out clips and their velocities."""
+        """Windows (num_windows, num_frames, 2 * num_joints) of training or held-out clips and their velocities.
+
+        Motion that is told more than a velocity, such as a crouch, is left out.
+        """
         starts = dataset.windows(round(WINDOW_TIME * self.fps), held_out)
         frames = starts[starts % self._step == 0][:, None] + self._reach
+        frames = frames[dataset.command_layout.velocity_alone(dataset.commands)[frames].all(dim=1)]
         return self._joints(dataset.states[frames]), dataset.commands[:, VELOCITY][frames].mean(dim=1)
 
     def _joints(self, windows: Tensor) -> Tensor:

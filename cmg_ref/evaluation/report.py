@@ -152,6 +152,17 @@ def _tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
         tables[-1] += [
             (gait_label(row.command), *(f"{value:.3f}" for value in row.reached or ())) for row in gait.small
         ]
+    if gait.low:
+        tables.append([("command", "height reached [m]", "velocity error [m/s]", "slip [m/s]", "p90")])
+        tables[-1] += [
+            (
+                low.label,
+                f"{low.reached_height:.3f}",
+                f"{low.velocity_error:.3f}",
+                *(f"{low.row.ours[key]:.2f}" if key in low.row.ours else "-" for key in ("slip", "slip_p90")),
+            )
+            for low in gait.low
+        ]
     if gait.stops:
         tables.append([("command", "last step [s]", "feet apart [m]", "pose asymmetry [rad]")])
         tables[-1] += [

@@ -208,6 +208,7 @@ def integrate(
     state: np.ndarray,
     output: np.ndarray,
     command: np.ndarray,
+    command_range: np.ndarray,
     limits: np.ndarray,
     standing: np.ndarray,
     half_dt: np.float32,
@@ -221,8 +222,9 @@ def integrate(
         state: (n, state_dim).
         output: Changes of all channels but the joint angles, which integrate their velocities, (n, >= changes).
         command: (n, command_dim).
+        command_range: The trained range of commands and what asks for nothing, (3, command_dim).
         limits: The guard's range, lowest and highest, (2, state_dim).
-        standing: Of motions told to stand: velocities below which they rest (below 0 never), 1 for channels that
+        standing: Of motions of which nothing is asked: velocities below which they rest (below 0 never), 1 for channels that
             resting keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how
             far in a frame, (5, state_dim).
         half_dt: Half the time of a frame [s].
@@ -247,8 +249,8 @@ def integrate(
             following[row, column] = held
         guarded[row] = changed != 0
         told = 0
-        for axis in range(NUM_VELOCITIES):
-            told += command[row, axis] != _ZERO
+        for axis in range(command.shape[1]):
+            told += command[row, axis] != command_range[2, axis]
         if told != 0:
             continue
         if moving == 0:
@@ -393,4 +395,4 @@ def step_few(
     outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
     _multiply(hidden, last_weight, outputs)
     combine_experts(outputs, coefficients, last_bias, changes)
-    integrate(state, changes, held, limits, standing, half_dt, num_angles, following, guarded)
+    integrate(state, changes, held, command_range, limits, standing, half_dt, num_angles, following, guarded)

@@ -37,7 +37,7 @@ class NumbaStep:
     Args:
         model: The CMG, on the CPU; must predict changes.
         network: Its folded weights, in float32 or bfloat16.
-        standing: Of motions told to stand: velocities below which they rest, 1 for channels that resting keeps and 0
+        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting keeps and 0
             for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
         feedback: What is told of drift; None where nothing is.
     """
@@ -53,7 +53,8 @@ class NumbaStep:
         from cmg_ref.rollout import numba_network
 
         self._loops, self._network = numba_network, network
-        self._command_range = torch.stack((model.command_min, model.command_max)).numpy()
+        rest = model.command_layout.rest()
+        self._command_range = torch.stack((model.command_min, model.command_max, rest)).numpy()
         self._norm = network.scale.numpy(), network.shift.numpy()
         gate = network.gate_bias, network.blend_weight, network.blend_bias
         self._gate = tuple(held.float().numpy() for held in gate)
@@ -187,7 +188,7 @@ class NumbaStep:
         loops.activate(hidden.array)
         self._last(hidden.tensor, workspace.outputs.tensor)
         loops.combine_experts(workspace.outputs.array, coefficients.array, self._last_bias, workspace.changes.array)
-        loops.integrate(state, workspace.changes.array, workspace.command.array, *self._finish, following, guarded)
+        loops.integrate(state, workspace.changes.array, workspace.command.array, self._command_range, *self._finish, following, guarded)
 
 
 class _Scratch:

@@ -11,7 +11,6 @@ from typing import Union
 import torch
 
 from cmg_ref.core.backends import chosen_backend, triton_available
-from cmg_ref.core.command_layout import told_to_stand
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.state_layout import StateLayout
@@ -53,7 +52,8 @@ class Rollout:
         rest: Whether states nearly at rest are kept under zero command.
         dtype: Type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
         backend: What advances states, see :mod:`cmg_ref.core.backends`.
-        stance: State (state_dim,) that motions told to stand come to; None leaves them in any that they find.
+        stance: State (state_dim,) that motions come to of which nothing is asked: no velocity, and no height; None leaves
+            them in any that they find.
 
     Attributes:
         guard_count: Frames in which the guard had to act, summed over all motions since construction.
@@ -86,6 +86,7 @@ class Rollout:
         self.guarded = torch.zeros(0, dtype=torch.bool, device=self.device)
         self.frame_count = 0
         self.rest = rest
+        self._nothing_asked = model.command_layout.rest(device=self.device)
         # Largest velocity at rest; columns that are no velocities do not matter.
         self._rest_speed = torch.full((self.layout.size,), float("inf"), device=self.device)
         self._keep = torch.ones(self.layout.size, device=self.device)
@@ -195,11 +196,12 @@ class Rollout:
         held = self.model.guard(predicted)
         # A largest value is found many times faster than whether any or all are true. What is not a number counts too.
         guarded = (held - predicted).abs().amax(dim=1) != 0.0
+        standing = (command == self._nothing_asked).all(dim=1)
         if self.rest:
-            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & told_to_stand(command)
+            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & standing
             held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
         if self._stance is not None:
-            held = approached(held, state, told_to_stand(command), self._stance, self.layout, self.fps)
+            held = approached(held, state, standing, self._stance, self.layout, self.fps)
         return held, guarded
 
     @torch.no_grad()
@@ -242,7 +244,7 @@ class Rollout:
 
 
 def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> torch.Tensor:
-    """What channels aim at where a motion is told to stand, by what share of the way, at most how far, (3, state_dim).
+    """What channels aim at where nothing is asked of a motion, by what share of the way, at most how far, (3, state_dim).
 
     A joint's velocity takes part in the way of its angle, so that it stays the angle's derivative.
 
@@ -268,14 +270,14 @@ def approached(
     layout: StateLayout,
     fps: float,
 ) -> torch.Tensor:
-    """Next states (n, state_dim) that come nearer to a stance where motions (n,) are told to stand.
+    """Next states (n, state_dim) that come nearer to a stance where nothing is asked of motions (n,).
 
     What a joint lacks is told from where its velocity takes it: from where it was, the way there would swing.
 
     Args:
         following: Next states as they would be.
         state: The states before.
-        standing: Which motions are told to stand.
+        standing: Of which motions nothing is asked.
         approach: See :func:`stance_approach`.
         layout: Channels of a state.
         fps: Frames a second.

@@ -8,15 +8,31 @@ import torch
 
 from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
+from cmg_ref.evaluation.gait import stance_slip
+from cmg_ref.evaluation.gait_track import LIFTED, lifted
 from cmg_ref.training.window_sampler import WindowSampler
 
-STANDING, SLOW, WALKING, RUNNING = 0.05, 0.35, 0.8, 1.4
-"""Fastest that counts as standing [m/s], as slow and as walking; from the last on it is a run."""
-LIFTED, LIFTED_WITHIN = 0.02, 0.006
-"""A foot has left the floor above the first [m], give or take the second."""
-NUM_WINDOWS, NUM_QUANTILES = 3000, 256
-FEWEST = 20
-"""Fewer windows of a kind than this tell nothing."""
+STEADY = 0.3
+"""A command that changes by more than this within a row [m/s] is of no kind: the motion goes from one to another."""
+STANDING, ON_THE_SPOT = 0.05, 0.15
+"""Fastest that counts as standing, and as on the spot of who turns [m/s]."""
+STRAIGHT = (0.2, 0.4)
+"""Motion ahead or backward that goes to the side [m/s] and turns [rad/s] by less is straight on."""
+AHEAD = (-0.45, -0.3, 0.0, 0.25, 0.35, 0.45, 0.55, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9, 2.1, 2.3, 2.5, 2.7)
+"""Speeds straight on between one kind and the next [m/s]: feet step otherwise at every speed."""
+BENT = (0.0, 0.35, 0.8, 1.4)
+"""The same where the way is not straight."""
+SIDEWAYS = (0.15, 0.25, 0.35, 0.45)
+"""The same to a side."""
+TURNING = (0.2, 0.6, 0.9)
+"""Yaw rate from which on somebody turns [rad/s], and those between one kind of it and the next."""
+STAND, TURN, SIDE, BACK, SLOW, WALK, FAST, RUN = range(8)
+"""Families of kinds that are much alike."""
+LIFTED_WITHIN = 0.006
+"""A foot is off the floor above LIFTED, give or take this [m]."""
+NUM_WINDOWS, FEWEST = 1500, 20
+"""As many windows of a kind are measured; fewer than the last number tell nothing."""
+NUM_QUANTILES = 256
 
 
 class FootFigures(NamedTuple):
@@ -25,36 +41,70 @@ class FootFigures(NamedTuple):
     Attributes:
         heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
-        turns: How often a foot leaves the floor or comes down in a frame, on average.
+        slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
+        steps: Steps of both feet in a frame, on average.
+        lift: Mean height of a foot's lowest point [m].
     """
 
     heights: torch.Tensor
     speeds: torch.Tensor
-    turns: torch.Tensor
+    slips: torch.Tensor
+    steps: torch.Tensor
+    lift: torch.Tensor
 
 
 def kinds(commands: torch.Tensor) -> torch.Tensor:
-    """The kind of motion that commands (num_rows, frames, command_dim) are about, (num_rows,).
+    """The kind of motion that commands (num_rows, frames, command_dim) are about, (num_rows,); -1 is none.
 
-    Standing, backward, slow, walking, walking fast, running, to the side, turning on the spot: 0 to 7.
+    Kind 0 is standing; others are numbered by direction and speed. To the left and to the right are the same kind.
     """
-    vx, vy, yaw_rate = commands[..., VELOCITY].mean(dim=1).unbind(dim=-1)
-    kind = torch.bucketize(vx.contiguous(), torch.tensor([0.0, SLOW, WALKING, RUNNING], device=vx.device)) + 1
-    kind = torch.where((vy.abs() > vx.abs()) & (vy.abs() > STANDING), 6, kind)
-    turning = torch.where(yaw_rate.abs() < 2.0 * STANDING, 0, 7)
-    return torch.where(torch.maximum(vx.abs(), vy.abs()) < STANDING, turning, kind)
+    velocity = commands[..., VELOCITY]
+    vx, vy, yaw_rate = velocity.mean(dim=1).unbind(dim=-1)
+    side, turn = vy.abs(), yaw_rate.abs()
+    speed = torch.maximum(vx.abs(), side)
+    turning = (speed < ON_THE_SPOT) & (turn >= TURNING[0])
+    moving = ~turning & (speed >= STANDING)
+    to_the_side = moving & (side > vx.abs())
+    ahead = moving & ~to_the_side
+    straight = (side < STRAIGHT[0]) & (turn < STRAIGHT[1])
+    first, found = 1, torch.zeros_like(vx, dtype=torch.long)
+    for chosen, values, borders in (
+        (turning, turn, TURNING[1:]),
+        (to_the_side, side, SIDEWAYS),
+        (ahead & straight, vx, AHEAD),
+        (ahead & ~straight, vx, BENT),
+    ):
+        place = torch.bucketize(values.contiguous(), torch.tensor(borders, device=values.device))
+        found = torch.where(chosen, first + place, found)
+        first += len(borders) + 1
+    change = (velocity.amax(dim=1) - velocity.amin(dim=1))[:, :2].amax(dim=1)
+    return torch.where(change > STEADY, -1, found)
 
 
-def heights_and_speeds(feet: FootMotion) -> tuple[torch.Tensor, torch.Tensor]:
-    """Height of each foot's lowest point [m] and speed of the foot [m/s], (num_rows, frames, 2) each."""
-    speed = torch.sqrt((feet.velocity_h.mean(dim=-2) ** 2).sum(dim=-1) + 1e-6)
-    return feet.height.amin(dim=-1), speed
+FAMILIES = (
+    *(STAND, *3 * (TURN,), *5 * (SIDE,)),
+    *(*3 * (BACK,), *2 * (SLOW,), *4 * (WALK,), *3 * (FAST,), *7 * (RUN,)),
+    *(BACK, SLOW, WALK, FAST, RUN),
+)
+"""What family each kind belongs to."""
+NUM_KINDS = len(FAMILIES)
 
 
-def turns(height: torch.Tensor) -> torch.Tensor:
-    """How often feet leave the floor or come down in a frame, (num_rows, 2), from heights (num_rows, frames, 2)."""
+def steps(height: torch.Tensor) -> torch.Tensor:
+    """Steps of both feet in a frame, on average, from heights (num_rows, frames, 2), (num_rows,)."""
+    up = lifted(height - height.amin(dim=(1, 2), keepdim=True))
+    return (up[:, 1:] != up[:, :-1]).to(height).mean(dim=(1, 2))
+
+
+def restlessness(height: torch.Tensor) -> torch.Tensor:
+    """About the same as `steps`, with a gradient; every wobble counts."""
     up = torch.sigmoid((height - LIFTED) / LIFTED_WITHIN)
-    return up.diff(dim=1).abs().mean(dim=1)
+    return up.diff(dim=1).abs().mean(dim=(1, 2))
+
+
+def foot_speed(feet: FootMotion) -> torch.Tensor:
+    """Speed of each foot over the floor [m/s], (num_rows, frames - 1, 2)."""
+    return torch.sqrt((feet.velocity_h.mean(dim=-2) ** 2).sum(dim=-1) + 1e-6)
 
 
 def quantiles(ordered: torch.Tensor, number: int) -> torch.Tensor:
@@ -66,25 +116,28 @@ def quantiles(ordered: torch.Tensor, number: int) -> torch.Tensor:
     return torch.lerp(ordered[below], ordered[above], place - below)
 
 
-def recorded_figures(
+def recorded_kinds(
     sampler: WindowSampler, feet: FootContact, generator: torch.Generator, device: torch.device
 ) -> dict[int, FootFigures]:
-    """Figures of the recorded windows of each kind.
+    """Figures of the kinds of motion that enough recorded windows are of, each window as often as another.
 
-    Windows are drawn as training draws them, those of rare velocities as often as others.
+    Feet do at any height of the body what they do at the natural one, which is what windows are taken of.
     """
-    states, commands = sampler.sample(NUM_WINDOWS, generator)
-    kind, figures = kinds(commands), {}
-    for one in range(8):
+    frames = sampler.starts.unsqueeze(1) + torch.arange(sampler.length)  # (num_windows, length)
+    commands = sampler.commands[frames]
+    alone = sampler.command_layout.velocity_alone(commands).all(dim=1)
+    kind, found = torch.where(alone, kinds(commands), -1), {}
+    for one in range(NUM_KINDS):
         rows = (kind == one).nonzero().squeeze(1)
-        if len(rows) < FEWEST:
-            continue
-        figures[one] = figures_of(feet(states[rows].to(device)))
-    return figures
+        if len(rows) >= FEWEST:
+            rows = rows[torch.randperm(len(rows), generator=generator)[:NUM_WINDOWS]]
+            found[one] = figures_of(feet(sampler.states[frames[rows]].to(device)), feet.fps)
+    return found
 
 
-def figures_of(feet: FootMotion) -> FootFigures:
+def figures_of(feet: FootMotion, fps: float) -> FootFigures:
     """The figures of some motions' feet."""
-    height, speed = heights_and_speeds(feet)
-    heights, speeds = (quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, speed))
-    return FootFigures(heights, speeds, turns(height).mean())
+    height = feet.height.amin(dim=-1)
+    speed, stance = stance_slip(feet, fps)
+    ordered = [values.flatten().sort().values for values in (height, foot_speed(feet), speed[stance])]
+    return FootFigures(*(quantiles(values, NUM_QUANTILES) for values in ordered), steps(height).mean(), height.mean())

@@ -7,8 +7,9 @@ from typing import Callable, NamedTuple
 import torch
 from torch.nn import functional
 
-from cmg_ref.core.command_layout import VELOCITY, told_to_stand
-from cmg_ref.training.foot_statistics import heights_and_speeds, quantiles, turns
+from cmg_ref.core.command_layout import HEIGHT, VELOCITY, told_to_stand
+from cmg_ref.evaluation.gait import stance_slip
+from cmg_ref.training.foot_statistics import foot_speed, quantiles, restlessness
 from cmg_ref.training.rolled_out import RolledOut
 
 SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
@@ -19,8 +20,10 @@ STRAIGHT_SLIP = 2.0  # additional weight of slip where somebody walks straight o
 APART = 0.005  # [m] from here on parts of the robot are too near to each other
 APART_STRIDE = 4  # they are looked at in every so many-th frame
 STOPPING_TIME = 1.0  # [s] who has been told to stand for this long should do so
-LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
 FOOT_SPEED = 0.1  # [1 / (m/s) per 1 / m] what a foot's speed counts beside its height
+LARGEST_STEP_DEBT = 2.0  # who has made so many steps too many or too few is pulled in full
+LARGEST_LIFT_DEBT = 0.03  # [m s] the same of the feet's height, summed up over time
+LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
 
 
 class LossTerm(NamedTuple):
@@ -53,6 +56,18 @@ def mean_velocity(rolled: RolledOut) -> torch.Tensor:
     return rolled.velocity_error.abs().mean()
 
 
+def height(rolled: RolledOut) -> torch.Tensor:
+    """Distance of the root's height from what matched rows are told, where they are told one [m]."""
+    layout = rolled.instruments.model.command_layout
+    if HEIGHT not in layout.names:
+        return rolled.states.new_zeros(())
+    column, matched = layout.column(HEIGHT), rolled.batch.matched
+    wanted = rolled.batch.commands[matched, :, column]
+    asked = (wanted != layout.channels[column].rest).float() * rolled.frame_weight[matched]
+    distance = (rolled.states[matched, :, rolled.layout["root_height"]].squeeze(-1) - wanted).abs()
+    return (asked * distance).sum() / max(1, asked.numel())
+
+
 def drift(rolled: RolledOut) -> torch.Tensor:
     """Velocity away from where matched rows should be by now: small where every error makes up for those before it.
 
@@ -76,31 +91,56 @@ def activity(rolled: RolledOut) -> torch.Tensor:
 
 
 def feet(rolled: RolledOut) -> torch.Tensor:
-    """Heights and speeds of the feet against people's in the same kind of motion, sorted by size [m].
+    """Heights and speeds of the feet of matched rows against people's in the same kinds of motion, sorted by size [m].
 
     What is late in its stride is wrong everywhere when compared frame by frame, and what steps once in two windows is
-    nearest to most of them without any step. All windows of a kind together, feet have to stand as still and to rise as
-    high as people's do, for as long.
+    nearest to most of them without any step. All rows of a family of kinds together, feet have to stand as still and
+    to rise as high as people's do, for as long.
     """
-    height, speed = heights_and_speeds(rolled.feet)
+    height, speed = rolled.feet.height.amin(dim=-1), foot_speed(rolled.feet)
     total = height.new_zeros(())
-    for rows, recorded in rolled.kinds:
-        for values, wanted, weight in ((height, recorded.heights, 1.0), (speed, recorded.speeds, FOOT_SPEED)):
-            own = values[rows].flatten().sort().values
-            total = total + len(rows) * weight * (own - quantiles(wanted, len(own))).abs().mean()
+    for rows, recorded in rolled.families:
+        for name, values, weight in (("heights", height, 1.0), ("speeds", speed, FOOT_SPEED)):
+            own = values[rows].flatten(1)  # (num_rows, frames * 2)
+            wanted = torch.cat([quantiles(getattr(figures, name), own.shape[1]) for figures in recorded])
+            apart = own.flatten().sort().values - wanted.sort().values
+            total = total + len(rows) * weight * apart.abs().mean()
+    return total / len(rolled.states)
+
+
+def planted(rolled: RolledOut) -> torch.Tensor:
+    """By how much the standing feet of each matched row move more than people's do, sorted by size [m/s].
+
+    The mean slip hides the few frames in which a foot is dragged.
+    """
+    speed, stance = stance_slip(rolled.feet, rolled.instruments.fps)
+    # Who stands on no foot has no slip; the others' are compared over the same number of frames.
+    own = torch.where(stance, speed, torch.zeros_like(speed)).sort(dim=1).values
+    total = speed.new_zeros(())
+    for row, figures in rolled.told_kinds:
+        total = total + functional.relu(own[row] - quantiles(figures.slips, own.shape[1])).mean()
     return total / len(rolled.states)
 
 
 def steps(rolled: RolledOut) -> torch.Tensor:
-    """By how much feet leave the floor more often, or less, than people's in the same kind of motion [1/s and foot].
+    """Steps of matched rows that have made more of them than people would have by now, less those of others [1/s].
 
-    Sorted heights are the same in twice as many steps of half the length.
+    A window has a step or has none. Counted for as long as a row runs free, what is missing tells a shuffle from a
+    walk, and is made up for as by the integral part of a controller.
     """
-    own = turns(rolled.feet.height.amin(dim=-1)).mean(dim=1)
-    total = own.new_zeros(())
-    for rows, recorded in rolled.kinds:
-        total = total + len(rows) * (own[rows].mean() - recorded.turns).abs()
-    return rolled.instruments.fps * total / len(rolled.states)
+    pull = (rolled.batch.debt[:, 0] / LARGEST_STEP_DEBT).clamp(-1.0, 1.0)
+    own = restlessness(rolled.feet.height.amin(dim=-1)[rolled.batch.matched])
+    return rolled.instruments.fps * (pull * own).sum() / len(rolled.states)
+
+
+def lift(rolled: RolledOut) -> torch.Tensor:
+    """Mean height of the feet of matched rows, where it has been more than people's, less that of others [m].
+
+    As in :func:`steps`: with as many steps as people's, feet that are as high on average rise as high.
+    """
+    pull = (rolled.batch.debt[:, 1] / LARGEST_LIFT_DEBT).clamp(-1.0, 1.0)
+    own = rolled.feet.height.amin(dim=-1)[rolled.batch.matched].mean(dim=(1, 2))
+    return (pull * own).sum() / len(rolled.states)
 
 
 def slip(rolled: RolledOut) -> torch.Tensor:
@@ -174,14 +214,17 @@ TERMS: dict[str, LossTerm] = {
     "state": LossTerm(1.0, state),
     "key_bodies": LossTerm(4.0, key_bodies),
     "mean_velocity": LossTerm(1.0, mean_velocity),
+    "height": LossTerm(10.0, height),
     "drift": LossTerm(1.0, drift),
     "activity": LossTerm(1.0, activity),
-    "feet": LossTerm(4.0, feet),
-    "steps": LossTerm(0.1, steps),
-    "slip": LossTerm(0.15, slip),
+    "feet": LossTerm(6.0, feet),
+    "steps": LossTerm(0.4, steps),
+    "lift": LossTerm(10.0, lift),
+    "planted": LossTerm(1.0, planted),
+    "slip": LossTerm(0.3, slip),
     "penetration": LossTerm(4.0, penetration),
     "hover": LossTerm(10.0, hover),
-    "self_contact": LossTerm(2.0, self_contact),
+    "self_contact": LossTerm(3.0, self_contact),
     "still": LossTerm(0.5, still),
     "stop": LossTerm(0.5, stop),
     "acceleration": LossTerm(0.5, acceleration),

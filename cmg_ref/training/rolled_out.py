@@ -14,7 +14,7 @@ from cmg_ref.network.model import CMG
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
-from cmg_ref.training.foot_statistics import FootFigures, kinds
+from cmg_ref.training.foot_statistics import FAMILIES, FootFigures, kinds
 
 MATCH_FRAMES = 15  # frames over which a matched row, which does not start in its recording, is given weight
 
@@ -29,6 +29,8 @@ class Batch:
         targets: recorded states, (num_recorded + num_matched, horizon, state_dim).
         drift: how far matched rows have got from where their commands would have taken them, in vx, vy and yaw rate,
             (num_matched, 3) [m, m, rad].
+        debt: how many steps they have made more than people would have, and by how much their feet were higher, summed up
+            over time, (num_matched, 2) [1, m s].
         waiting: how long matched rows have been told to stand, (num_matched,) [s]; 0 for the others.
     """
 
@@ -36,6 +38,7 @@ class Batch:
     commands: torch.Tensor
     targets: torch.Tensor
     drift: torch.Tensor
+    debt: torch.Tensor
     waiting: torch.Tensor
 
     @property
@@ -54,7 +57,7 @@ class Instruments:
         acceleration_limit: joint acceleration from which on it costs, (num_joints,) [rad/s^2].
 
     Attributes:
-        feet: People's feet in each kind of motion, see :func:`recorded_figures`; none until they are given.
+        kinds: People's feet in each kind of motion, see :func:`recorded_kinds`; none until they are given.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Instruments:
         self.key_kinematics = ForwardKinematics(robot, robot.key_bodies, device=device)
         self.foot_contact = FootContact(robot, model.layout, model.fps, device=device)
         self.self_contact = SelfContact(robot, device=device)
-        self.feet: dict[int, FootFigures] = {}
+        self.kinds: dict[int, FootFigures] = {}
 
     def key_bodies(self, states: torch.Tensor) -> torch.Tensor:
         """Key body positions over the floor in the heading frame, (num_rows, horizon, num_bodies, 3) [m]."""
@@ -130,11 +133,27 @@ class RolledOut:
         return self.mean_velocity(self.compared).squeeze(1) - wanted
 
     @cached_property
-    def kinds(self) -> list[tuple[torch.Tensor, FootFigures]]:
-        """Rows (n,) of each kind of motion that is recorded, by what they are told, and people's feet in it."""
-        kind = kinds(self.batch.commands)
-        found = [((kind == one).nonzero().squeeze(1), figures) for one, figures in self.instruments.feet.items()]
-        return [(rows, figures) for rows, figures in found if len(rows) > 0]
+    def told_kinds(self) -> list[tuple[int, FootFigures]]:
+        """Matched rows that are told a kind of motion that is recorded, and people's feet in it.
+
+        Recorded rows still move as people do, and would make up for what the others lack.
+        """
+        matched = self.batch.matched
+        told, recorded = kinds(self.batch.commands[matched]).tolist(), self.instruments.kinds
+        return [(matched.start + row, recorded[kind]) for row, kind in enumerate(told) if kind in recorded]
+
+    @cached_property
+    def families(self) -> list[tuple[torch.Tensor, list[FootFigures]]]:
+        """The same rows (n,) by the family of their kind, and people's feet in the kind of each."""
+        matched = self.batch.matched
+        found: dict[int, tuple[list[int], list[FootFigures]]] = {}
+        for row, kind in enumerate(kinds(self.batch.commands[matched]).tolist()):
+            if kind in self.instruments.kinds:
+                rows, figures = found.setdefault(FAMILIES[kind], ([], []))
+                rows.append(matched.start + row)
+                figures.append(self.instruments.kinds[kind])
+        device = self.states.device
+        return [(torch.tensor(rows, device=device), figures) for rows, figures in found.values()]
 
     @cached_property
     def feet(self) -> FootMotion:

@@ -63,25 +63,25 @@ class TrainConfig:
         weights: weights of the loss terms, see :data:`TERMS`; one that is not named is left out.
     """
 
-    iterations: int = 4000
-    batch_size: int = 320
+    iterations: int = 6000
+    batch_size: int = 192
     horizon_start: int = 8
     horizon_end: int = 48
     horizon_growth: float = 0.35
     still_share: float = 0.05
-    matched_share: float = 0.25
-    matched_after: float = 0.6
+    matched_share: float = 0.5
+    matched_after: float = 0.4
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
     warm_up: int = 100
     gradient_clip: float = 1.0
     input_noise: float = 0.15
-    average_decay: float = 0.997
-    balance: float = 0.5
+    average_decay: float = 0.995
+    balance: float = 0.35
     command_min: tuple[float, ...] = CommandLayout().lowest
     command_max: tuple[float, ...] = CommandLayout().highest
     mixed_precision: bool = True
-    validate_every: int = 250
+    validate_every: int = 500
     save_every: int = 100
     seed: int = 1
     model: CMGConfig = field(default_factory=CMGConfig)

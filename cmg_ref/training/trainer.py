@@ -20,7 +20,7 @@ from cmg_ref.files.atomic_file import buffered_file
 from cmg_ref.network.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.robot import Robot
-from cmg_ref.training.foot_statistics import recorded_figures
+from cmg_ref.training.foot_statistics import recorded_kinds
 from cmg_ref.training.matched_rows import MatchedRows
 from cmg_ref.training.normalisation import channel_weights, set_statistics
 from cmg_ref.training.objective import RollOutObjective
@@ -97,7 +97,7 @@ class Trainer:
             config.mixed_precision,
         ).to(device)
         instruments, drawing = self.objective.instruments, torch.Generator().manual_seed(config.seed)
-        instruments.feet = recorded_figures(self.sampler, instruments.foot_contact, drawing, device)
+        instruments.kinds = recorded_kinds(self.sampler, instruments.foot_contact, drawing, device)
         self.model = model
         self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
@@ -142,7 +142,9 @@ class Trainer:
         report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon))
         report.update(gradient_norm=float(norm), skipped=float(skipped))
         if len(batch.drift):
-            self.matched.follow(states[batch.matched].detach(), batch.commands[batch.matched])
+            own, instruments = states[batch.matched].detach(), self.objective.instruments
+            height = instruments.foot_contact(own).height.amin(dim=-1)
+            self.matched.follow(own, batch.commands[batch.matched], height, instruments.kinds)
         self.iteration += 1
         return report
 
@@ -167,6 +169,7 @@ class Trainer:
             commands=torch.cat((commands[:, 1 : horizon + 1], still_commands)).to(self.device),
             targets=states[:, 1 : horizon + 1].to(self.device),
             drift=self.matched.drift[:num_matched].to(self.device),
+            debt=self.matched.debt[:num_matched].to(self.device),
             waiting=self.matched.waiting[:num_matched].to(self.device),
         )
 
@@ -222,6 +225,7 @@ class Trainer:
             "wanted": self._all_ranks(self.matched.wanted),
             "drift": self._all_ranks(self.matched.drift),
             "waiting": self._all_ranks(self.matched.waiting),
+            "debt": self._all_ranks(self.matched.debt),
         }
         if self.rank == 0:
             with buffered_file(self.run_dir / TRAINING_STATE) as buffer:
@@ -251,8 +255,8 @@ class Trainer:
                 value.copy_(state["average"][name])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.rank])
-            drift, waiting = (state[name][self.rank] if name in state else None for name in ("drift", "waiting"))
-            self.matched.restore(state["own_states"][self.rank], state["wanted"][self.rank], drift, waiting)
+            since = [state[name][self.rank] if name in state else None for name in ("drift", "waiting", "debt")]
+            self.matched.restore(state["own_states"][self.rank], state["wanted"][self.rank], *since)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise unusable(path, error) from error
 

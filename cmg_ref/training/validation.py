@@ -117,6 +117,7 @@ class Validation:
         generator = torch.Generator().manual_seed(11)
         low, high = model.command_min, model.command_max
         segments = low + (high - low) * torch.rand(NUM_RANDOM, 10, len(low), generator=generator)
+        segments = model.command_layout.complete(segments[..., VELOCITY])
         commands = segments.repeat_interleave(round(2 * self.fps), dim=1)
         rollout = Rollout(model)
         start = self.states[torch.arange(NUM_RANDOM) % len(self.states), 0]

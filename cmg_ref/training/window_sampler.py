@@ -14,6 +14,7 @@ from cmg_ref.training.mirror import mirror_commands, mirror_states
 
 NUM_CANDIDATES = 8000  # windows among which a match is sought
 RANGE_MARGIN = 0.15  # windows this share of the command range outside of it are still used
+FURTHER_SHARE = 0.4  # of the windows drawn are told more than a velocity, where the data have such
 STILL_SPEED = 0.08  # [m/s] and [rad/s]: below this a frame may serve as a pose to stand still in
 STILL_JOINT_SPEED = 0.15  # [rad/s] rms, likewise
 
@@ -23,7 +24,8 @@ class WindowSampler:
 
     Windows fall into bins of the command and of its change within the window, so that starts and stops count as kinds
     of motion of their own. A bin is drawn with probability proportional to its number of windows to the power
-    ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Windows far outside the command range are
+    ``balance``: 1 follows the data, 0 gives each occupied bin the same share. Those that are told more than a velocity
+    together make up FURTHER_SHARE. Windows far outside the command range are
     left out: they would take the place of what the model is asked to do.
 
     Args:
@@ -79,6 +81,10 @@ class WindowSampler:
         bins = torch.cat((middle / widths[:, 0], change / widths[:, 1]), dim=1).round()
         _, inverse, counts = torch.unique(bins, dim=0, return_inverse=True, return_counts=True)
         self.probabilities = counts[inverse].to(torch.float64) ** (balance - 1.0)
+        more = ~self.command_layout.velocity_alone(middle)  # Such bins are many, and each is like motion without it.
+        if bool(more.any()) and not bool(more.all()):
+            alone = (1.0 - FURTHER_SHARE) / FURTHER_SHARE * self.probabilities[more].sum()
+            self.probabilities[~more] *= alone / self.probabilities[~more].sum()
         speed = self.states[self.starts][:, self.layout["dof_vel"]].pow(2).mean(dim=1).sqrt()
         still = (speed < STILL_JOINT_SPEED) & (self.commands[self.starts][:, VELOCITY].abs().amax(dim=1) < STILL_SPEED)
         self.still_starts = self.starts[still]
