@@ -42,8 +42,8 @@ class FootFigures(NamedTuple):
         heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
-        steps: Steps of both feet in a frame, on average.
-        lift: Mean height of a foot's lowest point [m].
+        steps: Steps of a foot in a frame, on average.
+        lift: Mean height of a foot's lowest point over the lowest in the row [m].
     """
 
     heights: torch.Tensor
@@ -90,16 +90,21 @@ FAMILIES = (
 NUM_KINDS = len(FAMILIES)
 
 
+def over_lowest(height: torch.Tensor) -> torch.Tensor:
+    """Heights (num_rows, frames, 2) over the lowest in their row, which is taken as it is: it gets no gradient."""
+    return height - height.detach().amin(dim=(1, 2), keepdim=True)
+
+
 def steps(height: torch.Tensor) -> torch.Tensor:
-    """Steps of both feet in a frame, on average, from heights (num_rows, frames, 2), (num_rows,)."""
-    up = lifted(height - height.amin(dim=(1, 2), keepdim=True))
-    return (up[:, 1:] != up[:, :-1]).to(height).mean(dim=(1, 2))
+    """Steps of each foot in a frame, on average, from heights (num_rows, frames, 2), (num_rows, 2)."""
+    up = lifted(over_lowest(height))
+    return 0.5 * (up[:, 1:] != up[:, :-1]).to(height).mean(dim=1)  # up and down
 
 
 def restlessness(height: torch.Tensor) -> torch.Tensor:
     """About the same as `steps`, with a gradient; every wobble counts."""
     up = torch.sigmoid((height - LIFTED) / LIFTED_WITHIN)
-    return up.diff(dim=1).abs().mean(dim=(1, 2))
+    return 0.5 * up.diff(dim=1).abs().mean(dim=1)
 
 
 def foot_speed(feet: FootMotion) -> torch.Tensor:
@@ -140,4 +145,4 @@ def figures_of(feet: FootMotion, fps: float) -> FootFigures:
     height = feet.height.amin(dim=-1)
     speed, stance = stance_slip(feet, fps)
     ordered = [values.flatten().sort().values for values in (height, foot_speed(feet), speed[stance])]
-    return FootFigures(*(quantiles(values, NUM_QUANTILES) for values in ordered), steps(height).mean(), height.mean())
+    return FootFigures(*(quantiles(values, NUM_QUANTILES) for values in ordered), steps(height).mean(), over_lowest(height).mean())

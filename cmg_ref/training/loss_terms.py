@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from cmg_ref.core.command_layout import HEIGHT, VELOCITY, told_to_stand
 from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.training.foot_statistics import foot_speed, quantiles, restlessness
+from cmg_ref.training.foot_statistics import foot_speed, over_lowest, quantiles, restlessness
 from cmg_ref.training.rolled_out import RolledOut
 
 SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
@@ -21,8 +21,8 @@ APART = 0.005  # [m] from here on parts of the robot are too near to each other
 APART_STRIDE = 4  # they are looked at in every so many-th frame
 STOPPING_TIME = 1.0  # [s] who has been told to stand for this long should do so
 FOOT_SPEED = 0.1  # [1 / (m/s) per 1 / m] what a foot's speed counts beside its height
-LARGEST_STEP_DEBT = 2.0  # who has made so many steps too many or too few is pulled in full
-LARGEST_LIFT_DEBT = 0.03  # [m s] the same of the feet's height, summed up over time
+LARGEST_STEP_DEBT = 1.0  # a foot that has made so many steps too many or too few is pulled in full
+LARGEST_LIFT_DEBT = 0.03  # [m s] the same of a foot's height, summed up over time
 LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
 
 
@@ -123,23 +123,23 @@ def planted(rolled: RolledOut) -> torch.Tensor:
 
 
 def steps(rolled: RolledOut) -> torch.Tensor:
-    """Steps of matched rows that have made more of them than people would have by now, less those of others [1/s].
+    """Steps of feet of matched rows that have made more of them than people would have by now, less others' [1/s].
 
-    A window has a step or has none. Counted for as long as a row runs free, what is missing tells a shuffle from a
+    Each foot is looked at by itself, for one that steps twice and one that is dragged are no walk. A window has a step or has none. Counted for as long as a row runs free, what is missing tells a shuffle from a
     walk, and is made up for as by the integral part of a controller.
     """
-    pull = (rolled.batch.debt[:, 0] / LARGEST_STEP_DEBT).clamp(-1.0, 1.0)
+    pull = (rolled.batch.debt[..., 0] / LARGEST_STEP_DEBT).clamp(-1.0, 1.0)
     own = restlessness(rolled.feet.height.amin(dim=-1)[rolled.batch.matched])
     return rolled.instruments.fps * (pull * own).sum() / len(rolled.states)
 
 
 def lift(rolled: RolledOut) -> torch.Tensor:
-    """Mean height of the feet of matched rows, where it has been more than people's, less that of others [m].
+    """Mean height of feet of matched rows, where it has been more than people's, less that of others [m].
 
     As in :func:`steps`: with as many steps as people's, feet that are as high on average rise as high.
     """
-    pull = (rolled.batch.debt[:, 1] / LARGEST_LIFT_DEBT).clamp(-1.0, 1.0)
-    own = rolled.feet.height.amin(dim=-1)[rolled.batch.matched].mean(dim=(1, 2))
+    pull = (rolled.batch.debt[..., 1] / LARGEST_LIFT_DEBT).clamp(-1.0, 1.0)
+    own = over_lowest(rolled.feet.height.amin(dim=-1)[rolled.batch.matched]).mean(dim=1)
     return (pull * own).sum() / len(rolled.states)
 
 

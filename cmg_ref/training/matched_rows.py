@@ -8,7 +8,7 @@ import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, told_to_stand
 from cmg_ref.network.model import CMG
-from cmg_ref.training.foot_statistics import FootFigures, kinds, steps
+from cmg_ref.training.foot_statistics import FootFigures, kinds, over_lowest, steps
 from cmg_ref.training.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # rows that restart from a recording or get a new command in a step
@@ -32,8 +32,8 @@ class MatchedRows:
         states: Where the rows have got to, (count, state_dim).
         wanted: Commands wanted of them, (count, command_dim).
         drift: How far commands have been missed since they were given, (count, 3) [m, m, rad].
-        debt: Steps made more than people would have made since then, and how much higher the feet were, summed up over
-            time, (count, 2) [1, m s].
+        debt: Steps that each foot has made more than people would have since then, and by how much it was higher, summed
+            up over time, (count, 2 feet, 2) [1, m s].
         waiting: For how long they have been told to stand, (count,) [s].
     """
 
@@ -43,7 +43,7 @@ class MatchedRows:
         self.sampler, self.model, self.unit, self.generator = sampler, model, unit, generator
         self.states = sampler.sample(count, generator)[0][:, 0]
         self.wanted = model.command_layout.rest(count)
-        self.drift, self.debt = torch.zeros(count, NUM_VELOCITIES), torch.zeros(count, 2)
+        self.drift, self.debt = torch.zeros(count, NUM_VELOCITIES), torch.zeros(count, 2, 2)
         self.waiting = torch.zeros(count)
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class MatchedRows:
             people: Figures of people's feet by kind of motion.
         """
         self.states = states[:, -1].cpu()
-        made, mean = steps(height).cpu(), height.mean(dim=(1, 2)).cpu()
+        made, mean = steps(height).cpu(), over_lowest(height).mean(dim=1).cpu()  # (count, 2 feet)
         layout, time = self.model.layout, states.shape[1] / self.model.fps
         velocity = torch.cat((states[..., layout["root_lin_vel_h"]][..., :2], states[..., layout["root_yaw_rate"]]), -1)
         self.drift = self.drift + time * (velocity - commands[..., VELOCITY]).mean(dim=1).cpu()
@@ -70,8 +70,8 @@ class MatchedRows:
             if kind not in people:
                 self.debt[row] = 0.0
                 continue
-            self.debt[row, 0] += frames * float(made[row] - people[kind].steps)
-            self.debt[row, 1] += time * float(mean[row] - people[kind].lift)
+            self.debt[row, :, 0] += frames * (made[row] - people[kind].steps.cpu())
+            self.debt[row, :, 1] += time * (mean[row] - people[kind].lift.cpu())
         self.waiting = torch.where(told_to_stand(self.wanted), self.waiting + time, 0.0 * self.waiting)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -71,7 +71,7 @@ def loss(instruments: Instruments) -> Any:
             commands=torch.tensor(command).expand(num, horizon, 3),
             targets=states.detach() if targets is None else targets,
             drift=torch.tensor(drift).expand(num, 3),
-            debt=torch.tensor(debt).expand(num, 2),
+            debt=torch.tensor(debt).expand(num, 2, 2),
             waiting=torch.full((num,), waiting),
         )
         return TERMS[name].compute(RolledOut(states, torch.zeros_like(states), batch, instruments))
@@ -83,7 +83,7 @@ def test_every_loss_of_a_run_without_matched_or_still_rows_is_finite(
     instruments: Instruments, walk: torch.Tensor
 ) -> None:
     none = torch.zeros(0, 3)
-    batch = Batch(walk[:, 0], torch.zeros(4, 48, 3), walk, none, none[:, :2], none[:, 0])
+    batch = Batch(walk[:, 0], torch.zeros(4, 48, 3), walk, none, none[:, :2, None].expand(-1, 2, 2), none[:, 0])
     rolled = RolledOut(walk, torch.zeros_like(walk), batch, instruments)
     assert set(default_weights()) == set(TERMS)
     assert all(torch.isfinite(term.compute(rolled)) for term in TERMS.values())
