@@ -43,6 +43,7 @@ class FootFigures(NamedTuple):
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
         steps: Steps of a foot in a frame, on average.
+        clearance: Greatest height of a foot's lowest point in a row in which it steps, over the lowest in it, median [m].
         lift: Mean height of a foot's lowest point over the lowest in the row [m].
     """
 
@@ -50,6 +51,7 @@ class FootFigures(NamedTuple):
     speeds: torch.Tensor
     slips: torch.Tensor
     steps: torch.Tensor
+    clearance: torch.Tensor
     lift: torch.Tensor
 
 
@@ -145,4 +147,10 @@ def figures_of(feet: FootMotion, fps: float) -> FootFigures:
     height = feet.height.amin(dim=-1)
     speed, stance = stance_slip(feet, fps)
     ordered = [values.flatten().sort().values for values in (height, foot_speed(feet), speed[stance])]
-    return FootFigures(*(quantiles(values, NUM_QUANTILES) for values in ordered), steps(height).mean(), over_lowest(height).mean())
+    rise = over_lowest(height)
+    peaks = rise.amax(dim=1)
+    stepped = peaks[peaks > LIFTED]
+    clearance = stepped.median() if len(stepped) else peaks.new_tensor(LIFTED)
+    return FootFigures(
+        *(quantiles(values, NUM_QUANTILES) for values in ordered), steps(height).mean(), clearance, rise.mean()
+    )

@@ -123,14 +123,25 @@ def planted(rolled: RolledOut) -> torch.Tensor:
 
 
 def steps(rolled: RolledOut) -> torch.Tensor:
-    """Steps of feet of matched rows that have made more of them than people would have by now, less others' [1/s].
+    """Steps of feet of matched rows that have made more of them than people would have by now [1/s].
 
-    Each foot is looked at by itself, for one that steps twice and one that is dragged are no walk. A window has a step or has none. Counted for as long as a row runs free, what is missing tells a shuffle from a
-    walk, and is made up for as by the integral part of a controller.
+    Each foot is looked at by itself, for one that steps twice and one that is dragged are no walk. A window has a step
+    or has none. Counted for as long as a row runs free, what is missing tells a shuffle from a walk, and is made up for
+    as by the integral part of a controller: here where there are too many, in :func:`swing` where there are too few.
     """
-    pull = (rolled.batch.debt[..., 0] / LARGEST_STEP_DEBT).clamp(-1.0, 1.0)
+    hurried = (rolled.batch.debt[..., 0] / LARGEST_STEP_DEBT).clamp(0.0, 1.0)
     own = restlessness(rolled.feet.height.amin(dim=-1)[rolled.batch.matched])
-    return rolled.instruments.fps * (pull * own).sum() / len(rolled.states)
+    return rolled.instruments.fps * (hurried * own).sum() / len(rolled.states)
+
+
+def swing(rolled: RolledOut) -> torch.Tensor:
+    """By how much feet of matched rows that are due to step rise less than people's do when they step [m]."""
+    rise = over_lowest(rolled.feet.height.amin(dim=-1)[rolled.batch.matched]).amax(dim=1)  # (num_matched, 2 feet)
+    due = (-rolled.batch.debt[..., 0] / LARGEST_STEP_DEBT).clamp(0.0, 1.0)
+    wanted = torch.zeros_like(rise)
+    for row, figures in rolled.told_kinds:
+        wanted[row - rolled.batch.matched.start] = figures.clearance
+    return (due * functional.relu(wanted - rise)).sum() / len(rolled.states)
 
 
 def lift(rolled: RolledOut) -> torch.Tensor:
@@ -219,6 +230,7 @@ TERMS: dict[str, LossTerm] = {
     "activity": LossTerm(1.0, activity),
     "feet": LossTerm(6.0, feet),
     "steps": LossTerm(0.4, steps),
+    "swing": LossTerm(5.0, swing),
     "lift": LossTerm(10.0, lift),
     "planted": LossTerm(1.0, planted),
     "slip": LossTerm(0.3, slip),

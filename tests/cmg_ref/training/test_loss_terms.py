@@ -98,10 +98,10 @@ def test_the_mean_of_two_motions_lacks_activity(loss: Any, walk: torch.Tensor) -
 
 def test_who_has_stepped_too_seldom_is_drawn_to_steps_and_who_has_too_often_is_not(loss: Any, walk: torch.Tensor) -> None:
     seldom, often = (torch.lerp(walk[:, :1], walk, share) for share in (0.4, 0.6))
-    for debt in ((-5.0, 0.0), (5.0, 0.0)):
-        more = float(loss("steps", often, walk, debt=debt)) - float(loss("steps", seldom, walk, debt=debt))
-        assert more * debt[0] > 0.0
-    assert float(loss("steps", walk)) == 0.0
+    for term, debt in (("swing", -5.0), ("steps", 5.0)):
+        more = float(loss(term, often, walk, debt=(debt, 0.0))) - float(loss(term, seldom, walk, debt=(debt, 0.0)))
+        assert more * debt > 0.0
+        assert float(loss(term, walk)) == float(loss(term, walk, debt=(-debt, 0.0))) == 0.0
 
 
 def test_feet_that_were_low_are_drawn_upward(loss: Any, walk: torch.Tensor) -> None:

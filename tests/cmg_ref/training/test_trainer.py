@@ -207,7 +207,7 @@ def test_what_commands_have_missed_adds_up_until_there_is_a_new_one(
     commands = trainer.matched.wanted.unsqueeze(1).expand(-1, 10, -1)
     standing = torch.zeros(len(trainer.matched), 10, dataset.layout.size)
     nothing = torch.zeros(1)
-    people = FootFigures(nothing, nothing, nothing, torch.tensor(0.02), torch.tensor(0.01))
+    people = FootFigures(nothing, nothing, nothing, torch.tensor(0.02), nothing[0], torch.tensor(0.01))
     kind = int(kinds(commands[:1]))
     for _ in range(2):
         trainer.matched.follow(standing, commands, torch.zeros(len(standing), 10, 2), {kind: people})
