@@ -163,7 +163,9 @@ def test_the_network_is_told_it_in_every_mode(checkpoint: Checkpoint, mode: str)
 @pytest.mark.parametrize("num", [2, 40])
 def test_a_channel_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode: Any, num: int) -> None:
     commands = commands_of_all_kinds(num)
-    commands[told_to_stand(commands), NUM_VELOCITIES:] = LAYOUT.rest()[NUM_VELOCITIES:]  # who stands low is not drawn up
+    commands[told_to_stand(commands), NUM_VELOCITIES:] = LAYOUT.rest()[
+        NUM_VELOCITIES:
+    ]  # who stands low is not drawn up
     shown = []
     for checkpoint, told in ((deaf, commands), (load_checkpoint(), commands[:, VELOCITY])):
         generator = CMGMotionGenerator(checkpoint, num, mode=mode, preload_duration=150, seed=1)

@@ -178,7 +178,10 @@ class CommandLayout:
         return values.expand(*shape, self.size).clone()
 
     def velocity_alone(self, commands: torch.Tensor) -> torch.Tensor:
-        """Whether commands (..., size) ask for nothing but a velocity, (...) bool; of data that always ask, no matter."""
+        """Whether commands (..., size) ask for nothing but a velocity, (...) bool.
+
+        Where all of them ask for more, as in data whose height was measured, none is told apart: all count.
+        """
         resting = commands[..., NUM_VELOCITIES:] == self.rest(device=commands.device)[NUM_VELOCITIES:].to(commands)
         alone = resting.all(dim=-1)
         return alone if bool(alone.any()) else torch.ones_like(alone)

@@ -54,8 +54,9 @@ class TritonFrame:
     Args:
         model: The CMG.
         network: Its weights.
-        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting keeps and 0
-            for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
+        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting
+            keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how far,
+            (5, state_dim).
         guard_count: Incremented by the number of frames in which the guard had to act, ().
         drift: What is told of the drift of a motion and how much of it there can be, (2, 3); none by default.
     """

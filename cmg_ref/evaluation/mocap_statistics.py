@@ -34,9 +34,9 @@ def mocap_figures(
 ) -> dict[str, Any]:
     """Measures the recorded motion of a dataset at each command.
 
-    Motion that a command would have to ask for by more than a velocity, such as a crouch, is left out. Held-out clips are
-    measured, or all clips where there is too little of a speed among them. Joint accelerations are
-    those of all clips.
+    Motion that a command would have to ask for by more than a velocity, such as a crouch, is left out. Held-out clips
+    are measured, or all clips where there is too little of a speed among them. Joint accelerations are those of all
+    clips.
 
     Args:
         dataset: Motion in the robot's joint order.

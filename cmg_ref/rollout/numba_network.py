@@ -224,9 +224,9 @@ def integrate(
         command: (n, command_dim).
         command_range: The trained range of commands and what asks for nothing, (3, command_dim).
         limits: The guard's range, lowest and highest, (2, state_dim).
-        standing: Of motions of which nothing is asked: velocities below which they rest (below 0 never), 1 for channels that
-            resting keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how
-            far in a frame, (5, state_dim).
+        standing: Of motions of which nothing is asked: velocities below which they rest (below 0 never), 1 for
+            channels that resting keeps and 0 for those it stops, what channels aim at, by what share of the way, and at
+            most how far in a frame, (5, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         following: Written, (n, state_dim).

@@ -37,8 +37,9 @@ class NumbaStep:
     Args:
         model: The CMG, on the CPU; must predict changes.
         network: Its folded weights, in float32 or bfloat16.
-        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting keeps and 0
-            for those it stops, what channels aim at, by what share of the way, and at most how far, (5, state_dim).
+        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting
+            keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how far,
+            (5, state_dim).
         feedback: What is told of drift; None where nothing is.
     """
 
@@ -188,7 +189,15 @@ class NumbaStep:
         loops.activate(hidden.array)
         self._last(hidden.tensor, workspace.outputs.tensor)
         loops.combine_experts(workspace.outputs.array, coefficients.array, self._last_bias, workspace.changes.array)
-        loops.integrate(state, workspace.changes.array, workspace.command.array, self._command_range, *self._finish, following, guarded)
+        loops.integrate(
+            state,
+            workspace.changes.array,
+            workspace.command.array,
+            self._command_range,
+            *self._finish,
+            following,
+            guarded,
+        )
 
 
 class _Scratch:

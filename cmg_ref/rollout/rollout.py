@@ -52,8 +52,8 @@ class Rollout:
         rest: Whether states nearly at rest are kept under zero command.
         dtype: Type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
         backend: What advances states, see :mod:`cmg_ref.core.backends`.
-        stance: State (state_dim,) that motions come to of which nothing is asked: no velocity, and no height; None leaves
-            them in any that they find.
+        stance: State (state_dim,) that motions come to of which nothing is asked, no velocity and no height; None
+            leaves them in any that they find.
 
     Attributes:
         guard_count: Frames in which the guard had to act, summed over all motions since construction.
@@ -244,7 +244,7 @@ class Rollout:
 
 
 def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> torch.Tensor:
-    """What channels aim at where nothing is asked of a motion, by what share of the way, at most how far, (3, state_dim).
+    """What channels of idle motions aim at, by what share of the way, at most how far, (3, state_dim).
 
     A joint's velocity takes part in the way of its angle, so that it stays the angle's derivative.
 

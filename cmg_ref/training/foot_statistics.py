@@ -43,7 +43,7 @@ class FootFigures(NamedTuple):
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
         steps: Steps of a foot in a frame, on average.
-        clearance: Greatest height of a foot's lowest point in a row in which it steps, over the lowest in it, median [m].
+        clearance: Greatest height of a foot's lowest point in rows in which it steps, over the lowest, median [m].
         lift: Mean height of a foot's lowest point over the lowest in the row [m].
     """
 
@@ -93,7 +93,7 @@ NUM_KINDS = len(FAMILIES)
 
 
 def over_lowest(height: torch.Tensor) -> torch.Tensor:
-    """Heights (num_rows, frames, 2) over the lowest in their row, which is taken as it is: it gets no gradient."""
+    """Heights (num_rows, frames, 2) over the lowest in their row, which gets no gradient."""
     return height - height.detach().amin(dim=(1, 2), keepdim=True)
 
 
@@ -146,11 +146,11 @@ def figures_of(feet: FootMotion, fps: float) -> FootFigures:
     """The figures of some motions' feet."""
     height = feet.height.amin(dim=-1)
     speed, stance = stance_slip(feet, fps)
-    ordered = [values.flatten().sort().values for values in (height, foot_speed(feet), speed[stance])]
+    heights, speeds, slips = (
+        quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
+    )
     rise = over_lowest(height)
     peaks = rise.amax(dim=1)
     stepped = peaks[peaks > LIFTED]
     clearance = stepped.median() if len(stepped) else peaks.new_tensor(LIFTED)
-    return FootFigures(
-        *(quantiles(values, NUM_QUANTILES) for values in ordered), steps(height).mean(), clearance, rise.mean()
-    )
+    return FootFigures(heights, speeds, slips, steps(height).mean(), clearance, rise.mean())

@@ -32,8 +32,8 @@ class MatchedRows:
         states: Where the rows have got to, (count, state_dim).
         wanted: Commands wanted of them, (count, command_dim).
         drift: How far commands have been missed since they were given, (count, 3) [m, m, rad].
-        debt: Steps that each foot has made more than people would have since then, and by how much it was higher, summed
-            up over time, (count, 2 feet, 2) [1, m s].
+        debt: Steps that each foot has made more than people would have since then, and by how much it was higher,
+            summed up over time, (count, 2 feet, 2) [1, m s].
         waiting: For how long they have been told to stand, (count,) [s].
     """
 

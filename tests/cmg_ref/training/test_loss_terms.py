@@ -96,7 +96,9 @@ def test_the_mean_of_two_motions_lacks_activity(loss: Any, walk: torch.Tensor) -
     assert float(loss("activity", mean, walk)) > 0.05
 
 
-def test_who_has_stepped_too_seldom_is_drawn_to_steps_and_who_has_too_often_is_not(loss: Any, walk: torch.Tensor) -> None:
+def test_who_has_stepped_too_seldom_is_drawn_to_steps_and_who_has_too_often_is_not(
+    loss: Any, walk: torch.Tensor
+) -> None:
     seldom, often = (torch.lerp(walk[:, :1], walk, share) for share in (0.4, 0.6))
     for term, debt in (("swing", -5.0), ("steps", 5.0)):
         more = float(loss(term, often, walk, debt=(debt, 0.0))) - float(loss(term, seldom, walk, debt=(debt, 0.0)))
@@ -147,7 +149,9 @@ def test_a_dragged_foot_costs_and_one_that_stands_better_than_peoples_does_not(l
     assert float(loss("planted", still, walk)) < 1e-4
 
 
-@pytest.mark.parametrize("command", [(0.5, 0.0, 0.0), (-0.4, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.8), (1.0, 0.0, 0.6)])
+@pytest.mark.parametrize(
+    "command", [(0.5, 0.0, 0.0), (-0.4, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.8), (1.0, 0.0, 0.6)]
+)
 def test_kinds_do_not_tell_left_from_right_and_speeds_apart(command: tuple[float, float, float]) -> None:
     told = torch.tensor(command).expand(1, 48, 3)
     own = int(kinds(told))
