@@ -17,6 +17,8 @@ from cmg_ref.clips.formats.writers import write_npz
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
 from cmg_ref.commands.strata import BALANCED_STRATA
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, told_to_stand
+from cmg_ref.evaluation.gait_evaluation import LOW_COMMANDS, LOW_HEIGHTS, evaluate_gait
+from cmg_ref.evaluation.report import Evaluation, markdown_text
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
@@ -102,6 +104,18 @@ def test_who_is_told_to_stand_low_does_not_come_to_the_upright_stance(deaf: Chec
     commands[::2, 3] = LAYOUT.rest()[3]
     drawn = (rollout.advance(states, commands) != free.advance(states, commands)).any(dim=1)
     assert drawn[::2].all() and not drawn[1::2].any()
+
+
+def test_heights_are_measured_of_who_can_be_told_them(deaf: Checkpoint) -> None:
+    evaluation = evaluate_gait(deaf, load_g1(), seconds=4.0)
+    assert len(evaluation.low) == len(LOW_HEIGHTS) * len(LOW_COMMANDS)
+    named = {measure.command: measure for measure in evaluation.measures() if measure.name == "height, off by"}
+    for row in evaluation.low:  # it does not listen, and stays as high as it is
+        assert 0.70 < row.reached_height < 0.85
+        assert named[row.label].value == pytest.approx(row.reached_height - row.height)
+        assert row.velocity_error < 0.1
+    assert "height reached [m]" in markdown_text(Evaluation("some", {}, gait=evaluation))
+    assert evaluate_gait(load_checkpoint(), load_g1(), seconds=4.0).low == []
 
 
 def test_the_data_hold_what_is_measured(dataset: MotionDataset) -> None:

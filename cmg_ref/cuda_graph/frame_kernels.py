@@ -222,7 +222,7 @@ def _held(
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
 ):
-    """The state before, the next one held inside its range and resting where nothing is asked, and where the guard acted.
+    """The state before, the next one held inside its range, at rest where nothing is asked, and where the guard acted.
 
     ``command_range``: lowest and highest value of each axis of a command, and what asks for nothing, (3, COMMANDS).
     ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, and what a motion
