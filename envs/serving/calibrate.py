@@ -18,7 +18,8 @@ from envs.serving.reference import CONTROL_DT, Reference
 # Along each axis of the command, outward from zero [m/s, m/s, rad/s].
 POINTS = ((0.25, 0.5, 0.75, 1.0, 1.2, 1.5), (0.15, 0.3, 0.4), (0.4, 0.8, 1.0))
 NEGATIVE_POINTS = ((-0.2, -0.4, -0.5), (-0.15, -0.3, -0.4), (-0.4, -0.8, -1.0))
-_ROUNDS, _SHARE = 4, 0.7  # how often a correction is mended, by how much of what is amiss
+_ROUNDS, _SHARE = 8, 0.7  # how often a correction is mended at most, by how much of what is amiss
+_CLOSE = 0.02  # [m/s, rad/s] an error that needs no mending
 _MOST = 0.8  # [m/s, rad/s] of a correction
 _SETTLING, _MEASURED = 3.0, 6.0  # [s]
 
@@ -34,7 +35,7 @@ def calibrate(
         output: The JSON file to write.
         checkpoint: The generator; None is the shipped one.
         say: Told in a line what was reached.
-        rounds: How often each correction is mended.
+        rounds: How often each correction is mended at most.
 
     Returns:
         What was written.
@@ -82,6 +83,8 @@ def mended(
             continue
         if error < best:
             best, found = error, correction
+        if best < _CLOSE:
+            break
         correction = np.clip(correction + _SHARE * missing, -_MOST, _MOST)
     return found, before, best
 
