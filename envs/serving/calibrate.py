@@ -21,7 +21,7 @@ NEGATIVE_POINTS = ((-0.2, -0.4, -0.5), (-0.15, -0.3, -0.4), (-0.4, -0.8, -1.0))
 _ROUNDS, _SHARE = 8, 0.7  # how often a correction is mended at most, by how much of what is amiss
 _CLOSE = 0.02  # [m/s, rad/s] an error that needs no mending
 _MOST = 0.8  # [m/s, rad/s] of a correction
-_SETTLING, _MEASURED = 3.0, 6.0  # [s]
+_SETTLING, _MEASURED = 3.0, 12.0  # [s]
 
 
 def calibrate(

@@ -1,6 +1,7 @@
 """Makes the tables of docs/deploy.md anew: python -m tests.envs.deployment.tables UNITREE TWIST2 MJLAB TWIST2_ONNX.
 
-The arguments are the robot's model of each project (MJCF) and TWIST2's policy. It takes half an hour on one core.
+The arguments are the robot's model of each project (MJCF) and TWIST2's policy. It takes half an hour on one core. With
+``--calibrated`` before them it makes the table of calibrated commands alone, in some ten minutes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import numpy as np
 
 from envs.deployment.controller_export import export_controller
 from envs.deployment.exported_controller import ExportedController
-from envs.deployment.plain_runner import COMMANDS, Row, command_name, run, summarise
+from envs.deployment.plain_runner import COMMANDS, Row, Run, command_name, run, summarise
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
-from envs.deployment.twist2_controller import Twist2Controller
+from envs.deployment.twist2_controller import Twist2Controller, Twist2Policy
 from envs.learning.policy import SHIPPED_POLICY, load_policy
+from envs.serving.calibrate import calibrate
+from envs.serving.motion_frame import JOINT_NAMES
+from envs.serving.protocol import Twist2
+from envs.serving.reference import Reference
 
 PAGE = Path(__file__).parents[3] / "docs" / "deploy.md"
 SEEDS, SECONDS = 3, 20.0
@@ -27,8 +32,16 @@ STEPS = (0.002, 0.005)  # [s] of physics
 TWIST2_STEP = 0.001
 
 
+CALIBRATED = ((0.5, 0, 0), (1, 0, 0), (1.2, 0, 0), (-0.4, 0, 0), (0, 0.3, 0), (0, -0.3, 0), (0, 0, 0.8))
+
+
 def main() -> None:
-    *models, twist2 = map(Path, sys.argv[1:])
+    arguments = sys.argv[1:]
+    if arguments[0] == "--calibrated":
+        _, model, _, twist2 = map(Path, arguments[1:])
+        replace("calibrated", calibrated(twist2, model))
+        return
+    *models, twist2 = map(Path, arguments)
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder) / "policy.onnx"
         export_controller(load_policy(), policy, policy_file=SHIPPED_POLICY)
@@ -53,6 +66,32 @@ def rows(model: Path, controller: Any, physics_dt: float) -> list[Row]:
         found.append(summarise(command_name(command), runs))
         print(model, physics_dt, found[-1].name, f"{found[-1].survival:.0%}", flush=True)
     return found
+
+
+def calibrated(policy: Path, model: Path) -> list[str]:
+    """Rows of commands that TWIST2's policy is told as they are, and as a calibration learnt anew has them."""
+    controller = Twist2Policy(policy, JOINT_NAMES)
+    with tempfile.TemporaryDirectory() as folder:
+        learnt = calibrate(policy, model, Path(folder) / "map.json", None, lambda line: print(line, flush=True))
+    lines = []
+    for command in CALIBRATED:
+        cells = []
+        for calibration in (None, learnt):
+            reference, protocol = Reference(calibration=calibration), Twist2()
+            simulation = PlainSimulation(model, controller, Conditions(TWIST2_STEP))
+            controller.reset()
+            result = Run(controller.control_dt)
+            while len(result.velocity) < SECONDS / controller.control_dt and not simulation.fallen:
+                body = protocol.body(reference.step(np.array(command, dtype=float)))
+                simulation.step(controller.follow(body, *simulation.measure()))
+                result.command.append(np.array(command, dtype=float))
+                result.velocity.append(simulation.velocity())
+            result.fell_at = len(result.velocity) * controller.control_dt if simulation.fallen else None
+            row = summarise(name_of(command), [result])
+            cells.append(f"{cell(row)}; {' '.join(f'{value:+.2f}' for value in row.velocity)}")
+        lines.append(f"| {name_of(command)} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return lines
 
 
 def with_command(columns: Sequence[Sequence[Row]]) -> list[tuple[Any, ...]]:
