@@ -22,6 +22,7 @@ from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.twist2_controller import Twist2Controller, Twist2Policy
 from envs.learning.policy import SHIPPED_POLICY, load_policy
 from envs.serving.calibrate import calibrate
+from envs.serving.calibration import Calibration
 from envs.serving.motion_frame import JOINT_NAMES
 from envs.serving.protocol import Twist2
 from envs.serving.reference import Reference
@@ -77,21 +78,32 @@ def calibrated(policy: Path, model: Path) -> list[str]:
     for command in CALIBRATED:
         cells = []
         for calibration in (None, learnt):
-            reference, protocol = Reference(calibration=calibration), Twist2()
-            simulation = PlainSimulation(model, controller, Conditions(TWIST2_STEP))
-            controller.reset()
-            result = Run(controller.control_dt)
-            while len(result.velocity) < SECONDS / controller.control_dt and not simulation.fallen:
-                body = protocol.body(reference.step(np.array(command, dtype=float)))
-                simulation.step(controller.follow(body, *simulation.measure()))
-                result.command.append(np.array(command, dtype=float))
-                result.velocity.append(simulation.velocity())
-            result.fell_at = len(result.velocity) * controller.control_dt if simulation.fallen else None
-            row = summarise(name_of(command), [result])
+            runs = [follow(command, calibration, 0.25 + 0.3 * seed, controller, model) for seed in range(SEEDS)]
+            row = summarise(name_of(command), runs)
             cells.append(f"{cell(row)}; {' '.join(f'{value:+.2f}' for value in row.velocity)}")
         lines.append(f"| {name_of(command)} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     return lines
+
+
+def follow(
+    command: Sequence[float], calibration: Calibration | None, standing: float, controller: Twist2Policy, model: Path
+) -> Run:
+    """A run of SECONDS after standing for a while [s]: from one moment to another a robot does not do quite the same."""
+    reference, protocol = Reference(calibration=calibration), Twist2()
+    simulation = PlainSimulation(model, controller, Conditions(TWIST2_STEP))
+    controller.reset()
+    result, control_dt = Run(controller.control_dt), controller.control_dt
+    for step in range(round((standing + SECONDS) / control_dt)):
+        told = np.array(command, dtype=float) if step * control_dt >= standing else np.zeros(3)
+        body = protocol.body(reference.step(told))
+        simulation.step(controller.follow(body, *simulation.measure()))
+        if simulation.fallen:
+            result.fell_at = step * control_dt
+            break
+        result.command.append(told)
+        result.velocity.append(simulation.velocity())
+    return result
 
 
 def with_command(columns: Sequence[Sequence[Row]]) -> list[tuple[Any, ...]]:
