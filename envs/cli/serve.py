@@ -170,7 +170,7 @@ def serve(
         Whether it ended as someone wanted, with the robot in the default pose.
     """
     heard: dict[str, bytes | None] = {}
-    sent, punctuality = server.frame, Punctuality(CONTROL_DT)
+    sent, punctuality = server.frame, Punctuality(CONTROL_DT, isinstance(clock, WallClock))
     gone_at: float | None = None
     for step, asked in enumerate(ends_asked_for()):
         if asked:

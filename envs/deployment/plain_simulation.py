@@ -110,10 +110,15 @@ class PlainSimulation:
         self._steepest = limits.get("tilt", _FALLEN_TILT)
         self.reset()
 
-    def reset(self) -> None:
-        """Stand the robot on the floor in the pose that the controller begins in."""
+    def reset(self, joint_pos: np.ndarray | None = None) -> None:
+        """Stand the robot on the floor.
+
+        Args:
+            joint_pos: Pose to stand in [rad], (num_joints,); by default the one that the controller begins in.
+        """
+        pose = self.controller.start_joint_pos if joint_pos is None else joint_pos
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[self._q] = self.controller.start_joint_pos
+        self.data.qpos[self._q] = pose
         self.data.qpos[self._root + 3 : self._root + 7] = _quat_seeing(self.controller.start_gravity)
         low, high = 0.0, 3.0  # of the base: within the floor, above it
         for _ in range(20):
@@ -122,10 +127,10 @@ class PlainSimulation:
             low, high = (middle, high) if self._touches_the_floor() else (low, middle)
         self.data.qpos[self._root + 2] = high
         mujoco.mj_forward(self.model, self.data)
-        self._sent = [self.controller.start_joint_pos] * (self._delay_steps + 1)
+        self._sent = [pose] * (self._delay_steps + 1)
         self._step = 0
         if self._arms is not None:
-            self._arms.reset(self.controller.start_joint_pos)
+            self._arms.reset(pose)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Angular velocity (3,) and gravity (3,) in the base's frame, joint angles and velocities (num_joints,)."""

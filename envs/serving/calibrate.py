@@ -18,9 +18,9 @@ from envs.serving.reference import CONTROL_DT, Reference
 # Along each axis of the command, outward from zero [m/s, m/s, rad/s].
 POINTS = ((0.25, 0.5, 0.75, 1.0, 1.2, 1.5), (0.15, 0.3, 0.4), (0.4, 0.8, 1.0))
 NEGATIVE_POINTS = ((-0.2, -0.4, -0.5), (-0.15, -0.3, -0.4), (-0.4, -0.8, -1.0))
-_ROUNDS, _SHARE = 4, 0.7  # how often a correction is mended, by how much of what is amiss
+_ROUNDS, _SHARE = 8, 0.7  # how often a correction is mended, by how much of what is amiss at first
 _MOST = 0.8  # [m/s, rad/s] of a correction
-_SETTLING, _MEASURED = 3.0, 6.0  # [s]
+_SETTLING, _MEASURED = 3.0, 12.0  # [s]
 
 
 def calibrate(
@@ -71,33 +71,41 @@ def mended(
     controller: Twist2Policy,
     simulation: PlainSimulation,
 ) -> tuple[np.ndarray, float, float]:
-    """The best correction (3,) found for a command, and the errors without it and with it."""
-    before = best = float(np.linalg.norm(command - reached(command, reference, controller, simulation)))
-    found = np.zeros(3)
-    for _ in range(rounds):
-        missing = command - reached(command + correction, reference, controller, simulation)
+    """The correction (3,) found for a command, and the errors without it and in the last round.
+
+    A robot that is told the same twice does not do the same: in one run it steps, in another it shuffles. So each round
+    counts less than the one before, and none is the best by luck (Robbins and Monro's stochastic approximation).
+    """
+    before = error = float(np.linalg.norm(command - reached(command, reference, controller, simulation)))
+    for number in range(rounds):
+        missing = command - reached(command + correction, reference, controller, simulation, 0.1 * (number + 1))
         error = float(np.linalg.norm(missing))
         if not np.isfinite(error):  # it fell: ask for less
             correction = 0.5 * correction
             continue
-        if error < best:
-            best, found = error, correction
-        correction = np.clip(correction + _SHARE * missing, -_MOST, _MOST)
-    return found, before, best
+        correction = np.clip(correction + _SHARE / (1.0 + 0.5 * number) * missing, -_MOST, _MOST)
+    return correction, before, error
 
 
 def reached(
-    told: np.ndarray, reference: Reference, controller: Twist2Policy, simulation: PlainSimulation
+    told: np.ndarray,
+    reference: Reference,
+    controller: Twist2Policy,
+    simulation: PlainSimulation,
+    standing: float = 0.0,
 ) -> np.ndarray:
-    """Mean velocity (3,) of the robot whose reference is told something; infinite if it falls."""
+    """Mean velocity (3,) of the robot whose reference is told something after standing for a while [s].
+
+    It is infinite if the robot falls.
+    """
     protocol = Twist2()
     reference.restart()
     controller.reset()
     simulation.reset()
     velocities = []
-    for _ in range(round((_SETTLING + _MEASURED) / CONTROL_DT)):
+    for step in range(round((standing + _SETTLING + _MEASURED) / CONTROL_DT)):
         ang_vel, gravity, joint_pos, joint_vel = simulation.measure()
-        body = protocol.body(reference.step(told))
+        body = protocol.body(reference.step(told if step * CONTROL_DT >= standing else np.zeros(3)))
         simulation.step(controller.follow(body, ang_vel, gravity, joint_pos, joint_vel))
         if simulation.fallen:
             return np.full(3, np.inf)

@@ -17,9 +17,11 @@ class Punctuality:
 
     Args:
         period: Time that should lie between two frames [s].
+        on_time: Whether it should; False where a low level says when frames are due.
     """
 
-    def __init__(self, period: float) -> None:
+    def __init__(self, period: float, on_time: bool = True) -> None:
+        self._on_time = on_time
         self._period, self._counts = period, np.zeros(_BINS + 1, dtype=np.int64)
         self._first = self._last = time.monotonic()
         self._worst, self._busy, self.frames = 0.0, time.process_time(), 0
@@ -45,12 +47,13 @@ class Punctuality:
         time_taken = self._last - self._first
         if self.frames < 2 or time_taken <= 0.0:
             return f"{self.frames} frames"
+        text = f"{self.frames:,} frames in {time_taken:.1f} s"
+        busy = f"{100 * (time.process_time() - self._busy) / time_taken:.1f} % of a core"
+        if not self._on_time:
+            return f"{text}, when the low level's clock asked for them; {busy}"
         lost = round(time_taken / self._period) + 1 - self.frames
-        return (
-            f"{self.frames:,} frames in {time_taken:.1f} s, {lost} lost; jitter of 99 % at most "
-            f"{1e3 * self.jitter(0.99):.1f} ms, worst {1e3 * self._worst:.1f} ms; "
-            f"{100 * (time.process_time() - self._busy) / time_taken:.1f} % of a core"
-        )
+        jitter = f"jitter of 99 % at most {1e3 * self.jitter(0.99):.1f} ms, worst {1e3 * self._worst:.1f} ms"
+        return f"{text}, {lost} lost; {jitter}; {busy}"
 
 
 class WallClock:

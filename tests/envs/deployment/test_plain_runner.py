@@ -106,6 +106,34 @@ def test_figures_are_those_of_known_velocities() -> None:
     assert np.isnan(summarise("curve", [fallen]).lin_vel_error)
 
 
+def other_starts(controller: ExportedController) -> dict[str, np.ndarray]:
+    """Twelve poses that are not the one to begin in."""
+    start, random = controller.start_joint_pos, np.random.default_rng(0)
+    bent, stretched = start.copy(), start.copy()
+    for side in ("left", "right"):
+        joints = [controller.joint_names.index(f"{side}_{name}_joint") for name in ("hip_pitch", "knee", "ankle_pitch")]
+        bent[joints] += (-0.2, 0.4, -0.2)
+        stretched[joints] = (-0.05, 0.1, -0.05)
+    poses = {"default": np.array(controller.description["default_joint_pos"]), "bent": bent, "stretched": stretched}
+    for reach in (0.1, 0.2, 0.3):
+        poses |= {f"{reach} off, {n}": start + random.uniform(-reach, reach, len(start)) for n in range(3)}
+    return poses
+
+
+def test_it_stands_and_walks_whatever_pose_it_is_let_go_in(exported: Path, g1_mjcf: Path) -> None:
+    controller = ExportedController(exported)
+    simulation = PlainSimulation(g1_mjcf, controller, Conditions(physics_dt=0.005))
+    for name, pose in other_starts(controller).items():
+        controller.reset()
+        simulation.reset(pose)
+        for step in range(500):
+            command = np.zeros(3) if step < 150 else np.array([0.5, 0.0, 0.0])
+            ang_vel, gravity, joint_pos, joint_vel = simulation.measure()
+            simulation.step(controller.step(ang_vel, gravity, command, joint_pos, joint_vel))
+        assert not simulation.fallen, name
+        assert np.linalg.norm(simulation.pose()[:2]) > 1.5, name
+
+
 @pytest.mark.parametrize("physics_dt", [0.002, 0.005])
 def test_it_walks_on_the_model_of_the_package(exported: Path, g1_mjcf: Path, physics_dt: float) -> None:
     controller = ExportedController(exported)

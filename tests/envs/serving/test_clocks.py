@@ -34,3 +34,10 @@ def test_too_few_frames_have_no_jitter() -> None:
     assert str(punctuality) == "0 frames"
     punctuality.sent(1.0)
     assert str(punctuality) == "1 frames"
+
+
+def test_frames_that_a_low_level_asks_for_are_not_late() -> None:
+    punctuality = Punctuality(PERIOD, on_time=False)
+    for now in (0.0, 0.1, 0.2):
+        punctuality.sent(now)
+    assert str(punctuality).startswith("3 frames in 0.2 s, when the low level's clock asked for them; ")
