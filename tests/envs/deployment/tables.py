@@ -48,7 +48,10 @@ def main() -> None:
         export_controller(load_policy(), policy, policy_file=SHIPPED_POLICY)
         controller = ExportedController(policy)
         columns = [rows(model, controller, step) for model in models for step in STEPS]
-        replace("models", ["| " + " | ".join([name_of(own), *map(cell, same)]) + " |" for own, *same in with_command(columns)])
+        replace(
+            "models",
+            ["| " + " | ".join([name_of(own), *map(cell, same)]) + " |" for own, *same in with_command(columns)],
+        )
         theirs = rows(models[1], Twist2Controller(twist2, controller), TWIST2_STEP)
         lines = [
             f"| {name_of(command)} | {cell(row)} | {' '.join(f'{value:+.2f}' for value in row.velocity)} |"
@@ -89,7 +92,7 @@ def calibrated(policy: Path, model: Path) -> list[str]:
 def follow(
     command: Sequence[float], calibration: Calibration | None, standing: float, controller: Twist2Policy, model: Path
 ) -> Run:
-    """A run of SECONDS after standing for a while [s]: from one moment to another a robot does not do quite the same."""
+    """A run of SECONDS after standing for some time [s], on which it depends what exactly a robot does."""
     reference, protocol = Reference(calibration=calibration), Twist2()
     simulation = PlainSimulation(model, controller, Conditions(TWIST2_STEP))
     controller.reset()
@@ -113,7 +116,10 @@ def with_command(columns: Sequence[Sequence[Row]]) -> list[tuple[Any, ...]]:
 
 def name_of(command: Sequence[float]) -> str:
     """Such as "vx 0.6 vy 0.2 wz 0.4", or "stand"."""
-    return " ".join(f"{name} {value:g}" for name, value in zip(("vx", "vy", "wz"), command, strict=True) if value) or "stand"
+    return (
+        " ".join(f"{name} {value:g}" for name, value in zip(("vx", "vy", "wz"), command, strict=True) if value)
+        or "stand"
+    )
 
 
 def cell(row: Row) -> str:
@@ -127,7 +133,10 @@ def replace(name: str, lines: Sequence[str]) -> None:
     """Put lines below the heading of a marked table."""
     pattern = rf"(<!-- table: {name} -->\n\|[^\n]*\n\|[^\n]*\n).*?(<!-- end of table -->)"
     text, number = re.subn(
-        pattern, lambda found: found[1] + "\n".join(lines) + "\n" + found[2], PAGE.read_text(encoding="utf-8"), flags=re.S
+        pattern,
+        lambda found: found[1] + "\n".join(lines) + "\n" + found[2],
+        PAGE.read_text(encoding="utf-8"),
+        flags=re.S,
     )
     assert number == 1, name
     PAGE.write_text(text, encoding="utf-8")
