@@ -71,5 +71,5 @@ def test_backward_is_learnt(twist2_folder: Path) -> None:
     controller = Twist2Policy(next(twist2_folder.glob("*.onnx")), JOINT_NAMES)
     simulation = PlainSimulation(twist2_folder / "g1_sim2sim_29dof.xml", controller, Conditions(physics_dt=0.001))
     command = np.array([-0.4, 0.0, 0.0])
-    correction, before, after = mended(command, np.zeros(3), 3, Reference(), controller, simulation)
+    correction, before, after = mended(command, np.zeros(3), 6, Reference(), controller, simulation)
     assert before > 0.2 and after < 0.12 and correction[0] < -0.1
