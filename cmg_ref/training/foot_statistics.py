@@ -30,8 +30,8 @@ STAND, TURN, SIDE, BACK, SLOW, WALK, FAST, RUN = range(8)
 """Families of kinds that are much alike."""
 LIFTED_WITHIN = 0.006
 """A foot is off the floor above LIFTED, give or take this [m]."""
-NUM_WINDOWS, FEWEST = 1500, 20
-"""As many windows of a kind are measured; fewer than the last number tell nothing."""
+MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
+"""Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 
 
@@ -130,14 +130,15 @@ def recorded_kinds(
 
     Feet do at any height of the body what they do at the natural one, which is what windows are taken of.
     """
-    frames = sampler.starts.unsqueeze(1) + torch.arange(sampler.length)  # (num_windows, length)
+    starts = sampler.starts[torch.randperm(len(sampler.starts), generator=generator)[:MOST_WINDOWS]]
+    frames = starts.unsqueeze(1) + torch.arange(sampler.length)  # (num_windows, length)
     commands = sampler.commands[frames]
     alone = sampler.command_layout.velocity_alone(commands).all(dim=1)
     kind, found = torch.where(alone, kinds(commands), -1), {}
     for one in range(NUM_KINDS):
         rows = (kind == one).nonzero().squeeze(1)
         if len(rows) >= FEWEST:
-            rows = rows[torch.randperm(len(rows), generator=generator)[:NUM_WINDOWS]]
+            rows = rows[:NUM_WINDOWS]
             found[one] = figures_of(feet(sampler.states[frames[rows]].to(device)), feet.fps)
     return found
 
