@@ -133,25 +133,28 @@ class RolledOut:
         return self.mean_velocity(self.compared).squeeze(1) - wanted
 
     @cached_property
+    def _kinds(self) -> list[tuple[int, int]]:
+        """Matched rows that are told a kind of motion that is recorded, and which."""
+        matched, recorded = self.batch.matched, self.instruments.kinds
+        told = kinds(self.batch.commands[matched]).tolist()
+        return [(matched.start + row, kind) for row, kind in enumerate(told) if kind in recorded]
+
+    @property
     def told_kinds(self) -> list[tuple[int, FootFigures]]:
         """Matched rows that are told a kind of motion that is recorded, and people's feet in it.
 
         Recorded rows still move as people do, and would make up for what the others lack.
         """
-        matched = self.batch.matched
-        told, recorded = kinds(self.batch.commands[matched]).tolist(), self.instruments.kinds
-        return [(matched.start + row, recorded[kind]) for row, kind in enumerate(told) if kind in recorded]
+        return [(row, self.instruments.kinds[kind]) for row, kind in self._kinds]
 
-    @cached_property
+    @property
     def families(self) -> list[tuple[torch.Tensor, list[FootFigures]]]:
         """The same rows (n,) by the family of their kind, and people's feet in the kind of each."""
-        matched = self.batch.matched
         found: dict[int, tuple[list[int], list[FootFigures]]] = {}
-        for row, kind in enumerate(kinds(self.batch.commands[matched]).tolist()):
-            if kind in self.instruments.kinds:
-                rows, figures = found.setdefault(FAMILIES[kind], ([], []))
-                rows.append(matched.start + row)
-                figures.append(self.instruments.kinds[kind])
+        for row, kind in self._kinds:
+            rows, figures = found.setdefault(FAMILIES[kind], ([], []))
+            rows.append(row)
+            figures.append(self.instruments.kinds[kind])
         device = self.states.device
         return [(torch.tensor(rows, device=device), figures) for rows, figures in found.values()]
 
