@@ -8,6 +8,8 @@ import torch
 
 ROOT_CHANNELS: Mapping[str, int] = {"root_height": 1, "projected_gravity": 3, "root_lin_vel_h": 3, "root_yaw_rate": 1}
 
+GAIT_PHASE = "gait_phase"
+
 
 class StateLayout:
     """The order and the sizes of the channels that make up one motion state.
@@ -19,6 +21,7 @@ class StateLayout:
         projected_gravity: Unit vector of gravity in the base frame; upright is (0, 0, -1).
         root_lin_vel_h: Velocity of the root's origin in the heading (yaw-only) frame [m/s].
         root_yaw_rate: Rate of the heading [rad/s].
+        gait_phase: Cosine and sine of the phase of the stride: 0 where the left foot lifts off, pi where the right one.
 
     Args:
         sizes: Channel name to number of columns, in the order of the columns.
@@ -45,6 +48,11 @@ class StateLayout:
     def with_root(cls, num_joints: int) -> StateLayout:
         """Joint angles and velocities, then every root channel."""
         return cls({"dof_pos": num_joints, "dof_vel": num_joints, **ROOT_CHANNELS})
+
+    @classmethod
+    def with_phase(cls, num_joints: int) -> StateLayout:
+        """Joint angles and velocities, every root channel, and the phase of the stride."""
+        return cls({**cls.with_root(num_joints).sizes, GAIT_PHASE: 2})
 
     @classmethod
     def joints_only(cls, num_joints: int) -> StateLayout:

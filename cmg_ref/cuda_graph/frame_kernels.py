@@ -221,6 +221,7 @@ def _held(
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
+    PHASE: tl.constexpr,
 ):
     """The state before, the next one held inside its range, at rest where nothing is asked, and where the guard acted.
 
@@ -243,6 +244,10 @@ def _held(
         predicted = tl.where(columns < GIVEN, state + half_dt * (velocity + (velocity + change)), state + change)
     else:
         predicted = change
+    if PHASE < SIZE:  # A direction.
+        turning = mask & (columns >= PHASE) & (columns < PHASE + 2)
+        length = tl.sqrt(tl.sum(tl.where(turning, predicted * predicted, 0.0), axis=1))
+        predicted = tl.where(turning, predicted / tl.maximum(length, 1e-6)[:, None], predicted)
     low = tl.load(limits + columns, columns < SIZE, 0.0)
     high = tl.load(limits + SIZE + columns, columns < SIZE, 0.0)
     held = clamped(predicted, low, high)
@@ -293,6 +298,7 @@ def put_out(
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
+    PHASE: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -318,6 +324,7 @@ def put_out(
         EXPERTS,
         GIVEN,
         ANGLES,
+        PHASE,
     )
     tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
     tl.store(guarded + rows, acted != 0, within)
@@ -360,6 +367,7 @@ def put_out_motions(
     EXPERTS: tl.constexpr,
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
+    PHASE: tl.constexpr,
     HEIGHT: tl.constexpr,
     GRAVITY: tl.constexpr,
     VELOCITY: tl.constexpr,
@@ -394,6 +402,7 @@ def put_out_motions(
         EXPERTS,
         GIVEN,
         ANGLES,
+        PHASE,
     )
     tl.store(tail_state + motion[:, None] * SIZE + columns, now, valid[:, None] & (columns < SIZE))
     frame = tl.load(frames + rows, valid, 0)

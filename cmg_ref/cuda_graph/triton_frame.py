@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple
 import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES
+from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.frames.command_plan import PlannedCommands
 from cmg_ref.frames.store import TrajectoryStore
 from cmg_ref.network.model import CMG
@@ -85,6 +86,7 @@ class TritonFrame:
         self._state_sizes["COMMANDS"] = model.command_layout.size
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
         self._out_sizes["ANGLES"] = layout.num_joints
+        self._out_sizes["PHASE"] = layout[GAIT_PHASE].start if GAIT_PHASE in layout else layout.size
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
         self._channels = {name: layout[channel].start for name, channel in names.items()} if layout.has_root else {}

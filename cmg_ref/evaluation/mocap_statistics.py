@@ -10,6 +10,7 @@ from torch import Tensor
 from cmg_ref.clips.dataset import MotionDataset
 from cmg_ref.clips.quality import run_lengths
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
+from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait import Gait, joint_acceleration, joint_speed, velocity_mismatch
 from cmg_ref.evaluation.gait_track import GaitTrack
 from cmg_ref.robots.robot import Robot
@@ -84,7 +85,8 @@ class _Clip:
     def __init__(self, dataset: MotionDataset, clip: int, robot: Robot) -> None:
         frames = dataset.clip_index == clip
         self.name, self.held_out = dataset.clip_names[clip], dataset.held_out[clip]
-        self.states, self.commands = dataset.states[frames], dataset.commands[frames]
+        root = StateLayout.with_root(len(dataset.joint_names)).size  # the phase of a stride, if there, comes after it
+        self.states, self.commands = dataset.states[frames][:, :root], dataset.commands[frames]
         self.valid = (dataset.valid & dataset.command_layout.velocity_alone(dataset.commands))[frames]
         self.track = GaitTrack.of(self.states[None], robot, dataset.fps)
 
@@ -132,7 +134,7 @@ def _runs(states: Tensor, mask: Tensor, fps: float) -> list[Tensor]:
 def _run_figures(runs: list[Tensor], dataset: MotionDataset, robot: Robot) -> dict[str, float]:
     """Figures of whole runs, averaged by their length."""
     weights = torch.tensor([float(len(run)) for run in runs])
-    layout, fps = dataset.layout, dataset.fps
+    layout, fps = StateLayout.with_root(len(dataset.joint_names)), dataset.fps
     values: dict[str, list[float]] = {}
     for run in runs:
         parts = layout.split(run[None])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.shorten import reason, shortened
-from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.files.json_text import parse_json
@@ -124,6 +124,8 @@ class Checkpoint:
         dof_pos = 0.5 * (dof_pos + robot.mirror_sign.to(mean)[own] * dof_pos[twins])
         standing = torch.zeros_like(mean)
         standing[layout["dof_pos"]] = dof_pos
+        if GAIT_PHASE in layout:
+            standing[layout[GAIT_PHASE]] = mean.new_tensor([0.0, 1.0])  # between two steps
         if layout.has_root:
             gravity = mean[layout["projected_gravity"]] * mean.new_tensor([1.0, 0.0, 1.0])
             standing[layout["projected_gravity"]] = gravity / gravity.norm()

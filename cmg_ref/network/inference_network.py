@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cmg_ref.network.model import CMG, MixtureLinear
+from cmg_ref.core.state_layout import GAIT_PHASE
+from cmg_ref.network.model import CMG, SMALLEST_PHASE, MixtureLinear
 from cmg_ref.network.packed_product import PackedProduct
 
 _LOG2_E = 1.4426950408889634
@@ -129,6 +130,9 @@ class InferenceNetwork:
         rest = torch.add(state[:, num_joints:], output, out=following[:, num_joints:])
         velocity_sum = state[:, self.layout["dof_vel"]] + rest[:, :num_joints]
         torch.add(state[:, :num_joints], velocity_sum, alpha=self._half_dt, out=following[:, :num_joints])
+        if GAIT_PHASE in self.layout:
+            phase = following[:, self.layout[GAIT_PHASE]]
+            phase /= phase.norm(dim=1, keepdim=True).clamp(min=SMALLEST_PHASE)
         return following
 
     def multiply(self, index: int, scaled: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.shorten import shortened
-from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 
 PREDICTIONS = ("next_state", "change")
+SMALLEST_PHASE = 1e-6  # a phase is a direction; one shorter than this has none
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,13 @@ class CMG(nn.Module):
         rest = state[:, num_joints:] + output * self.change_std[num_joints:]
         velocity_sum = state[:, self.layout["dof_vel"]] + rest[:, :num_joints]
         dof_pos = state[:, :num_joints] + (0.5 / self.fps) * velocity_sum
-        return torch.cat((dof_pos, rest), dim=-1)
+        following = torch.cat((dof_pos, rest), dim=-1)
+        if GAIT_PHASE in self.layout:  # comes last
+            before = self.layout[GAIT_PHASE].start
+            following = torch.cat(
+                (following[:, :before], functional.normalize(following[:, before:], dim=-1, eps=SMALLEST_PHASE)), dim=-1
+            )
+        return following
 
     def guard(self, state: torch.Tensor) -> torch.Tensor:
         """The state held inside ``state_min`` and ``state_max``."""

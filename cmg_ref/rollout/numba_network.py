@@ -14,11 +14,13 @@ from numba import njit, types
 from numba.extending import overload
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES
+from cmg_ref.network.model import SMALLEST_PHASE
 
 # Sums may be taken in any order, but what is not a number stays so: the guard tells it from a motion.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+_SMALLEST_PHASE = np.float32(SMALLEST_PHASE)
 _LOG2_E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-126.0)  # exponent of the smallest number with all its digits
 _BIAS, _DIGITS = np.int32(127), np.int32(23)  # of a float32
@@ -213,6 +215,7 @@ def integrate(
     standing: np.ndarray,
     half_dt: np.float32,
     num_angles: int,
+    phase: int,
     following: np.ndarray,
     guarded: np.ndarray,
 ) -> None:
@@ -229,6 +232,7 @@ def integrate(
             most how far in a frame, (5, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
+        phase: First column of the phase of the stride, a direction; the number of columns if there is none.
         following: Written, (n, state_dim).
         guarded: Written, whether the guard acted, (n,) bool.
     """
@@ -239,6 +243,11 @@ def integrate(
         for column in range(num_angles):
             velocities = state[row, num_angles + column] + following[row, num_angles + column]
             following[row, column] = state[row, column] + half_dt * velocities
+        if phase < width:
+            length = np.sqrt(following[row, phase] ** 2 + following[row, phase + 1] ** 2)
+            length = max(length, _SMALLEST_PHASE)
+            following[row, phase] /= length
+            following[row, phase + 1] /= length
         changed = 0
         moving = 0
         for column in range(width):
@@ -353,6 +362,7 @@ def step_few(
     standing: np.ndarray,
     half_dt: np.float32,
     num_angles: int,
+    phase: int,
     following: np.ndarray,
     guarded: np.ndarray,
 ) -> None:
@@ -375,6 +385,7 @@ def step_few(
         standing: (5, state_dim).
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
+        phase: First column of the phase of the stride, a direction; the number of columns if there is none.
         following: Written, (n, state_dim).
         guarded: Written, (n,) bool.
     """
@@ -395,4 +406,4 @@ def step_few(
     outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
     _multiply(hidden, last_weight, outputs)
     combine_experts(outputs, coefficients, last_bias, changes)
-    integrate(state, changes, held, command_range, limits, standing, half_dt, num_angles, following, guarded)
+    integrate(state, changes, held, command_range, limits, standing, half_dt, num_angles, phase, following, guarded)

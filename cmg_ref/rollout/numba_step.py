@@ -14,6 +14,7 @@ from typing import Callable
 import numpy as np
 import torch
 
+from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.packed_product import PackedProduct, round_number
@@ -71,7 +72,8 @@ class NumbaStep:
             self._few = tuple(weight.t().contiguous().numpy() for weight in weights)
         self._last_bias = last[-experts:].float().numpy()
         limits = torch.stack((model.state_min, model.state_max)).numpy()
-        self._finish = limits, standing.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints
+        phase = model.layout[GAIT_PHASE].start if GAIT_PHASE in model.layout else model.layout.size
+        self._finish = limits, standing.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints, phase
         self._command_dim = model.command_layout.size
         if feedback is not None:
             self._drift = feedback.gain.numpy(), feedback.largest.numpy()

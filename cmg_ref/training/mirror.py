@@ -16,6 +16,7 @@ ROOT_SIGNS = {
     "projected_gravity": (1.0, -1.0, 1.0),
     "root_lin_vel_h": (1.0, -1.0, 1.0),
     "root_yaw_rate": (-1.0,),
+    "gait_phase": (-1.0, -1.0),
 }
 
 

@@ -19,6 +19,7 @@ SMALLEST_STD: dict[str, float] = {
     "projected_gravity": 0.02,
     "root_lin_vel_h": 0.05,
     "root_yaw_rate": 0.1,
+    "gait_phase": 0.1,
 }
 CHANNEL_WEIGHT: dict[str, float] = {
     "dof_pos": 1.0,
@@ -27,6 +28,7 @@ CHANNEL_WEIGHT: dict[str, float] = {
     "projected_gravity": 1.5,
     "root_lin_vel_h": 2.0,
     "root_yaw_rate": 1.0,
+    "gait_phase": 4.0,
 }
 ACCELERATION_QUANTILE = 0.995
 NUM_SAMPLES = 100_000

@@ -21,6 +21,7 @@ from cmg_ref.network.checkpoint import Checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.robot import Robot
 from cmg_ref.training.foot_statistics import recorded_kinds
+from cmg_ref.training.gait_phase import with_gait_phase
 from cmg_ref.training.matched_rows import MatchedRows
 from cmg_ref.training.normalisation import channel_weights, set_statistics
 from cmg_ref.training.objective import RollOutObjective
@@ -72,6 +73,7 @@ class Trainer:
             )
         if config.batch_size < 4 * world_size:
             raise ValueError(f"TrainConfig.batch_size is {config.batch_size}: {world_size} processes need 4 rows each")
+        dataset = with_gait_phase(dataset, robot)
         self.config, self.dataset, self.robot, self.run_dir = config, dataset, robot, Path(run_dir)
         self.device, self.rank, self.world_size = device, rank, world_size
         torch.manual_seed(config.seed)
@@ -265,7 +267,8 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
     """Raise a ValueError that says in what a checkpoint differs from the model to be trained."""
     if initial.model.config != model.config:
         raise ValueError(f"the initial checkpoint has {initial.model.config}, the run is to have {model.config}")
-    if initial.layout != model.layout or initial.joint_names != tuple(dataset.joint_names):
+    channels = list(initial.layout)
+    if channels != list(model.layout)[: len(channels)] or initial.joint_names != tuple(dataset.joint_names):
         raise ValueError("the initial checkpoint has other state channels or joints than the dataset")
     if initial.command_layout.channels != dataset.command_layout.channels[: initial.command_layout.size]:
         raise ValueError(f"the initial checkpoint has {initial.command_layout}, the data {dataset.command_layout}")
@@ -276,8 +279,21 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
 def weights_for(model: CMG, initial: Checkpoint) -> dict[str, torch.Tensor]:
     """Weights and statistics of a checkpoint; channels of the command that it lacks, which come last, count for 0."""
     state, missing = dict(initial.model.state_dict()), model.command_layout.size - initial.command_layout.size
-    state["gate.0.weight"] = functional.pad(state["gate.0.weight"], (0, missing))  # (gate_hidden, inputs)
-    state["layers.0.weight"] = functional.pad(state["layers.0.weight"], (0, 0, 0, missing))  # (..., inputs, outputs)
+    known, channels = initial.layout.size, model.layout.size - initial.layout.size
+
+    def padded(weight: torch.Tensor) -> torch.Tensor:
+        """A weight on inputs, which come last, with zeros for channels of state and command that there were not."""
+        told = functional.pad(weight[..., known:], (0, missing))
+        return torch.cat((functional.pad(weight[..., :known], (0, channels)), told), dim=-1)
+
+    state["gate.0.weight"] = padded(state["gate.0.weight"])  # (gate_hidden, inputs)
+    state["layers.0.weight"] = padded(state["layers.0.weight"].transpose(1, 2)).transpose(1, 2).contiguous()
+    last = f"layers.{model.config.num_layers - 1}"
+    for name in (f"{last}.weight", f"{last}.bias"):
+        state[name] = functional.pad(state[name], (0, channels))
+    for name, own in model.state_dict().items():
+        if own.shape == (model.layout.size,):
+            state[name] = torch.cat((state[name], own[known:]))
     for name in ("command_min", "command_max"):
         own = model.state_dict()[name]
         state[name] = torch.cat((state[name], own[len(own) - missing :]))
