@@ -97,7 +97,7 @@ def change(
     targets,
     table,
     table_bits,
-    drift_table,
+    beside,
     first_rows,
     capacities,
     fps,
@@ -108,6 +108,7 @@ def change(
     SIZE: tl.constexpr,
     COMMANDS: tl.constexpr,
     VELOCITIES: tl.constexpr,
+    BESIDE: tl.constexpr,
     MEMORY: tl.constexpr,
     MEMORY_ROOM: tl.constexpr,
     HEIGHT: tl.constexpr,
@@ -135,6 +136,8 @@ def change(
     tl.store(told + env, 0)
     columns = tl.arange(0, COLUMNS)
     real = columns < SIZE
+    further = columns - (SIZE + VELOCITIES - BESIDE)  # channels that a frame does not hold
+    is_further = real & (further >= 0)
     first_row, capacity = tl.load(first_rows + env), tl.load(capacities + env)
     base = tl.load(shown + env)
     begin = tl.load(first_frames + env)
@@ -180,6 +183,7 @@ def change(
         tl.store(origin + env * 3 + poses, 0.0, poses < 3)
         tl.store(state + env * SIZE + columns, now, real)
         tl.store(table + first_row * WIDTH + columns, now, columns < JOINTS)
+        tl.store(beside + first_row * BESIDE + VELOCITIES + further, now, is_further)
         store_root(
             table,
             table_bits,
@@ -236,14 +240,15 @@ def change(
         now = tl.where(columns == VELOCITY + 1, vy, now)
         now = tl.where(columns == VELOCITY + 2, tl.load(here + 3).to(tl.float32), now)
         now = tl.where(columns == YAW_RATE, tl.load(here + 7).to(tl.float32), now)
-        tl.store(state + env * SIZE + columns, now, real)
+        aside = tl.load(beside + row * BESIDE + VELOCITIES + further, is_further, 0.0)
+        tl.store(state + env * SIZE + columns, tl.where(is_further, aside, now), real)
         tl.store(pose + env * 3, x)
         tl.store(pose + env * 3 + 1, y)
         tl.store(pose + env * 3 + 2, heading)
     changed = differs | (begins != 0)
     # Who begins has not drifted; who is told otherwise has, and nothing equals the command that is no number.
     remembered = tl.arange(0, MEMORY_ROOM)
-    own = drift_table + (first_row + base % capacity) * VELOCITIES + remembered - COMMANDS
+    own = beside + (first_row + base % capacity) * BESIDE + remembered - COMMANDS
     is_drift = (remembered >= COMMANDS) & (remembered < MEMORY)
     tl.store(own, 0.0, is_drift & (begins != 0))
     drifted = tl.load(own, is_drift & (begins == 0), 0.0)

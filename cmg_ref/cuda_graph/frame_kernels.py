@@ -354,7 +354,7 @@ def put_out_motions(
     guard_count,
     table,
     table_bits,
-    drift_table,
+    beside,
     first_row,
     capacities,
     num,
@@ -375,6 +375,7 @@ def put_out_motions(
     JOINTS: tl.constexpr,
     WIDTH: tl.constexpr,
     HALF: tl.constexpr,
+    BESIDE: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -441,7 +442,10 @@ def put_out_motions(
         bound = tl.load(largest_drift + axis)
         drift = clamped(drift, -bound, bound)
         tl.store(own + COMMANDS + axis, drift, valid)
-        tl.store(drift_table + row * VELOCITIES + axis, drift, valid)
+        tl.store(beside + row * BESIDE + axis, drift, valid)
+    further = columns - (SIZE + VELOCITIES - BESIDE)
+    is_further = valid[:, None] & (further >= 0) & (columns < SIZE)
+    tl.store(beside + row[:, None] * BESIDE + VELOCITIES + further, now, is_further)
     store_root(
         table,
         table_bits,

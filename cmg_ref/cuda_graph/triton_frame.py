@@ -31,7 +31,8 @@ class Motions(NamedTuple):
     Attributes:
         store: The frames.
         commands: The commands they follow.
-        drift: How far motions have drifted from their commands by each of the frames, (num_rows, 3).
+        beside: How far motions have drifted from their commands by each of the frames, and channels of the state that
+            frames do not hold, (num_rows, 3 or more).
         state: Last state, (num_motions, state_dim).
         pose: Its x, y and heading, (num_motions, 3).
         memory: What is remembered of its commands, see :class:`DriftFeedback`, (num_motions, command_dim + 3).
@@ -41,7 +42,7 @@ class Motions(NamedTuple):
 
     store: TrajectoryStore
     commands: PlannedCommands
-    drift: torch.Tensor
+    beside: torch.Tensor
     state: torch.Tensor
     pose: torch.Tensor
     memory: torch.Tensor
@@ -188,7 +189,7 @@ class TritonFrame:
             self._guard_count,
             store.table,
             store.bits,
-            motions.drift,
+            motions.beside,
             store.first_rows,
             store.capacities,
             num,
@@ -197,6 +198,7 @@ class TritonFrame:
             WIDTH=store.table.shape[1],
             HALF=store.dtype == torch.float16,
             VELOCITIES=NUM_VELOCITIES,
+            BESIDE=motions.beside.shape[1],
             **self._channels,
             **self._out_sizes,
             **self._state_sizes,

@@ -310,7 +310,7 @@ def follow_commands(
     largest: np.ndarray,
     memory: np.ndarray,
     rows: np.ndarray,
-    drift: np.ndarray,
+    beside: np.ndarray,
 ) -> None:
     """Sum up what has been missed of commands, as `DriftFeedback.follow` does.
 
@@ -321,16 +321,19 @@ def follow_commands(
         largest: (3,).
         memory: What :func:`correct_commands` left, (n, command_dim + 3); changed.
         rows: Where the drift is kept, (n,).
-        drift: Written there, (num_rows, 3).
+        beside: Written there, and the last channels of the states after it, (num_rows, 3 or more).
     """
     width = memory.shape[1] - NUM_VELOCITIES
+    further = beside.shape[1] - NUM_VELOCITIES
     for row in range(len(memory)):
+        for column in range(further):
+            beside[rows[row], NUM_VELOCITIES + column] = following[row, following.shape[1] - further + column]
         vx, vy, yaw_rate = following[row, columns[0]], following[row, columns[1]], following[row, columns[2]]
         turned = memory[row, width + 2]
         missed = (vx - memory[row, 0], vy + turned * vx - memory[row, 1], yaw_rate - memory[row, 2])
         for axis in range(NUM_VELOCITIES):
             value = memory[row, width + axis] + dt * missed[axis]
-            memory[row, width + axis] = drift[rows[row], axis] = min(max(value, -largest[axis]), largest[axis])
+            memory[row, width + axis] = beside[rows[row], axis] = min(max(value, -largest[axis]), largest[axis])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)

@@ -100,10 +100,10 @@ class NumbaStep:
         self._loops.correct_commands(command, self._command_range, self._drift[0], memory, told)
         return told
 
-    def follow(self, following: np.ndarray, memory: np.ndarray, rows: np.ndarray, drift: np.ndarray) -> None:
-        """See :meth:`DriftFeedback.follow`; memory (n, memory_dim) and rows (n,) of ``drift`` (num_rows, 3) change."""
+    def follow(self, following: np.ndarray, memory: np.ndarray, rows: np.ndarray, beside: np.ndarray) -> None:
+        """See :meth:`DriftFeedback.follow`; memory (n, memory_dim) changes, and rows (n,) of what is kept beside frames."""
         columns, dt = self._followed
-        self._loops.follow_commands(following, columns, dt, self._drift[1], memory, rows, drift)
+        self._loops.follow_commands(following, columns, dt, self._drift[1], memory, rows, beside)
 
     def share_out(self, num: int, count: int, frame: Frame) -> None:
         """Make frames of motions, in all threads.

@@ -29,6 +29,11 @@ from cmg_ref.trajectories.start_states import EnvironmentDraws, InitialStates
 ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for checkpoints without root channels
 
 
+def num_beside(layout: StateLayout) -> int:
+    """Columns kept beside each frame: its drift, and channels of the state that frames do not hold; none without root."""
+    return NUM_VELOCITIES + layout.size - StateLayout.with_root(layout.num_joints).size if layout.has_root else 0
+
+
 class MotionBuffer:
     """Motions extended frame by frame by the CMG.
 
@@ -86,16 +91,14 @@ class MotionBuffer:
         self._tail_pose = torch.zeros(self.num_motions, NUM_POSE, device=self.device)
         self._feedback = rollout.feedback
         self._tail_memory = torch.zeros(self.num_motions, 0, device=self.device)
-        self._drift = self.store.extra_columns(0)
+        self._beside = self.store.extra_columns(num_beside(checkpoint.layout))
         if rollout.feedback is not None:
             self._tail_memory = rollout.feedback.memory(self.num_motions)
-            self._drift = self.store.extra_columns(NUM_VELOCITIES)
-        self._num_missing = self.layout.size - checkpoint.layout.size
         self._numbers = torch.arange(self.num_motions, device=self.device)
         self.motions = Motions(
             self.store,
             self.commands,
-            self._drift,
+            self._beside,
             self._tail_state,
             self._tail_pose,
             self._tail_memory,
@@ -164,7 +167,7 @@ class MotionBuffer:
         self._tail_state[motions] = states
         self._tail_pose[motions] = poses
         self._tail_memory[motions] = 0.0
-        self._drift[self.store.first_rows[motions]] = 0.0
+        self._beside[self.store.first_rows[motions]] = self._kept_beside(states, self._tail_memory[motions])
         self.written[motions] = 1
         self.guarded[motions] = 0
 
@@ -172,21 +175,19 @@ class MotionBuffer:
         self, motions: torch.Tensor, states: torch.Tensor, following: torch.Tensor, poses: torch.Tensor
     ) -> None:
         """Store frame 0 of motions (n,), see :meth:`restart`."""
+        full = self._with_root(states)
         if self._stance_root is None:
-            full, seen = states, seen_columns(self.layout, states, following, 1.0 / self.store.fps, poses[:, 2])
+            seen = seen_columns(self.layout, full, self._with_root(following), 1.0 / self.store.fps, poses[:, 2])
         else:
-            full = torch.cat((states, states.new_zeros(len(states), self.layout.size - states.shape[1])), dim=1)
             full[:, self.layout["projected_gravity"]] = states.new_tensor([0.0, 0.0, -1.0])
             seen = seen_columns(self.layout, full, full, 1.0 / self.store.fps, poses[:, 2])
         self.store.write(torch.zeros_like(motions), full, seen, poses, motions)
 
     def truncate(self, motions: torch.Tensor, last: torch.Tensor) -> None:
         """Forget the frames after frame ``last`` (n,) of motions (n,), which are told something else from there on."""
-        states, poses = self.store.read_last(last, motions)
-        self._tail_state[motions] = states[:, : self.model_layout.size]
-        self._tail_pose[motions] = poses
+        self._tail_state[motions], self._tail_pose[motions] = self.states_at(last, motions)
         if self._feedback is not None:
-            drift = self._drift[self.store.rows(last, motions)]
+            drift = self.beside_at(last, motions)[:, :NUM_VELOCITIES]
             self._tail_memory[motions] = self._feedback.told_otherwise(drift)
         self.written[motions] = last + 1
 
@@ -194,7 +195,22 @@ class MotionBuffer:
         """What the feedback of drift remembers after frames (n,) of motions (n,), (n, memory_dim)."""
         if self._feedback is None:
             return self._tail_memory[motions]
-        return torch.cat((self.commands.value(frames, motions), self._drift[self.store.rows(frames, motions)]), dim=1)
+        drift = self.beside_at(frames, motions)[:, :NUM_VELOCITIES]
+        return torch.cat((self.commands.value(frames, motions), drift), dim=1)
+
+    def states_at(self, frames: torch.Tensor, motions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of the checkpoint (n, state_dim) and poses (n, 3) at frames (n,) of motions (n,)."""
+        states, poses = self.store.read_last(frames, motions)
+        further = self.beside_at(frames, motions)[:, NUM_VELOCITIES:]
+        return torch.cat((states, further), dim=1)[:, : self.model_layout.size], poses
+
+    def beside_at(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
+        """What is kept beside frames (n, ...) of motions (n,), see :attr:`Motions.beside`."""
+        return self._beside[self.store.rows(frames, motions)]
+
+    def keep_beside(self, frames: torch.Tensor, motions: slice | torch.Tensor, beside: torch.Tensor) -> None:
+        """Keep (n, ...) beside frames (n,) of motions (n,)."""
+        self._beside[self.store.rows(frames, motions)] = beside
 
     def copy(self, sources: torch.Tensor, motions: torch.Tensor, last: torch.Tensor, count: int) -> None:
         """Make motions (n,) copies of motions ``sources`` (n,), commands included.
@@ -208,7 +224,7 @@ class MotionBuffer:
         frames = last.unsqueeze(1) + torch.arange(1 - count, 1, device=self.device)
         frames = frames.clamp(min=0)  # (n, count)
         self.store.copy(frames, sources, motions)
-        self._drift[self.store.rows(frames, motions)] = self._drift[self.store.rows(frames, sources)]
+        self.keep_beside(frames, motions, self.beside_at(frames, sources))
         self.commands.copy(sources, motions)
         self.truncate(motions, last)
 
@@ -240,7 +256,7 @@ class MotionBuffer:
         )
         written, numbers = self.written[motions], self._numbers[motions]
         blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # states and poses by the first row
-        remembered, drift = tail_memory[numbers.numpy()], self._drift.numpy()
+        remembered, beside = tail_memory[numbers.numpy()], self._beside.numpy()
         num_guarded: list[int] = []
 
         def frame(workspace: Workspace, rows: slice, number: int) -> None:
@@ -255,7 +271,7 @@ class MotionBuffer:
             changed = np.empty(len(frames), np.bool_)
             told = step.correct(self.commands.value(frames, own).numpy(), remembered[rows])
             step.step(workspace, state.numpy(), told, following.numpy(), changed)
-            step.follow(following.numpy(), remembered[rows], self.store.rows(frames, own).numpy(), drift)
+            step.follow(following.numpy(), remembered[rows], self.store.rows(frames, own).numpy(), beside)
             self.store.place(frames, pose, state, following, own, placed)
             blocks[rows.start] = following, placed
             own_numbers = numbers[rows].numpy()
@@ -280,12 +296,12 @@ class MotionBuffer:
             following = self.rollout.advance(state, told)
             if self._feedback is not None:
                 memory = self._feedback.follow(following, memory)
-                self._drift[self.store.rows(written + offset, motions)] = memory[:, -NUM_VELOCITIES:]
+                self.keep_beside(written + offset, motions, self._kept_beside(following, memory))
             guarded += self.rollout.guarded
             if self._stance_root is None:
                 pose = self._append(written + offset, pose, state, following, motions)
             else:
-                full = torch.cat((following, following.new_zeros(len(following), self._num_missing)), dim=1)
+                full = self._with_root(following)
                 self.store.write(written + offset, full, full[:, :NUM_SEEN], pose, motions)
             state = following
         if self._stance_root is not None:
@@ -312,10 +328,23 @@ class MotionBuffer:
         self._tail_pose.index_copy_(0, motions, pose)
         memory = self._feedback.follow(following, memory)
         self._tail_memory.index_copy_(0, motions, memory)
-        self._drift.index_copy_(0, self.store.rows(frames, motions), memory[:, -NUM_VELOCITIES:])
+        self._beside.index_copy_(0, self.store.rows(frames, motions), self._kept_beside(following, memory))
         self.written.index_copy_(0, motions, frames + 1)
         self.guarded.index_copy_(0, motions, self.guarded[motions] + guarded)
         self.rollout.guard_count += (guarded & present).sum()
+
+    def _with_root(self, states: torch.Tensor) -> torch.Tensor:
+        """States (n, state_dim) as frames hold them, (n, layout.size): with zeros for a root that is not predicted."""
+        missing = self.layout.size - states.shape[1]
+        if missing <= 0:
+            return states[:, : self.layout.size]
+        return torch.cat((states, states.new_zeros(len(states), missing)), dim=1)
+
+    def _kept_beside(self, states: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        """What is kept beside frames (n,): the drift by then, and channels of the state that a frame does not hold."""
+        if self._feedback is None:
+            return memory
+        return torch.cat((memory[:, -NUM_VELOCITIES:], states[:, self.layout.size :]), dim=1)
 
     def finite(self, motions: torch.Tensor) -> torch.Tensor:
         """Whether the last state of motions (n,) is finite, (n,); a state that is not stays so."""
@@ -350,6 +379,7 @@ class MotionBuffer:
             placed = torch.empty_like(pose)
             self.store.place(frames, pose, before, now, motions, placed)
             return placed
+        before, now = self._with_root(before), self._with_root(now)
         pose = self.store.integrate(pose, before, now)
         seen = seen_columns(self.layout, now, before, -1.0 / self.store.fps, pose[:, 2])
         self.store.write(frames, now, seen, pose, motions)

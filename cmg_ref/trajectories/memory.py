@@ -17,6 +17,7 @@ from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.network.packed_product import COMPILED_BYTES, ROUND_NUMBERS, round_number
 from cmg_ref.rollout.numba_step import BLOCK
 from cmg_ref.rollout.rollout import CPU_BLOCK
+from cmg_ref.trajectories.buffer import num_beside
 from cmg_ref.trajectories.pool import SamplesCommands
 from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 
@@ -72,16 +73,15 @@ def plan_memory(
     num_joints = 2 * layout.num_joints
     command = 4 * checkpoint.command_layout.size
     per_motion = 4 * (layout.size + NUM_POSE) + 4 * 8  # the last state and pose; two counters; place and size
-    drift = NUM_VELOCITIES if layout.has_root else 0
     if layout.has_root:
-        per_motion += command + 4 * drift  # the command of the last frame, and what has been missed by then
+        per_motion += command + 4 * NUM_VELOCITIES  # the command of the last frame, and what has been missed by then
     per_env = 8 + 8 + 4 * NUM_POSE + command + (8 if len(sizes) > 1 else 0)  # clock, place, excess, motion shown
     kernels = chosen_backend(settings.backend, device) == "cuda_graph" and layout.has_root and triton_available()
     if settings.mode == "realtime" and kernels:
         per_env += 4 * num_joints + 2 + 4 * NUM_POSE + 2 * command + 8  # joints shown, and what is asked for
     return MemoryPlan(
         joints=num_frames * num_joints * float_size,
-        root=num_frames * ((NUM_SEEN + NUM_GRAVITY) * float_size + 4 * (NUM_PLACE + drift)),
+        root=num_frames * ((NUM_SEEN + NUM_GRAVITY) * float_size + 4 * (NUM_PLACE + num_beside(layout))),
         commands=num_motions * settings.num_segments(sampler, checkpoint.fps) * (8 + 2 * command),
         states=num_motions * per_motion + settings.num_envs * per_env,
         network=_network_bytes(settings, checkpoint.model, device),

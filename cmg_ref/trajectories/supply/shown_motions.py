@@ -160,17 +160,19 @@ class ShownMotions:
         states, seen, poses = self.buffer.store.read_states(frames, self.supply.motions)
         first_frames, starts, targets = self.buffer.commands.segment(shown, self.supply.motions)
         rows = torch.arange(len(shown), device=self._device)
+        first, _ = self.buffer.states_at(shown, self.supply.motions_of(rows))
+        beside = self.buffer.beside_at(frames, self.supply.motions)
         memory = self.buffer.memory_at(self.clock.latest(rows), self.supply.motions)
         first_frames = first_frames - shown
         self._seconds_before += self.buffer.seconds
         self.settings = replace(self.settings, mode=mode)
         self._allocate()
-        first = states[:, 0, : self._checkpoint.layout.size]
         self._restart(rows, first, first, poses[:, 0], first_frames, starts, targets)
         motions = self.supply.motions_of(rows)
         for frame in (0, 1):
             at = torch.full_like(rows, frame)
             self.buffer.store.write(at, states[:, frame], seen[:, frame], poses[:, frame], motions)
+            self.buffer.keep_beside(at, motions, beside[:, frame])
         # Between two frames the later one is on show too, so generation goes on from it.
         self.buffer.truncate(motions, self.clock.latest(rows))
         self.buffer.motions.memory[motions] = memory

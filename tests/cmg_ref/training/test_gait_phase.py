@@ -13,6 +13,7 @@ import torch
 from cmg_ref import CMGMotionGenerator
 from cmg_ref.clips.dataset import build_dataset
 from cmg_ref.clips.motion_clip import MotionClip
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG
@@ -21,6 +22,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.training.gait_phase import HALF_STEP, stride_phase, with_gait_phase
 from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.trainer import weights_for
+from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 
 LAYOUT = StateLayout.with_phase(29)
 PHASE = LAYOUT[GAIT_PHASE]
@@ -34,7 +36,7 @@ def deaf() -> Checkpoint:
     model = CMG(shipped.model.config, LAYOUT, shipped.fps)
     model.load_state_dict(weights_for(model, shipped))
     with torch.no_grad():
-        model.layers[-1].bias[:, -2:] = torch.tensor([0.1, -0.2])
+        model.get_parameter("layers.2.bias")[:, -2:] = torch.tensor([0.1, -0.2])
     phase = torch.tensor([0.0, 1.0]).expand(len(shipped.initial_states), 2)
     states = torch.cat((shipped.initial_states, phase), dim=1)
     return dataclasses.replace(shipped, model=model.eval().requires_grad_(False), initial_states=states)
@@ -83,19 +85,50 @@ def test_it_stays_a_direction_whatever_the_backend(deaf: Checkpoint, backend: st
         torch.testing.assert_close(following, expected, atol=3e-5, rtol=0.0)
 
 
-@pytest.mark.parametrize("mode", ["realtime", "pregenerated", "pool"])
+@pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
 def test_a_phase_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode: Any) -> None:
     shown = []
     commands = torch.tensor([[0.8, 0.0, 0.0], [0.0, 0.3, 0.0], [0.5, 0.0, -0.6], [0.0, 0.0, 0.0]])
     for checkpoint in (deaf, load_checkpoint()):
-        kind = "pregenerated" if mode == "pool" else mode
-        generator = CMGMotionGenerator(checkpoint, 4, mode=kind, preload_duration=150, seed=1)
+        generator = CMGMotionGenerator(checkpoint, 4, mode=mode, preload_duration=150, seed=1)
         standing = generator.standing_states[:1].expand(4, -1)
         generator.reset(commands=commands, init_motion=(standing[:, :29], standing[:, 29:58]))
         for _ in range(60):
             generator.advance()
         shown.append(torch.cat((*generator.get_motion(), generator.root_states), dim=1))
     torch.testing.assert_close(shown[0], shown[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba", "cuda_graph"])
+@pytest.mark.parametrize("mode", ["realtime", "pregenerated", "pool"])
+@pytest.mark.usefixtures("without_graphs")
+def test_who_is_told_otherwise_goes_on_with_the_phase_on_show(deaf: Checkpoint, mode: str, backend: Any) -> None:
+    """The phase of `deaf` turns by itself, so how it goes on is known whatever is told."""
+    if backend != "torch":
+        pytest.importorskip({"numba": "numba", "cuda_graph": "triton"}[backend])
+    if backend == "cuda_graph" and torch.cuda.is_available():
+        pytest.skip("test_cuda.py runs the kernels themselves where there is a GPU")
+    pool = TrajectoryPoolCfg(num_trajectories=8, max_guard_share=1.0) if mode == "pool" else None
+    kind: Any = "pregenerated" if mode == "pool" else mode
+    settings: Any = {"preload_duration": 30, "buffer_size": 20}
+    generator = CMGMotionGenerator(deaf, 5, mode=kind, pool=pool, seed=1, backend=backend, **settings)
+    generator.reset(commands=torch.tensor([0.5, 0.0, 0.0]).expand(5, -1))
+    for _ in range(7):
+        generator.advance()
+    ids, base = torch.tensor([1, 3]), generator._shown.clock.latest(torch.tensor([1, 3]))
+    generator.update_commands(torch.tensor([[0.8, 0.0, 0.0], [0.0, 0.3, 0.0]]), ids)
+    for _ in range(4):
+        generator.advance()
+    frames, motions = base.unsqueeze(1) + torch.arange(5), generator._shown.supply.motions_of(ids)
+    phases = generator.buffer.beside_at(frames, motions)[..., NUM_VELOCITIES:]  # (2, 5, 2)
+    before = deaf.initial_states[:1].expand(8, -1).clone()
+    before[:, PHASE] = phases[:, :-1].flatten(0, 1)
+    after = Rollout(deaf.model, backend="torch").advance(before, torch.tensor([0.8, 0.0, 0.0]).expand(8, -1))
+    torch.testing.assert_close(phases[:, 1:].flatten(0, 1), after[:, PHASE], atol=1e-4, rtol=0.0)
+    assert (after - before)[:, PHASE].norm(dim=1).min() > 0.1
+    generator.switch_mode("realtime" if kind == "pregenerated" else "pregenerated")
+    first, _ = generator.buffer.states_at(torch.zeros(5, dtype=torch.long), torch.arange(5))
+    assert (first[ids, PHASE] - phases[:, -1]).abs().max() < 1e-4, "the frame on show"
 
 
 def test_it_is_saved_exported_and_played(deaf: Checkpoint, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_what_commands_have_missed_adds_up_until_there_is_a_new_one(
     trainer = make(dataset, tmp_path, TrainConfig(**{**SMALL.__dict__, "matched_after": 0.0}))
     trainer.matched.wanted[0] = torch.tensor([1.0, 0.0, 0.0])
     commands = trainer.matched.wanted.unsqueeze(1).expand(-1, 10, -1)
-    standing = torch.zeros(len(trainer.matched), 10, dataset.layout.size)
+    standing = torch.zeros(len(trainer.matched), 10, trainer.dataset.layout.size)
     nothing = torch.zeros(1)
     people = FootFigures(nothing, nothing, nothing, torch.tensor(0.02), nothing[0], torch.tensor(0.01))
     kind = int(kinds(commands[:1]))

@@ -91,7 +91,7 @@ def test_memory_in_use_is_what_was_announced(settings: str) -> None:
 def test_tensors_held_are_what_was_announced(checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
     generator = CMGMotionGenerator(checkpoint, **settings)
     plan = CMGMotionGenerator.memory_required(checkpoint, **settings)
-    drift = generator.buffer.motions.drift
+    drift = generator.buffer.motions.beside
     assert plan.joints + plan.root == generator.buffer.store.num_bytes + 4 * drift.numel()
     assert plan.commands == generator.buffer.commands.num_bytes
     assert plan.joints + plan.root + plan.commands < generator.get_performance_stats()["memory_bytes"] < plan.total
