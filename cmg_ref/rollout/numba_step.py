@@ -101,7 +101,7 @@ class NumbaStep:
         return told
 
     def follow(self, following: np.ndarray, memory: np.ndarray, rows: np.ndarray, beside: np.ndarray) -> None:
-        """See :meth:`DriftFeedback.follow`; memory (n, memory_dim) changes, and rows (n,) of what is kept beside frames."""
+        """See :meth:`DriftFeedback.follow`; memory (n, memory_dim) and rows (n,) of ``beside`` change."""
         columns, dt = self._followed
         self._loops.follow_commands(following, columns, dt, self._drift[1], memory, rows, beside)
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 
 from cmg_ref.core.command_layout import VELOCITY
+from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
 from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.evaluation.gait_track import LIFTED, lifted
 from cmg_ref.training.window_sampler import WindowSampler
 
 STEADY = 0.3
@@ -28,8 +28,6 @@ TURNING = (0.2, 0.6, 0.9)
 """Yaw rate from which on somebody turns [rad/s], and those between one kind of it and the next."""
 STAND, TURN, SIDE, BACK, SLOW, WALK, FAST, RUN = range(8)
 """Families of kinds that are much alike."""
-LIFTED_WITHIN = 0.006
-"""A foot is off the floor above LIFTED, give or take this [m]."""
 MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
@@ -42,17 +40,13 @@ class FootFigures(NamedTuple):
         heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
-        steps: Steps of a foot in a frame, on average.
-        clearance: Greatest height of a foot's lowest point in rows in which it steps, over the lowest, median [m].
-        lift: Mean height of a foot's lowest point over the lowest in the row [m].
+        pace: How fast the phase of the stride goes on, on average [rad/s].
     """
 
     heights: torch.Tensor
     speeds: torch.Tensor
     slips: torch.Tensor
-    steps: torch.Tensor
-    clearance: torch.Tensor
-    lift: torch.Tensor
+    pace: torch.Tensor
 
 
 def kinds(commands: torch.Tensor) -> torch.Tensor:
@@ -92,21 +86,10 @@ FAMILIES = (
 NUM_KINDS = len(FAMILIES)
 
 
-def over_lowest(height: torch.Tensor) -> torch.Tensor:
-    """Heights (num_rows, frames, 2) over the lowest in their row, which gets no gradient."""
-    return height - height.detach().amin(dim=(1, 2), keepdim=True)
-
-
-def steps(height: torch.Tensor) -> torch.Tensor:
-    """Steps of each foot in a frame, on average, from heights (num_rows, frames, 2), (num_rows, 2)."""
-    up = lifted(over_lowest(height))
-    return 0.5 * (up[:, 1:] != up[:, :-1]).to(height).mean(dim=1)  # up and down
-
-
-def restlessness(height: torch.Tensor) -> torch.Tensor:
-    """About the same as `steps`, with a gradient; every wobble counts."""
-    up = torch.sigmoid((height - LIFTED) / LIFTED_WITHIN)
-    return 0.5 * up.diff(dim=1).abs().mean(dim=1)
+def paces(phase: torch.Tensor, fps: float) -> torch.Tensor:
+    """Mean rate of the phase of the stride [rad/s], (num_rows,), from its cosine and sine (num_rows, frames, 2)."""
+    (before_x, before_y), (x, y) = phase[:, :-1].unbind(dim=-1), phase[:, 1:].unbind(dim=-1)
+    return fps * torch.atan2(before_x * y - before_y * x, before_x * x + before_y * y).mean(dim=1)
 
 
 def foot_speed(feet: FootMotion) -> torch.Tensor:
@@ -134,24 +117,22 @@ def recorded_kinds(
     frames = starts.unsqueeze(1) + torch.arange(sampler.length)  # (num_windows, length)
     commands = sampler.commands[frames]
     alone = sampler.command_layout.velocity_alone(commands).all(dim=1)
+    phase = sampler.layout[GAIT_PHASE]
     kind, found = torch.where(alone, kinds(commands), -1), {}
     for one in range(NUM_KINDS):
         rows = (kind == one).nonzero().squeeze(1)
         if len(rows) >= FEWEST:
             rows = rows[:NUM_WINDOWS]
-            found[one] = figures_of(feet(sampler.states[frames[rows]].to(device)), feet.fps)
+            states = sampler.states[frames[rows]].to(device)
+            found[one] = figures_of(feet(states), paces(states[..., phase], feet.fps), feet.fps)
     return found
 
 
-def figures_of(feet: FootMotion, fps: float) -> FootFigures:
-    """The figures of some motions' feet."""
+def figures_of(feet: FootMotion, pace: torch.Tensor, fps: float) -> FootFigures:
+    """The figures of some motions' feet, and of the paces (num_motions,) they go at [rad/s]."""
     height = feet.height.amin(dim=-1)
     speed, stance = stance_slip(feet, fps)
     heights, speeds, slips = (
         quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
     )
-    rise = over_lowest(height)
-    peaks = rise.amax(dim=1)
-    stepped = peaks[peaks > LIFTED]
-    clearance = stepped.median() if len(stepped) else peaks.new_tensor(LIFTED)
-    return FootFigures(heights, speeds, slips, steps(height).mean(), clearance, rise.mean())
+    return FootFigures(heights, speeds, slips, pace.mean())

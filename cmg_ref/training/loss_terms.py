@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional
 
 from cmg_ref.core.command_layout import HEIGHT, VELOCITY, told_to_stand
+from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.training.foot_statistics import foot_speed, over_lowest, quantiles, restlessness
+from cmg_ref.training.foot_statistics import foot_speed, paces, quantiles
 from cmg_ref.training.rolled_out import RolledOut
 
 SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
@@ -21,8 +22,6 @@ APART = 0.005  # [m] from here on parts of the robot are too near to each other
 APART_STRIDE = 4  # they are looked at in every so many-th frame
 STOPPING_TIME = 1.0  # [s] who has been told to stand for this long should do so
 FOOT_SPEED = 0.1  # [1 / (m/s) per 1 / m] what a foot's speed counts beside its height
-LARGEST_STEP_DEBT = 1.0  # a foot that has made so many steps too many or too few is pulled in full
-LARGEST_LIFT_DEBT = 0.03  # [m s] the same of a foot's height, summed up over time
 LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
 
 
@@ -122,36 +121,13 @@ def planted(rolled: RolledOut) -> torch.Tensor:
     return total / len(rolled.states)
 
 
-def steps(rolled: RolledOut) -> torch.Tensor:
-    """Steps of feet of matched rows that have made more of them than people would have by now [1/s].
-
-    Each foot is looked at by itself, for one that steps twice and one that is dragged are no walk. A window has a step
-    or has none. Counted for as long as a row runs free, what is missing tells a shuffle from a walk, and is made up for
-    as by the integral part of a controller: here where there are too many, in :func:`swing` where there are too few.
-    """
-    hurried = (rolled.batch.debt[..., 0] / LARGEST_STEP_DEBT).clamp(0.0, 1.0)
-    own = restlessness(rolled.feet.height.amin(dim=-1)[rolled.batch.matched])
-    return rolled.instruments.fps * (hurried * own).sum() / len(rolled.states)
-
-
-def swing(rolled: RolledOut) -> torch.Tensor:
-    """By how much feet of matched rows that are due to step rise less than people's do when they step [m]."""
-    rise = over_lowest(rolled.feet.height.amin(dim=-1)[rolled.batch.matched]).amax(dim=1)  # (num_matched, 2 feet)
-    due = (-rolled.batch.debt[..., 0] / LARGEST_STEP_DEBT).clamp(0.0, 1.0)
-    wanted = torch.zeros_like(rise)
+def pace(rolled: RolledOut) -> torch.Tensor:
+    """By how much matched rows stride faster or slower than people do in the same kind of motion [rad/s]."""
+    own = paces(rolled.states[..., rolled.layout[GAIT_PHASE]], rolled.instruments.fps)
+    total = own.new_zeros(())
     for row, figures in rolled.told_kinds:
-        wanted[row - rolled.batch.matched.start] = figures.clearance
-    return (due * functional.relu(wanted - rise)).sum() / len(rolled.states)
-
-
-def lift(rolled: RolledOut) -> torch.Tensor:
-    """Mean height of feet of matched rows, where it has been more than people's, less that of others [m].
-
-    As in :func:`steps`: with as many steps as people's, feet that are as high on average rise as high.
-    """
-    pull = (rolled.batch.debt[..., 1] / LARGEST_LIFT_DEBT).clamp(-1.0, 1.0)
-    own = over_lowest(rolled.feet.height.amin(dim=-1)[rolled.batch.matched]).mean(dim=1)
-    return (pull * own).sum() / len(rolled.states)
+        total = total + (own[row] - figures.pace).abs()
+    return total / len(rolled.states)
 
 
 def slip(rolled: RolledOut) -> torch.Tensor:
@@ -228,10 +204,8 @@ TERMS: dict[str, LossTerm] = {
     "height": LossTerm(10.0, height),
     "drift": LossTerm(1.0, drift),
     "activity": LossTerm(1.0, activity),
-    "feet": LossTerm(6.0, feet),
-    "steps": LossTerm(0.4, steps),
-    "swing": LossTerm(5.0, swing),
-    "lift": LossTerm(10.0, lift),
+    "feet": LossTerm(4.0, feet),
+    "pace": LossTerm(0.1, pace),
     "planted": LossTerm(1.0, planted),
     "slip": LossTerm(0.3, slip),
     "penetration": LossTerm(4.0, penetration),

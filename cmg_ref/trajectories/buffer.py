@@ -30,7 +30,7 @@ ROOT_CONTEXT = 25  # stored frames that the stance foot's root is told from, for
 
 
 def num_beside(layout: StateLayout) -> int:
-    """Columns kept beside each frame: its drift, and channels of the state that frames do not hold; none without root."""
+    """Columns kept beside each frame: drift, and channels of the state that frames do not hold; none without root."""
     return NUM_VELOCITIES + layout.size - StateLayout.with_root(layout.num_joints).size if layout.has_root else 0
 
 
