@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from cmg_ref.clips.dataset import clip_states
+from cmg_ref.clips.dataset import build_dataset
 from cmg_ref.clips.motion_clip import MotionClip
-from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.training.foot_statistics import (
@@ -25,12 +27,15 @@ from cmg_ref.training.foot_statistics import (
     WALK,
     figures_of,
     kinds,
+    paces,
 )
+from cmg_ref.training.gait_phase import with_gait_phase
 from cmg_ref.training.loss_terms import TERMS, default_weights
 from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.rolled_out import MATCH_FRAMES, Batch, Instruments, RolledOut
 
-LAYOUT = StateLayout.with_root(29)
+LAYOUT = StateLayout.with_phase(29)
+PHASE = LAYOUT[GAIT_PHASE]
 VX = LAYOUT["root_lin_vel_h"].start
 
 
@@ -43,7 +48,9 @@ def instruments() -> Instruments:
 @pytest.fixture(scope="module")
 def walk(gaits: dict[str, MotionClip]) -> torch.Tensor:
     """Four windows of walking, (4, 48, state_dim)."""
-    return clip_states(gaits["forward"])[100:292].float().view(4, 48, LAYOUT.size)
+    robot = load_g1()
+    states = with_gait_phase(build_dataset([gaits["forward"]], robot), robot).states
+    return states[100:292].float().view(4, 48, LAYOUT.size)
 
 
 @pytest.fixture()
@@ -60,18 +67,17 @@ def loss(instruments: Instruments) -> Any:
         command: tuple[float, float, float] = (1.0, 0.0, 0.0),
         drift: tuple[float, float, float] = (0.0, 0.0, 0.0),
         waiting: float = 0.0,
-        debt: tuple[float, float] = (0.0, 0.0),
     ) -> torch.Tensor:
         num, horizon = states.shape[:2]
         wanted = torch.tensor(command).expand(1, horizon, 3)
-        recorded = figures_of(instruments.foot_contact(states.detach() if targets is None else targets), 50.0)
+        people = states.detach() if targets is None else targets
+        recorded = figures_of(instruments.foot_contact(people), paces(people[..., PHASE], 50.0), 50.0)
         instruments.kinds = {int(kinds(wanted)): recorded}
         batch = Batch(
             initial=states[:, 0],
             commands=torch.tensor(command).expand(num, horizon, 3),
-            targets=states.detach() if targets is None else targets,
+            targets=people,
             drift=torch.tensor(drift).expand(num, 3),
-            debt=torch.tensor(debt).expand(num, 2, 2),
             waiting=torch.full((num,), waiting),
         )
         return TERMS[name].compute(RolledOut(states, torch.zeros_like(states), batch, instruments))
@@ -83,7 +89,7 @@ def test_every_loss_of_a_run_without_matched_or_still_rows_is_finite(
     instruments: Instruments, walk: torch.Tensor
 ) -> None:
     none = torch.zeros(0, 3)
-    batch = Batch(walk[:, 0], torch.zeros(4, 48, 3), walk, none, none[:, :2, None].expand(-1, 2, 2), none[:, 0])
+    batch = Batch(walk[:, 0], torch.zeros(4, 48, 3), walk, none, none[:, 0])
     rolled = RolledOut(walk, torch.zeros_like(walk), batch, instruments)
     assert set(default_weights()) == set(TERMS)
     assert all(torch.isfinite(term.compute(rolled)) for term in TERMS.values())
@@ -96,22 +102,26 @@ def test_the_mean_of_two_motions_lacks_activity(loss: Any, walk: torch.Tensor) -
     assert float(loss("activity", mean, walk)) > 0.05
 
 
-def test_who_has_stepped_too_seldom_is_drawn_to_steps_and_who_has_too_often_is_not(
-    loss: Any, walk: torch.Tensor
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_who_strides_at_another_pace_than_people_is_drawn_to_theirs(
+    loss: Any, walk: torch.Tensor, share: float
 ) -> None:
-    seldom, often = (torch.lerp(walk[:, :1], walk, share) for share in (0.4, 0.6))
-    for term, debt in (("swing", -5.0), ("steps", 5.0)):
-        more = float(loss(term, often, walk, debt=(debt, 0.0))) - float(loss(term, seldom, walk, debt=(debt, 0.0)))
-        assert more * debt > 0.0
-        assert float(loss(term, walk)) == float(loss(term, walk, debt=(-debt, 0.0))) == 0.0
-
-
-def test_feet_that_were_low_are_drawn_upward(loss: Any, walk: torch.Tensor) -> None:
-    height = LAYOUT["root_height"].start
-    states = walk.clone().requires_grad_(True)
-    loss("lift", states, debt=(0.0, -0.1)).backward()
-    assert states.grad is not None and float(states.grad[..., height].max()) < 0.0
-    assert float(loss("lift", walk)) == 0.0
+    phase = torch.atan2(walk[..., PHASE.start + 1], walk[..., PHASE.start]).numpy()
+    other = share * torch.from_numpy(np.unwrap(phase, axis=1))
+    states = walk.clone()
+    states[..., PHASE] = torch.stack((other.cos(), other.sin()), dim=-1)
+    own, people = paces(states[..., PHASE], 50.0), paces(walk[..., PHASE], 50.0)
+    assert 1.7 < float(people.mean()) / math.pi < 2.2, "steps a second of a walk at 1 m/s"
+    torch.testing.assert_close(own, share * people, atol=1e-3, rtol=1e-3)
+    states.requires_grad_(True)
+    value = loss("pace", states, walk)
+    assert float(value.detach()) == pytest.approx(float((own - people.mean()).abs().mean()), rel=1e-3)
+    assert float(loss("pace", walk)) < 0.2 * float(value.detach())
+    value.backward()
+    assert states.grad is not None
+    last = states.detach()[:, -1, PHASE] - 0.01 * states.grad[:, -1, PHASE]
+    later = torch.cat((states.detach()[:, :-1, PHASE], last.unsqueeze(1)), dim=1)
+    assert ((paces(later, 50.0) - own) * (people - own)).min() > 0.0
 
 
 def test_a_matched_recording_of_another_speed_does_not_pull(loss: Any, walk: torch.Tensor) -> None:
