@@ -10,6 +10,7 @@ from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
 from cmg_ref.evaluation.gait import stance_slip
+from cmg_ref.evaluation.gait_track import LIFTED, lifted
 from cmg_ref.training.window_sampler import WindowSampler
 
 STEADY = 0.3
@@ -28,6 +29,8 @@ TURNING = (0.2, 0.6, 0.9)
 """Yaw rate from which on somebody turns [rad/s], and those between one kind of it and the next."""
 STAND, TURN, SIDE, BACK, SLOW, WALK, FAST, RUN = range(8)
 """Families of kinds that are much alike."""
+LIFTED_WITHIN = 0.006
+"""A foot is off the floor above LIFTED, give or take this [m]."""
 MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
@@ -40,13 +43,15 @@ class FootFigures(NamedTuple):
         heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
-        pace: How fast the phase of the stride goes on, on average [rad/s].
+        pace: How fast the phase of the stride goes on, median [rad/s].
+        clearance: Greatest height of a foot's lowest point in rows in which it steps, over the lowest, median [m].
     """
 
     heights: torch.Tensor
     speeds: torch.Tensor
     slips: torch.Tensor
     pace: torch.Tensor
+    clearance: torch.Tensor
 
 
 def kinds(commands: torch.Tensor) -> torch.Tensor:
@@ -84,6 +89,23 @@ FAMILIES = (
 )
 """What family each kind belongs to."""
 NUM_KINDS = len(FAMILIES)
+
+
+def over_lowest(height: torch.Tensor) -> torch.Tensor:
+    """Heights (num_rows, frames, 2) over the lowest in their row, which gets no gradient."""
+    return height - height.detach().amin(dim=(1, 2), keepdim=True)
+
+
+def steps(height: torch.Tensor) -> torch.Tensor:
+    """How often each foot rises and comes down again, from heights (num_rows, frames, 2), (num_rows, 2)."""
+    up = lifted(over_lowest(height))
+    return 0.5 * (up[:, 1:] != up[:, :-1]).to(height).sum(dim=1)
+
+
+def restlessness(height: torch.Tensor) -> torch.Tensor:
+    """About the same as `steps`, with a gradient; every wobble counts."""
+    up = torch.sigmoid((height - LIFTED) / LIFTED_WITHIN)
+    return 0.5 * up.diff(dim=1).abs().sum(dim=1)
 
 
 def paces(phase: torch.Tensor, fps: float) -> torch.Tensor:
@@ -135,4 +157,7 @@ def figures_of(feet: FootMotion, pace: torch.Tensor, fps: float) -> FootFigures:
     heights, speeds, slips = (
         quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
     )
-    return FootFigures(heights, speeds, slips, pace.mean())
+    peaks = over_lowest(height).amax(dim=1)
+    stepped = peaks[peaks > LIFTED]
+    clearance = stepped.median() if len(stepped) else peaks.new_tensor(LIFTED)
+    return FootFigures(heights, speeds, slips, pace.median(), clearance)

@@ -12,8 +12,8 @@ from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait_track import GaitTrack
 from cmg_ref.robots.robot import Robot
 
-SHORTEST_STEP = 0.15
-"""Lift-offs nearer to one another [s] are no steps: a foot that shifts, say."""
+SHORTEST_STEP, SHORTEST_STRIDE = 0.15, 0.5
+"""Lift-offs nearer to one another [s], of any foot and of the same, are no steps: a foot that shifts or bounces, say."""
 HALF_STEP = 0.4
 """A step takes at most twice as long [s]: what is longer is a pause in the middle of it, in which the clock stands."""
 
@@ -42,8 +42,9 @@ def stride_phase(lift_offs: torch.Tensor, feet: torch.Tensor, num_frames: int, f
     """
     events: list[tuple[float, int]] = []
     for frame, foot in sorted(zip(lift_offs.tolist(), feet.tolist())):
-        if not events or frame / fps - events[-1][0] >= SHORTEST_STEP:
-            events.append((frame / fps, foot))
+        time = frame / fps
+        if not events or time - events[-1][0] >= (SHORTEST_STRIDE if foot == events[-1][1] else SHORTEST_STEP):
+            events.append((time, foot))
     times, own = [time for time, _ in events], [foot for _, foot in events]
     now = torch.arange(num_frames, dtype=torch.float64) / fps
     if not times:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from cmg_ref.core.command_layout import HEIGHT, VELOCITY, told_to_stand
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.training.foot_statistics import foot_speed, paces, quantiles
+from cmg_ref.training.foot_statistics import foot_speed, over_lowest, paces, quantiles, restlessness
 from cmg_ref.training.rolled_out import RolledOut
 
 SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
@@ -22,6 +22,7 @@ APART = 0.005  # [m] from here on parts of the robot are too near to each other
 APART_STRIDE = 4  # they are looked at in every so many-th frame
 STOPPING_TIME = 1.0  # [s] who has been told to stand for this long should do so
 FOOT_SPEED = 0.1  # [1 / (m/s) per 1 / m] what a foot's speed counts beside its height
+LARGEST_DEBT = 1.0  # a foot that has made so many steps too many or too few is pulled in full
 LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
 
 
@@ -130,6 +131,28 @@ def pace(rolled: RolledOut) -> torch.Tensor:
     return total / len(rolled.states)
 
 
+def steps(rolled: RolledOut) -> torch.Tensor:
+    """Steps of feet of matched rows that have made more of them by now than strides by the phase.
+
+    Each foot is looked at by itself, for one that bounces and one that is dragged are no walk. A window has a step or
+    has none. Counted for as long as a row runs free, what is missing tells a shuffle from a walk, and is made up for as
+    by the integral part of a controller: here where there are too many, in :func:`swing` where there are too few.
+    """
+    hurried = (rolled.batch.debt / LARGEST_DEBT).clamp(0.0, 1.0)
+    own = restlessness(rolled.feet.height.amin(dim=-1)[rolled.batch.matched])
+    return (hurried * own).sum() / len(rolled.states)
+
+
+def swing(rolled: RolledOut) -> torch.Tensor:
+    """By how much feet of matched rows that are due to step rise less than people's do when they step [m]."""
+    rise = over_lowest(rolled.feet.height.amin(dim=-1)[rolled.batch.matched]).amax(dim=1)  # (num_matched, 2 feet)
+    due = (-rolled.batch.debt / LARGEST_DEBT).clamp(0.0, 1.0)
+    wanted = torch.zeros_like(rise)
+    for row, figures in rolled.told_kinds:
+        wanted[row - rolled.batch.matched.start] = figures.clearance
+    return (due * functional.relu(wanted - rise)).sum() / len(rolled.states)
+
+
 def slip(rolled: RolledOut) -> torch.Tensor:
     """Mean slip of feet on the floor, straight walking counting more [m/s]."""
     value = rolled.feet.slip(SLIP_FRAMES)  # (num_rows, horizon - SLIP_FRAMES)
@@ -206,6 +229,8 @@ TERMS: dict[str, LossTerm] = {
     "activity": LossTerm(1.0, activity),
     "feet": LossTerm(4.0, feet),
     "pace": LossTerm(0.1, pace),
+    "steps": LossTerm(0.2, steps),
+    "swing": LossTerm(3.0, swing),
     "planted": LossTerm(1.0, planted),
     "slip": LossTerm(0.3, slip),
     "penetration": LossTerm(4.0, penetration),

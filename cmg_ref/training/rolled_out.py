@@ -29,6 +29,7 @@ class Batch:
         targets: recorded states, (num_recorded + num_matched, horizon, state_dim).
         drift: how far matched rows have got from where their commands would have taken them, in vx, vy and yaw rate,
             (num_matched, 3) [m, m, rad].
+        debt: how many steps each of their feet has made more than strides by the phase, (num_matched, 2 feet).
         waiting: how long matched rows have been told to stand, (num_matched,) [s]; 0 for the others.
     """
 
@@ -36,6 +37,7 @@ class Batch:
     commands: torch.Tensor
     targets: torch.Tensor
     drift: torch.Tensor
+    debt: torch.Tensor
     waiting: torch.Tensor
 
     @property

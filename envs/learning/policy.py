@@ -250,6 +250,32 @@ class Policy(nn.Module):
             policy.scale.copy_(state["obs_normalizer._std"].squeeze(0) + NORMALIZER_EPSILON)
         return policy.eval().requires_grad_(False)
 
+    def widened(self, observations: tuple[tuple[str, int, float], ...]) -> Policy:
+        """The same policy where commands have further channels, to which it does not listen yet.
+
+        Args:
+            observations: Parts of the observation it is to take, see :class:`PolicyDescription`. Where these are not its
+                own parts with more columns at their ends, it is returned as it is.
+        """
+        own = self.description.observations
+        parts = list(zip(own, observations))
+        fits = len(own) == len(observations) and all(a[0] == b[0] and a[1] <= b[1] and a[2] == b[2] for a, b in parts)
+        if not fits or own == observations:
+            return self
+        policy = Policy(
+            dataclasses.replace(self.description, observations=observations), self.hidden_dims, self.activation
+        )
+        known, start = [], 0
+        for (_, size, _), (_, wider, _) in parts:
+            known += range(start, start + size)
+            start += wider
+        state = dict(self.mlp.state_dict())
+        first = torch.zeros(len(state["0.weight"]), start)
+        first[:, known] = state["0.weight"]
+        policy.mlp.load_state_dict({**state, "0.weight": first})
+        policy.mean[known], policy.scale[known] = self.mean, self.scale
+        return policy.eval().requires_grad_(False)
+
     def actor_state(self) -> dict[str, torch.Tensor]:
         """What `from_actor_state` takes: entries for the state of an actor of rsl_rl that normalises observations."""
         deviation = (self.scale - NORMALIZER_EPSILON).unsqueeze(0)

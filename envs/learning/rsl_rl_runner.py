@@ -274,9 +274,12 @@ class Runner(OnPolicyRunner):
     def begin_with(self, policy: Policy) -> None:
         """Take over the network of a policy, with the scales of its normaliser no smaller than configured.
 
+        Further channels of the command that it has not known count for nothing at first.
+
         Raises:
             PolicyError: It is of another robot or layout, or its network is another.
         """
+        policy = policy.widened(self.description.observations)
         reason = policy.description.mismatch(self.description)
         if reason:
             raise PolicyError(reason)
