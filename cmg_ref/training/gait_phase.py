@@ -13,7 +13,7 @@ from cmg_ref.evaluation.gait_track import GaitTrack
 from cmg_ref.robots.robot import Robot
 
 SHORTEST_STEP, SHORTEST_STRIDE = 0.15, 0.5
-"""Lift-offs nearer to one another [s], of any foot and of the same, are no steps: a foot that shifts or bounces, say."""
+"""Lift-offs nearer to one another [s], of any foot and of the same, are no steps: a foot shifts or bounces, say."""
 HALF_STEP = 0.4
 """A step takes at most twice as long [s]: what is longer is a pause in the middle of it, in which the clock stands."""
 

@@ -254,8 +254,8 @@ class Policy(nn.Module):
         """The same policy where commands have further channels, to which it does not listen yet.
 
         Args:
-            observations: Parts of the observation it is to take, see :class:`PolicyDescription`. Where these are not its
-                own parts with more columns at their ends, it is returned as it is.
+            observations: Parts of the observation it is to take. Where these are not its own parts with more columns at
+                their ends, it is returned as it is.
         """
         own = self.description.observations
         parts = list(zip(own, observations))

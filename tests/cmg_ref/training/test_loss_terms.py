@@ -67,6 +67,7 @@ def loss(instruments: Instruments) -> Any:
         command: tuple[float, float, float] = (1.0, 0.0, 0.0),
         drift: tuple[float, float, float] = (0.0, 0.0, 0.0),
         waiting: float = 0.0,
+        debt: float = 0.0,
     ) -> torch.Tensor:
         num, horizon = states.shape[:2]
         wanted = torch.tensor(command).expand(1, horizon, 3)
@@ -78,6 +79,7 @@ def loss(instruments: Instruments) -> Any:
             commands=torch.tensor(command).expand(num, horizon, 3),
             targets=people,
             drift=torch.tensor(drift).expand(num, 3),
+            debt=torch.full((num, 2), debt),
             waiting=torch.full((num,), waiting),
         )
         return TERMS[name].compute(RolledOut(states, torch.zeros_like(states), batch, instruments))
@@ -89,7 +91,7 @@ def test_every_loss_of_a_run_without_matched_or_still_rows_is_finite(
     instruments: Instruments, walk: torch.Tensor
 ) -> None:
     none = torch.zeros(0, 3)
-    batch = Batch(walk[:, 0], torch.zeros(4, 48, 3), walk, none, none[:, 0])
+    batch = Batch(walk[:, 0], torch.zeros(4, 48, 3), walk, none, none[:, :2], none[:, 0])
     rolled = RolledOut(walk, torch.zeros_like(walk), batch, instruments)
     assert set(default_weights()) == set(TERMS)
     assert all(torch.isfinite(term.compute(rolled)) for term in TERMS.values())
@@ -115,13 +117,23 @@ def test_who_strides_at_another_pace_than_people_is_drawn_to_theirs(
     torch.testing.assert_close(own, share * people, atol=1e-3, rtol=1e-3)
     states.requires_grad_(True)
     value = loss("pace", states, walk)
-    assert float(value.detach()) == pytest.approx(float((own - people.mean()).abs().mean()), rel=1e-3)
+    assert float(value.detach()) == pytest.approx(float((own - people.median()).abs().mean()), rel=1e-3)
     assert float(loss("pace", walk)) < 0.2 * float(value.detach())
     value.backward()
     assert states.grad is not None
     last = states.detach()[:, -1, PHASE] - 0.01 * states.grad[:, -1, PHASE]
     later = torch.cat((states.detach()[:, :-1, PHASE], last.unsqueeze(1)), dim=1)
     assert ((paces(later, 50.0) - own) * (people - own)).min() > 0.0
+
+
+def test_who_has_stepped_too_seldom_is_drawn_to_steps_and_who_has_too_often_is_not(
+    loss: Any, walk: torch.Tensor
+) -> None:
+    seldom, often = (torch.lerp(walk[:, :1], walk, share) for share in (0.4, 0.6))
+    for term, debt in (("swing", -5.0), ("steps", 5.0)):
+        more = float(loss(term, often, walk, debt=debt)) - float(loss(term, seldom, walk, debt=debt))
+        assert more * debt > 0.0
+        assert float(loss(term, walk)) == float(loss(term, walk, debt=-debt)) == 0.0
 
 
 def test_a_matched_recording_of_another_speed_does_not_pull(loss: Any, walk: torch.Tensor) -> None:

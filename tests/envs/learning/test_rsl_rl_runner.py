@@ -23,7 +23,7 @@ from rsl_rl.utils.log_writer import LogWriter
 
 from configs.base_config import ConfigError, class_to_dict
 from envs.learning.mirrored_ppo import with_mirror_images
-from envs.learning.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint
+from envs.learning.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint, save_policy
 from envs.learning.rsl_rl_runner import Runner
 from envs.learning.symmetric_network import dense_state
 from envs.learning.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
@@ -200,6 +200,25 @@ def test_a_policy_begins_a_run_with_scales_that_are_large_enough(trained: Runner
     other = make_runner(tmp_path, policy={"actor_hidden_dims": (32, 16)})
     with pytest.raises(PolicyError, match="the network of the policy cannot begin one here"):
         other.begin_with(policy)
+
+
+def test_a_policy_is_widened_by_channels_it_does_not_listen_to(trained: Runner, tmp_path: Path) -> None:
+    policy = trained.policy()
+    own = policy.description.observations
+    name, size, factor = own[0]
+    wider = policy.widened(((name, size + 2, factor), *own[1:]))
+    observations = torch.randn(8, policy.description.num_observations)
+    more = torch.cat((observations[:, :size], torch.randn(8, 2), observations[:, size:]), dim=1)
+    torch.testing.assert_close(wider(more), policy(observations))
+    save_policy(wider, tmp_path / "wider.safetensors")
+    assert load_policy(tmp_path / "wider.safetensors").description.num_observations == more.shape[1]
+    assert policy.widened(own) is policy
+    for other in (own[1:], ((name, size - 1, factor), *own[1:]), ((name, size, 2.0 * factor), *own[1:])):
+        assert policy.widened(other) is policy
+    runner = make_runner(tmp_path)
+    runner.description = wider.description
+    with pytest.raises(PolicyError, match="the network of the policy cannot begin one here"):
+        runner.begin_with(policy)
 
 
 def test_the_critic_learns_alone_first(tmp_path: Path) -> None:
