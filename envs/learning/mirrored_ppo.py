@@ -193,7 +193,8 @@ class MirroredPPO(PPO):
         entropy = distribution.entropy.mean()
         with torch.no_grad():
             kl = distribution.kl_divergence((batch["mean"], batch["std"]), distribution.params).mean()
-            self._adapt_learning_rate(kl)
+            if self.critic_warm_up_left == 0:  # A policy that does not change says nothing of the rate.
+                self._adapt_learning_rate(kl)
 
         ratio = torch.exp(log_prob - batch["log_prob"])
         clipped_ratio = ratio.clamp(1.0 - self.clip_param, 1.0 + self.clip_param)

@@ -223,11 +223,13 @@ def test_a_policy_is_widened_by_channels_it_does_not_listen_to(trained: Runner, 
 
 def test_the_critic_learns_alone_first(tmp_path: Path) -> None:
     runner = make_runner(tmp_path, algorithm={"critic_warm_up": 2})
-    weights = []
+    weights, rates = [], []
     for iterations in (1, 3, 4):  # the first one measures the observations
         runner.learn(iterations)
         nets = (runner.alg.actor, runner.alg.critic)
         weights.append([dense_state(net)["mlp.2.weight"].clone() for net in nets])
+        rates.append(runner.alg.learning_rate)
+    assert rates[0] == rates[1], "a policy that does not change says nothing of the rate"
     assert torch.equal(weights[0][0], weights[1][0]) and not torch.equal(weights[0][1], weights[1][1])
     assert not torch.equal(weights[1][0], weights[2][0])
     resumed = make_runner(tmp_path, algorithm={"critic_warm_up": 2})
