@@ -64,7 +64,7 @@ train-cmg: $(CMG_OUTPUT)/dataset.safetensors ## Make a CMG from nothing of the c
 	$(BIN)/python scripts/train_cmg.py $< --run-dir $(CMG_OUTPUT) --resume $(CMG_ARGS)
 
 $(CMG_OUTPUT)/dataset.safetensors: | $(STAMP)
-	$(BIN)/python scripts/prepare_data.py $(DATA) --output $@
+	$(BIN)/python scripts/prepare_data.py $(DATA) --channels base_height --lowered 2 --output $@
 
 picture: $(STAMP) ## Draw the README's picture with the checkpoint as it is now
 	$(BIN)/python scripts/generate.py --schedule docs/motion.json --duration 7 --no-plot --no-video \
