@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,6 @@ from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
 from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.evaluation.gait_track import LIFTED, lifted
 from cmg_ref.training.window_sampler import WindowSampler
 
 STEADY = 0.3
@@ -27,31 +27,29 @@ SIDEWAYS = (0.15, 0.25, 0.35, 0.45)
 """The same to a side."""
 TURNING = (0.2, 0.6, 0.9)
 """Yaw rate from which on somebody turns [rad/s], and those between one kind of it and the next."""
-STAND, TURN, SIDE, BACK, SLOW, WALK, FAST, RUN = range(8)
-"""Families of kinds that are much alike."""
-LIFTED_WITHIN = 0.006
-"""A foot is off the floor above LIFTED, give or take this [m]."""
 MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
+NUM_PHASES = 24
+HIGH = 0.65
+"""Not every swing is in the middle of itself at the same phase: the median over swings is flatter than any."""
 
 
 class FootFigures(NamedTuple):
     """The feet of one kind of motion.
 
     Attributes:
-        heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
-        speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
-        slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
+        heights: Height of a foot's lowest point [m] at NUM_PHASES phases of its own stride, which begins where it lifts
+            off, that HIGH of them stay below, (NUM_PHASES,).
+        speeds: Speed of a foot over the floor [m/s] there, median, (NUM_PHASES,).
+        slips: Quantiles of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
         pace: How fast the phase of the stride goes on, median [rad/s].
-        clearance: Greatest height of a foot's lowest point in rows in which it steps, over the lowest, median [m].
     """
 
     heights: torch.Tensor
     speeds: torch.Tensor
     slips: torch.Tensor
     pace: torch.Tensor
-    clearance: torch.Tensor
 
 
 def kinds(commands: torch.Tensor) -> torch.Tensor:
@@ -82,30 +80,7 @@ def kinds(commands: torch.Tensor) -> torch.Tensor:
     return torch.where(change > STEADY, -1, found)
 
 
-FAMILIES = (
-    *(STAND, *3 * (TURN,), *5 * (SIDE,)),
-    *(*3 * (BACK,), *2 * (SLOW,), *4 * (WALK,), *3 * (FAST,), *7 * (RUN,)),
-    *(BACK, SLOW, WALK, FAST, RUN),
-)
-"""What family each kind belongs to."""
-NUM_KINDS = len(FAMILIES)
-
-
-def over_lowest(height: torch.Tensor) -> torch.Tensor:
-    """Heights (num_rows, frames, 2) over the lowest in their row, which gets no gradient."""
-    return height - height.detach().amin(dim=(1, 2), keepdim=True)
-
-
-def steps(height: torch.Tensor) -> torch.Tensor:
-    """How often each foot rises and comes down again, from heights (num_rows, frames, 2), (num_rows, 2)."""
-    up = lifted(over_lowest(height))
-    return 0.5 * (up[:, 1:] != up[:, :-1]).to(height).sum(dim=1)
-
-
-def restlessness(height: torch.Tensor) -> torch.Tensor:
-    """About the same as `steps`, with a gradient; every wobble counts."""
-    up = torch.sigmoid((height - LIFTED) / LIFTED_WITHIN)
-    return 0.5 * up.diff(dim=1).abs().sum(dim=1)
+NUM_KINDS = 1 + sum(len(borders) + 1 for borders in (TURNING[1:], SIDEWAYS, AHEAD, BENT))
 
 
 def paces(phase: torch.Tensor, fps: float) -> torch.Tensor:
@@ -146,18 +121,38 @@ def recorded_kinds(
         if len(rows) >= FEWEST:
             rows = rows[:NUM_WINDOWS]
             states = sampler.states[frames[rows]].to(device)
-            found[one] = figures_of(feet(states), paces(states[..., phase], feet.fps), feet.fps)
+            found[one] = figures_of(feet(states), states[..., phase], feet.fps)
     return found
 
 
-def figures_of(feet: FootMotion, pace: torch.Tensor, fps: float) -> FootFigures:
-    """The figures of some motions' feet, and of the paces (num_motions,) they go at [rad/s]."""
-    height = feet.height.amin(dim=-1)
+def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float) -> FootFigures:
+    """The figures of some motions' feet, and of the phases of their strides, (num_motions, frames, 2)."""
     speed, stance = stance_slip(feet, fps)
-    heights, speeds, slips = (
-        quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
-    )
-    peaks = over_lowest(height).amax(dim=1)
-    stepped = peaks[peaks > LIFTED]
-    clearance = stepped.median() if len(stepped) else peaks.new_tensor(LIFTED)
-    return FootFigures(heights, speeds, slips, pace.median(), clearance)
+    slips = quantiles(speed[stance].sort().values, NUM_QUANTILES)
+    place = feet_phases(phase)
+    heights = _profile(place, feet.height.amin(dim=-1), HIGH)
+    speeds = _profile(place[:, 1:], foot_speed(feet), 0.5)
+    return FootFigures(heights, speeds, slips, paces(phase, fps).median())
+
+
+def feet_phases(phase: torch.Tensor) -> torch.Tensor:
+    """Where in its own stride each foot is, in NUM_PHASES-ths of it, (..., 2 feet), from cosine and sine (..., 2)."""
+    turned = torch.atan2(phase[..., 1], phase[..., 0]) / (2.0 * math.pi)
+    return NUM_PHASES * torch.remainder(torch.stack((turned, turned + 0.5), dim=-1), 1.0)
+
+
+def at_phase(profile: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """Values of a profile (NUM_PHASES,) at places of :func:`feet_phases`, interpolated."""
+    below = place.long()
+    return torch.lerp(profile[below % NUM_PHASES], profile[(below + 1) % NUM_PHASES], place - below)
+
+
+def _profile(place: torch.Tensor, values: torch.Tensor, share: float) -> torch.Tensor:
+    """Quantiles of values by the place they are nearest to, (NUM_PHASES,); where there are none, as before it."""
+    nearest = torch.round(place).long() % NUM_PHASES
+    own = [values[nearest == one] for one in range(NUM_PHASES)]
+    profile = torch.stack([one.quantile(share) if len(one) else one.new_tensor(math.nan) for one in own])
+    for one in [*range(NUM_PHASES), *range(NUM_PHASES)]:
+        if torch.isnan(profile[one]):
+            profile[one] = profile[one - 1]
+    return profile

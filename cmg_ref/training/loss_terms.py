@@ -10,7 +10,7 @@ from torch.nn import functional
 from cmg_ref.core.command_layout import HEIGHT, VELOCITY, told_to_stand
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.training.foot_statistics import foot_speed, over_lowest, paces, quantiles, restlessness
+from cmg_ref.training.foot_statistics import at_phase, feet_phases, foot_speed, paces, quantiles
 from cmg_ref.training.rolled_out import RolledOut
 
 SLIP_FRAMES = 5  # a foot that slips is one that moves on average over this many frames
@@ -22,7 +22,6 @@ APART = 0.005  # [m] from here on parts of the robot are too near to each other
 APART_STRIDE = 4  # they are looked at in every so many-th frame
 STOPPING_TIME = 1.0  # [s] who has been told to stand for this long should do so
 FOOT_SPEED = 0.1  # [1 / (m/s) per 1 / m] what a foot's speed counts beside its height
-LARGEST_DEBT = 1.0  # a foot that has made so many steps too many or too few is pulled in full
 LARGEST_DRIFT = 0.3  # [m, rad] drift beyond this pulls no harder
 
 
@@ -91,20 +90,17 @@ def activity(rolled: RolledOut) -> torch.Tensor:
 
 
 def feet(rolled: RolledOut) -> torch.Tensor:
-    """Heights and speeds of the feet of matched rows against people's in the same kinds of motion, sorted by size [m].
+    """Heights and speeds of the feet of matched rows against people's at the same phase of the stride [m].
 
-    What is late in its stride is wrong everywhere when compared frame by frame, and what steps once in two windows is
-    nearest to most of them without any step. All rows of a family of kinds together, feet have to stand as still and
-    to rise as high as people's do, for as long.
+    A row that is late in its stride is wrong everywhere when compared frame by frame with another, and what steps once
+    in two windows is nearest to most of them without any step. Its own phase says when a foot is to rise, and how far.
     """
     height, speed = rolled.feet.height.amin(dim=-1), foot_speed(rolled.feet)
+    place = feet_phases(rolled.states[..., rolled.layout[GAIT_PHASE]].detach())
     total = height.new_zeros(())
-    for rows, recorded in rolled.families:
-        for name, values, weight in (("heights", height, 1.0), ("speeds", speed, FOOT_SPEED)):
-            own = values[rows].flatten(1)  # (num_rows, frames * 2)
-            wanted = torch.cat([quantiles(getattr(figures, name), own.shape[1]) for figures in recorded])
-            apart = own.flatten().sort().values - wanted.sort().values
-            total = total + len(rows) * weight * apart.abs().mean()
+    for row, figures in rolled.told_kinds:
+        total = total + (height[row] - at_phase(figures.heights, place[row])).abs().mean()
+        total = total + FOOT_SPEED * (speed[row] - at_phase(figures.speeds, place[row, 1:])).abs().mean()
     return total / len(rolled.states)
 
 
@@ -129,28 +125,6 @@ def pace(rolled: RolledOut) -> torch.Tensor:
     for row, figures in rolled.told_kinds:
         total = total + (own[row] - figures.pace).abs()
     return total / len(rolled.states)
-
-
-def steps(rolled: RolledOut) -> torch.Tensor:
-    """Steps of feet of matched rows that have made more of them by now than strides by the phase.
-
-    Each foot is looked at by itself, for one that bounces and one that is dragged are no walk. A window has a step or
-    has none. Counted for as long as a row runs free, what is missing tells a shuffle from a walk, and is made up for as
-    by the integral part of a controller: here where there are too many, in :func:`swing` where there are too few.
-    """
-    hurried = (rolled.batch.debt / LARGEST_DEBT).clamp(0.0, 1.0)
-    own = restlessness(rolled.feet.height.amin(dim=-1)[rolled.batch.matched])
-    return (hurried * own).sum() / len(rolled.states)
-
-
-def swing(rolled: RolledOut) -> torch.Tensor:
-    """By how much feet of matched rows that are due to step rise less than people's do when they step [m]."""
-    rise = over_lowest(rolled.feet.height.amin(dim=-1)[rolled.batch.matched]).amax(dim=1)  # (num_matched, 2 feet)
-    due = (-rolled.batch.debt / LARGEST_DEBT).clamp(0.0, 1.0)
-    wanted = torch.zeros_like(rise)
-    for row, figures in rolled.told_kinds:
-        wanted[row - rolled.batch.matched.start] = figures.clearance
-    return (due * functional.relu(wanted - rise)).sum() / len(rolled.states)
 
 
 def slip(rolled: RolledOut) -> torch.Tensor:
@@ -227,10 +201,8 @@ TERMS: dict[str, LossTerm] = {
     "height": LossTerm(10.0, height),
     "drift": LossTerm(1.0, drift),
     "activity": LossTerm(1.0, activity),
-    "feet": LossTerm(4.0, feet),
+    "feet": LossTerm(10.0, feet),
     "pace": LossTerm(0.1, pace),
-    "steps": LossTerm(0.2, steps),
-    "swing": LossTerm(3.0, swing),
     "planted": LossTerm(1.0, planted),
     "slip": LossTerm(0.3, slip),
     "penetration": LossTerm(4.0, penetration),

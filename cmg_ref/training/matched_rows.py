@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, told_to_stand
-from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.network.model import CMG
-from cmg_ref.training.foot_statistics import paces, steps
 from cmg_ref.training.window_sampler import WindowSampler
 
 RESTART_SHARE, CHANGE_SHARE = 0.05, 0.15  # rows that restart from a recording or get a new command in a step
@@ -33,7 +29,6 @@ class MatchedRows:
         states: Where the rows have got to, (count, state_dim).
         wanted: Commands wanted of them, (count, command_dim).
         drift: How far commands have been missed since they were given, (count, 3) [m, m, rad].
-        debt: Steps that each foot has made more than strides by the phase since then, (count, 2 feet).
         waiting: For how long they have been told to stand, (count,) [s].
     """
 
@@ -43,26 +38,22 @@ class MatchedRows:
         self.sampler, self.model, self.unit, self.generator = sampler, model, unit, generator
         self.states = sampler.sample(count, generator)[0][:, 0]
         self.wanted = model.command_layout.rest(count)
-        self.drift, self.debt = torch.zeros(count, NUM_VELOCITIES), torch.zeros(count, 2)
-        self.waiting = torch.zeros(count)
+        self.drift, self.waiting = torch.zeros(count, NUM_VELOCITIES), torch.zeros(count)
 
     def __len__(self) -> int:
         return len(self.states)
 
-    def follow(self, states: torch.Tensor, commands: torch.Tensor, height: torch.Tensor) -> None:
+    def follow(self, states: torch.Tensor, commands: torch.Tensor) -> None:
         """Note where the rows have got to.
 
         Args:
             states: What they did, (count, horizon, state_dim).
             commands: What they were told, (count, horizon, command_dim).
-            height: Of each foot's lowest point [m], (count, horizon, 2).
         """
         self.states = states[:, -1].cpu()
         layout, time = self.model.layout, states.shape[1] / self.model.fps
         velocity = torch.cat((states[..., layout["root_lin_vel_h"]][..., :2], states[..., layout["root_yaw_rate"]]), -1)
         self.drift = self.drift + time * (velocity - commands[..., VELOCITY]).mean(dim=1).cpu()
-        strides = time * paces(states[..., layout[GAIT_PHASE]], self.model.fps) / (2.0 * math.pi)
-        self.debt = self.debt + (steps(height) - strides.unsqueeze(1)).cpu()
         self.waiting = torch.where(told_to_stand(self.wanted), self.waiting + time, 0.0 * self.waiting)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,11 +68,11 @@ class MatchedRows:
         self.wanted = torch.where(change, self.random_commands(count), self.wanted)
         self.wanted = torch.where(stand, self.slow_commands(count), self.wanted)
         anew = (restart | stand | change).squeeze(1)
-        self.drift[anew], self.debt[anew], self.waiting[anew] = 0.0, 0.0, 0.0
+        self.drift[anew], self.waiting[anew] = 0.0, 0.0
         states, commands, distance = self.sampler.match(self.states, self.wanted, self.unit, generator)
         lost = ~(distance <= LOST_DISTANCE)
         self.states = torch.where(lost.unsqueeze(1), states[:, 0], self.states)
-        self.drift[lost], self.debt[lost] = 0.0, 0.0
+        self.drift[lost] = 0.0
         # Half of the rows get the recorded command of each frame, the others the one command that was wanted.
         plain = torch.rand(count, 1, 1, generator=generator) < 0.5
         return states, torch.where(plain, self.wanted.unsqueeze(1), commands)
@@ -122,9 +113,8 @@ class MatchedRows:
         wanted: torch.Tensor,
         drift: torch.Tensor | None = None,
         waiting: torch.Tensor | None = None,
-        debt: torch.Tensor | None = None,
     ) -> None:
-        """Go on from rows that were saved, of any number; runs of before began without the last three.
+        """Go on from rows that were saved, of any number; runs of before began without the last two.
 
         Raises:
             ValueError: They are of other states or commands.
@@ -137,5 +127,3 @@ class MatchedRows:
         self.states, self.wanted = states[rows], wanted[rows]
         if drift is not None and waiting is not None:
             self.drift, self.waiting = drift[rows], waiting[rows]
-        if debt is not None:
-            self.debt = debt[rows]

@@ -14,7 +14,7 @@ from cmg_ref.network.model import CMG
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
-from cmg_ref.training.foot_statistics import FAMILIES, FootFigures, kinds
+from cmg_ref.training.foot_statistics import FootFigures, kinds
 
 MATCH_FRAMES = 15  # frames over which a matched row, which does not start in its recording, is given weight
 
@@ -29,7 +29,6 @@ class Batch:
         targets: recorded states, (num_recorded + num_matched, horizon, state_dim).
         drift: how far matched rows have got from where their commands would have taken them, in vx, vy and yaw rate,
             (num_matched, 3) [m, m, rad].
-        debt: how many steps each of their feet has made more than strides by the phase, (num_matched, 2 feet).
         waiting: how long matched rows have been told to stand, (num_matched,) [s]; 0 for the others.
     """
 
@@ -37,7 +36,6 @@ class Batch:
     commands: torch.Tensor
     targets: torch.Tensor
     drift: torch.Tensor
-    debt: torch.Tensor
     waiting: torch.Tensor
 
     @property
@@ -132,30 +130,14 @@ class RolledOut:
         return self.mean_velocity(self.compared).squeeze(1) - wanted
 
     @cached_property
-    def _kinds(self) -> list[tuple[int, int]]:
-        """Matched rows that are told a kind of motion that is recorded, and which."""
-        matched, recorded = self.batch.matched, self.instruments.kinds
-        told = kinds(self.batch.commands[matched]).tolist()
-        return [(matched.start + row, kind) for row, kind in enumerate(told) if kind in recorded]
-
-    @property
     def told_kinds(self) -> list[tuple[int, FootFigures]]:
         """Matched rows that are told a kind of motion that is recorded, and people's feet in it.
 
         Recorded rows still move as people do, and would make up for what the others lack.
         """
-        return [(row, self.instruments.kinds[kind]) for row, kind in self._kinds]
-
-    @property
-    def families(self) -> list[tuple[torch.Tensor, list[FootFigures]]]:
-        """The same rows (n,) by the family of their kind, and people's feet in the kind of each."""
-        found: dict[int, tuple[list[int], list[FootFigures]]] = {}
-        for row, kind in self._kinds:
-            rows, figures = found.setdefault(FAMILIES[kind], ([], []))
-            rows.append(row)
-            figures.append(self.instruments.kinds[kind])
-        device = self.states.device
-        return [(torch.tensor(rows, device=device), figures) for rows, figures in found.values()]
+        matched, recorded = self.batch.matched, self.instruments.kinds
+        told = kinds(self.batch.commands[matched]).tolist()
+        return [(matched.start + row, recorded[kind]) for row, kind in enumerate(told) if kind in recorded]
 
     @cached_property
     def feet(self) -> FootMotion:

@@ -144,9 +144,7 @@ class Trainer:
         report.update(loss=float(loss.detach()), learning_rate=rate, horizon=float(horizon))
         report.update(gradient_norm=float(norm), skipped=float(skipped))
         if len(batch.drift):
-            own = states[batch.matched].detach()
-            height = self.objective.instruments.foot_contact(own).height.amin(dim=-1)
-            self.matched.follow(own, batch.commands[batch.matched], height)
+            self.matched.follow(states[batch.matched].detach(), batch.commands[batch.matched])
         self.iteration += 1
         return report
 
@@ -171,7 +169,6 @@ class Trainer:
             commands=torch.cat((commands[:, 1 : horizon + 1], still_commands)).to(self.device),
             targets=states[:, 1 : horizon + 1].to(self.device),
             drift=self.matched.drift[:num_matched].to(self.device),
-            debt=self.matched.debt[:num_matched].to(self.device),
             waiting=self.matched.waiting[:num_matched].to(self.device),
         )
 
@@ -227,7 +224,6 @@ class Trainer:
             "wanted": self._all_ranks(self.matched.wanted),
             "drift": self._all_ranks(self.matched.drift),
             "waiting": self._all_ranks(self.matched.waiting),
-            "debt": self._all_ranks(self.matched.debt),
         }
         if self.rank == 0:
             with buffered_file(self.run_dir / TRAINING_STATE) as buffer:
@@ -257,7 +253,7 @@ class Trainer:
                 value.copy_(state["average"][name])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.rank])
-            since = [state[name][self.rank] if name in state else None for name in ("drift", "waiting", "debt")]
+            since = [state[name][self.rank] if name in state else None for name in ("drift", "waiting")]
             self.matched.restore(state["own_states"][self.rank], state["wanted"][self.rank], *since)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise unusable(path, error) from error
