@@ -265,7 +265,8 @@ class Policy(nn.Module):
         policy = Policy(
             dataclasses.replace(self.description, observations=observations), self.hidden_dims, self.activation
         )
-        known, start = [], 0
+        known: list[int] = []
+        start = 0
         for (_, size, _), (_, wider, _) in parts:
             known += range(start, start + size)
             start += wider
