@@ -27,6 +27,8 @@ SIDEWAYS = (0.15, 0.25, 0.35, 0.45)
 """The same to a side."""
 TURNING = (0.2, 0.6, 0.9)
 """Yaw rate from which on somebody turns [rad/s], and those between one kind of it and the next."""
+STAND, TURN, SIDE, BACK, SLOW, WALK, FAST, RUN = range(8)
+"""Families of kinds that are much alike."""
 MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
@@ -39,16 +41,18 @@ class FootFigures(NamedTuple):
     """The feet of one kind of motion.
 
     Attributes:
-        heights: Height of a foot's lowest point [m] at NUM_PHASES phases of its own stride, which begins where it lifts
+        heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
+        speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
+        slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
+        swing: Height of a foot's lowest point [m] at NUM_PHASES phases of its own stride, which begins where it lifts
             off, that HIGH of them stay below, (NUM_PHASES,).
-        speeds: Speed of a foot over the floor [m/s] there, median, (NUM_PHASES,).
-        slips: Quantiles of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
         pace: How fast the phase of the stride goes on, median [rad/s].
     """
 
     heights: torch.Tensor
     speeds: torch.Tensor
     slips: torch.Tensor
+    swing: torch.Tensor
     pace: torch.Tensor
 
 
@@ -80,7 +84,13 @@ def kinds(commands: torch.Tensor) -> torch.Tensor:
     return torch.where(change > STEADY, -1, found)
 
 
-NUM_KINDS = 1 + sum(len(borders) + 1 for borders in (TURNING[1:], SIDEWAYS, AHEAD, BENT))
+FAMILIES = (
+    *(STAND, *3 * (TURN,), *5 * (SIDE,)),
+    *(*3 * (BACK,), *2 * (SLOW,), *4 * (WALK,), *3 * (FAST,), *7 * (RUN,)),
+    *(BACK, SLOW, WALK, FAST, RUN),
+)
+"""What family each kind belongs to."""
+NUM_KINDS = len(FAMILIES)
 
 
 def paces(phase: torch.Tensor, fps: float) -> torch.Tensor:
@@ -128,11 +138,11 @@ def recorded_kinds(
 def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float) -> FootFigures:
     """The figures of some motions' feet, and of the phases of their strides, (num_motions, frames, 2)."""
     speed, stance = stance_slip(feet, fps)
-    slips = quantiles(speed[stance].sort().values, NUM_QUANTILES)
-    place = feet_phases(phase)
-    heights = _profile(place, feet.height.amin(dim=-1), HIGH)
-    speeds = _profile(place[:, 1:], foot_speed(feet), 0.5)
-    return FootFigures(heights, speeds, slips, paces(phase, fps).median())
+    height = feet.height.amin(dim=-1)
+    heights, speeds, slips = (
+        quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
+    )
+    return FootFigures(heights, speeds, slips, _swing(feet_phases(phase), height), paces(phase, fps).median())
 
 
 def feet_phases(phase: torch.Tensor) -> torch.Tensor:
@@ -147,11 +157,11 @@ def at_phase(profile: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     return torch.lerp(profile[below % NUM_PHASES], profile[(below + 1) % NUM_PHASES], place - below)
 
 
-def _profile(place: torch.Tensor, values: torch.Tensor, share: float) -> torch.Tensor:
-    """Quantiles of values by the place they are nearest to, (NUM_PHASES,); where there are none, as before it."""
+def _swing(place: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+    """What HIGH of the heights nearest to a place stay below, (NUM_PHASES,); where there are none, as before it."""
     nearest = torch.round(place).long() % NUM_PHASES
-    own = [values[nearest == one] for one in range(NUM_PHASES)]
-    profile = torch.stack([one.quantile(share) if len(one) else one.new_tensor(math.nan) for one in own])
+    own = [height[nearest == one] for one in range(NUM_PHASES)]
+    profile = torch.stack([one.quantile(HIGH) if len(one) else one.new_tensor(math.nan) for one in own])
     for one in [*range(NUM_PHASES), *range(NUM_PHASES)]:
         if torch.isnan(profile[one]):
             profile[one] = profile[one - 1]

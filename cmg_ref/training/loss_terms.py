@@ -90,17 +90,35 @@ def activity(rolled: RolledOut) -> torch.Tensor:
 
 
 def feet(rolled: RolledOut) -> torch.Tensor:
-    """Heights and speeds of the feet of matched rows against people's at the same phase of the stride [m].
+    """Heights and speeds of the feet of matched rows against people's in the same kinds of motion, sorted by size [m].
 
-    A row that is late in its stride is wrong everywhere when compared frame by frame with another, and what steps once
-    in two windows is nearest to most of them without any step. Its own phase says when a foot is to rise, and how far.
+    What is late in its stride is wrong everywhere when compared frame by frame, and what steps once in two windows is
+    nearest to most of them without any step. All rows of a family of kinds together, feet have to stand as still and
+    to rise as high as people's do, for as long.
     """
     height, speed = rolled.feet.height.amin(dim=-1), foot_speed(rolled.feet)
+    total = height.new_zeros(())
+    for rows, recorded in rolled.families:
+        for name, values, weight in (("heights", height, 1.0), ("speeds", speed, FOOT_SPEED)):
+            own = values[rows].flatten(1)  # (num_rows, frames * 2)
+            wanted = torch.cat([quantiles(getattr(figures, name), own.shape[1]) for figures in recorded])
+            apart = own.flatten().sort().values - wanted.sort().values
+            total = total + len(rows) * weight * apart.abs().mean()
+    return total / len(rolled.states)
+
+
+def swing(rolled: RolledOut) -> torch.Tensor:
+    """Heights of the feet of matched rows against people's at the same phase of the stride [m].
+
+    A row that is late in its stride is wrong everywhere when compared frame by frame with another, and a foot that
+    rises twice, or half as far in twice the time, is sorted into the same order as people's. Its own phase says when a
+    foot is to rise, and how far.
+    """
+    height = rolled.feet.height.amin(dim=-1)
     place = feet_phases(rolled.states[..., rolled.layout[GAIT_PHASE]].detach())
     total = height.new_zeros(())
     for row, figures in rolled.told_kinds:
-        total = total + (height[row] - at_phase(figures.heights, place[row])).abs().mean()
-        total = total + FOOT_SPEED * (speed[row] - at_phase(figures.speeds, place[row, 1:])).abs().mean()
+        total = total + (height[row] - at_phase(figures.swing, place[row])).abs().mean()
     return total / len(rolled.states)
 
 
@@ -201,7 +219,8 @@ TERMS: dict[str, LossTerm] = {
     "height": LossTerm(10.0, height),
     "drift": LossTerm(1.0, drift),
     "activity": LossTerm(1.0, activity),
-    "feet": LossTerm(10.0, feet),
+    "feet": LossTerm(4.0, feet),
+    "swing": LossTerm(5.0, swing),
     "pace": LossTerm(0.1, pace),
     "planted": LossTerm(1.0, planted),
     "slip": LossTerm(0.3, slip),

@@ -14,7 +14,7 @@ from cmg_ref.network.model import CMG
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
-from cmg_ref.training.foot_statistics import FootFigures, kinds
+from cmg_ref.training.foot_statistics import FAMILIES, FootFigures, kinds
 
 MATCH_FRAMES = 15  # frames over which a matched row, which does not start in its recording, is given weight
 
@@ -130,14 +130,30 @@ class RolledOut:
         return self.mean_velocity(self.compared).squeeze(1) - wanted
 
     @cached_property
+    def _kinds(self) -> list[tuple[int, int]]:
+        """Matched rows that are told a kind of motion that is recorded, and which."""
+        matched, recorded = self.batch.matched, self.instruments.kinds
+        told = kinds(self.batch.commands[matched]).tolist()
+        return [(matched.start + row, kind) for row, kind in enumerate(told) if kind in recorded]
+
+    @property
     def told_kinds(self) -> list[tuple[int, FootFigures]]:
         """Matched rows that are told a kind of motion that is recorded, and people's feet in it.
 
         Recorded rows still move as people do, and would make up for what the others lack.
         """
-        matched, recorded = self.batch.matched, self.instruments.kinds
-        told = kinds(self.batch.commands[matched]).tolist()
-        return [(matched.start + row, recorded[kind]) for row, kind in enumerate(told) if kind in recorded]
+        return [(row, self.instruments.kinds[kind]) for row, kind in self._kinds]
+
+    @property
+    def families(self) -> list[tuple[torch.Tensor, list[FootFigures]]]:
+        """The same rows (n,) by the family of their kind, and people's feet in the kind of each."""
+        found: dict[int, tuple[list[int], list[FootFigures]]] = {}
+        for row, kind in self._kinds:
+            rows, figures = found.setdefault(FAMILIES[kind], ([], []))
+            rows.append(row)
+            figures.append(self.instruments.kinds[kind])
+        device = self.states.device
+        return [(torch.tensor(rows, device=device), figures) for rows, figures in found.values()]
 
     @cached_property
     def feet(self) -> FootMotion:
