@@ -222,7 +222,7 @@ TERMS: dict[str, LossTerm] = {
     "feet": LossTerm(4.0, feet),
     "swing": LossTerm(5.0, swing),
     "pace": LossTerm(0.1, pace),
-    "planted": LossTerm(1.0, planted),
+    "planted": LossTerm(3.0, planted),
     "slip": LossTerm(0.3, slip),
     "penetration": LossTerm(4.0, penetration),
     "hover": LossTerm(10.0, hover),
