@@ -25,6 +25,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
     Values,
+    checked_commands,
     checked_env_ids,
     checked_motion,
     checked_start_frames,
@@ -308,10 +309,10 @@ class CMGMotionGenerator:
             init_motion: States to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
                 order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
                 one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
-            commands: Commands (n, command_dim), see ``command_layout``. They are ramped from what the initial state was
-                doing; with ``init_motion`` they are in force at once. From a pool, the trajectories are taken that are
-                told nearly the same where they are entered, and ``target_commands`` says what. By default the commands
-                in force are kept; a pool gives any trajectory.
+            commands: Commands (n, command_dim), see ``command_layout``, or velocities alone, (n, 3). They are ramped
+                from what the initial state was doing; with ``init_motion`` they are in force at once. From a pool, the
+                trajectories are taken that are told nearly the same where they are entered, and ``target_commands``
+                says what. By default the commands in force are kept; a pool gives any trajectory.
             root_pose: Where the motion begins in the world: x, y [m], heading [rad], (n, 3); the origin by default.
             start_frames: With a pool, frames of the trajectories to begin at, (n,), at most ``last_start_frame``, or
                 ``"random"``; the first by default.
@@ -323,8 +324,9 @@ class CMGMotionGenerator:
         rows = self._rows(env_ids)
         num = len(rows)
         clean = self._shown.changes is None or init_motion is not None  # Kernels clean what they are given themselves.
-        shape = (num, self.command_layout.size)
-        given = None if commands is None else checked_tensor(commands, shape, "commands", self.device, clean)
+        given = None
+        if commands is not None:
+            given = checked_commands(commands, num, self.command_layout, self.device, clean)
         if root_pose is not None:
             root_pose = checked_tensor(root_pose, (num, NUM_POSE), "root_pose", self.device, clean)
         begun = None
@@ -344,13 +346,13 @@ class CMGMotionGenerator:
         Environments whose command does not change are left alone. Those that are shown a trajectory of a pool leave it.
 
         Args:
-            commands: (num_envs or len(env_ids), command_dim); held inside the trained range, and ``command_excess``
-                says by how much.
+            commands: (num_envs or len(env_ids), command_dim), or their velocities alone, (..., 3); held inside the
+                trained range, and ``command_excess`` says by how much.
             env_ids: Environments concerned, (n,); all by default.
         """
         rows = self._rows(env_ids)
-        shape, clean = (len(rows), self.command_layout.size), not self._shown.told_by_kernels(len(rows))
-        self._shown.tell(rows, checked_tensor(commands, shape, "commands", self.device, clean))
+        clean = not self._shown.told_by_kernels(len(rows))
+        self._shown.tell(rows, checked_commands(commands, len(rows), self.command_layout, self.device, clean))
 
     @with_torch_defaults
     def set_root_pose(self, root_pose: Values, env_ids: EnvIds | None = None) -> None:

@@ -17,7 +17,14 @@ from cmg_ref.reference_motion_term_cfg import ReferenceMotionTermCfg as Referenc
 from cmg_ref.robots.joint_matching import match_joints
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
-from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor, whole_steps
+from cmg_ref.trajectories.argument_checks import (
+    EnvIds,
+    Values,
+    checked_commands,
+    checked_env_ids,
+    checked_tensor,
+    whole_steps,
+)
 from cmg_ref.trajectories.memory import check_memory
 
 
@@ -250,7 +257,8 @@ class ReferenceMotionTerm:
         Args:
             env_ids: Environments to reset.
             root_pose: x, y [m] and heading [rad] to begin at, (n, 3); zero by default.
-            commands: (n, command_dim), in force until the next reset; drawn by default, and then changing in time.
+            commands: (n, command_dim) or velocities alone, (n, 3), in force until the next reset; drawn by default, and
+                then changing in time.
             standing: Begin from standing, whence the command ramps up.
 
         Raises:
@@ -258,8 +266,7 @@ class ReferenceMotionTerm:
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        shape = (num, self.command_layout.size)
-        given = None if commands is None else checked_tensor(commands, shape, "commands", self.device)
+        given = None if commands is None else checked_commands(commands, num, self.command_layout, self.device)
         if root_pose is not None:
             root_pose = checked_tensor(root_pose, (num, 3), "root_pose", self.device)
         if num == 0:

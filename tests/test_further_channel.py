@@ -195,6 +195,22 @@ def test_a_channel_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode
     torch.testing.assert_close(shown[0], shown[1], atol=1e-4, rtol=1e-4)
 
 
+def test_velocities_alone_leave_the_other_channels_at_rest(deaf: Checkpoint) -> None:
+    velocities = torch.tensor([[0.6, 0.0, 0.2], [0.0, 0.3, 0.0]])
+    generator = CMGMotionGenerator(deaf, 2, mode="realtime", seed=1, interpolation_steps=0)
+    term = ReferenceMotionTerm(
+        ReferenceMotionTermCfg(checkpoint=deaf, mode="realtime"), 2, 0.02, deaf.joint_names, "cpu"
+    )
+    generator.reset(commands=velocities)
+    assert torch.equal(generator.target_commands, LAYOUT.complete(velocities))
+    generator.update_commands(velocities[:1].flip(1), [1])
+    assert torch.equal(generator.target_commands[1], LAYOUT.complete(velocities[0].flip(0)))
+    term.reset([0, 1], commands=velocities)
+    assert torch.equal(term.commands[:, NUM_VELOCITIES:], LAYOUT.rest(2)[:, NUM_VELOCITIES:])
+    with pytest.raises(ValueError, match=r"commands must have shape \(2, 4\)"):
+        generator.update_commands(torch.zeros(2, 2))
+
+
 def test_loops_and_kernels_say_what_torch_says(deaf: Checkpoint) -> None:
     commands = commands_of_all_kinds(48)
     states = deaf.initial_states[torch.arange(48) % len(deaf.initial_states)]

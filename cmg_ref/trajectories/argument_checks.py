@@ -12,6 +12,7 @@ from typing import Any, Sequence, Union
 import numpy as np
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
 from cmg_ref.core.shorten import shortened
 
 # What is taken for numbers, and for environments: lists, arrays or tensors.
@@ -70,6 +71,20 @@ def checked_tensor(
         row = int((~finite).reshape(len(finite), -1).any(axis=1).argmax())
         raise ValueError(f"{name} holds NaN or infinite values, first in row {row}")
     return values.to(device)
+
+
+def checked_commands(
+    commands: Values, num: int, layout: CommandLayout, device: torch.device | str, clean: bool = True
+) -> torch.Tensor:
+    """Commands (num, command_dim); of velocities alone, (num, 3), the other channels are at rest.
+
+    Raises:
+        ValueError: As :func:`checked_tensor` says.
+    """
+    commands = as_tensor(commands, "commands")
+    alone = commands.ndim == 2 and commands.shape[1] == NUM_VELOCITIES
+    shape = (num, NUM_VELOCITIES if alone else layout.size)
+    return layout.complete(checked_tensor(commands, shape, "commands", device, clean))
 
 
 def checked_env_ids(

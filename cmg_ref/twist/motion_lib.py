@@ -21,6 +21,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.argument_checks import (
     EnvIds,
     Values,
+    checked_commands,
     checked_env_ids,
     checked_indices,
     checked_tensor,
@@ -345,7 +346,7 @@ class CMGMotionLib:
         return checked_env_ids(env_ids, self.num_motions(), self.device)
 
     def _checked_commands(self, commands: Values, env_ids: Tensor) -> Tensor:
-        return checked_tensor(commands, (len(env_ids), self.command_layout.size), "commands", self.device)
+        return checked_commands(commands, len(env_ids), self.command_layout, self.device)
 
     def _live_feed(self) -> LiveFeed:
         if self._live is None:

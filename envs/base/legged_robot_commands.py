@@ -9,7 +9,7 @@ from cmg_ref.commands.sampler import CommandSampler
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.rl.rewards import standing
-from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_env_ids, checked_tensor
+from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_commands, checked_env_ids
 from envs.base.legged_robot_state import LeggedRobotState
 from envs.terms.commands import CommandBuffer, CommandSource, SampledCommands, command_sampler_cfg
 
@@ -50,8 +50,7 @@ class LeggedRobotCommands(LeggedRobotState):
 
     @commands.setter
     def commands(self, values: Values) -> None:
-        shape = tuple(self._command_buffer.values.shape)
-        self._command_buffer.values.copy_(checked_tensor(values, shape, "commands", self.device))
+        self._command_buffer.values.copy_(checked_commands(values, self.num_envs, self.command_layout, self.device))
 
     def _make_command_source(self) -> CommandSource:
         """What gives commands; a task may have one of its own."""
@@ -91,14 +90,15 @@ class LeggedRobotCommands(LeggedRobotState):
         """Give commands that are approached from now on and stay until the next reset of their environments.
 
         Args:
-            commands: vx, vy [m/s], yaw rate [rad/s] and what else there is, (n, command_dim).
+            commands: vx, vy [m/s], yaw rate [rad/s] and what else there is, (n, command_dim); what is not given is at
+                rest, (n, 3).
             env_ids: Environments as indices (n,) or as a mask (num_envs,); all by default.
 
         Raises:
             ValueError: If the shape does not fit, or a value is not finite.
         """
         rows = checked_env_ids(env_ids, self.num_envs, self.device)
-        commands = checked_tensor(commands, (len(rows), self.command_layout.size), "commands", self.device)
+        commands = checked_commands(commands, len(rows), self.command_layout, self.device)
         self._take_written_commands()
         self._approach_commands(commands, rows)
 
