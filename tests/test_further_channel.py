@@ -290,15 +290,16 @@ def test_a_reference_term_is_given_it(checkpoint: Checkpoint) -> None:
 def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     pytest.importorskip("mujoco")
     from envs.learning.policy_evaluation_cases import command_name
-    from envs.playing.playback import command_range, configured_layout, play, playback_config, playback_table
+    from envs.playing.playback import command_range, play, playback_config, playback_table
     from envs.tasks.task_registry import task_registry
+    from envs.terms.commands import configured_layout
 
     cfg, _ = task_registry.get_cfgs("g1_cmg")
     cfg.reference.checkpoint = str(checkpoint_file)
     cfg.commands.ranges.further = {NAME: (0.6, 0.8)}
     cfg = playback_config(cfg, 1.0)
     env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg)[0]
-    assert configured_layout(cfg) == env.command_layout == LAYOUT
+    assert configured_layout(cfg.commands) == env.command_layout == LAYOUT
     term = next(term for term in env.observation_layout["policy"] if term.name == "commands")
     assert term.size == LAYOUT.size and term.mirror == LAYOUT.mirror
     assert command_range(env)[1][LAYOUT.column(NAME)] == pytest.approx(0.8)
@@ -310,7 +311,33 @@ def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     assert command_name((0.3, 0.0, 0.0)) == "vx 0.3"
 
 
-def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint, tmp_path: Path) -> None:
+def test_an_environment_that_does_not_name_it_leaves_it_at_rest(deaf: Checkpoint, tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    from configs.base_config import ConfigError
+    from envs.tasks.task_registry import task_registry
+
+    cfg, _ = task_registry.get_cfgs("g1_cmg")
+    save_checkpoint(deaf, tmp_path / "deaf.safetensors")
+    cfg.reference.checkpoint, cfg.env.num_envs = str(tmp_path / "deaf.safetensors"), 3
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg)[0]
+    assert env.command_layout == CommandLayout() and env.commands.shape == (3, NUM_VELOCITIES)
+    assert next(term for term in env.observation_layout["policy"] if term.name == "commands").size == NUM_VELOCITIES
+    env.set_commands(torch.tensor([[0.4, 0.0, 0.2]]), [1])
+    env.commands[2, 1] = 0.3
+    for _ in range(2):  # nobody falls as soon as that
+        env.step(torch.zeros(3, env.num_actions))
+    told = env.reference.target_commands
+    assert told[1].tolist() == pytest.approx([0.4, 0.0, 0.2, *LAYOUT.rest()[NUM_VELOCITIES:].tolist()])
+    assert float(told[2, 1]) == pytest.approx(0.3)
+    assert env.command_source.targets[1].tolist() == pytest.approx([0.4, 0.0, 0.2])
+    cfg.reference.checkpoint, cfg.commands.ranges.further = None, {NAME: (0.6, 0.8)}
+    if load_checkpoint().command_layout != LAYOUT:
+        with pytest.raises(ConfigError, match=r"ranges\.further: the reference takes"):
+            task_registry.make_env("g1_cmg", env_cfg=cfg)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint, tmp_path: Path, named: bool) -> None:
     for package in ("mujoco", "onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     from envs.deployment.controller_export import export_controller
@@ -322,7 +349,8 @@ def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint
     save_checkpoint(deaf, tmp_path / "deaf.safetensors")
     cfg, _ = task_registry.get_cfgs("g1_cmg")
     cfg.reference.checkpoint = str(tmp_path / "deaf.safetensors")
-    cfg.commands.ranges.further = {NAME: (0.6, 0.8)}
+    cfg.commands.ranges.further = {NAME: (0.6, 0.8)} if named else {}
+    layout = LAYOUT if named else CommandLayout()
     env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(cfg, 2.0))[0]
     torch.manual_seed(0)
     policy = Policy(describe_policy(env, "g1_cmg"), (8,)).eval().requires_grad_(False)
@@ -330,7 +358,7 @@ def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint
     last.weight *= 0.05  # it has learnt nothing, and shall not make the robot fall
     export_controller(policy, tmp_path / "controller.onnx", tmp_path / "deaf.safetensors")
     controller = ExportedController(tmp_path / "controller.onnx")
-    assert controller.command_labels == list(LAYOUT.labels)
+    assert controller.command_labels == list(layout.labels)
     differences: list[float] = []
 
     def act(observations: torch.Tensor) -> torch.Tensor:
@@ -339,13 +367,14 @@ def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint
             stance = stances[int((stances[:, :29] - env.term.dof_pos).abs().sum(dim=1).argmin())]
             controller._state[0, : len(stance)] = stance.numpy() - controller._standing
         actions = policy(observations)
-        measured = (env.base_ang_vel, env.projected_gravity, env.term.target_commands, env.dof_pos, env.dof_vel)
+        measured = (env.base_ang_vel, env.projected_gravity, env.command_source.targets, env.dof_pos, env.dof_vel)
         targets = controller.step(*(value[0].numpy() for value in measured))
         limit = policy.description.action_limit
         wanted = env._joint_targets(actions.clamp(-limit, limit))[0].numpy()
         differences.append(float(abs(targets - wanted).max()))
         return actions
 
-    schedule = CommandSchedule([(0.0, 0.0, 0.0, 0.0, 0.65), (0.6, 0.6, 0.0, 0.3, 0.7)], layout=LAYOUT)
+    events = [(0.0, 0.0, 0.0, 0.0, 0.65), (0.6, 0.3, 0.0, 0.2, 0.7)]
+    schedule = CommandSchedule([event[: 1 + layout.size] for event in events], layout=layout)
     play(env, act, iter(schedule.sample(50.0, 1.0)))
-    assert len(differences) == 50 and max(differences) <= 1e-4
+    assert len(differences) >= 40 and max(differences) <= 1e-4  # it may fall after the second command

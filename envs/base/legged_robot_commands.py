@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,13 @@ from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.rl.rewards import standing
 from cmg_ref.trajectories.argument_checks import EnvIds, Values, checked_commands, checked_env_ids
 from envs.base.legged_robot_state import LeggedRobotState
-from envs.terms.commands import CommandBuffer, CommandSource, SampledCommands, command_sampler_cfg
+from envs.terms.commands import (
+    CommandBuffer,
+    CommandSource,
+    SampledCommands,
+    command_sampler_cfg,
+    configured_layout,
+)
 
 
 class LeggedRobotCommands(LeggedRobotState):
@@ -55,19 +63,18 @@ class LeggedRobotCommands(LeggedRobotState):
     def _make_command_source(self) -> CommandSource:
         """What gives commands; a task may have one of its own."""
         cfg = command_sampler_cfg(self.cfg.commands)
-        layout = CommandLayout.of_names(list(self.cfg.commands.ranges.further))
         ramp_time, seed = self.cfg.commands.ramp_time, self.cfg.seed
-        return SampledCommands(self.num_envs, cfg, ramp_time, self.dt, self.device, seed, layout)
+        return SampledCommands(self.num_envs, cfg, ramp_time, self.dt, self.device, seed, self.command_layout)
 
     @property
     def command_sampler(self) -> CommandSampler:
         """What draws the commands."""
         return self.command_source.sampler
 
-    @property
+    @cached_property
     def command_layout(self) -> CommandLayout:
-        """Channels of a command."""
-        return self.command_sampler.layout
+        """Channels of a command: the velocity, and those that `commands.ranges.further` names."""
+        return configured_layout(self.cfg.commands)
 
     def _show_commands(self) -> None:
         """Take over the commands that are in force now."""

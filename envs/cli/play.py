@@ -55,7 +55,6 @@ from envs.playing.keyboard import HELP, Keyboard, KeyboardError, key_help, steer
 from envs.playing.playback import (
     Playback,
     command_range,
-    configured_layout,
     make_env,
     play,
     playback_config,
@@ -64,6 +63,7 @@ from envs.playing.playback import (
 )
 from envs.playing.video import RENDERERS, VideoError, can_write_mp4, write_video
 from envs.tasks.task_registry import task_registry
+from envs.terms.commands import configured_layout
 
 # Time [s], vx, vy [m/s], wz [rad/s] of what is shown if nothing else is asked for.
 DEMONSTRATION = (
@@ -176,7 +176,7 @@ def run(arguments: argparse.Namespace) -> None:
     apply_overrides(env_cfg, arguments.overrides)
     env_cfg.seed = arguments.seed
     check_bounds(env_cfg)
-    schedule = read_schedule(arguments, configured_layout(env_cfg))
+    schedule = read_schedule(arguments, configured_layout(env_cfg.commands))
     if arguments.export is not None:
         export(policy, origin, env_cfg, arguments)
         return

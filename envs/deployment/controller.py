@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from cmg_ref.core.command_layout import CommandLayout
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
@@ -64,6 +65,7 @@ class Controller(nn.Module):
     command_max: Tensor
     acceleration: Tensor
     _rest: Tensor
+    _unsaid: Tensor
     _joints: Tensor
     _lead: Tensor
     _default: Tensor
@@ -88,12 +90,16 @@ class Controller(nn.Module):
         self.joint_names, columns = match_joints(
             checkpoint.joint_names, description.joint_names, checkpoint.joint_names, torch.device("cpu")
         )
-        self._layout, self.command_layout = checkpoint.layout, checkpoint.command_layout
+        commands, reference = config.get("commands", {}), config.get("reference", {})
+        self._layout, known = checkpoint.layout, checkpoint.command_layout
+        self.command_layout = CommandLayout.of_names(list(commands.get("ranges", {}).get("further", {})))
+        command_dim = self.command_layout.size
+        if known.channels[:command_dim] != self.command_layout.channels:
+            raise PolicyError(f"the policy takes {self.command_layout}, its reference {known}")
         self._terms = [name for name, _, _ in description.observations]
         unknown = [name for name in self._terms if not hasattr(self, f"_observe_{name}")]
         if unknown:
             raise PolicyError(f"the policy observes '{unknown[0]}', which no deployed robot measures")
-        commands, reference = config.get("commands", {}), config.get("reference", {})
         self._ahead = int(reference.get("actor_future_step", 1))
         self.ramp_frames = max(1, round(commands.get("ramp_time", 0.5) * checkpoint.fps))
         self.observation_clip = float(config.get("normalization", {}).get("clip_observations", math.inf))
@@ -103,6 +109,7 @@ class Controller(nn.Module):
         for name, value in {
             "standing": checkpoint.standing_state(),
             "_rest": self.command_layout.rest(),
+            "_unsaid": known.complete(torch.zeros(command_dim)),
             "command_min": low,
             "command_max": high,
             # Half of the steepest ramp of training, from one end of the range to the other.
@@ -116,7 +123,7 @@ class Controller(nn.Module):
             ),
         }.items():
             self.register_buffer(name, value)
-        num_joints, command_dim = len(self.joint_names), self.command_layout.size
+        num_joints = len(self.joint_names)
         self.state_parts = (
             StatePart("reference", checkpoint.layout.size, "state of the generator minus its standing state"),
             StatePart("correction", num_joints, "last action of the policy"),
@@ -187,6 +194,7 @@ class Controller(nn.Module):
 
     def _generated(self, present: Tensor, command: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The frame (n, state_dim) that follows, and what is remembered of the command then."""
+        command = functional.pad(command, (0, len(self._unsaid) - command.shape[1])) + self._unsaid
         if self.feedback is None:
             return self.generator(present, command), memory
         told, memory = self.feedback.correct(command, memory)
@@ -252,10 +260,9 @@ def _approach(command: Tensor, wanted: Tensor, step: Tensor) -> Tensor:
 def _command_range(commands: dict[str, dict[str, Any]], checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
     """Range that both policy and generator were trained in, (command_dim,) each."""
     given = commands.get("ranges", {})
-    ranges = {channel.name: (channel.rest, channel.rest) for channel in checkpoint.command_layout.further}
-    ranges.update(given.get("further", {}))
-    ranges.update({name: given[name] for name in CommandLayout().names if name in given})
-    low, high = checkpoint.command_min.clone(), checkpoint.command_max.clone()
+    ranges = {**given.get("further", {}), **{name: given[name] for name in CommandLayout().names if name in given}}
+    num = NUM_VELOCITIES + len(given.get("further", {}))
+    low, high = checkpoint.command_min[:num].clone(), checkpoint.command_max[:num].clone()
     for name, (lowest, highest) in ranges.items():
         column = checkpoint.command_layout.column(name)
         low[column] = max(float(low[column]), lowest)

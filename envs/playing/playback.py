@@ -17,7 +17,6 @@ from cmg_ref.commands.schedule import CommandSchedule
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
 from cmg_ref.files.atomic_file import atomic_file
-from cmg_ref.network.checkpoint import load_checkpoint
 from envs.learning.policy import Policy, PolicyError, describe_policy
 from envs.learning.policy_evaluation import evaluation_config
 from envs.tasks.task_registry import task_registry
@@ -90,21 +89,14 @@ def make_env(task: str, env_cfg: Any, policy: Policy | None, sim_device: str | N
     return env
 
 
-def configured_layout(cfg: Any) -> CommandLayout:
-    """Channels of the commands of an environment with this configuration."""
-    if hasattr(cfg, "reference"):
-        return load_checkpoint(cfg.reference.checkpoint).command_layout
-    return CommandLayout.of_names(list(cfg.commands.ranges.further))
-
-
 def command_range(env: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Lowest and highest command, (command_dim,) each, that both the policy and its reference have been trained on."""
     ranges = ranges_of(env.cfg.commands.ranges)
     lowest, highest = torch.tensor([ranges.get(one.name, (one.rest, one.rest)) for one in env.command_layout]).T
     if env.reference is None:
         return lowest, highest
-    checkpoint = env.reference.generator.checkpoint
-    return torch.maximum(lowest, checkpoint.command_min), torch.minimum(highest, checkpoint.command_max)
+    checkpoint, num = env.reference.generator.checkpoint, env.command_layout.size
+    return torch.maximum(lowest, checkpoint.command_min[:num]), torch.minimum(highest, checkpoint.command_max[:num])
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw, yaw_from_quat
 from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl import rewards
@@ -28,24 +29,32 @@ class ReferenceCommands(CommandSource):
     """The commands that a reference motion follows.
 
     Args:
-        reference: The reference motion.
+        reference: The reference motion, whose command may have channels besides, which stay at rest.
+        layout: Channels of a command.
         places: Where the references of environments (n,) begin: x, y, heading, (n, 3).
         standing: Whether all of them begin from standing.
     """
 
-    def __init__(self, reference: ReferenceMotionTerm, places: Callable[[Tensor], Tensor], standing: bool) -> None:
+    def __init__(
+        self,
+        reference: ReferenceMotionTerm,
+        layout: CommandLayout,
+        places: Callable[[Tensor], Tensor],
+        standing: bool,
+    ) -> None:
         self._reference, self._places, self._standing = reference, places, standing
+        self._told = slice(layout.size)
         self.sampler = reference.sampler
 
     @property
     def commands(self) -> Tensor:
         """Commands in force, (num_envs, command_dim)."""
-        return self._reference.commands
+        return self._reference.commands[:, self._told]
 
     @property
     def targets(self) -> Tensor:
         """Commands that those in force ramp to, (num_envs, command_dim)."""
-        return self._reference.target_commands
+        return self._reference.target_commands[:, self._told]
 
     def reset(self, env_ids: Tensor) -> None:
         """Begin new references for environments (n,)."""
@@ -106,7 +115,11 @@ class ReferenceFollower(LeggedRobot):
         self._velocity_lead = velocity_lead(self.nominal_p_gains, self.nominal_d_gains)
         self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
         self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
-        return ReferenceCommands(self.reference, self._starting_places, standing=cfg.start == "standing")
+        known, layout = self.reference.command_layout, self.command_layout
+        if known.channels[: layout.size] != layout.channels:
+            raise ConfigError(f"commands.ranges.further: the reference takes {known}, not {layout}")
+        standing = cfg.start == "standing"
+        return ReferenceCommands(self.reference, self.command_layout, self._starting_places, standing)
 
     def _starting_places(self, env_ids: Tensor) -> Tensor:
         """Where the references of environments (n,) begin: x, y, heading, (n, 3)."""

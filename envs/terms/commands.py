@@ -25,6 +25,11 @@ def command_sampler_cfg(section: Any) -> CommandSamplerCfg:
     )
 
 
+def configured_layout(section: Any) -> CommandLayout:
+    """Channels of a command by a section `commands` of a configuration: the velocity, and those with further ranges."""
+    return CommandLayout.of_names(list(section.ranges.further))
+
+
 def reference_term_cfg(cfg: Any) -> ReferenceMotionTermCfg:
     """The reference that a configuration with a section `reference` asks for, for any number of environments."""
     reference = cfg.reference
@@ -43,7 +48,7 @@ def reference_term_cfg(cfg: Any) -> ReferenceMotionTermCfg:
 class CommandSource:
     """Gives every robot a command, and hears which of them fail.
 
-    The channels of a command are those of `sampler.layout`, vx, vy [m/s] and yaw rate [rad/s] first.
+    The channels of a command are those of the environment, vx, vy [m/s] and yaw rate [rad/s] first.
 
     Attributes:
         sampler: Draws the commands.
