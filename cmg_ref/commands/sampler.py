@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 import torch
 
 from cmg_ref.commands.strata import CommandStrata, check_shares
-from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout, ramp_steps
 
 REPORTS_REMEMBERED = 40.0  # reports per environment after which an earlier one counts half
 HELD = 2**60  # steps until the next change of a command that stays
@@ -32,16 +32,19 @@ PRESETS: dict[str, tuple[float, float, float]] = {
 class CommandSmoother:
     """Takes each environment from its present command to its target along a straight line.
 
+    A command that has far to go takes longer, see :data:`cmg_ref.core.command_layout.ACCELERATIONS`.
+
     Args:
         num_envs: Number of environments.
-        interpolation_steps: Steps from a change of target until it is reached; 0 switches at once.
+        interpolation_steps: Steps from a change of target until it is reached, or more; 0 switches at once.
         device: Device of the commands.
         layout: Channels of a command; those of the velocity by default.
+        dt: Time of a step [s].
 
     Attributes:
         start: Command at the time of the last change, (num_envs, command_dim).
         target: Command being approached, (num_envs, command_dim).
-        elapsed: Steps since the last change, at most interpolation_steps, (num_envs,).
+        elapsed: Steps since the last change, (num_envs,).
     """
 
     def __init__(
@@ -50,12 +53,15 @@ class CommandSmoother:
         interpolation_steps: int = 25,
         device: str | torch.device = "cpu",
         layout: CommandLayout | None = None,
+        dt: float = 0.02,
     ) -> None:
+        layout = layout or CommandLayout()
         if num_envs < 1 or interpolation_steps < 0:
             raise ValueError(f"CommandSmoother: num_envs={num_envs}, interpolation_steps={interpolation_steps}")
         self.interpolation_steps = interpolation_steps
-        self.start = (layout or CommandLayout()).rest(num_envs, device=device)
+        self.start = layout.rest(num_envs, device=device)
         self.target = self.start.clone()
+        self._largest = layout.largest_changes(dt, device)
         self.elapsed = torch.full((num_envs,), interpolation_steps, dtype=torch.long, device=device)
 
     def value(self, steps_ahead: int | torch.Tensor = 0, env_ids: torch.Tensor | None = None) -> torch.Tensor:
@@ -70,7 +76,8 @@ class CommandSmoother:
             start, target, elapsed = start[env_ids], target[env_ids], elapsed[env_ids]
         if self.interpolation_steps == 0:
             return target.clone()
-        share = ((elapsed + steps_ahead).to(start.dtype) / self.interpolation_steps).clamp(0.0, 1.0).unsqueeze(1)
+        ramp = ramp_steps(start, target, self.interpolation_steps, self._largest)
+        share = ((elapsed + steps_ahead).to(start.dtype) / ramp).clamp(0.0, 1.0).unsqueeze(1)
         return torch.lerp(start, target, share)
 
     def set_target(
@@ -98,7 +105,7 @@ class CommandSmoother:
 
     def step(self, steps: int | torch.Tensor = 1) -> torch.Tensor:
         """Let steps pass, one number for all environments or one each, and return the commands in force."""
-        self.elapsed.add_(steps).clamp_(max=self.interpolation_steps)
+        self.elapsed.add_(steps)
         return self.value()
 
 

@@ -93,6 +93,8 @@ FURTHER_CHANNELS = {
     )
 }
 """What else data sets can be made with, by name."""
+ACCELERATIONS = {"lin_vel_x": 2.0, "lin_vel_y": 1.0, "ang_vel_yaw": 4.0, HEIGHT: 0.4}
+"""What a command changes by in a second at most, in its unit a second: changes that a robot can follow on its feet."""
 
 
 class CommandLayout:
@@ -194,6 +196,10 @@ class CommandLayout:
         rest = self.rest(*commands.shape[:-1], device=commands.device)[..., self.size - missing :]
         return torch.cat((commands, rest.to(commands.dtype)), dim=-1)
 
+    def largest_changes(self, dt: float, device: str | torch.device = "cpu") -> torch.Tensor:
+        """What each channel changes by in ``dt`` [s] at most, see :data:`ACCELERATIONS`, (size,)."""
+        return torch.tensor([dt * ACCELERATIONS.get(name, math.inf) for name in self.names], device=device)
+
     def title(self) -> str:
         """Labels and units, such as "vx, vy [m/s], wz [rad/s]"."""
         following = (*self.channels[1:], None)
@@ -271,3 +277,15 @@ def take_written(
 def told_to_stand(commands: torch.Tensor) -> torch.Tensor:
     """Whether commands (..., size) have all velocities at rest, (...) bool."""
     return commands[..., VELOCITY].abs().amax(dim=-1) == 0.0
+
+
+def ramp_steps(start: torch.Tensor, target: torch.Tensor, steps: int, largest: torch.Tensor) -> torch.Tensor:
+    """Steps that a command takes from ``start`` to ``target``, (...): more than ``steps`` if it has far to go.
+
+    Args:
+        start: Where it begins, (..., size).
+        target: Where it ends, (..., size).
+        steps: Steps that it takes anyway.
+        largest: What each channel changes by in a step at most, (size,).
+    """
+    return ((target - start).abs() / largest).amax(dim=-1).clamp(min=float(steps))

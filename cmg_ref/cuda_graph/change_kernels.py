@@ -95,6 +95,7 @@ def change(
     first_frames,
     starts,
     targets,
+    largest,
     table,
     table_bits,
     beside,
@@ -221,7 +222,9 @@ def change(
     differs = (tells != 0) & (tl.max((other != target).to(tl.int32), axis=0) > 0)
     if differs:
         if RAMP > 0:
-            share = tl.minimum(tl.maximum((base - begin).to(tl.float32) / RAMP, 0.0), 1.0)
+            change = tl.abs(target - start) / tl.load(largest + axes, is_axis, 1.0)
+            ramp = tl.maximum(tl.max(tl.where(is_axis, change, 0.0), axis=0), RAMP)
+            share = tl.minimum(tl.maximum((base - begin).to(tl.float32) / ramp, 0.0), 1.0)
             start = lerp(start, target, share)
         else:
             start = target

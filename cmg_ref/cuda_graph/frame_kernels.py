@@ -35,6 +35,7 @@ def take_in_motions(
     first_frames,
     starts,
     targets,
+    largest,
     command_range,
     gain,
     scale,
@@ -74,7 +75,13 @@ def take_in_motions(
     begun = tl.sum((begins <= frame[:, None]).to(tl.int32), axis=1)
     segment = motion * SEGMENTS + tl.maximum(begun - 1, 0)
     since = (frame - tl.load(first_frames + segment)).to(tl.float32)
-    share = tl.minimum(tl.maximum(since / (RAMP if RAMP > 0 else 1), 0.0), 1.0)
+    ramp = tl.full((BLOCK,), RAMP if RAMP > 0 else 1, tl.float32)
+    if RAMP > 0:
+        for axis in tl.static_range(COMMANDS):
+            place = segment * COMMANDS + axis
+            change = tl.abs(tl.load(targets + place) - tl.load(starts + place))
+            ramp = tl.maximum(ramp, change / tl.load(largest + axis))
+    share = tl.minimum(tl.maximum(since / ramp, 0.0), 1.0)
     state = tl.load(tail_state + motion[:, None] * SIZE + columns, columns < SIZE, 0.0)
     tl.store(before + rows[:, None] * SIZE + columns, state, within[:, None] & (columns < SIZE))
     # What is remembered: the command of the last frame, and what has been missed of it since it came into force.

@@ -147,6 +147,7 @@ class TritonFrame:
             commands.first_frames,
             commands.starts,
             commands.targets,
+            commands.largest,
             self._command_range,
             self._gain,
             self.network.scale,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cmg_ref.core.backends import call_loop, chosen_backend
-from cmg_ref.core.command_layout import CommandLayout
+from cmg_ref.core.command_layout import CommandLayout, ramp_steps
 
 _NEVER = torch.iinfo(torch.long).max
 
@@ -19,15 +19,18 @@ class PlannedCommands:
     Args:
         num_motions: Number of motions.
         num_segments: Segments kept per motion.
-        interpolation_frames: Frames from the beginning of a segment until its target is reached; 0 switches at once.
+        interpolation_frames: Frames from the beginning of a segment until its target is reached, or more if it has far
+            to go, see :data:`cmg_ref.core.command_layout.ACCELERATIONS`; 0 switches at once.
         device: Device of the commands.
         backend: What works them out, see :mod:`cmg_ref.core.backends`.
         layout: Channels of a command; those of the velocity by default.
+        dt: Time of a frame [s].
 
     Attributes:
         first_frames: Frame at which each segment begins, rising, (num_motions, num_segments).
         starts: Command at that frame, (num_motions, num_segments, command_dim).
         targets: Command approached, (num_motions, num_segments, command_dim).
+        largest: What each channel changes by in a frame at most, (command_dim,).
     """
 
     def __init__(
@@ -38,7 +41,9 @@ class PlannedCommands:
         device: str | torch.device = "cpu",
         backend: str = "auto",
         layout: CommandLayout | None = None,
+        dt: float = 0.02,
     ) -> None:
+        layout = layout or CommandLayout()
         if num_motions < 1 or num_segments < 1 or interpolation_frames < 0:
             raise ValueError(
                 f"PlannedCommands: num_motions={num_motions}, num_segments={num_segments}, "
@@ -47,8 +52,9 @@ class PlannedCommands:
         self.num_segments, self.interpolation_frames = num_segments, interpolation_frames
         self.first_frames = torch.full((num_motions, num_segments), _NEVER, dtype=torch.long, device=device)
         self.first_frames[:, 0] = 0
-        self.starts = (layout or CommandLayout()).rest(num_motions, num_segments, device=device)
+        self.starts = layout.rest(num_motions, num_segments, device=device)
         self.targets = self.starts.clone()
+        self.largest = layout.largest_changes(dt, device)
         self._numbers = torch.arange(num_motions, device=device)
         self._numba = chosen_backend(backend, self.targets.device) == "numba"
         if self._numba:
@@ -68,14 +74,18 @@ class PlannedCommands:
         first_frame, start, target = self.segment(frames, motions)
         if self.interpolation_frames == 0:
             return target
-        share = ((frames - first_frame).to(start.dtype) / self.interpolation_frames).clamp(0.0, 1.0).unsqueeze(-1)
-        return torch.lerp(start, target, share)
+        return self._on_the_way(start, target, frames - first_frame)
 
     def _value_in_one_pass(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         values = torch.empty(len(frames), self.targets.shape[2])
         plan = self.first_frames, self.starts, self.targets, self._numbers[motions]
-        call_loop(self._loops.commands_in_force, *plan, frames, self.interpolation_frames, values)
+        call_loop(self._loops.commands_in_force, *plan, frames, self.interpolation_frames, self.largest, values)
         return values
+
+    def _on_the_way(self, start: torch.Tensor, target: torch.Tensor, passed: torch.Tensor) -> torch.Tensor:
+        """Command so many frames (...) after it was at ``start``, going to ``target``, all (..., command_dim)."""
+        ramp = ramp_steps(start, target, self.interpolation_frames, self.largest)
+        return torch.lerp(start, target, (passed.to(start.dtype) / ramp).clamp(0.0, 1.0).unsqueeze(-1))
 
     def target(self, frames: torch.Tensor, motions: slice | torch.Tensor) -> torch.Tensor:
         """Command being approached at frames (n, ...) of motions (n,), (n, ..., command_dim)."""
@@ -108,8 +118,8 @@ class PlannedCommands:
         self.starts[motions, 0] = starts
         for segment in range(1, self.num_segments):
             length = first_frames[:, segment] - first_frames[:, segment - 1]
-            share = (length.to(starts.dtype) / max(1, self.interpolation_frames)).clamp(max=1.0).unsqueeze(1)
-            starts = torch.lerp(starts, targets[:, segment - 1], share)
+            before = targets[:, segment - 1]
+            starts = before if self.interpolation_frames == 0 else self._on_the_way(starts, before, length)
             self.starts[motions, segment] = starts
 
     def copy(self, sources: torch.Tensor, motions: torch.Tensor) -> None:

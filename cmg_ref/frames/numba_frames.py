@@ -174,6 +174,7 @@ def commands_in_force(
     motions: np.ndarray,
     frames: np.ndarray,
     interpolation_frames: int,
+    largest: np.ndarray,
     values: np.ndarray,
 ) -> None:
     """What motions are told at frames; the same as :meth:`cmg_ref.frames.command_plan.PlannedCommands.value`.
@@ -184,7 +185,8 @@ def commands_in_force(
         targets: (num_motions, num_segments, command_dim).
         motions: (n,).
         frames: (n,).
-        interpolation_frames: Frames from the beginning of a segment until its target is reached.
+        interpolation_frames: Frames from the beginning of a segment until its target is reached, or more.
+        largest: What a command changes by in a frame at most, (command_dim,).
         values: Written, (n, command_dim).
     """
     last = first_frames.shape[1] - 1
@@ -194,7 +196,11 @@ def commands_in_force(
             segment += 1
         share = _ONE
         if interpolation_frames > 0:
-            passed = np.float32(frame - first_frames[motion, segment]) / np.float32(interpolation_frames)
+            ramp = np.float32(interpolation_frames)
+            for axis in range(values.shape[1]):
+                change = abs(targets[motion, segment, axis] - starts[motion, segment, axis])
+                ramp = max(ramp, change / largest[axis])
+            passed = np.float32(frame - first_frames[motion, segment]) / ramp
             share = min(max(passed, _ZERO), _ONE)
         for axis in range(values.shape[1]):
             start, target = starts[motion, segment, axis], targets[motion, segment, axis]

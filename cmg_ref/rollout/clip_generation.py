@@ -32,7 +32,7 @@ def generate_clips(
         commands: What each is told at every frame, at the checkpoint's rate, (num_clips, T, command_dim).
         initial_states: States to start from, (num_clips, state_dim); standing by default.
         names: Names of the clips; ``generated_0`` and so on by default.
-        interpolation_steps: Frames over which a change of command is ramped, as environments do it; 0 takes
+        interpolation_steps: Frames over which a change of command is ramped, or more, as environments do it; 0 takes
             the commands as they are.
         device: Where to run.
         robot: Robot description, needed by checkpoints without root channels; the one they name by default.
@@ -45,7 +45,7 @@ def generate_clips(
     if initial_states is None:
         initial_states = checkpoint.standing_state(robot).expand(num_clips, -1)
     rollout = Rollout(checkpoint.model, device, stance=checkpoint.standing_state(robot))
-    smoothed = smooth_commands(commands.float(), interpolation_steps, checkpoint.command_layout)
+    smoothed = smooth_commands(commands.float(), interpolation_steps, checkpoint.command_layout, checkpoint.fps)
     states = rollout.generate(initial_states, smoothed, progress=progress)
     layout = checkpoint.layout
     if layout.has_root:
@@ -73,10 +73,10 @@ def generate_clips(
 
 
 def smooth_commands(
-    commands: torch.Tensor, interpolation_steps: int, layout: CommandLayout | None = None
+    commands: torch.Tensor, interpolation_steps: int, layout: CommandLayout | None = None, fps: float = 50.0
 ) -> torch.Tensor:
     """Commands (num_clips, num_frames, command_dim) with every change ramped; the first one ramps from standing."""
-    smoother = CommandSmoother(len(commands), interpolation_steps, commands.device, layout)
+    smoother = CommandSmoother(len(commands), interpolation_steps, commands.device, layout, 1.0 / fps)
     smoothed = torch.empty_like(commands)
     for frame, target in enumerate(commands.unbind(dim=1)):
         changed = (target != smoother.target).any(dim=1).nonzero().squeeze(1)

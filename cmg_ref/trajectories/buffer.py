@@ -41,7 +41,7 @@ class MotionBuffer:
         checkpoint: The CMG.
         rollout: Advances its states; its backend makes and reads the frames too.
         sizes: (number of motions, frames kept of each) of one or more groups; older frames are overwritten.
-        interpolation_frames: Frames over which a command ramps to a new one.
+        interpolation_frames: Frames over which a command ramps to a new one, or more if that is far off.
         num_segments: Changes of command kept per motion.
         dtype: Type the frames are stored in.
         robot: Robot description, for checkpoints without root channels; the one they name by default.
@@ -82,6 +82,7 @@ class MotionBuffer:
             self.device,
             rollout.backend,
             checkpoint.command_layout,
+            1.0 / checkpoint.fps,
         )
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)

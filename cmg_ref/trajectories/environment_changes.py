@@ -181,6 +181,7 @@ class EnvironmentChanges:
             commands.first_frames,
             commands.starts,
             commands.targets,
+            commands.largest,
             store.table,
             store.bits,
             motions.beside,

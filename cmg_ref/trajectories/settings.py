@@ -28,7 +28,8 @@ class CMGMotionGeneratorCfg:
         control_dt: Time of a control step [s].
         refill_frames: In realtime mode, frames generated at a time; None takes half of the buffer. Where not every
             step brings a frame, environments take turns, so that every step does the same work.
-        interpolation_steps: Frames over which a command ramps to a new one.
+        interpolation_steps: Frames over which a command ramps to a new one, or more if that is far off, see
+            :data:`cmg_ref.core.command_layout.ACCELERATIONS`; 0 switches at once.
         at_end: In pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
             ``"hold"`` stands in the last pose with zero velocity.
         stand: How motions told to stand do so: ``"neutral"``, feet side by side and both sides alike, two seconds after

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout, ramp_steps
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
@@ -40,8 +40,9 @@ class Controller(nn.Module):
 
     The state is zero at the start: the reference stands, no command is in force, the last correction is zero. A command
     is held inside the range that the policy was trained in, and a component that is not a number counts as 0. One that
-    stays is reached along a straight line within the ramp time, as in training. A command that changes again before the
-    ramp time has passed is followed with limited acceleration, so that one that changes at every step is followed too.
+    stays is reached along a straight line within the ramp time, or later if that would take more than the largest
+    acceleration, as in training. One that changes again before is followed with that acceleration, so that a command
+    that changes at every step is followed too.
 
     Args:
         policy: The policy, of a task with a reference.
@@ -51,9 +52,9 @@ class Controller(nn.Module):
         standing: State of the generator that the zero state stands for, (state_dim,).
         command_layout: Channels of a command.
         command_min, command_max: What commands are held within, (command_dim,).
-        ramp_frames: Control steps that a new command takes to be in force.
+        ramp_frames: Control steps that a new command takes to be in force, or more.
         observation_clip: Scaled observations are held within plus and minus this before the policy sees them.
-        acceleration: Largest change of a command that keeps changing, (command_dim,) [a second].
+        acceleration: Largest change of a command, (command_dim,) [a second].
         state_parts: Layout of the state.
 
     Raises:
@@ -112,8 +113,7 @@ class Controller(nn.Module):
             "_unsaid": known.complete(torch.zeros(command_dim)),
             "command_min": low,
             "command_max": high,
-            # Half of the steepest ramp of training, from one end of the range to the other.
-            "acceleration": 0.5 * (high - low) / (self.ramp_frames * self.control_dt),
+            "acceleration": self.command_layout.largest_changes(1.0),
             "_joints": joints,
             "_lead": ratio,
             "_default": torch.tensor(description.default_dof_pos),
@@ -166,9 +166,11 @@ class Controller(nn.Module):
         wanted = torch.where(torch.isnan(told), self._rest.expand_as(wanted), wanted)
         changed = (wanted != asked).any(dim=1, keepdim=True)
         keeps_changing = changed & (remaining > 0.5)
-        step = torch.where(changed, (wanted - command).abs() / self.ramp_frames, step)
-        step = torch.where(keeps_changing, self.acceleration * self.control_dt, step)
-        remaining = torch.where(changed, torch.full_like(remaining, self.ramp_frames), remaining)
+        largest = self.acceleration * self.control_dt
+        ramp = ramp_steps(command, wanted, self.ramp_frames, largest).unsqueeze(1)
+        step = torch.where(changed, (wanted - command).abs() / ramp, step)
+        step = torch.where(keeps_changing, largest, step)
+        remaining = torch.where(changed, ramp, remaining)
 
         present = self.standing + offset
         frames, frame_commands, memories = [present], [command], [memory]

@@ -95,8 +95,9 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
             "range": _command_range(controller),
             "ramp_time": controller.ramp_frames * controller.control_dt,
             "acceleration": controller.acceleration.tolist(),
-            "meaning": "a command that stays is reached along a straight line within ramp_time; one that changes again "
-            "before that is followed with no more than this acceleration [m/s^2, m/s^2, rad/s^2]. Inside the file",
+            "meaning": "a command that stays is reached along a straight line within ramp_time, or as soon as this "
+            "acceleration [m/s^2, m/s^2, rad/s^2] allows; one that changes again before is followed with that "
+            "acceleration. Inside the file",
         },
         "reference": {
             "meaning": "state[:, :size] + standing_state is the reference's present frame",

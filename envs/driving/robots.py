@@ -30,7 +30,6 @@ from envs.tasks.task_registry import task_registry
 
 SPACING = 1.5  # [m] between robots
 _LONGEST = 4e4  # [s] of an episode: nobody drives for longer
-_RAMP_TIME = 0.5  # [s] of a command, where no policy says what it was trained with
 
 
 class Poses(NamedTuple):
@@ -132,7 +131,7 @@ class PolicyRobots(DrivenRobots):
         cfg, _ = task_registry.get_cfgs(task)
         update_from_dict(cfg, policy.description.config)
         cfg = playback_config(cfg, _LONGEST) if num_robots == 1 else evaluation_config(cfg, _LONGEST)
-        ramp_time, cfg.commands.ramp_time = cfg.commands.ramp_time, 0.0
+        cfg.commands.ramp_time = 0.0
         cfg.env.num_envs, cfg.env.env_spacing = num_robots, SPACING
         # Nobody learns here: neither rewards nor what a critic sees are worth their time.
         cfg.observations.privileged = ()
@@ -141,8 +140,9 @@ class PolicyRobots(DrivenRobots):
         self._env = env = make_env(task, cfg, policy)
         self._origins = env.env_origins.clone()
         lowest, highest = command_range(env)
-        acceleration = _half_of_the_steepest_ramp(lowest, highest, ramp_time)
-        super().__init__(num_robots, env.command_layout, lowest, highest, acceleration, env.dt, env.robot)
+        layout = env.command_layout
+        acceleration = layout.largest_changes(1.0)
+        super().__init__(num_robots, layout, lowest, highest, acceleration, env.dt, env.robot)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -238,9 +238,9 @@ class ReferenceRobots(DrivenRobots):
         self._standing = checkpoint.standing_state(robot).expand(num_robots, -1)
         self._places = torch.zeros(num_robots, 3)
         self._places[:, 1] = SPACING * torch.arange(num_robots)
-        lowest, highest = checkpoint.command_min, checkpoint.command_max
-        acceleration = _half_of_the_steepest_ramp(lowest, highest, _RAMP_TIME)
-        super().__init__(num_robots, checkpoint.command_layout, lowest, highest, acceleration, CONTROL_DT, robot)
+        lowest, highest, layout = checkpoint.command_min, checkpoint.command_max, checkpoint.command_layout
+        acceleration = layout.largest_changes(1.0)
+        super().__init__(num_robots, layout, lowest, highest, acceleration, CONTROL_DT, robot)
         self.reset()
 
     def reset(self) -> None:
@@ -339,8 +339,3 @@ class Twist2Robots(DrivenRobots):
         """As of :class:`DrivenRobots`."""
         for simulation in self._simulations:
             simulation.model.geom_friction[:, 0] = friction
-
-
-def _half_of_the_steepest_ramp(lowest: Tensor, highest: Tensor, ramp_time: float) -> Tensor:
-    """What a command that keeps changing may change by, (command_dim,) [a second], as in an exported controller."""
-    return 0.5 * (highest - lowest) / ramp_time

@@ -93,7 +93,7 @@ class SampledCommands(CommandSource):
     Args:
         num_envs: Number of environments.
         cfg: What to draw from.
-        ramp_time: Time in which a command passes linearly to the next in seconds.
+        ramp_time: Time in which a command passes linearly to the next in seconds, or more if that is far off.
         dt: Time of a control step in seconds.
         device: Device of the commands.
         seed: Seed of the draws.
@@ -111,7 +111,7 @@ class SampledCommands(CommandSource):
         layout: CommandLayout,
     ) -> None:
         self.sampler = CommandSampler(num_envs, cfg, dt, device, seed, layout)
-        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device, layout)
+        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device, layout, dt)
         self._commands = layout.rest(num_envs, device=device)
 
     @property

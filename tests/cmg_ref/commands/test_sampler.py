@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cmg_ref.commands.sampler import PRESETS, CommandSampler, CommandSamplerCfg, CommandSmoother
+from cmg_ref.frames.command_plan import PlannedCommands
 
 
 def test_ramp_is_a_straight_line() -> None:
@@ -21,12 +22,31 @@ def test_ramp_is_a_straight_line() -> None:
 
 def test_change_in_mid_ramp_goes_on_from_the_command_in_force() -> None:
     smoother = CommandSmoother(1, interpolation_steps=10)
-    smoother.set_target(torch.tensor([[1.0, 0.0, 0.0]]))
+    smoother.set_target(torch.tensor([[0.2, 0.0, 0.0]]))
     for _ in range(5):
         smoother.step()
-    smoother.set_target(torch.tensor([[-1.0, 0.0, 0.0]]))
+    smoother.set_target(torch.tensor([[-0.1, 0.0, 0.0]]))
     path = [float(smoother.value()[0, 0])] + [float(smoother.step()[0, 0]) for _ in range(10)]
-    torch.testing.assert_close(torch.tensor(path), torch.linspace(0.5, -1.0, 11))
+    torch.testing.assert_close(torch.tensor(path), torch.linspace(0.1, -0.1, 11))
+
+
+@pytest.mark.parametrize(("axis", "change", "steps"), [(0, 2.6, 65), (1, -0.8, 40), (2, 2.4, 30), (0, 0.9, 25)])
+def test_a_command_that_has_far_to_go_takes_longer(axis: int, change: float, steps: int) -> None:
+    target = torch.zeros(1, 3)
+    target[0, axis] = change
+    smoother, plan = CommandSmoother(1, interpolation_steps=25), PlannedCommands(1, 1, 25)
+    coarse = CommandSmoother(1, interpolation_steps=5, dt=0.1)
+    for one in (smoother, coarse):
+        one.set_target(target)
+    motion = torch.zeros(1, dtype=torch.long)
+    plan.set_target(motion, motion, target)
+    path = torch.stack([smoother.step()[0, axis] for _ in range(steps + 5)])
+    expected = change * (torch.arange(1.0, steps + 6) / steps).clamp(max=1.0)
+    torch.testing.assert_close(path, expected, atol=1e-5, rtol=0.0)
+    planned = torch.stack([plan.value(motion + frame, motion)[0, axis] for frame in range(1, steps + 6)])
+    torch.testing.assert_close(planned, expected, atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(coarse.value(steps // 5)[0, axis], torch.tensor(change), atol=1e-5, rtol=0.0)
+    assert abs(float(coarse.value(steps // 5 - 1)[0, axis])) < abs(change) - 0.01
 
 
 def test_looking_ahead_agrees_with_stepping() -> None:
