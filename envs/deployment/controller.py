@@ -41,8 +41,8 @@ class Controller(nn.Module):
     The state is zero at the start: the reference stands, no command is in force, the last correction is zero. A command
     is held inside the range that the policy was trained in, and a component that is not a number counts as 0. One that
     stays is reached along a straight line within the ramp time, or later if that would take more than the largest
-    acceleration, as in training. One that changes again before is followed with that acceleration, so that a command
-    that changes at every step is followed too.
+    acceleration, as in training. One that changes again within the ramp time is followed with that acceleration, so
+    that a command that changes at every step is followed too.
 
     Args:
         policy: The policy, of a task with a reference.
@@ -170,7 +170,7 @@ class Controller(nn.Module):
         ramp = ramp_steps(command, wanted, self.ramp_frames, largest).unsqueeze(1)
         step = torch.where(changed, (wanted - command).abs() / ramp, step)
         step = torch.where(keeps_changing, largest, step)
-        remaining = torch.where(changed, ramp, remaining)
+        remaining = torch.where(changed, torch.full_like(remaining, self.ramp_frames), remaining)
 
         present = self.standing + offset
         frames, frame_commands, memories = [present], [command], [memory]

@@ -96,8 +96,8 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
             "ramp_time": controller.ramp_frames * controller.control_dt,
             "acceleration": controller.acceleration.tolist(),
             "meaning": "a command that stays is reached along a straight line within ramp_time, or as soon as this "
-            "acceleration [m/s^2, m/s^2, rad/s^2] allows; one that changes again before is followed with that "
-            "acceleration. Inside the file",
+            "acceleration [m/s^2, m/s^2, rad/s^2] allows; one that changes again within ramp_time is followed with "
+            "that acceleration. Inside the file",
         },
         "reference": {
             "meaning": "state[:, :size] + standing_state is the reference's present frame",
