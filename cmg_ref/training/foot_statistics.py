@@ -33,8 +33,8 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 NUM_PHASES = 24
-HIGH = 0.65
-"""Not every swing is in the middle of itself at the same phase: the median over swings is flatter than any."""
+HIGH = 0.75
+"""Not every swing is in its middle at the same phase: the median over swings is flatter than any, and what is hardly\noff the floor in the middle of a swing scuffs it."""
 
 
 class FootFigures(NamedTuple):

@@ -63,7 +63,7 @@ class TrainConfig:
         weights: weights of the loss terms, see :data:`TERMS`; one that is not named is left out.
     """
 
-    iterations: int = 6000
+    iterations: int = 7000
     batch_size: int = 192
     horizon_start: int = 8
     horizon_end: int = 48
