@@ -34,7 +34,8 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 NUM_QUANTILES = 256
 NUM_PHASES = 24
 HIGH = 0.75
-"""Not every swing is in its middle at the same phase: the median over swings is flatter than any, and what is hardly\noff the floor in the middle of a swing scuffs it."""
+"""Not every swing is in its middle at the same phase, so that the median over swings is flatter than any, and a foot
+that hardly leaves the floor in the middle of a swing scuffs it."""
 
 
 class FootFigures(NamedTuple):
