@@ -11,6 +11,7 @@ from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
 from cmg_ref.evaluation.gait import stance_slip
+from cmg_ref.evaluation.gait_track import LIFTED
 from cmg_ref.training.window_sampler import WindowSampler
 
 STEADY = 0.3
@@ -33,9 +34,10 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 NUM_PHASES = 24
-HIGH = 0.75
-"""Not every swing is in its middle at the same phase, so that the median over swings is flatter than any, and a foot
-that hardly leaves the floor in the middle of a swing scuffs it."""
+OFTEN = 0.35
+"""Where this share of the feet is off the floor, a foot is as high as those are, and elsewhere as high as the others.
+Not every swing begins and ends at the same phase; who followed the mean would scuff the floor for as long as they vary.
+"""
 
 
 class FootFigures(NamedTuple):
@@ -46,7 +48,7 @@ class FootFigures(NamedTuple):
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
         swing: Height of a foot's lowest point [m] at NUM_PHASES phases of its own stride, which begins where it lifts
-            off, that HIGH of them stay below, (NUM_PHASES,).
+            off, see OFTEN, (NUM_PHASES,).
         pace: How fast the phase of the stride goes on, median [rad/s].
     """
 
@@ -159,10 +161,14 @@ def at_phase(profile: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
 
 
 def _swing(place: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-    """What HIGH of the heights nearest to a place stay below, (NUM_PHASES,); where there are none, as before it."""
-    nearest = torch.round(place).long() % NUM_PHASES
-    own = [height[nearest == one] for one in range(NUM_PHASES)]
-    profile = torch.stack([one.quantile(HIGH) if len(one) else one.new_tensor(math.nan) for one in own])
+    """Heights at the phases nearest to a place, see OFTEN, (NUM_PHASES,); where there are none, as before it."""
+    nearest, up = torch.round(place).long() % NUM_PHASES, height > LIFTED
+    profile = torch.full((NUM_PHASES,), math.nan, device=height.device)
+    for one in range(NUM_PHASES):
+        here = nearest == one
+        if here.any():
+            swings = up[here].float().mean() >= OFTEN
+            profile[one] = height[here & (up == swings)].median()
     for one in [*range(NUM_PHASES), *range(NUM_PHASES)]:
         if torch.isnan(profile[one]):
             profile[one] = profile[one - 1]

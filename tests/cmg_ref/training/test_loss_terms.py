@@ -14,6 +14,7 @@ from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
+from cmg_ref.training import foot_statistics
 from cmg_ref.training.foot_statistics import (
     BACK,
     FAMILIES,
@@ -175,6 +176,17 @@ def test_a_profile_tells_of_each_foot_in_its_own_stride() -> None:
     profile = torch.arange(float(NUM_PHASES))
     known = at_phase(profile, torch.tensor([0.0, 2.5, NUM_PHASES - 0.5]))
     assert known.tolist() == pytest.approx([0.0, 2.5, 0.5 * (NUM_PHASES - 1)])
+
+
+def test_swings_of_various_lengths_make_one_that_leaves_the_floor_at_once() -> None:
+    place = torch.arange(float(NUM_PHASES)).view(1, -1, 1).expand(5, -1, 2)
+    last = torch.tensor([4.0, 5.0, 6.0, 7.0, 8.0]).view(5, 1, 1)  # of the phases in which a foot is up
+    height = torch.where((place >= 1.0) & (place <= last), 0.06, 0.002)
+    profile = foot_statistics._swing(place, height)
+    assert profile[1:8].tolist() == pytest.approx([0.06] * 7), "two of five are still up at the last of them"
+    assert profile[8:].tolist() == pytest.approx([0.002] * (NUM_PHASES - 8)) and profile[0] < 0.01
+    seldom = foot_statistics._swing(place[:, 3:], height[:, 3:])
+    assert not torch.isnan(seldom).any() and float(seldom[2]) == float(seldom[-1])
 
 
 def test_a_dragged_foot_costs_and_one_that_stands_better_than_peoples_does_not(loss: Any, walk: torch.Tensor) -> None:
