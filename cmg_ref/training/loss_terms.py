@@ -220,7 +220,7 @@ TERMS: dict[str, LossTerm] = {
     "drift": LossTerm(1.0, drift),
     "activity": LossTerm(1.0, activity),
     "feet": LossTerm(4.0, feet),
-    "swing": LossTerm(8.0, swing),
+    "swing": LossTerm(20.0, swing),
     "pace": LossTerm(0.1, pace),
     "planted": LossTerm(3.0, planted),
     "slip": LossTerm(0.3, slip),
