@@ -72,7 +72,7 @@ class MotionDataset:
     def layout(self) -> StateLayout:
         """Layout of the states: joints and root channels, and the phase of the stride where they have it."""
         phase = StateLayout.with_phase(len(self.joint_names))
-        return phase if self.states.shape[-1] == phase.size else StateLayout.with_root(len(self.joint_names))
+        return phase if self.states.shape[-1:] == (phase.size,) else StateLayout.with_root(len(self.joint_names))
 
     @property
     def num_frames(self) -> int:

@@ -7,10 +7,10 @@ from typing import Sequence
 import torch
 
 from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.clips.mirror import mirror_commands, mirror_states
 from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.robots.robot import Robot
-from cmg_ref.training.mirror import mirror_commands, mirror_states
 
 NUM_CANDIDATES = 8000  # windows among which a match is sought
 RANGE_MARGIN = 0.15  # windows this share of the command range outside of it are still used

@@ -12,6 +12,7 @@ import torch
 
 from cmg_ref import CMGMotionGenerator
 from cmg_ref.clips.dataset import build_dataset
+from cmg_ref.clips.mirror import mirror_states
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
@@ -20,7 +21,6 @@ from cmg_ref.network.model import CMG
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.training.gait_phase import HALF_STEP, stride_phase, with_gait_phase
-from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.trainer import weights_for
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cmg_ref.clips.dataset import build_dataset
+from cmg_ref.clips.mirror import mirror_states
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.network.model import CMG, CMGConfig
@@ -35,7 +36,6 @@ from cmg_ref.training.foot_statistics import (
 )
 from cmg_ref.training.gait_phase import with_gait_phase
 from cmg_ref.training.loss_terms import TERMS, default_weights
-from cmg_ref.training.mirror import mirror_states
 from cmg_ref.training.rolled_out import MATCH_FRAMES, Batch, Instruments, RolledOut
 
 LAYOUT = StateLayout.with_phase(29)

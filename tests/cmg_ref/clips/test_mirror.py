@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 
 from cmg_ref.clips.dataset import average_command, clip_states
+from cmg_ref.clips.mirror import mirror_commands, mirror_states
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.robots.robot import load_g1
-from cmg_ref.training.mirror import mirror_commands, mirror_states
 
 
 def test_mirroring_states_agrees_with_mirroring_the_clip(make_clip: Callable[..., MotionClip]) -> None:
