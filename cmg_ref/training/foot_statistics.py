@@ -34,7 +34,7 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 NUM_PHASES = 24
-OFTEN = 0.35
+OFTEN = 0.25
 """Where this share of the feet is off the floor, a foot is as high as those are, and elsewhere as high as the others.
 Not every swing begins and ends at the same phase; who followed the mean would scuff the floor for as long as they vary.
 """
