@@ -94,7 +94,7 @@ FURTHER_CHANNELS = {
 }
 """What else data sets can be made with, by name."""
 ACCELERATIONS = {"lin_vel_x": 2.0, "lin_vel_y": 1.0, "ang_vel_yaw": 4.0, HEIGHT: 0.4}
-"""What a command changes by in a second at most, in its unit a second: changes that a robot can follow on its feet."""
+"""What a command changes by in a second at most, in its unit: about what people change their walk by."""
 
 
 class CommandLayout:
