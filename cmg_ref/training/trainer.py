@@ -273,7 +273,7 @@ def _check_initial(initial: Checkpoint, model: CMG, dataset: MotionDataset) -> N
 
 
 def weights_for(model: CMG, initial: Checkpoint) -> dict[str, torch.Tensor]:
-    """Weights and statistics of a checkpoint; channels of state and command that it lacks, the last ones, count for 0."""
+    """Weights and statistics of a checkpoint; last channels of state and command that it lacks count for 0."""
     state, missing = dict(initial.model.state_dict()), model.command_layout.size - initial.command_layout.size
     known, channels = initial.layout.size, model.layout.size - initial.layout.size
 
