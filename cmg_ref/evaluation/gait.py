@@ -89,6 +89,11 @@ def stance_slip(feet: FootMotion, fps: float) -> tuple[Tensor, Tensor]:
     return speed.gather(-1, lower_foot).squeeze(-1), stance
 
 
+def height_over_floor(feet: FootMotion, fps: float) -> Tensor:
+    """Height of each foot over the lowest sole point within STANCE_TIME [m], (num_motions, num_frames, 2)."""
+    return feet.height.amin(dim=-1) - _lowest_around(feet.height, fps).unsqueeze(-1)
+
+
 def _lowest_around(height: Tensor, fps: float) -> Tensor:
     reach = max(1, round(STANCE_TIME * fps))
     return -functional.max_pool1d(-height.amin(dim=(2, 3)), 2 * reach + 1, stride=1, padding=reach)
@@ -112,10 +117,6 @@ class Gait:
     def slip(self) -> tuple[Tensor, Tensor]:
         """Speed of the stance foot over the floor in each interval, and whether there is a stance: `stance_slip`."""
         return stance_slip(self.feet, self.fps)
-
-    def floor(self) -> Tensor:
-        """Height of the lowest sole point within STANCE_TIME of each frame [m], (num_motions, num_frames)."""
-        return _lowest_around(self.feet.height, self.fps)
 
     def mean_slip(self) -> tuple[Tensor, Tensor]:
         """Mean slip over the intervals with a stance [m/s], NaN without any, and their share; (num_motions,) each."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cmg_ref.core.state_layout import StateLayout
-from cmg_ref.evaluation.gait import STANCE_HEIGHT, Gait
+from cmg_ref.evaluation.gait import STANCE_HEIGHT, Gait, height_over_floor
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
 
@@ -110,7 +110,7 @@ class GaitTrack:
         dof_pos = states[..., StateLayout.with_root(robot.num_joints)["dof_pos"]]
         last = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
         last[:, -1] = True
-        height = gait.feet.height.amin(dim=-1) - gait.floor().unsqueeze(-1)  # (num_motions, num_frames, 2)
+        height = height_over_floor(gait.feet, fps)
         return cls(
             fps,
             robot,

@@ -10,8 +10,8 @@ import torch
 from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
-from cmg_ref.evaluation.gait import stance_slip
-from cmg_ref.evaluation.gait_track import LIFTED
+from cmg_ref.evaluation.gait import height_over_floor, stance_slip
+from cmg_ref.evaluation.gait_track import lifted
 from cmg_ref.training.window_sampler import WindowSampler
 
 STEADY = 0.3
@@ -34,21 +34,17 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 NUM_PHASES = 24
-OFTEN = 0.25
-"""Where this share of the feet is off the floor, a foot is as high as those are, and elsewhere as high as the others.
-Not every swing begins and ends at the same phase; who followed the mean would scuff the floor for as long as they vary.
-"""
 
 
 class FootFigures(NamedTuple):
     """The feet of one kind of motion.
 
     Attributes:
-        heights: Quantiles of the height of a foot's lowest point [m], (NUM_QUANTILES,).
+        heights: Quantiles of the height of a foot's lowest point over the floor [m], (NUM_QUANTILES,).
         speeds: Of the speed of a foot over the floor [m/s], (NUM_QUANTILES,).
         slips: Of the speed of the foot that stands [m/s], (NUM_QUANTILES,), see :func:`stance_slip`.
         swing: Height of a foot's lowest point [m] at NUM_PHASES phases of its own stride, which begins where it lifts
-            off, see OFTEN, (NUM_PHASES,).
+            off, (NUM_PHASES,).
         pace: How fast the phase of the stride goes on, median [rad/s].
     """
 
@@ -139,9 +135,12 @@ def recorded_kinds(
 
 
 def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float) -> FootFigures:
-    """The figures of some motions' feet, and of the phases of their strides, (num_motions, frames, 2)."""
+    """The figures of some motions' feet, and of the phases of their strides, (num_motions, frames, 2).
+
+    The floor is where feet stand, as for their lift-offs: recordings have theirs a centimetre or two from it.
+    """
     speed, stance = stance_slip(feet, fps)
-    height = feet.height.amin(dim=-1)
+    height = height_over_floor(feet, fps)
     heights, speeds, slips = (
         quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
     )
@@ -161,14 +160,18 @@ def at_phase(profile: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
 
 
 def _swing(place: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-    """Heights at the phases nearest to a place, see OFTEN, (NUM_PHASES,); where there are none, as before it."""
-    nearest, up = torch.round(place).long() % NUM_PHASES, height > LIFTED
+    """How high feet (num_motions, frames, 2) are at the phases nearest to a place, (NUM_PHASES,).
+
+    As high as those that are lifted where most are, elsewhere as high as the others; where there are none, as before.
+    Swings end at many phases, and who followed the mean would scuff the floor for as long as they vary.
+    """
+    nearest, up = torch.round(place).long() % NUM_PHASES, lifted(height)
     profile = torch.full((NUM_PHASES,), math.nan, device=height.device)
     for one in range(NUM_PHASES):
         here = nearest == one
         if here.any():
-            swings = up[here].float().mean() >= OFTEN
-            profile[one] = height[here & (up == swings)].median()
+            most = up[here].float().mean() >= 0.5
+            profile[one] = height[here & (up == most)].median()
     for one in [*range(NUM_PHASES), *range(NUM_PHASES)]:
         if torch.isnan(profile[one]):
             profile[one] = profile[one - 1]

@@ -13,6 +13,7 @@ from cmg_ref.clips.dataset import build_dataset
 from cmg_ref.clips.mirror import mirror_states
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
+from cmg_ref.evaluation.gait import height_over_floor
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.training import foot_statistics
@@ -50,11 +51,15 @@ def instruments() -> Instruments:
 
 
 @pytest.fixture(scope="module")
-def walk(gaits: dict[str, MotionClip]) -> torch.Tensor:
-    """Four windows of walking, (4, 48, state_dim)."""
+def walk(gaits: dict[str, MotionClip], instruments: Instruments) -> torch.Tensor:
+    """Four windows of walking on the floor, (4, 48, state_dim)."""
     robot = load_g1()
     states = with_gait_phase(build_dataset([gaits["forward"]], robot), robot).states
-    return states[100:292].float().view(4, 48, LAYOUT.size)
+    windows = states[100:292].float().view(4, 48, LAYOUT.size)
+    feet = instruments.foot_contact(windows)
+    floor = (feet.height.amin(dim=-1) - height_over_floor(feet, 50.0)).amin(dim=-1)
+    windows[..., LAYOUT["root_height"]] -= floor.unsqueeze(-1)
+    return windows
 
 
 @pytest.fixture()
@@ -183,10 +188,20 @@ def test_swings_of_various_lengths_make_one_that_leaves_the_floor_at_once() -> N
     last = torch.tensor([4.0, 5.0, 6.0, 7.0, 8.0]).view(5, 1, 1)  # of the phases in which a foot is up
     height = torch.where((place >= 1.0) & (place <= last), 0.06, 0.002)
     profile = foot_statistics._swing(place, height)
-    assert profile[1:8].tolist() == pytest.approx([0.06] * 7), "two of five are still up at the last of them"
-    assert profile[8:].tolist() == pytest.approx([0.002] * (NUM_PHASES - 8)) and profile[0] < 0.01
+    assert profile[1:7].tolist() == pytest.approx([0.06] * 6), "three of five are still up at the last of them"
+    assert profile[7:].tolist() == pytest.approx([0.002] * (NUM_PHASES - 7)) and profile[0] < 0.01
     seldom = foot_statistics._swing(place[:, 3:], height[:, 3:])
     assert not torch.isnan(seldom).any() and float(seldom[2]) == float(seldom[-1])
+
+
+def test_people_whose_floor_lies_elsewhere_lift_their_feet_as_others_do(
+    instruments: Instruments, walk: torch.Tensor
+) -> None:
+    sunk = walk.clone()
+    sunk[..., LAYOUT["root_height"]] -= 0.02
+    here, there = (figures_of(instruments.foot_contact(states), walk[..., PHASE], 50.0) for states in (walk, sunk))
+    assert there.swing.tolist() == pytest.approx(here.swing.tolist(), abs=1e-4)
+    assert there.heights.tolist() == pytest.approx(here.heights.tolist(), abs=1e-4)
 
 
 def test_a_dragged_foot_costs_and_one_that_stands_better_than_peoples_does_not(loss: Any, walk: torch.Tensor) -> None:
