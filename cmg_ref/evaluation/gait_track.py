@@ -119,7 +119,7 @@ class GaitTrack:
             torch.nn.functional.pad(speed, (0, 1)).flatten(),
             torch.nn.functional.pad(stance, (0, 1)).flatten(),
             SelfContact(robot, states.device).depth(dof_pos).flatten(),
-            *_swings(height, round(SHORTEST_SWING * fps)),
+            *swings(height, round(SHORTEST_SWING * fps)),
         )
 
     @classmethod
@@ -170,15 +170,16 @@ def lifted(height: Tensor) -> Tensor:
     return mark.gather(1, decided) > 0
 
 
-def _swings(height: Tensor, shortest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def swings(height: Tensor, shortest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Lift-offs, landings, feet and peaks of the swings in heights (num_motions, num_frames, 2) over the floor [m].
 
-    Frames are numbered through all motions. Swings that the end of a motion cuts off are left out.
+    Frames are numbered through all motions. Swings that the end of a motion cuts off are left out, and those that take
+    less than ``shortest`` frames.
     """
     num_frames = height.shape[1]
     up = lifted(height)
     turns = up[:, 1:].long() - up[:, :-1].long()  # (num_motions, num_frames - 1, 2)
-    swings = []
+    found = []
     for motion, foot in ((motion, foot) for motion in range(len(height)) for foot in (0, 1)):
         lift_offs = (turns[motion, :, foot] == 1).nonzero().squeeze(1) + 1
         landings = (turns[motion, :, foot] == -1).nonzero().squeeze(1) + 1
@@ -187,8 +188,8 @@ def _swings(height: Tensor, shortest: int) -> tuple[Tensor, Tensor, Tensor, Tens
         for start, end in zip(lift_offs.tolist(), landings.tolist()):
             if end - start >= shortest:
                 peak = float(height[motion, start:end, foot].max())
-                swings.append((motion * num_frames + start, motion * num_frames + end, foot, peak))
-    table = torch.tensor(swings, dtype=torch.float64).reshape(-1, 4)
+                found.append((motion * num_frames + start, motion * num_frames + end, foot, peak))
+    table = torch.tensor(found, dtype=torch.float64).reshape(-1, 4)
     return table[:, 0].long(), table[:, 1].long(), table[:, 2].long(), table[:, 3].float()
 
 

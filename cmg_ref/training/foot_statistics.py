@@ -11,7 +11,7 @@ from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion
 from cmg_ref.evaluation.gait import height_over_floor, stance_slip
-from cmg_ref.evaluation.gait_track import lifted
+from cmg_ref.evaluation.gait_track import FEWEST_SWINGS, LIFTED, SHORTEST_SWING, lifted, swings
 from cmg_ref.training.window_sampler import WindowSampler
 
 STEADY = 0.3
@@ -144,7 +144,7 @@ def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float) -> FootFigures
     heights, speeds, slips = (
         quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
     )
-    return FootFigures(heights, speeds, slips, _swing(feet_phases(phase), height), paces(phase, fps).median())
+    return FootFigures(heights, speeds, slips, _swing(feet_phases(phase), height, fps), paces(phase, fps).median())
 
 
 def feet_phases(phase: torch.Tensor) -> torch.Tensor:
@@ -159,11 +159,12 @@ def at_phase(profile: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     return torch.lerp(profile[below % NUM_PHASES], profile[(below + 1) % NUM_PHASES], place - below)
 
 
-def _swing(place: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+def _swing(place: torch.Tensor, height: torch.Tensor, fps: float) -> torch.Tensor:
     """How high feet (num_motions, frames, 2) are at the phases nearest to a place, (NUM_PHASES,).
 
     As high as those that are lifted where most are, elsewhere as high as the others; where there are none, as before.
-    Swings end at many phases, and who followed the mean would scuff the floor for as long as they vary.
+    Swings end at many phases, and who followed the mean would scuff the floor for as long as they vary. Each is highest
+    at a phase of its own, too: at its highest the profile is as high as they are then, in the middle of them.
     """
     nearest, up = torch.round(place).long() % NUM_PHASES, lifted(height)
     profile = torch.full((NUM_PHASES,), math.nan, device=height.device)
@@ -175,4 +176,8 @@ def _swing(place: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
     for one in [*range(NUM_PHASES), *range(NUM_PHASES)]:
         if torch.isnan(profile[one]):
             profile[one] = profile[one - 1]
+    peaks = swings(height, round(SHORTEST_SWING * fps))[-1]
+    if len(peaks) >= FEWEST_SWINGS:
+        raised = profile > LIFTED
+        profile[raised] *= float(peaks.median()) / float(profile.max())
     return profile
