@@ -6,12 +6,13 @@ Every roll-out starts from standing and runs free; the first SETTLE_TIME is left
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.core.command_layout import HEIGHT, CommandLayout
 from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait import (
     STANCE_HEIGHT,
@@ -65,6 +66,8 @@ CHANGE_TIME = 5.0
 RESPONSE_TIME = 1.5
 """After a change the speed must be right from then on [s]; it is averaged over AVERAGE_TIME, about one stride."""
 AVERAGE_TIME = 1.0
+LOW_RANGES = {"lin_vel_x": (-0.4, 1.0), "lin_vel_y": (-0.3, 0.3), "ang_vel_yaw": (-0.8, 0.8)}
+"""What who is told a height is told besides, at random [m/s, rad/s]."""
 HEIGHT_MARGIN = 0.04
 """A root this far outside of the heights of walking and running [m] has gone astray."""
 LARGEST_TILT = 0.7
@@ -264,19 +267,42 @@ class CheckpointEvaluation:
         return states
 
     def random(self, evaluation: Evaluation) -> None:
-        """Many roll-outs from any initial state, whose commands jump every 1 to 4 s over the whole trained range."""
+        """Many roll-outs from any initial state, whose commands jump every 1 to 4 s over all trained velocities.
+
+        Where heights can be told, an eighth as many are told heights too, at speeds at which the gait is measured low.
+        """
+        checkpoint = self.checkpoint
+        layout, (low, high) = checkpoint.command_layout, self.robot.spec.walking_height
+        alone = layout.velocity_alone(checkpoint.initial_commands)
+        trained = dict(zip(layout.names, zip(checkpoint.command_min.tolist(), checkpoint.command_max.tolist())))
+        velocities = {name: trained[name] for name in CommandLayout().names}
+        label = f"{self.num_random} random roll-outs of {self.random_time:.0f} s"
+        self._random(evaluation, label, checkpoint.initial_states[alone], self.num_random, velocities, low, high)
+        if HEIGHT in layout.names:
+            num = self.num_random // 8
+            label = f"{num} random roll-outs at random heights"
+            ranges = {**LOW_RANGES, HEIGHT: trained[HEIGHT]}
+            self._random(evaluation, label, checkpoint.initial_states, num, ranges, trained[HEIGHT][0], high)
+
+    def _random(
+        self,
+        evaluation: Evaluation,
+        label: str,
+        initial: Tensor,
+        num: int,
+        ranges: Mapping[str, tuple[float, float]],
+        low: float,
+        high: float,
+    ) -> None:
+        """So many roll-outs from initial states under commands in ranges, whose root stays between two heights [m]."""
+        draw = CommandSamplerCfg.over(ranges, standing_share=0.0, resampling_time=(1.0, 4.0))
         layout = self.checkpoint.command_layout
-        ranges = zip(self.checkpoint.command_min.tolist(), self.checkpoint.command_max.tolist())
-        by_name = dict(zip(layout.names, ranges))
-        draw = CommandSamplerCfg.over(by_name, standing_share=0.0, resampling_time=(1.0, 4.0))
-        initial = self.checkpoint.initial_states
-        initial = initial[torch.arange(self.num_random) % len(initial)]
+        initial = initial[torch.arange(num) % len(initial)]
         rollout = Rollout(self.checkpoint.model, self.device, stance=self.roll_outs.stance)
         lengths = self.roll_outs.chunk_lengths(self.random_time)
-        low, high = self.robot.spec.walking_height
         low, high = low - HEIGHT_MARGIN, high + HEIGHT_MARGIN
         lowest, highest, tilt, excess, num_diverged = float("inf"), 0.0, 0.0, 0.0, 0
-        with self.roll_outs.bar("random commands", self.num_random * sum(lengths)) as bar:
+        with self.roll_outs.bar("random commands", num * sum(lengths)) as bar:
             for number, block in enumerate(initial.split(BLOCK_SIZE)):
                 sampler = CommandSampler(len(block), draw, 1.0 / self.fps, seed=number, layout=layout)
                 diverged = torch.zeros(len(block), dtype=torch.bool, device=self.device)
@@ -291,7 +317,6 @@ class CheckpointEvaluation:
                     lowest, highest = min(lowest, float(height.min())), max(highest, float(height.max()))
                     tilt, excess = max(tilt, float(angle.max())), max(excess, float(beyond.max()))
                 num_diverged += int(diverged.sum())
-        label = f"{self.num_random} random roll-outs of {self.random_time:.0f} s"
         evaluation.measures += [
             Measure("diverged roll-outs", label, float(num_diverged), "", 0.0),
             Measure("lowest root", label, lowest, "m", low, at_least=True),
