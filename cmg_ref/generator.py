@@ -306,8 +306,9 @@ class CMGMotionGenerator:
 
         Args:
             env_ids: Environments to reset, (n,); all by default.
-            init_motion: States to start from, (n, state_dim) of the checkpoint, or joint angles and velocities in the
-                order of ``joint_names``, each (n, num_joints), whose root is the nearest initial state's. By default
+            init_motion: States to start from, (n, state_dim) of the checkpoint, with or without the phase of the
+                stride, or joint angles and velocities in the order of ``joint_names``, each (n, num_joints), whose root
+                is the nearest initial state's. By default
                 one of the checkpoint's initial states that did what the command asks for, or a trajectory of the pool.
             commands: Commands (n, command_dim), see ``command_layout``, or velocities alone, (n, 3). They are ramped
                 from what the initial state was doing; with ``init_motion`` they are in force at once. From a pool, the
@@ -331,8 +332,7 @@ class CMGMotionGenerator:
             root_pose = checked_tensor(root_pose, (num, NUM_POSE), "root_pose", self.device, clean)
         begun = None
         if init_motion is not None:
-            state_dim, num_joints = self.checkpoint.layout.size, len(self.joint_names)
-            begun = checked_motion(init_motion, num, num_joints, state_dim, self.device)
+            begun = checked_motion(init_motion, num, len(self.joint_names), self.checkpoint.layout, self.device)
         start_frames = checked_start_frames(start_frames, num, self.last_start_frame, self.device)
         if start_frames is not None and (not self.settings.pooled or begun is not None):
             raise ValueError("start_frames needs a pool to begin in, and no init_motion")

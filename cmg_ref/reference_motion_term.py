@@ -56,7 +56,7 @@ class ReferenceMotionTerm:
 
     Attributes:
         generator: Makes the motion.
-        command_layout: Channels of a command.
+        command_layout: Channels of a command: the velocity, and those that ``command_sampler.further`` has a range for.
         sampler: Draws the commands; it is told which of them fail.
         joint_names: Joints in the order of everything returned.
         robot: Description of the robot.
@@ -93,10 +93,12 @@ class ReferenceMotionTerm:
         furthest = max((*self._steps, *self._joint_steps))
         settings = cfg.generator_cfg(num_envs, control_dt, self.joint_names, checkpoint.fps, seed)
         settings.validate()
-        self.command_layout = checkpoint.command_layout
-        sampler = CommandSampler(1, cfg.command_sampler, layout=self.command_layout)
+        layout = checkpoint.command_layout
+        sampler = CommandSampler(1, cfg.command_sampler, layout=layout)
         check_memory(settings, checkpoint, sampler, self.device)
-        self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed, self.command_layout)
+        self.command_layout = layout.up_to(list(cfg.command_sampler.further))
+        self._told = slice(self.command_layout.size)
+        self.sampler = CommandSampler(num_envs, cfg.command_sampler, control_dt, self.device, seed, layout)
         self.generator = CMGMotionGenerator(
             checkpoint, device=self.device, cfg=settings, robot=robot, command_sampler=self.sampler
         )
@@ -108,7 +110,7 @@ class ReferenceMotionTerm:
             )
         self._latest_start = min(round(cfg.latest_start * checkpoint.fps), self.generator.last_start_frame)
         self._random = torch.Generator(device=self.device).manual_seed(seed)
-        self._targets = self.command_layout.rest(num_envs, device=self.device)
+        self._targets = layout.rest(num_envs, device=self.device)
         # The trajectories of a pool have schedules of their own.
         self._resamples = cfg.resample_commands and cfg.mode != "pool"
         self._step_count = 0
@@ -178,13 +180,13 @@ class ReferenceMotionTerm:
     def commands(self) -> torch.Tensor:
         """Commands in force, smoothed, (num_envs, command_dim): vx, vy [m/s], yaw rate [rad/s], what else there is."""
         if self._commands is None:
-            self._commands = self.generator.commands
+            self._commands = self.generator.commands[:, self._told]
         return self._commands
 
     @property
     def target_commands(self) -> torch.Tensor:
         """Commands being approached, (num_envs, command_dim)."""
-        return self.generator.target_commands
+        return self.generator.target_commands[:, self._told]
 
     def future(self, steps: Sequence[int] | None = None) -> MotionFrames:
         """What will be shown some control steps from now if no command changes, but as a pool's schedule has it.
@@ -257,8 +259,8 @@ class ReferenceMotionTerm:
         Args:
             env_ids: Environments to reset.
             root_pose: x, y [m] and heading [rad] to begin at, (n, 3); zero by default.
-            commands: (n, command_dim) or velocities alone, (n, 3), in force until the next reset; drawn by default, and
-                then changing in time.
+            commands: (n, command_dim), velocities alone, (n, 3), or all channels of the checkpoint, in force until the
+                next reset; drawn by default, and then changing in time.
             standing: Begin from standing, whence the command ramps up.
 
         Raises:
@@ -266,7 +268,8 @@ class ReferenceMotionTerm:
         """
         rows = self._rows(env_ids)
         num = len(rows)
-        given = None if commands is None else checked_commands(commands, num, self.command_layout, self.device)
+        layout = self.generator.command_layout
+        given = None if commands is None else checked_commands(commands, num, layout, self.device)
         if root_pose is not None:
             root_pose = checked_tensor(root_pose, (num, 3), "root_pose", self.device)
         if num == 0:
@@ -296,7 +299,7 @@ class ReferenceMotionTerm:
         if self._step_count % self._steps_per_second == 0 and self.sampler.strata is not None:
             # Every environment that is still up has got through another second of its command.
             survived = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-            self.sampler.report(self.target_commands, survived)
+            self.sampler.report(self.generator.target_commands, survived)
         if self._resamples:
             self._targets.copy_(self.sampler.step(self._targets)[0])
             if self._step_count % self.cfg.resampling_interval == 0:
@@ -310,14 +313,15 @@ class ReferenceMotionTerm:
         It counts as one failure each, against one success for each second that an environment gets through.
         """
         rows = self._rows(env_ids)
-        self.sampler.report(self.target_commands[rows], torch.ones(len(rows), dtype=torch.bool, device=self.device))
+        failed = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        self.sampler.report(self.generator.target_commands[rows], failed)
 
     @with_torch_defaults
     def set_commands(self, commands: Values, env_ids: EnvIds | None = None) -> None:
         """Give commands that stay in force until the next reset; the motion goes on from the frame it is in.
 
         Args:
-            commands: (n, command_dim); held inside the range of the checkpoint.
+            commands: (n, command_dim), or all channels of the checkpoint; held inside its range.
             env_ids: Environments concerned.
 
         Raises:
@@ -366,7 +370,7 @@ class ReferenceMotionTerm:
         """Begin at standing poses, from where commands ramp to ``targets`` (n, command_dim)."""
         standing = self.generator.standing_states
         picks = torch.randint(len(standing), (len(rows),), generator=self._random, device=self.device)
-        nothing = self.command_layout.rest(len(rows), device=self.device)
+        nothing = self.generator.command_layout.rest(len(rows), device=self.device)
         self.generator.reset(rows, standing[picks], nothing, root_pose)
         self.generator.update_commands(targets, rows)
 
@@ -383,7 +387,7 @@ class ReferenceMotionTerm:
     def _remember_targets(self, rows: torch.Tensor) -> None:
         """Let the sampler go on from what environments (n,) are told now."""
         if self._resamples:
-            self._targets[rows] = self.target_commands[rows]
+            self._targets[rows] = self.generator.target_commands[rows]
 
     def _share_of_starts(self, count: int) -> torch.Tensor:
         """Which of ``count`` starts are from standing, (count,) bool."""

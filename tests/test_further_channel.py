@@ -17,6 +17,7 @@ from cmg_ref.clips.formats.writers import write_npz
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
 from cmg_ref.commands.strata import BALANCED_STRATA
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, told_to_stand
+from cmg_ref.core.state_layout import StateLayout
 from cmg_ref.evaluation.gait_evaluation import LOW_COMMANDS, LOW_HEIGHTS, evaluate_gait
 from cmg_ref.evaluation.report import Evaluation, markdown_text
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -27,6 +28,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.training.train_config import TrainConfig
 from cmg_ref.training.trainer import Trainer, weights_for
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
+from tests.narrowed import narrowed
 
 NAME = "base_height"
 LAYOUT = CommandLayout.of_names([NAME])
@@ -78,13 +80,22 @@ def checkpoint(checkpoint_file: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def deaf() -> Checkpoint:
-    """The shipped CMG with a fourth channel that it does not listen to."""
+def plain() -> Checkpoint:
+    """The shipped CMG as if it knew of velocities alone."""
     shipped = load_checkpoint()
-    model = CMG(shipped.model.config, shipped.layout, shipped.fps, LAYOUT)
-    model.load_state_dict(weights_for(model, shipped))
-    commands = LAYOUT.complete(shipped.initial_commands)
-    return dataclasses.replace(shipped, model=model.eval().requires_grad_(False), initial_commands=commands)
+    alone = shipped.command_layout.velocity_alone(shipped.initial_commands)
+    states, commands = shipped.initial_states[alone], shipped.initial_commands[alone]
+    natural = dataclasses.replace(shipped, initial_states=states, initial_commands=commands)
+    return narrowed(natural, command_layout=CommandLayout())
+
+
+@pytest.fixture(scope="module")
+def deaf(plain: Checkpoint) -> Checkpoint:
+    """The same with a fourth channel that it does not listen to."""
+    model = CMG(plain.model.config, plain.layout, plain.fps, LAYOUT)
+    model.load_state_dict(weights_for(model, plain))
+    commands = LAYOUT.complete(plain.initial_commands)
+    return dataclasses.replace(plain, model=model.eval().requires_grad_(False), initial_commands=commands)
 
 
 def commands_of_all_kinds(num: int, layout: CommandLayout = LAYOUT) -> torch.Tensor:
@@ -106,7 +117,7 @@ def test_who_is_told_to_stand_low_does_not_come_to_the_upright_stance(deaf: Chec
     assert drawn[::2].all() and not drawn[1::2].any()
 
 
-def test_heights_are_measured_of_who_can_be_told_them(deaf: Checkpoint) -> None:
+def test_heights_are_measured_of_who_can_be_told_them(plain: Checkpoint, deaf: Checkpoint) -> None:
     evaluation = evaluate_gait(deaf, load_g1(), seconds=4.0)
     assert len(evaluation.low) == len(LOW_HEIGHTS) * len(LOW_COMMANDS)
     named = {measure.command: measure for measure in evaluation.measures() if measure.name == "height, off by"}
@@ -115,7 +126,7 @@ def test_heights_are_measured_of_who_can_be_told_them(deaf: Checkpoint) -> None:
         assert named[row.label].value == pytest.approx(row.reached_height - row.height)
         assert row.velocity_error < 0.1
     assert "height reached [m]" in markdown_text(Evaluation("some", {}, gait=evaluation))
-    assert evaluate_gait(load_checkpoint(), load_g1(), seconds=4.0).low == []
+    assert evaluate_gait(plain, load_g1(), seconds=4.0).low == []
 
 
 def test_the_data_hold_what_is_measured(dataset: MotionDataset) -> None:
@@ -130,15 +141,17 @@ def test_the_checkpoint_keeps_the_layout(checkpoint: Checkpoint, dataset: Motion
     assert checkpoint.command_max.tolist()[NUM_VELOCITIES:] == pytest.approx(LAYOUT.highest[NUM_VELOCITIES:])
 
 
-def test_a_training_may_begin_with_a_checkpoint_that_lacks_it(dataset: MotionDataset, deaf: Checkpoint) -> None:
-    shipped = load_checkpoint()
-    config = dataclasses.replace(TINY, model=shipped.model.config)
-    trainer = Trainer(dataset, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=shipped)
-    states, commands = shipped.initial_states[:8], shipped.initial_commands[:8]
-    known = shipped.model.normalise(states, commands)
-    expected = shipped.model.network(known)
-    state, told = known.split((shipped.layout.size, NUM_VELOCITIES), dim=1)
-    phase = torch.randn(len(states), trainer.model.layout.size - shipped.layout.size)
+def test_a_training_may_begin_with_a_checkpoint_that_lacks_it(
+    dataset: MotionDataset, plain: Checkpoint, deaf: Checkpoint
+) -> None:
+    early = narrowed(plain, StateLayout.with_root(29))
+    config = dataclasses.replace(TINY, model=early.model.config)
+    trainer = Trainer(dataset, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=early)
+    states, commands = early.initial_states[:8], early.initial_commands[:8]
+    known = early.model.normalise(states, commands)
+    expected = early.model.network(known)
+    state, told = known.split((early.layout.size, NUM_VELOCITIES), dim=1)
+    phase = torch.randn(len(states), trainer.model.layout.size - early.layout.size)
     inputs = torch.cat((state, phase, told, torch.tensor([[-1.0], [1.0]]).repeat(4, 1)), dim=1)
     outputs = trainer.model.network(inputs)[:, : expected.shape[1]]
     torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=1e-4)
@@ -179,13 +192,15 @@ def test_the_network_is_told_it_in_every_mode(checkpoint: Checkpoint, mode: str)
 
 @pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
 @pytest.mark.parametrize("num", [2, 40])
-def test_a_channel_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode: Any, num: int) -> None:
+def test_a_channel_that_nobody_listens_to_changes_nothing(
+    plain: Checkpoint, deaf: Checkpoint, mode: Any, num: int
+) -> None:
     commands = commands_of_all_kinds(num)
     commands[told_to_stand(commands), NUM_VELOCITIES:] = LAYOUT.rest()[
         NUM_VELOCITIES:
     ]  # who stands low is not drawn up
     shown = []
-    for checkpoint, told in ((deaf, commands), (load_checkpoint(), commands[:, VELOCITY])):
+    for checkpoint, told in ((deaf, commands), (plain, commands[:, VELOCITY])):
         generator = CMGMotionGenerator(checkpoint, num, mode=mode, preload_duration=150, seed=1)
         standing = generator.standing_states[:1].expand(num, -1)
         generator.reset(commands=told, init_motion=(standing[:, :29], standing[:, 29:58]))
@@ -206,9 +221,35 @@ def test_velocities_alone_leave_the_other_channels_at_rest(deaf: Checkpoint) -> 
     generator.update_commands(velocities[:1].flip(1), [1])
     assert torch.equal(generator.target_commands[1], LAYOUT.complete(velocities[0].flip(0)))
     term.reset([0, 1], commands=velocities)
-    assert torch.equal(term.commands[:, NUM_VELOCITIES:], LAYOUT.rest(2)[:, NUM_VELOCITIES:])
-    with pytest.raises(ValueError, match=r"commands must have shape \(2, 4\)"):
+    assert term.commands.shape == (2, NUM_VELOCITIES)
+    assert torch.equal(term.generator.target_commands, LAYOUT.complete(velocities))
+    with pytest.raises(ValueError, match=r"commands must have shape \(2, 3\) or \(2, 4\)"):
         generator.update_commands(torch.zeros(2, 2))
+
+
+def test_roll_outs_and_clips_take_velocities_alone(deaf: Checkpoint) -> None:
+    stance, velocities = deaf.standing_state().expand(2, -1), torch.tensor([0.6, 0.0, 0.2]).expand(2, 40, 3)
+    states, clips = [], []
+    for commands in (velocities, LAYOUT.complete(velocities)):
+        states.append(Rollout(deaf.model).generate(stance, commands))
+        clips.append(generate_clips(deaf, commands)[1])
+    assert torch.equal(*states)
+    assert torch.equal(clips[0].dof_pos, clips[1].dof_pos) and torch.equal(clips[0].command, clips[1].command)
+    assert clips[0].command.shape == (40, LAYOUT.size)
+
+
+@pytest.mark.parametrize("mode", ["pool", "pregenerated", "realtime"])
+def test_a_term_shows_the_channels_that_are_drawn(deaf: Checkpoint, mode: Any) -> None:
+    told, pool = torch.tensor([[0.4, 0.0, 0.0, 0.62]]), TrajectoryPoolCfg(num_trajectories=8)
+    for further in ({}, {NAME: (0.5, 0.6)}):
+        cfg = ReferenceMotionTermCfg(deaf, mode, pool=pool, command_sampler=CommandSamplerCfg(further=further))
+        term = ReferenceMotionTerm(cfg, 4, 0.02, deaf.joint_names)
+        term.reset()
+        assert term.commands.shape[1] == term.target_commands.shape[1] == term.command_layout.size == 3 + len(further)
+        heights = term.generator.target_commands[:, 3]
+        assert ((heights >= 0.5) & (heights <= 0.6)).all() if further else (heights == LAYOUT.rest()[3]).all()
+        term.set_commands(told, [2])
+        assert torch.equal(term.generator.target_commands[2], told[0])
 
 
 def test_loops_and_kernels_say_what_torch_says(deaf: Checkpoint) -> None:
@@ -311,7 +352,9 @@ def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     assert command_name((0.3, 0.0, 0.0)) == "vx 0.3"
 
 
-def test_an_environment_that_does_not_name_it_leaves_it_at_rest(deaf: Checkpoint, tmp_path: Path) -> None:
+def test_an_environment_that_does_not_name_it_leaves_it_at_rest(
+    plain: Checkpoint, deaf: Checkpoint, tmp_path: Path
+) -> None:
     pytest.importorskip("mujoco")
     from envs.tasks.task_registry import task_registry
 
@@ -325,14 +368,14 @@ def test_an_environment_that_does_not_name_it_leaves_it_at_rest(deaf: Checkpoint
     env.commands[2, 1] = 0.3
     for _ in range(2):  # nobody falls as soon as that
         env.step(torch.zeros(3, env.num_actions))
-    told = env.reference.target_commands
+    told = env.reference.generator.target_commands
     assert told[1].tolist() == pytest.approx([0.4, 0.0, 0.2, *LAYOUT.rest()[NUM_VELOCITIES:].tolist()])
     assert float(told[2, 1]) == pytest.approx(0.3)
     assert env.command_source.targets[1].tolist() == pytest.approx([0.4, 0.0, 0.2])
-    cfg.reference.checkpoint, cfg.commands.ranges.further = None, {NAME: (0.6, 0.8)}
-    if load_checkpoint().command_layout != LAYOUT:
-        with pytest.raises(ValueError, match="further: 'base_height' is no further channel"):
-            task_registry.make_env("g1_cmg", env_cfg=cfg)
+    save_checkpoint(plain, tmp_path / "plain.safetensors")
+    cfg.reference.checkpoint, cfg.commands.ranges.further = str(tmp_path / "plain.safetensors"), {NAME: (0.6, 0.8)}
+    with pytest.raises(ValueError, match="further: 'base_height' is no further channel"):
+        task_registry.make_env("g1_cmg", env_cfg=cfg)
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -174,6 +174,11 @@ class CommandLayout:
                 return column
         raise KeyError(f"command layout: no channel '{name}', only {', '.join(self.names)}")
 
+    def up_to(self, names: Sequence[str]) -> CommandLayout:
+        """The first channels: the velocity, and further ones as far as the last that is named."""
+        known = [one.name for one in self.further]
+        return CommandLayout(self.further[: max((known.index(name) + 1 for name in names), default=0)])
+
     def rest(self, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Commands to stand, all channels at rest, (*shape, size)."""
         values = torch.tensor([channel.rest for channel in self.channels], device=device)

@@ -9,6 +9,8 @@ import torch
 ROOT_CHANNELS: Mapping[str, int] = {"root_height": 1, "projected_gravity": 3, "root_lin_vel_h": 3, "root_yaw_rate": 1}
 
 GAIT_PHASE = "gait_phase"
+BETWEEN_STEPS = (0.0, 1.0)
+"""Cosine and sine of the phase of the stride of who stands, or of whom it is not known."""
 
 
 class StateLayout:
@@ -100,6 +102,12 @@ class StateLayout:
         if state.shape[-1] != self.size:
             raise ValueError(f"state layout: expected {self.size} columns, got {state.shape[-1]}")
         return {name: state[..., columns] for name, columns in self._slices.items()}
+
+    def complete(self, state: torch.Tensor) -> torch.Tensor:
+        """States (..., size), or without the phase of the stride, as clips have them: theirs is between two steps."""
+        if GAIT_PHASE not in self or state.shape[-1] != self.size - len(BETWEEN_STEPS):
+            return state
+        return torch.cat((state, state.new_tensor(BETWEEN_STEPS).expand(*state.shape[:-1], -1)), dim=-1)
 
     def to_json(self) -> list[dict[str, object]]:
         """A JSON-ready description, ``[{"name": ..., "size": ...}, ...]``."""

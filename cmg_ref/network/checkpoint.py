@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from cmg_ref.core.command_layout import VELOCITY, CommandLayout
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.core.shorten import reason, shortened
-from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
+from cmg_ref.core.state_layout import BETWEEN_STEPS, GAIT_PHASE, StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
 from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.files.json_text import parse_json
@@ -101,10 +101,11 @@ class Checkpoint:
 
     @property
     def at_rest(self) -> torch.Tensor:
-        """Which initial states stand still, or come nearest to it, (num_initial_states,) bool."""
+        """Which initial states stand still at no height of their own, or come nearest, (num_initial_states,) bool."""
         speed = self.initial_states[:, self.layout["dof_vel"]].abs().amax(dim=1)
         motion = self.initial_commands[:, VELOCITY].abs().sum(dim=1) + speed
-        return motion <= motion.min() + _SAME_MOTION
+        alone = self.command_layout.velocity_alone(self.initial_commands)
+        return alone & (motion <= motion[alone].min() + _SAME_MOTION)
 
     def standing_state(self, robot: Robot | None = None) -> torch.Tensor:
         """The neutral stance, (state_dim,): the mean of the initial states at rest and their mirror images.
@@ -125,7 +126,7 @@ class Checkpoint:
         standing = torch.zeros_like(mean)
         standing[layout["dof_pos"]] = dof_pos
         if GAIT_PHASE in layout:
-            standing[layout[GAIT_PHASE]] = mean.new_tensor([0.0, 1.0])  # between two steps
+            standing[layout[GAIT_PHASE]] = mean.new_tensor(BETWEEN_STEPS)
         if layout.has_root:
             gravity = mean[layout["projected_gravity"]] * mean.new_tensor([1.0, 0.0, 1.0])
             standing[layout["projected_gravity"]] = gravity / gravity.norm()

@@ -29,8 +29,10 @@ def generate_clips(
 
     Args:
         checkpoint: The CMG.
-        commands: What each is told at every frame, at the checkpoint's rate, (num_clips, T, command_dim).
-        initial_states: States to start from, (num_clips, state_dim); standing by default.
+        commands: What each is told at every frame, at the checkpoint's rate, (num_clips, T, command_dim), or the
+            velocities alone, (num_clips, T, 3).
+        initial_states: States to start from, (num_clips, state_dim), with or without the phase of the stride; standing
+            by default.
         names: Names of the clips; ``generated_0`` and so on by default.
         interpolation_steps: Frames over which a change of command is ramped, or more, as environments do it; 0 takes
             the commands as they are.
@@ -41,7 +43,7 @@ def generate_clips(
     Returns:
         Clips at the checkpoint's rate that start at the origin with heading 0; ``command`` holds the commands as given.
     """
-    num_clips = len(commands)
+    num_clips, commands = len(commands), checkpoint.command_layout.complete(commands)
     if initial_states is None:
         initial_states = checkpoint.standing_state(robot).expand(num_clips, -1)
     rollout = Rollout(checkpoint.model, device, stance=checkpoint.standing_state(robot))

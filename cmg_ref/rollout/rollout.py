@@ -216,8 +216,8 @@ class Rollout:
         """Roll motions out.
 
         Args:
-            initial: States to start from, (num_motions, state_dim).
-            commands: Command of every frame, (num_motions, num_frames, command_dim).
+            initial: States to start from, (num_motions, state_dim), see :meth:`StateLayout.complete`.
+            commands: Command of every frame, (num_motions, num_frames, command_dim), or velocities alone.
             out: Tensor to write into, (num_motions, num_frames, state_dim).
             progress: Show a progress bar.
             memory: What :attr:`feedback` remembers of motions that go on, (num_motions, memory_dim); is brought up to
@@ -228,10 +228,11 @@ class Rollout:
         """
         if out is None:
             out = torch.empty(*commands.shape[:2], self.layout.size, device=self.device)
-        state, feedback = initial.to(self.device), self.feedback
+        state, feedback = self.layout.complete(initial.to(self.device)), self.feedback
         if memory is None and feedback is not None:
             memory = feedback.memory(len(initial))
-        frames = ProgressBar(commands.to(self.device).unbind(dim=1), "generate", unit="frame", disable=not progress)
+        told_all = self.model.command_layout.complete(commands.to(self.device))
+        frames = ProgressBar(told_all.unbind(dim=1), "generate", unit="frame", disable=not progress)
         for frame, command in enumerate(frames):
             if feedback is None or memory is None:
                 state = self.advance(state, command)

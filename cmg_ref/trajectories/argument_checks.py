@@ -14,6 +14,7 @@ import torch
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
 from cmg_ref.core.shorten import shortened
+from cmg_ref.core.state_layout import StateLayout
 
 # What is taken for numbers, and for environments: lists, arrays or tensors.
 Values = Union[torch.Tensor, np.ndarray, Sequence[Any]]
@@ -82,9 +83,10 @@ def checked_commands(
         ValueError: As :func:`checked_tensor` says.
     """
     commands = as_tensor(commands, "commands")
-    alone = commands.ndim == 2 and commands.shape[1] == NUM_VELOCITIES
-    shape = (num, NUM_VELOCITIES if alone else layout.size)
-    return layout.complete(checked_tensor(commands, shape, "commands", device, clean))
+    shapes = [(num, width) for width in sorted({NUM_VELOCITIES, layout.size})]
+    if tuple(commands.shape) not in shapes:
+        raise ValueError(f"commands must have shape {' or '.join(map(str, shapes))}, got {tuple(commands.shape)}")
+    return layout.complete(checked_tensor(commands, tuple(commands.shape), "commands", device, clean))
 
 
 def checked_env_ids(
@@ -142,24 +144,32 @@ def checked_start_frames(
 
 
 def checked_motion(
-    init_motion: Values | tuple[Values, Values], num: int, num_joints: int, state_dim: int, device: torch.device | str
+    init_motion: Values | tuple[Values, Values],
+    num: int,
+    num_joints: int,
+    layout: StateLayout,
+    device: torch.device | str,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """States (num, state_dim) to start from, or a pair of joint angles and velocities, each (num, num_joints).
+
+    States may lack the phase of the stride, see :meth:`StateLayout.complete`.
 
     Raises:
         ValueError: They are neither.
     """
     if not isinstance(init_motion, (tuple, list)):
-        return checked_tensor(init_motion, (num, state_dim), "init_motion", device)
+        states = layout.complete(as_tensor(init_motion, "init_motion"))
+        return checked_tensor(states, (num, layout.size), "init_motion", device)
     if len(init_motion) != 2:
         raise ValueError(
             "init_motion must be states (n, state_dim) or a pair of joint angles and velocities (n, num_joints), "
             f"got {len(init_motion)} parts"
         )
     angles, velocities = init_motion
+    shape = (num, num_joints)
     return (
-        checked_tensor(angles, (num, num_joints), "init_motion dof_pos", device),
-        checked_tensor(velocities, (num, num_joints), "init_motion dof_vel", device),
+        checked_tensor(angles, shape, "init_motion dof_pos", device),
+        checked_tensor(velocities, shape, "init_motion dof_vel", device),
     )
 
 

@@ -254,14 +254,15 @@ class TrajectoryPool:
         """Draw the commands and the first states of motions (n,)."""
         num, num_segments = len(motions), self.buffer.commands.num_segments
         low, high = self.cfg.times(self._sampler)
-        targets = self._sampler.sample(num * num_segments).to(self.device).float()
-        targets = self.buffer.rollout.model.clamp_command(targets).view(num, num_segments, -1)
+        model = self.buffer.rollout.model
+        drawn = self._sampler.sample(num * num_segments).to(self.device).float()
+        targets = model.clamp_command(model.command_layout.complete(drawn)).view(num, num_segments, -1)
         draw = torch.rand(num, num_segments - 1, generator=self._generator, device=self.device)
         fps = self.buffer.store.fps
         lengths = ((low + (high - low) * draw) * fps).round().long().clamp(min=1)
         first_frames = torch.cat((torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)), dim=1)
         draw = torch.randint(1 << 31, (num,), generator=self._generator, device=self.device)
-        rest = self.buffer.rollout.model.command_layout.rest(num, device=self.device)
+        rest = model.command_layout.rest(num, device=self.device)
         begun = rest if self.cfg.from_standing else targets[:, 0]
         states, own_commands, following = self._initial_states.choose(begun, draw)
         self.buffer.commands.plan(motions, first_frames, own_commands, targets)

@@ -89,7 +89,10 @@ class CMGMotionLib:
         checkpoint = load_checkpoint(cfg.checkpoint)
         _check_joints(checkpoint.joint_names, self.joint_names, tree, cfg)
         kinematics = ForwardKinematics(tree, self.body_names, self.device)
-        self.command_layout = checkpoint.command_layout
+        self._checkpoint_layout = checkpoint.command_layout
+        ranged = () if cfg.commands is None else tuple(cfg.commands.further)
+        self.command_layout = checkpoint.command_layout.up_to(ranged)
+        self._told = slice(self.command_layout.size)
         self._fps, self._steps_ahead = checkpoint.fps, math.ceil(cfg.lookahead / control_dt)
         self._random = torch.Generator(device=self.device).manual_seed(cfg.seed)
         self._pool: PoolFeed | None = None
@@ -170,7 +173,7 @@ class CMGMotionLib:
         return PoolFeed(pool, self._view, retirement, budget)
 
     def _sampler_of(self, num_motions: int, cfg: CommandSamplerCfg | None) -> CommandSampler:
-        return CommandSampler(num_motions, cfg, self.control_dt, self.device, self.cfg.seed, self.command_layout)
+        return CommandSampler(num_motions, cfg, self.control_dt, self.device, self.cfg.seed, self._checkpoint_layout)
 
     def _check_room(self, planned: MemoryPlan, asked: CMGMotionGeneratorCfg, what: str) -> None:
         rows = sum(number * frames for number, frames in asked.sizes())
@@ -276,12 +279,13 @@ class CMGMotionLib:
     def calc_commands(self, motion_ids: Values, motion_times: Values) -> Tensor:
         """Commands in force (n, command_dim) in motions (n,) at times (n,) [s]; in live mode those in force now."""
         if self._live is not None:
-            return self._live.commands[self._motions(motion_ids)]
+            return self._live.commands[self._motions(motion_ids), self._told]
         motions, frames = self._asked(motion_ids, motion_times)
         earlier = frames.clamp(torch.zeros_like(frames), self._feed.last[motions]).floor()
         both = torch.stack((earlier, earlier + 1.0), dim=1).long()
         before, after = self._commands.value(both, motions).unbind(dim=1)
-        return torch.lerp(before, after, (frames - earlier).clamp(0.0, 1.0).unsqueeze(1))
+        between = (frames - earlier).clamp(0.0, 1.0).unsqueeze(1)
+        return torch.lerp(before[:, self._told], after[:, self._told], between)
 
     @with_torch_defaults
     def step(self) -> Tensor | None:
@@ -300,7 +304,7 @@ class CMGMotionLib:
             failed: Whether the robot fell, (n,) bool.
         """
         if self._pool is not None and self._sampler is not None and self.cfg.num_blocks > 0:
-            self._sampler.report(commands, failed)
+            self._sampler.report(self._checkpoint_layout.complete(commands), failed)
 
     @with_torch_defaults
     def elapsed_times(self, env_ids: EnvIds | None = None) -> Tensor:
@@ -323,7 +327,7 @@ class CMGMotionLib:
     @property
     def target_commands(self) -> Tensor:
         """Live mode: commands being approached, (num_envs, command_dim)."""
-        return self._live_feed().targets
+        return self._live_feed().targets[:, self._told]
 
     @property
     def _feed(self) -> PoolFeed | LiveFeed:
@@ -346,7 +350,7 @@ class CMGMotionLib:
         return checked_env_ids(env_ids, self.num_motions(), self.device)
 
     def _checked_commands(self, commands: Values, env_ids: Tensor) -> Tensor:
-        return checked_commands(commands, len(env_ids), self.command_layout, self.device)
+        return checked_commands(commands, len(env_ids), self._checkpoint_layout, self.device)
 
     def _live_feed(self) -> LiveFeed:
         if self._live is None:

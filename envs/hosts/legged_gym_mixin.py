@@ -115,7 +115,7 @@ class ReferenceMotionMixin:
 
         The reference approaches what has been written into ``commands`` since the last step, until the next reset.
         """
-        env_ids, targets = take_written(self.commands, self._shown_commands, self.reference.target_commands)
+        env_ids, targets = take_written(self.commands, self._shown_commands, self.reference.generator.target_commands)
         if len(env_ids) > 0:
             self.reference.set_commands(targets, env_ids)
         if self.residual_action:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.core.rotations import (
     in_heading,
     quat_conjugate,
@@ -207,7 +206,7 @@ class ReferenceCommand:
     def command(self) -> Tensor:
         """What the configuration's `shows` says, (num_envs, 2 * num_joints or command_dim)."""
         if self.cfg.shows == "velocity":
-            return self.reference.commands[:, : NUM_VELOCITIES + len(self.cfg.reference.command_sampler.further)]
+            return self.reference.commands
         return torch.cat((self.joint_pos, self.joint_vel), dim=1)
 
     @property

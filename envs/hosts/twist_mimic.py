@@ -128,8 +128,7 @@ class CMGMimic:
     def reset_idx(self, env_ids: Tensor, motion_ids: Tensor | None = None) -> None:
         """Reset environments (n,), into motions (n,) if they are given; failures are reported to the library."""
         ended = env_ids[self.episode_length_buf[env_ids] > 0]
-        commands = self._motion_lib.command_layout.complete(self.commands[ended, VELOCITY])
-        self._motion_lib.report(commands, ~self.time_out_buf[ended])
+        self._motion_lib.report(self.commands[ended, VELOCITY], ~self.time_out_buf[ended])
         super().reset_idx(env_ids, motion_ids)  # type: ignore[misc]
 
     # The reference ------------------------------------------------------------------------------------------------

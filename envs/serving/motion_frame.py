@@ -25,6 +25,7 @@ def standing_frame(height: float) -> np.ndarray:
 def eased(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
     """A frame on the way between two, gently at both ends; the yaw, which no pose has, is that of the end."""
     share = min(max(share, 0.0), 1.0)
-    frame = start + share * share * (3.0 - 2.0 * share) * (end - start)
+    share = share * share * (3.0 - 2.0 * share)
+    frame = (1.0 - share) * start + share * end  # exact at both ends
     frame[YAW] = end[YAW]
     return frame

@@ -8,6 +8,7 @@ from typing import Sequence
 import numpy as np
 import torch
 
+from cmg_ref.core.command_layout import VELOCITY as VELOCITY_COMMAND
 from cmg_ref.core.rotations import quat_rotate_inverse
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
@@ -53,7 +54,9 @@ class Reference:
             joint_names=JOINT_NAMES,
         )
         loaded = self._generator.checkpoint
-        self.lowest, self.highest = loaded.command_min.double().numpy(), loaded.command_max.double().numpy()
+        self.lowest, self.highest = (
+            limit[VELOCITY_COMMAND].double().numpy() for limit in (loaded.command_min, loaded.command_max)
+        )
         if lowest is not None:
             self.lowest = np.maximum(self.lowest, lowest)
         if highest is not None:

@@ -9,7 +9,6 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw, yaw_from_quat
 from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl import rewards
@@ -29,8 +28,7 @@ class ReferenceCommands(CommandSource):
     """The commands that a reference motion follows.
 
     Args:
-        reference: The reference motion, whose command may have channels besides, which stay at rest.
-        layout: Channels of a command.
+        reference: The reference motion.
         places: Where the references of environments (n,) begin: x, y, heading, (n, 3).
         standing: Whether all of them begin from standing.
     """
@@ -38,23 +36,21 @@ class ReferenceCommands(CommandSource):
     def __init__(
         self,
         reference: ReferenceMotionTerm,
-        layout: CommandLayout,
         places: Callable[[Tensor], Tensor],
         standing: bool,
     ) -> None:
         self._reference, self._places, self._standing = reference, places, standing
-        self._told = slice(layout.size)
         self.sampler = reference.sampler
 
     @property
     def commands(self) -> Tensor:
         """Commands in force, (num_envs, command_dim)."""
-        return self._reference.commands[:, self._told]
+        return self._reference.commands
 
     @property
     def targets(self) -> Tensor:
         """Commands that those in force ramp to, (num_envs, command_dim)."""
-        return self._reference.target_commands[:, self._told]
+        return self._reference.target_commands
 
     def reset(self, env_ids: Tensor) -> None:
         """Begin new references for environments (n,)."""
@@ -116,7 +112,7 @@ class ReferenceFollower(LeggedRobot):
         self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
         self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
         standing = cfg.start == "standing"
-        return ReferenceCommands(self.reference, self.command_layout, self._starting_places, standing)
+        return ReferenceCommands(self.reference, self._starting_places, standing)
 
     def _starting_places(self, env_ids: Tensor) -> Tensor:
         """Where the references of environments (n,) begin: x, y, heading, (n, 3)."""

@@ -68,7 +68,7 @@ def test_3_joints_stay_inside_their_limits(checkpoint: Checkpoint) -> None:
     robot = load_g1()
     generator = CMGMotionGenerator(checkpoint, 64, mode="realtime", joint_names=robot.joint_names)
     low, high = checkpoint.command_min, checkpoint.command_max
-    draws = torch.rand(64, 3, generator=torch.Generator().manual_seed(0))
+    draws = torch.rand(64, len(low), generator=torch.Generator().manual_seed(0))
     generator.reset(commands=low + (high - low) * draws)
     dof_pos, _, _ = track(generator, 200)
     lower, upper = robot.joint_lower.float() - 0.01, robot.joint_upper.float() + 0.01
@@ -80,7 +80,7 @@ def test_4_a_large_batch_needs_no_weights_of_its_own(checkpoint: Checkpoint) -> 
     states = checkpoint.initial_states[torch.zeros(4096, dtype=torch.long)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with torch.no_grad():
-        checkpoint.model.network(torch.cat((states, torch.zeros(4096, 3)), dim=1))
+        checkpoint.model.network(torch.cat((states, checkpoint.command_layout.rest(4096)), dim=1))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * (1 if sys.platform == "darwin" else 1024) < 1e9  # macOS counts bytes, Linux kilobytes
 

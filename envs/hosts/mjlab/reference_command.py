@@ -75,7 +75,7 @@ class CMGReferenceCommand(ReferenceCommand, CommandTerm):
             steered = server.gui.add_checkbox("Steer", initial_value=False)
             self._sliders = [
                 server.gui.add_slider(channel.title, *ranges.get(channel.name, channel.range), 0.05, channel.rest)
-                for channel in self.reference.command_layout
+                for channel in self.reference.generator.command_layout
             ]
             presets = server.gui.add_button_group("Go", options=list(PRESETS))
             anew = server.gui.add_button("Begin anew")
@@ -101,7 +101,7 @@ class CMGReferenceCommand(ReferenceCommand, CommandTerm):
         wanted = torch.tensor([slider.value for slider in self._sliders])
         checkpoint = self.reference.generator.checkpoint
         wanted = wanted.clamp(checkpoint.command_min, checkpoint.command_max).to(self.device).unsqueeze(0)
-        if not torch.allclose(self.reference.target_commands[row], wanted, atol=1e-6):
+        if not torch.allclose(self.reference.generator.target_commands[row], wanted, atol=1e-6):
             self.set_commands(wanted, row)
 
     def _debug_vis_impl(self, visualizer: DebugVisualizer) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cmg_ref import Checkpoint, CMGMotionGenerator, load_checkpoint
-from cmg_ref.core.command_layout import NUM_VELOCITIES
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY
 from cmg_ref.rollout.clip_generation import smooth_commands
 from cmg_ref.rollout.drift_feedback import GAIN, LARGEST_DRIFT, DriftFeedback
 from cmg_ref.rollout.rollout import Rollout, integrate_root
@@ -53,11 +53,13 @@ def test_slow_commands_are_obeyed_on_average(checkpoint: Checkpoint, axis: int) 
 
 def test_place_counts_while_a_command_holds_and_heading_until_a_motion_stands(checkpoint: Checkpoint) -> None:
     feedback = DriftFeedback(checkpoint.model)
-    memory = torch.cat((torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), torch.full((3, 3), 0.1)), 1)
-    command = torch.tensor([[1.0, 0.0, 0.0], [1.01, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    complete = checkpoint.command_layout.complete
+    before = complete(torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+    memory = torch.cat((before, torch.full((3, 3), 0.1)), 1)
+    command = complete(torch.tensor([[1.0, 0.0, 0.0], [1.01, 0.0, 0.0], [0.0, 0.0, 0.0]]))
     told, remembered = feedback.correct(command, memory)
     counted = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    torch.testing.assert_close(told, command - 0.1 * counted * torch.tensor(GAIN))
+    torch.testing.assert_close(told[:, VELOCITY], command[:, VELOCITY] - 0.1 * counted * torch.tensor(GAIN))
     torch.testing.assert_close(remembered, torch.cat((command, 0.1 * counted), dim=1))
 
 
@@ -65,17 +67,19 @@ def test_drift_is_what_was_missed_and_bounded(checkpoint: Checkpoint) -> None:
     feedback = DriftFeedback(checkpoint.model)
     states = torch.zeros(1, checkpoint.layout.size)
     states[0, list(feedback.columns)] = torch.tensor([1.5, -0.1, 0.2])
-    _, memory = feedback.correct(torch.tensor([[1.0, 0.0, 0.0]]), feedback.memory(1))
+    _, memory = feedback.correct(
+        checkpoint.command_layout.complete(torch.tensor([[1.0, 0.0, 0.0]])), feedback.memory(1)
+    )
     for _ in range(10):
         memory = feedback.follow(states, memory)
     # The heading that is 0.004 rad off after each frame takes 1.5 m/s aside.
     aside = sum(0.004 * frame * 1.5 * 0.02 for frame in range(10))
-    torch.testing.assert_close(memory[0, 3:], torch.tensor([0.1, -0.02 + aside, 0.04]))
+    torch.testing.assert_close(memory[0, -3:], torch.tensor([0.1, -0.02 + aside, 0.04]))
     for _ in range(1000):
         memory = feedback.follow(states, memory)
-    torch.testing.assert_close(memory[0, 3:].abs(), torch.tensor(LARGEST_DRIFT))
+    torch.testing.assert_close(memory[0, -3:].abs(), torch.tensor(LARGEST_DRIFT))
     # A command at the end of the trained range is not told beyond it.
-    told, _ = feedback.correct(checkpoint.command_max[None], torch.cat((checkpoint.command_max, -memory[0, 3:]))[None])
+    told, _ = feedback.correct(checkpoint.command_max[None], torch.cat((checkpoint.command_max, -memory[0, -3:]))[None])
     assert bool((told <= checkpoint.command_max).all())
 
 

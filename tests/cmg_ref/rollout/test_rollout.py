@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.rollout.clip_generation import smooth_commands
 from cmg_ref.rollout.rollout import REST_SPEED, Rollout, integrate_root
@@ -26,7 +27,7 @@ def test_rest_is_exact_and_left_on_command(checkpoint: Checkpoint) -> None:
 
 
 def test_walking_motion_is_not_put_to_rest_at_once(checkpoint: Checkpoint) -> None:
-    walking = (checkpoint.initial_commands - torch.tensor([1.0, 0.0, 0.0])).norm(dim=1).argmin()
+    walking = (checkpoint.initial_commands[:, VELOCITY] - torch.tensor([1.0, 0.0, 0.0])).norm(dim=1).argmin()
     initial = checkpoint.initial_states[walking : walking + 1]
     states = Rollout(checkpoint.model).generate(initial, torch.zeros(1, 5, 3))[0]
     assert float(states[0, checkpoint.layout["dof_vel"]].abs().max()) > REST_SPEED["dof_vel"]
@@ -38,9 +39,9 @@ def test_walking_motion_is_not_put_to_rest_at_once(checkpoint: Checkpoint) -> No
 )
 def test_it_steps_where_it_goes_slowly(checkpoint: Checkpoint, command: tuple[float, float, float]) -> None:
     """A body that glides, or turns about one foot, obeys as well, but moves like nobody."""
-    standing = checkpoint.initial_states[:64]
+    standing = checkpoint.initial_states[checkpoint.at_rest]
     assert float(standing[:, checkpoint.layout["dof_vel"]].abs().max()) == 0.0
-    states = Rollout(checkpoint.model).generate(standing, torch.tensor(command).expand(64, 250, 3))
+    states = Rollout(checkpoint.model).generate(standing, torch.tensor(command).expand(len(standing), 250, 3))
     parts = checkpoint.layout.split(states[:, 100:])
     velocity = torch.cat((parts["root_lin_vel_h"][..., :2], parts["root_yaw_rate"]), dim=-1).mean(dim=1)
     assert float((velocity - torch.tensor(command)).abs().mean()) < 0.05

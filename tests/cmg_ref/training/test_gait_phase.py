@@ -14,7 +14,6 @@ from cmg_ref import CMGMotionGenerator
 from cmg_ref.clips.dataset import build_dataset
 from cmg_ref.clips.mirror import mirror_states
 from cmg_ref.clips.motion_clip import MotionClip
-from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cmg_ref.network.model import CMG
@@ -23,6 +22,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.training.gait_phase import HALF_STEP, stride_phase, with_gait_phase
 from cmg_ref.training.trainer import weights_for
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
+from tests.narrowed import narrowed
 
 LAYOUT = StateLayout.with_phase(29)
 PHASE = LAYOUT[GAIT_PHASE]
@@ -30,16 +30,20 @@ FPS = 50.0
 
 
 @pytest.fixture(scope="module")
-def deaf() -> Checkpoint:
-    """The shipped CMG with a phase that turns by itself and that it does not listen to."""
-    shipped = load_checkpoint()
-    model = CMG(shipped.model.config, LAYOUT, shipped.fps)
-    model.load_state_dict(weights_for(model, shipped))
+def phaseless() -> Checkpoint:
+    """The shipped CMG without all that it has to do with the phase."""
+    return narrowed(load_checkpoint(), StateLayout.with_root(29))
+
+
+@pytest.fixture(scope="module")
+def deaf(phaseless: Checkpoint) -> Checkpoint:
+    """The same with a phase that turns by itself and that it does not listen to."""
+    model = CMG(phaseless.model.config, LAYOUT, phaseless.fps, phaseless.command_layout)
+    model.load_state_dict(weights_for(model, phaseless))
     with torch.no_grad():
         model.get_parameter("layers.2.bias")[:, -2:] = torch.tensor([0.1, -0.2])
-    phase = torch.tensor([0.0, 1.0]).expand(len(shipped.initial_states), 2)
-    states = torch.cat((shipped.initial_states, phase), dim=1)
-    return dataclasses.replace(shipped, model=model.eval().requires_grad_(False), initial_states=states)
+    states = LAYOUT.complete(phaseless.initial_states)
+    return dataclasses.replace(phaseless, model=model.eval().requires_grad_(False), initial_states=states)
 
 
 def test_feet_that_lift_off_in_turn_make_a_stride() -> None:
@@ -87,11 +91,26 @@ def test_it_stays_a_direction_whatever_the_backend(deaf: Checkpoint, backend: st
         torch.testing.assert_close(following, expected, atol=3e-5, rtol=0.0)
 
 
+def test_a_motion_goes_on_from_a_state_of_a_clip(deaf: Checkpoint) -> None:
+    """Clips know of no phase: it is between two steps."""
+    states, commands = deaf.initial_states[:3], torch.tensor([0.6, 0.0, 0.2]).expand(3, 40, 3)
+    bare = states[:, : PHASE.start]
+    assert LAYOUT.complete(bare)[:, PHASE].tolist() == [[0.0, 1.0]] * 3
+    rollout, expected = Rollout(deaf.model), []
+    for initial in (bare, LAYOUT.complete(bare)):
+        generator = CMGMotionGenerator(deaf, 3, mode="realtime")
+        generator.reset(init_motion=initial, commands=commands[:, 0])
+        generator.advance()
+        expected.append((rollout.generate(initial, commands), *generator.get_motion()))
+    for one, other in zip(*expected):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("mode", ["realtime", "pregenerated"])
-def test_a_phase_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, mode: Any) -> None:
+def test_a_phase_that_nobody_listens_to_changes_nothing(deaf: Checkpoint, phaseless: Checkpoint, mode: Any) -> None:
     shown = []
     commands = torch.tensor([[0.8, 0.0, 0.0], [0.0, 0.3, 0.0], [0.5, 0.0, -0.6], [0.0, 0.0, 0.0]])
-    for checkpoint in (deaf, load_checkpoint()):
+    for checkpoint in (deaf, phaseless):
         generator = CMGMotionGenerator(checkpoint, 4, mode=mode, preload_duration=150, seed=1)
         standing = generator.standing_states[:1].expand(4, -1)
         generator.reset(commands=commands, init_motion=(standing[:, :29], standing[:, 29:58]))
@@ -122,10 +141,11 @@ def test_who_is_told_otherwise_goes_on_with_the_phase_on_show(deaf: Checkpoint, 
     for _ in range(4):
         generator.advance()
     frames, motions = base.unsqueeze(1) + torch.arange(5), generator._shown.supply.motions_of(ids)
-    phases = generator.buffer.beside_at(frames, motions)[..., NUM_VELOCITIES:]  # (2, 5, 2)
+    phases = generator.buffer.beside_at(frames, motions)[..., -2:]  # (2, 5, 2)
     before = deaf.initial_states[:1].expand(8, -1).clone()
     before[:, PHASE] = phases[:, :-1].flatten(0, 1)
-    after = Rollout(deaf.model, backend="torch").advance(before, torch.tensor([0.8, 0.0, 0.0]).expand(8, -1))
+    told = deaf.command_layout.complete(torch.tensor([0.8, 0.0, 0.0]))
+    after = Rollout(deaf.model, backend="torch").advance(before, told.expand(8, -1))
     torch.testing.assert_close(phases[:, 1:].flatten(0, 1), after[:, PHASE], atol=1e-4, rtol=0.0)
     assert (after - before)[:, PHASE].norm(dim=1).min() > 0.1
     generator.switch_mode("realtime" if kind == "pregenerated" else "pregenerated")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY
 from cmg_ref.core.rotations import quat_from_gravity_and_yaw
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
@@ -92,23 +93,27 @@ def test_an_unknown_way_to_stand_is_refused(checkpoint: Checkpoint) -> None:
 
 
 def test_the_command_to_stand_chooses_among_all_that_stand(checkpoint: Checkpoint, states: InitialStates) -> None:
-    chosen, commands, _ = states.choose(torch.zeros(200, 3), torch.arange(200))
+    chosen, commands, _ = states.choose(checkpoint.command_layout.rest(200), torch.arange(200))
     assert len(chosen.unique(dim=0)) == len(states.standing.unique(dim=0))
     assert bool((chosen[:, checkpoint.layout["dof_vel"]].abs() < 0.01).all())
-    assert float(commands.abs().max()) < 0.01
+    assert torch.equal(commands, checkpoint.command_layout.rest(200))
 
 
-def test_other_commands_choose_what_did_nearly_that(states: InitialStates) -> None:
+def test_other_commands_choose_what_did_nearly_that(checkpoint: Checkpoint, states: InitialStates) -> None:
     wanted = torch.tensor([[1.0, 0.0, 0.0], [-0.4, 0.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.8]]).repeat(8, 1)
+    wanted = checkpoint.command_layout.complete(wanted)
     chosen, commands, following = states.choose(wanted, torch.arange(32))
-    assert float((commands - wanted).abs().max()) < 0.3
+    assert float(((commands - wanted) * states.scale)[:, VELOCITY].abs().max()) < 0.35
+    assert bool(((commands - wanted)[:, NUM_VELOCITIES:].abs() < 0.05).all())
     assert not torch.equal(chosen, following)
 
 
 @pytest.mark.parametrize("num", [1, 300])
-def test_the_compiled_choice_is_that_of_torch(states: InitialStates, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiled_choice_is_that_of_torch(
+    checkpoint: Checkpoint, states: InitialStates, num: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = torch.Generator().manual_seed(num)
-    wanted = 2.0 * torch.rand(num, 3, generator=random) - 1.0
+    wanted = checkpoint.command_layout.complete(2.0 * torch.rand(num, 3, generator=random) - 1.0)
     draw = torch.randint(1 << 32, (num,), generator=random)
     compiled = states.choose(wanted, draw)
     monkeypatch.setattr(states, "_numba", False)
