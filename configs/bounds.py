@@ -40,6 +40,8 @@ ENVIRONMENT = (
     ("commands.ramp_time", 0, 100),
     ("commands.strata", 0, 1e6),
     ("commands.failure_weight", 0, 1),
+    ("commands.further_share", 0, 1),
+    ("commands.further_speed", 0, 100),
     ("commands.obeyed_within", 0, 100),
     ("commands.ranges.*", -100, 100),
     ("curriculum.stages", 0, 1),

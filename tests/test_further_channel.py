@@ -166,6 +166,9 @@ def test_commands_of_it_are_drawn_within_their_range_and_all_else_rests() -> Non
     assert 0.6 <= height.min() < 0.62 and 0.78 < height.max() <= 0.8
     standing = (commands[:, VELOCITY] == 0.0).all(dim=1)
     assert standing.any() and height[standing].std() > 0.03
+    asked = height != LAYOUT.channels[-1].rest
+    assert 0.4 < float(asked.float().mean()) < 0.6
+    assert float(commands[asked, 0].max()) == 1.0 and float(commands[~asked, 0].max()) > 2.0
     resting = CommandSampler(10, CommandSamplerCfg(), layout=LAYOUT).sample(10)
     assert (resting[:, LAYOUT.column(NAME)] == LAYOUT.channels[-1].rest).all()
     with pytest.raises(ValueError, match="'base_height' is no further channel"):
@@ -242,7 +245,9 @@ def test_roll_outs_and_clips_take_velocities_alone(deaf: Checkpoint) -> None:
 def test_a_term_shows_the_channels_that_are_drawn(deaf: Checkpoint, mode: Any) -> None:
     told, pool = torch.tensor([[0.4, 0.0, 0.0, 0.62]]), TrajectoryPoolCfg(num_trajectories=8)
     for further in ({}, {NAME: (0.5, 0.6)}):
-        cfg = ReferenceMotionTermCfg(deaf, mode, pool=pool, command_sampler=CommandSamplerCfg(further=further))
+        cfg = ReferenceMotionTermCfg(
+            deaf, mode, pool=pool, command_sampler=CommandSamplerCfg(further=further, further_share=1.0)
+        )
         term = ReferenceMotionTerm(cfg, 4, 0.02, deaf.joint_names)
         term.reset()
         assert term.commands.shape[1] == term.target_commands.shape[1] == term.command_layout.size == 3 + len(further)

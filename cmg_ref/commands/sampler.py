@@ -128,6 +128,8 @@ class CommandSamplerCfg:
         curriculum_stages: Promotions it takes from level 0 to level 1; 0 begins at level 1.
         promote_above, demote_below: Success rates beyond which the curriculum moves by a stage.
         further: Ranges of other channels by name, drawn uniformly; those without one stay at rest.
+        further_share: Share of the commands that ask for them; of the others they are at rest.
+        further_speed: Whoever is asked for them goes no faster ahead than this [m/s]: nobody runs low.
     """
 
     lin_vel_x: tuple[float, float] = (-0.6, 2.5)
@@ -145,6 +147,8 @@ class CommandSamplerCfg:
     promote_above: float = 0.9
     demote_below: float = 0.5
     further: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    further_share: float = 0.5
+    further_speed: float = 1.0
 
     @classmethod
     def over(cls, ranges: Mapping[str, tuple[float, float]], **settings: Any) -> CommandSamplerCfg:
@@ -168,9 +172,11 @@ class CommandSamplerCfg:
             raise ValueError(f"CommandSamplerCfg.resampling_time must be positive, got {self.resampling_time}")
         if min(self.standing_share, self.preset_share) < 0.0 or self.standing_share + self.preset_share > 1.0:
             raise ValueError("CommandSamplerCfg: standing_share and preset_share must be shares of 1 together")
-        for name in ("curriculum_start", "failure_weight", "promote_above", "demote_below"):
+        for name in ("curriculum_start", "failure_weight", "promote_above", "demote_below", "further_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"CommandSamplerCfg.{name} must be in [0, 1], got {getattr(self, name)}")
+        if not self.further_speed >= 0.0:
+            raise ValueError(f"CommandSamplerCfg.further_speed must not be negative, got {self.further_speed}")
         if self.demote_below > self.promote_above:
             raise ValueError(
                 f"CommandSamplerCfg.demote_below ({self.demote_below}) is above promote_above ({self.promote_above})"
@@ -272,13 +278,17 @@ class CommandSampler:
         standing_share = self.cfg.standing_share if self.strata is None else 0.0
         commands = torch.where(kind < standing_share + self.cfg.preset_share, self._presets[picks], commands)
         commands = torch.where(kind < standing_share, torch.zeros_like(commands), commands)
-        return torch.cat((commands, self._draw_further(count)), dim=1) if self.layout.further else commands
+        return self._with_further(commands) if self.layout.further else commands
 
-    def _draw_further(self, count: int) -> torch.Tensor:
-        """Values of the channels after the velocity, whatever that is, (count, command_dim - NUM_VELOCITIES)."""
+    def _with_further(self, velocities: torch.Tensor) -> torch.Tensor:
+        """Velocities (n, NUM_VELOCITIES) with the channels after them, in the share that is asked for any."""
         rest, low, high = self._further.unbind(dim=1)
-        uniform = torch.rand(count, len(rest), generator=self.generator, device=self.device)
-        return rest + self._scale * (low + (high - low) * uniform - rest)
+        uniform = torch.rand(len(velocities), len(rest) + 1, generator=self.generator, device=self.device)
+        asked = (uniform[:, :1] < self.cfg.further_share) & bool(self.cfg.further)
+        values = rest + self._scale * (low + (high - low) * uniform[:, 1:] - rest) * asked
+        ahead = velocities[:, :1]
+        slower = torch.where(asked, ahead.clamp(max=self.cfg.further_speed), ahead)
+        return torch.cat((slower, velocities[:, 1:], values), dim=1)
 
     def report(self, commands: torch.Tensor, failed: torch.Tensor) -> None:
         """Count how commands went; with strata, those that fail are drawn more often.

@@ -295,7 +295,7 @@ class CheckpointEvaluation:
         high: float,
     ) -> None:
         """So many roll-outs from initial states under commands in ranges, whose root stays between two heights [m]."""
-        draw = CommandSamplerCfg.over(ranges, standing_share=0.0, resampling_time=(1.0, 4.0))
+        draw = CommandSamplerCfg.over(ranges, standing_share=0.0, resampling_time=(1.0, 4.0), further_share=1.0)
         layout = self.checkpoint.command_layout
         initial = initial[torch.arange(num) % len(initial)]
         rollout = Rollout(self.checkpoint.model, self.device, stance=self.roll_outs.stance)

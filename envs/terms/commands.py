@@ -22,6 +22,8 @@ def command_sampler_cfg(section: Any) -> CommandSamplerCfg:
         failure_weight=section.failure_weight,
         resampling_time=tuple(section.resampling_time),
         curriculum_start=0.0,
+        further_share=section.further_share,
+        further_speed=section.further_speed,
     )
 
 
