@@ -73,9 +73,8 @@ class LeggedRobotCfg(BaseConfig):
             "mixed": 0.12,
         }
         failure_weight = 0.8  # share of the draws that go where robots fall most or obey least
-        further_share = (
-            0.5  # share of the commands that ask for channels of ranges.further, ahead at most this fast in m/s
-        )
+        # Share of the commands that ask for channels of ranges.further, and how fast ahead they go at most, in m/s.
+        further_share = 0.5
         further_speed = 1.0
         # Once a second a robot that is further off its command than this counts as failing it, in m/s and rad/s.
         obeyed_within = (0.25, 0.35)
