@@ -10,7 +10,8 @@ from collections import deque
 import torch
 from torch.nn import functional
 
-from cmg_ref.network.model import CMG, MixtureLinear
+from cmg_ref.core.state_layout import GAIT_PHASE
+from cmg_ref.network.model import CMG, SMALLEST_PHASE, MixtureLinear
 
 
 class PerSampleCMG:
@@ -47,7 +48,11 @@ class PerSampleCMG:
         num_joints = model.layout.num_joints
         rest = state[:, num_joints:] + hidden * model.change_std[num_joints:]
         velocity_sum = state[:, model.layout["dof_vel"]] + rest[:, :num_joints]
-        return torch.cat((state[:, :num_joints] + (0.5 / model.fps) * velocity_sum, rest), dim=1)
+        following = torch.cat((state[:, :num_joints] + (0.5 / model.fps) * velocity_sum, rest), dim=1)
+        if GAIT_PHASE in model.layout:
+            phase = following[:, model.layout[GAIT_PHASE]]
+            phase /= phase.norm(dim=1, keepdim=True).clamp(min=SMALLEST_PHASE)
+        return following
 
 
 class DequeBuffer:

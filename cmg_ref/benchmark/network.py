@@ -26,7 +26,7 @@ BATCH_FRAMES = 100
 
 
 def sample_states(checkpoint: Checkpoint, num: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Initial states (num, state_dim) and what they were doing (num, 3), the same ones each time."""
+    """Initial states (num, state_dim) and what they were doing (num, command_dim), the same ones each time."""
     picks = torch.randint(len(checkpoint.initial_states), (num,), generator=torch.Generator().manual_seed(0))
     commands = checkpoint.model.clamp_command(checkpoint.initial_commands[picks])
     return checkpoint.initial_states[picks].to(device), commands.to(device)

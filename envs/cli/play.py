@@ -47,8 +47,8 @@ from envs.learning.policy import (
     load_policy,
     policy_of_checkpoint,
 )
-from envs.learning.policy_evaluation import Evaluation, evaluate, evaluation_config, free_config
-from envs.learning.policy_evaluation_cases import FREE, GRID, shortened
+from envs.learning.policy_evaluation import Evaluation, evaluate, evaluation_config, free_config, grid_of
+from envs.learning.policy_evaluation_cases import FREE, shortened
 from envs.learning.policy_evaluation_report import save_evaluation, screen_text
 from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, project_folder, writable
 from envs.playing.keyboard import HELP, Keyboard, KeyboardError, key_help, steered_commands
@@ -189,12 +189,12 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.free:
             evaluation = run_free(arguments, env_cfg, policy)
         else:
-            evaluation = run_grid(arguments, env_cfg, policy, GRID, arguments.rollouts)
+            evaluation = run_grid(arguments, env_cfg, policy, grid_of(env_cfg), arguments.rollouts)
         report(evaluation, folder, {**settings, "roll-outs of each command": arguments.rollouts}, arguments.strict)
         return
     show(arguments, env_cfg, policy, schedule, folder)
     if arguments.quick:
-        evaluation = run_grid(arguments, env_cfg, policy, shortened(GRID, QUICK_DURATION), QUICK_ROLLOUTS)
+        evaluation = run_grid(arguments, env_cfg, policy, shortened(grid_of(env_cfg), QUICK_DURATION), QUICK_ROLLOUTS)
         settings = {"policy": origin, "roll-outs of each command": QUICK_ROLLOUTS, "seconds": QUICK_DURATION}
         report(evaluation, folder, settings, arguments.strict)
 
@@ -259,14 +259,14 @@ def run_grid(
 
 
 def run_free(arguments: argparse.Namespace, env_cfg: Any, policy: Policy | None) -> Evaluation:
-    """Roll-outs of the grid and of free use; those of another solver in a simulation of their own."""
-    results = {}
-    for noslip in (True, False):
-        cases = [case for case in (*GRID, *FREE) if case.noslip == noslip]
-        cfg = free_config(env_cfg, max(case.duration for case in cases), noslip)
+    """Roll-outs of the grid and of free use; another solver and another ground in simulations of their own."""
+    tried, results = (*grid_of(env_cfg), *FREE), {}
+    for world in dict.fromkeys((case.noslip, case.roughness) for case in tried):
+        cases = [case for case in tried if (case.noslip, case.roughness) == world]
+        cfg = free_config(env_cfg, max(case.duration for case in cases), *world)
         evaluation = run_cases(arguments, cfg, policy, cases, arguments.rollouts)
         results.update({result.case.name: result for result in evaluation.results})
-    return Evaluation([results[case.name] for case in (*GRID, *FREE)])
+    return Evaluation([results[case.name] for case in tried])
 
 
 def run_cases(arguments: argparse.Namespace, cfg: Any, policy: Policy | None, cases: Any, rollouts: int) -> Evaluation:

@@ -59,6 +59,7 @@ def parse_arguments() -> argparse.Namespace:
         ("noise", 0.0, "of measurements, 1 as in training"),
         ("payload", 0.0, "mass added to the torso [kg]"),
         ("push", 0.0, "change of velocity every 5 s [m/s]"),
+        ("roughness", 0.0, "bumps of the ground of up to so much, up and down [m]"),
     ):
         parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument("--friction", type=float, help="of all surfaces (default: the model's)")
@@ -77,9 +78,8 @@ def simulate(arguments: argparse.Namespace) -> None:
     controller: Any = ExportedController(arguments.policy)
     if arguments.twist2 is not None:
         controller = Twist2Controller(arguments.twist2, controller)
-    conditions = Conditions(
-        **{name: getattr(arguments, name) for name in ("physics_dt", "delay", "noise", "friction", "payload", "push")}
-    )
+    told = ("physics_dt", "delay", "noise", "friction", "payload", "push", "roughness")
+    conditions = Conditions(**{name: getattr(arguments, name) for name in told})
     if arguments.evaluate or arguments.free:
         rows = []
         for name, case_conditions, commands_of in cases(arguments, conditions, controller.control_dt):

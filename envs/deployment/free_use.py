@@ -56,6 +56,7 @@ FREE: tuple[FreeCase, ...] = (
     FreeCase("free, punches 500 N", conditions={"punch": 500.0}),
     FreeCase("free, arms driven", conditions={"arms": "walk"}),
     FreeCase("free, arms driven, punches 500 N", conditions={"arms": "walk", "punch": 500.0}),
+    FreeCase("free, rough ground", conditions={"roughness": 0.02}),
     # A plain model keeps no feet from creeping unless it says so.
     FreeCase("stand 120 s without noslip", 120.0, scheduled=False),
 )

@@ -13,6 +13,7 @@ from envs.deployment.exported_controller import ArtefactError
 from envs.deployment.free_use import ANG_VEL_BIAS, GRAVITY_BIAS, Blows, DrivenArms
 
 _FALLEN_HEIGHT, _FALLEN_TILT = 0.45, 0.8  # [m], [rad] where the controller's description names none
+_ROUGH_REACH, _CELL = 30.0, 0.1  # [m] of rough ground in every direction, and between its samples
 _HELD_DAMPING = 10.0  # [N m s / rad] of joints that the controller does not know, such as fingers
 
 
@@ -32,6 +33,7 @@ class Conditions:
         imu_bias: Factor on constant errors of the inertial sensors, 0.05 rad/s and 0.03 rad about every axis.
         punch: Largest force of the blows on links every 5 s [N].
         arms: "walk" for arms that are driven in the controller's place; empty for its own.
+        roughness: Of the ground: bumps of up to so much, up and down, 0.3 m wide [m].
     """
 
     physics_dt: float = 0.002
@@ -45,6 +47,7 @@ class Conditions:
     imu_bias: float = 0.0
     punch: float = 0.0
     arms: str = ""
+    roughness: float = 0.0
 
 
 class PlainSimulation:
@@ -72,7 +75,7 @@ class PlainSimulation:
             raise ArtefactError(
                 f"a control step of {controller.control_dt:g} s is no multiple of {conditions.physics_dt:g} s"
             )
-        self.model = model = _load(mjcf)
+        self.model = model = _load(mjcf, conditions.roughness, self.random)
         self.data = mujoco.MjData(model)
         root = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
         if len(root) != 1:
@@ -205,8 +208,8 @@ class PlainSimulation:
         return bool((of_world.any(axis=1) & ~of_world.all(axis=1)).any())
 
 
-def _load(path: str | Path) -> Any:
-    """The model of a file, with a floor and a light if it has none."""
+def _load(path: str | Path, roughness: float, random: np.random.Generator) -> Any:
+    """The model of a file, with a floor and a light if it has none, and with bumps on it if they are asked for."""
     if not Path(path).is_file():
         raise ArtefactError(f"{path}: no such file")
     try:
@@ -215,6 +218,12 @@ def _load(path: str | Path) -> Any:
         if not any(geom.type == plane for geom in spec.worldbody.geoms):
             spec.worldbody.add_geom(name="added_floor", type=plane, size=[0.0, 0.0, 0.05], rgba=[0.8, 0.8, 0.8, 1.0])
             spec.worldbody.add_light(pos=[0.0, 0.0, 4.0], dir=[0.0, 0.0, -1.0])
+        if roughness:
+            cells = 2 * round(_ROUGH_REACH / _CELL)
+            bumps = np.kron(random.uniform(0.0, 1.0, (cells // 3 + 1,) * 2), np.ones((3, 3)))[:cells, :cells]
+            size = [_ROUGH_REACH, _ROUGH_REACH, 2.0 * roughness, 0.1]
+            spec.add_hfield(name="bumps", nrow=cells, ncol=cells, size=size, userdata=bumps.flatten().tolist())
+            spec.worldbody.add_geom(name="bumps", type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname="bumps")
         return spec.compile()
     except (ValueError, RuntimeError) as error:
         raise ArtefactError(f"{path}: MuJoCo cannot load it: {' '.join(str(error).split())[:160]}") from error

@@ -15,6 +15,7 @@ from torch import Tensor
 from cmg_ref.clips.dataset import average_command
 from cmg_ref.clips.motion_clip import MotionClip
 from cmg_ref.commands.sampler import CommandSampler, CommandSamplerCfg
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from envs.driving.robots import DrivenRobots, Poses
 from envs.serving.clocks import WallClock
 
@@ -80,8 +81,10 @@ class Session:
     # From any thread --------------------------------------------------------------------------------------------------
 
     def want(self, command: Tensor) -> None:
-        """Approach a command (command_dim,), held within its range."""
+        """Approach a command (command_dim,), or velocities (3,) with the rest natural, held within its range."""
         robots = self.robots
+        if len(command) == NUM_VELOCITIES:
+            command = robots.layout.complete(command)
         if len(command) == robots.layout.size:  # otherwise it is for robots that have just been exchanged
             self.wanted = torch.minimum(torch.maximum(command, robots.lowest), robots.highest)
 

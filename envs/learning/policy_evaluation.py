@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
+from cmg_ref.core.command_layout import HEIGHT, NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import in_heading, yaw_from_quat
 from configs.legged_robot_config import CurriculumStage, LeggedRobotCfg
 from envs.base.disturbances import MOTIONS
 from envs.learning.policy_evaluation_cases import (
     GRID,
+    HEIGHTS,
     PUNCH_INTERVAL,
     SCHEDULED,
     EvaluationCase,
@@ -25,6 +26,7 @@ from envs.learning.policy_evaluation_cases import (
 from envs.learning.policy_evaluation_report import CaseResult, Evaluation
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
+from envs.terms.commands import configured_layout
 
 SETTLING_TIME = 3.0  # [s] from standing to the command, left out of the velocity errors
 WINDOW = 0.8  # [s] velocities are averaged over: about a stride, within which every gait sways
@@ -34,6 +36,7 @@ LIFT_TIME, LIFT_FORCE = 0.1, 1.0  # [s], [N] a foot that carries less than this 
 SWING_TIME = 0.06  # [s] a foot that was off the ground for at least so long touches down
 ANG_VEL_BIAS, GRAVITY_BIAS = 0.05, 0.03  # [rad/s], [rad] of an inertial sensor
 PAYLOAD_LINK = "torso_link"
+ROUGH_GROUND = 60.0  # [m] of its sides; every robot begins in the middle
 
 
 def evaluation_config(env_cfg: Any, longest: float) -> Any:
@@ -61,7 +64,12 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     return cfg
 
 
-def free_config(env_cfg: Any, longest: float, noslip: bool = True) -> Any:
+def grid_of(env_cfg: Any) -> tuple[EvaluationCase, ...]:
+    """The commands that a policy of this configuration must obey: with heights if it is told one."""
+    return (*GRID, *HEIGHTS) if HEIGHT in configured_layout(env_cfg.commands).names else GRID
+
+
+def free_config(env_cfg: Any, longest: float, noslip: bool = True, roughness: float = 0.0) -> Any:
     """The configuration of an environment for cases of free use, the same for policies of every task.
 
     Robots differ by what they do by default, touch themselves, and fall where they do by default; each case adds to it.
@@ -70,6 +78,7 @@ def free_config(env_cfg: Any, longest: float, noslip: bool = True) -> Any:
         env_cfg: Configuration of the task; it is left as it is.
         longest: Duration of the longest roll-out [s].
         noslip: Whether MuJoCo keeps standing feet from creeping.
+        roughness: Of the ground [m], see `EvaluationCase`.
 
     Raises:
         ValueError: The simulator cannot change robots while it runs.
@@ -88,6 +97,12 @@ def free_config(env_cfg: Any, longest: float, noslip: bool = True) -> Any:
     cfg.domain_rand.friction_range = (low + ground, high + ground)
     if not noslip:
         cfg.sim.mujoco.noslip_iterations = 0
+    if roughness:
+        ground = cfg.terrain
+        ground.mesh_type, ground.proportions, ground.curriculum = "heightfield", {"rough_slope": 1.0}, False
+        ground.num_rows = ground.num_cols = 1
+        ground.terrain_length = ground.terrain_width = ROUGH_GROUND
+        ground.max_slope, ground.max_roughness = 0.0, roughness
     return cfg
 
 
@@ -108,7 +123,7 @@ def make_evaluator(
     """
     if not CAPABILITIES.many_simulations:
         return None
-    cases = shortened(GRID, duration) + (free_shortened(duration) if free else [])
+    cases = shortened(grid_of(env_cfg), duration) + (free_shortened(duration) if free else [])
     cfg = free_config(env_cfg, duration) if free else evaluation_config(env_cfg, duration)
     env, _ = task_registry.make_env(task, env_cfg=cfg, num_envs=len(cases) * rollouts)
     return lambda policy: evaluate(env, policy, cases, rollouts)
@@ -169,6 +184,11 @@ class _Meter:
         self.window = torch.zeros(num_envs, NUM_VELOCITIES, device=device)
         self.airborne = torch.zeros(num_envs, 2, dtype=torch.long, device=device)
         self.commands = env.command_layout.complete(torch.tensor([case.command for case in cases], device=device))
+        self.heights = torch.tensor([math.nan if c.height is None else c.height for c in cases], device=device)
+        told = ~self.heights.isnan()
+        self.heights_told = bool(told.any())
+        if self.heights_told:
+            self.commands[told, env.command_layout.column(HEIGHT)] = self.heights[told]
         self.pushes = torch.tensor([case.push for case in cases], device=device)
         self.durations = torch.tensor([round(case.duration / env.dt) for case in cases], device=device)
         self.window_steps = round(WINDOW / env.dt)
@@ -186,7 +206,7 @@ class _Meter:
             name: torch.zeros(self.num_jobs + 1, device=device)
             for name in (
                 *("windows", "lin", "yaw", *CommandLayout().labels, "joint", "samples", "drift", "lifts", "heading"),
-                *("settled", *GAIT, *(f"reference_{name}" for name in GAIT), "slip", "sliding"),
+                *("settled", *GAIT, *(f"reference_{name}" for name in GAIT), "slip", "sliding", "height"),
             )
         }
         self.reference = env.reference
@@ -292,6 +312,8 @@ class _Meter:
         """Add what the feet of robot and reference do, off the ground (num_envs, 2), where it counts (num_envs,)."""
         job, env = self.job, self.env
         self.sums["settled"][job] += counted
+        if self.heights_told:
+            self.sums["height"][job] += counted * env.base_height
         for prefix, lifted, airborne in (("", in_air, self.airborne), *self._reference_feet()):
             landed = ~lifted & (airborne >= round(SWING_TIME / env.dt))
             gait = (landed.sum(dim=1) / env.dt, ~lifted.any(dim=1), lifted.all(dim=1))
@@ -332,6 +354,7 @@ class _Meter:
             velocity=tuple(mean(name, "windows") for name in CommandLayout().labels),
             heading=float(sums["heading"].mean()) if still else math.nan,
             slip=mean("slip", "sliding"),
+            height_error=float((sums["height"] / sums["settled"] - self.heights[index]).abs().nanmean()),
             **{name: mean(name, "settled") for name in GAIT},
             **{
                 f"reference_{name}": mean(f"reference_{name}", "settled") for name in GAIT if self.reference is not None

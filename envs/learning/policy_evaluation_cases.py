@@ -24,6 +24,7 @@ class EvaluationCase:
         duration: Length of a roll-out [s].
         push: Change of velocity in a random horizontal direction every `push_interval` [m/s].
         required: Limit of each measure: survival must reach it, all others must stay below it.
+        height: Of the base above the ground [m], for policies that are told one; None for the natural one.
         schedule: Shortest and longest time between random commands out of `SCHEDULED` [s]; None for a constant one.
         push_interval: Time between pushes [s].
         punch: Largest force on the link of a random joint every `PUNCH_INTERVAL`, the smallest is half of it [N].
@@ -36,6 +37,7 @@ class EvaluationCase:
         noise: Factor on the noise of the sensors in training.
         start: "reference" to begin in the pose of the reference, "default" in the standing pose of the configuration.
         noslip: Whether MuJoCo keeps standing feet from creeping.
+        roughness: Of the ground: bumps of up to so much, up and down, 0.3 m wide [m].
     """
 
     name: str
@@ -43,6 +45,7 @@ class EvaluationCase:
     duration: float = 20.0
     push: float = 0.0
     required: dict[str, float] = field(default_factory=dict)
+    height: float | None = None
     schedule: tuple[float, float] | None = None
     push_interval: float = PUSH_INTERVAL
     punch: float = 0.0
@@ -55,11 +58,12 @@ class EvaluationCase:
     noise: float = 0.0
     start: str = "reference"
     noslip: bool = True
+    roughness: float = 0.0
 
     @property
     def conditions(self) -> dict[str, object]:
         """What is unlike a constant command and a push now and then, by name."""
-        values = {item.name: (getattr(self, item.name), item.default) for item in dataclasses.fields(self)[5:]}
+        values = {item.name: (getattr(self, item.name), item.default) for item in dataclasses.fields(self)[6:]}
         return {name: value for name, (value, usual) in values.items() if value != usual}
 
 
@@ -97,6 +101,23 @@ GRID: tuple[EvaluationCase, ...] = (
 )
 
 
+def _crouched(command: tuple[float, float, float], height: float) -> EvaluationCase:
+    return EvaluationCase(
+        f"{command_name(command)}, height {height:g}",
+        command,
+        required={"survival": 0.98, "height_error": 0.02},
+        height=height,
+    )
+
+
+# What a policy that is told a height must show too.
+HEIGHTS: tuple[EvaluationCase, ...] = tuple(
+    _crouched(command, height)
+    for height in (0.60, 0.65, 0.70)
+    for command in (_STAND, (0.5, 0.0, 0.0), (0.0, 0.0, 0.5))
+)
+
+
 def _free(name: str, survival: float | None = None, duration: float = 20.0, **conditions: object) -> EvaluationCase:
     required = {} if survival is None else {"survival": survival}
     case = EvaluationCase(f"free, {name}", _STAND, duration, required=required, schedule=(1.0, 4.0))
@@ -119,6 +140,7 @@ FREE: tuple[EvaluationCase, ...] = (
     _free("punches 500 N", punch=500.0),
     _free("arms driven", 0.98, arms="walk"),
     _free("arms driven, punches 500 N", arms="walk", punch=500.0),
+    _free("rough ground", roughness=0.02),
     EvaluationCase(
         "stand 120 s without noslip",
         _STAND,
@@ -140,4 +162,5 @@ def shortened(cases: Sequence[EvaluationCase], duration: float) -> list[Evaluati
 
 def free_shortened(duration: float) -> list[EvaluationCase]:
     """Cases of free use in one simulation, cut to a duration."""
-    return [dataclasses.replace(case, duration=min(case.duration, duration)) for case in FREE if case.noslip]
+    plain = [case for case in FREE if case.noslip and not case.roughness]
+    return [dataclasses.replace(case, duration=min(case.duration, duration)) for case in plain]

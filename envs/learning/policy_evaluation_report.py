@@ -23,6 +23,7 @@ COLUMNS = {
     "double_support": "double support",
     "flight": "flight",
     "slip": "slip [m/s]",
+    "height_error": "height error [m]",
 }
 # Measures beside which the reference's own stand.
 OF_REFERENCE = {name: f"reference_{name}" for name in ("touch_downs", "double_support", "flight")}
@@ -47,6 +48,7 @@ class CaseResult:
         double_support: Share of the time with both feet on the ground.
         flight: Share of the time with none.
         slip: Mean horizontal speed of feet on the ground [m/s].
+        height_error: Mean distance of a roll-out's mean height from the one told [m]; only where one is.
         reference_touch_downs, reference_double_support, reference_flight: The same of the reference.
     """
 
@@ -64,6 +66,7 @@ class CaseResult:
     double_support: float = math.nan
     flight: float = math.nan
     slip: float = math.nan
+    height_error: float = math.nan
     reference_touch_downs: float = math.nan
     reference_double_support: float = math.nan
     reference_flight: float = math.nan
@@ -94,6 +97,7 @@ class CaseResult:
             "command": list(case.command),
             "duration": case.duration,
             "push": case.push,
+            "height": case.height,
             "conditions": case.conditions,
             "rollouts": self.rollouts,
             **{name: None if math.isnan(value) else round(value, 5) for name, value in figures.items()},
@@ -171,7 +175,7 @@ def markdown_text(evaluation: Evaluation, settings: Mapping[str, object]) -> str
 def screen_text(evaluation: Evaluation) -> str:
     """The evaluation as a table for a terminal."""
     titles = ["command", "survival", "v error", "wz error", "joints", "drift", "turn", "steps", "landings", "double"]
-    titles += ["flight", "slip", "passed"]
+    titles += ["flight", "slip", "height", "passed"]
     rows = [titles, *(_cells(result) for result in evaluation.results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
     lines = [

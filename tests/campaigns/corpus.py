@@ -95,7 +95,12 @@ def _networks(folder: Path) -> Corpus:
     shipped = load_checkpoint()
     earlier: Any = module_of(ROOT / "tests" / "cmg_ref" / "network" / "test_legacy_checkpoint.py")
     torch.manual_seed(0)
-    model = CMG(CMGConfig(num_experts=2, hidden=4, num_layers=2, gate_hidden=4), shipped.layout, shipped.fps)
+    model = CMG(
+        CMGConfig(num_experts=2, hidden=4, num_layers=2, gate_hidden=4),
+        shipped.layout,
+        shipped.fps,
+        shipped.command_layout,
+    )
     model.load_state_dict({**model.state_dict(), **dict(shipped.model.named_buffers())})
     small = dataclasses.replace(
         shipped,

@@ -26,8 +26,8 @@ def checkpoint() -> Checkpoint:
 
 
 def commands_of_a_walk(checkpoint: Checkpoint) -> torch.Tensor:
-    """Standing, then walking, then standing again; beyond the trained range for a moment, (3, FRAMES, 3)."""
-    commands = torch.zeros(3, FRAMES, 3)
+    """Standing, then walking, then standing again; beyond the trained range for a moment, (3, FRAMES, command_dim)."""
+    commands = checkpoint.command_layout.rest(3).unsqueeze(1).repeat(1, FRAMES, 1)
     commands[1, 10:60, 0] = 1.0
     commands[2, :40, 0] = 99.0
     return commands

@@ -391,7 +391,7 @@ def test_ten_thousand_steps_do_not_grow(checkpoint: Checkpoint) -> None:
         if step % 20 == 0:
             generator.reset(torch.randint(NUM_ENVS, (1,), generator=draw))
         if step % 20 == 10:
-            command = low + (high - low) * torch.rand(1, 3, generator=draw)
+            command = low + (high - low) * torch.rand(1, len(low), generator=draw)
             generator.update_commands(command, torch.randint(NUM_ENVS, (1,), generator=draw))
         generator.get_motion()
         generator.advance()

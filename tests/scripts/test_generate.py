@@ -12,7 +12,7 @@ import torch
 
 from cmg_ref.clips.formats.pickled_arrays import load_pickled_arrays
 from cmg_ref.clips.formats.readers import read_clip
-from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
+from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from cmg_ref.robots.robot import load_g1
 from envs.cli.generate import main
 
@@ -54,14 +54,16 @@ def test_one_command_gives_motion_plot_and_video(tmp_path: Path) -> None:
         assert name in result.stdout
     assert "drawn by software" in result.stdout
     with np.load(tmp_path / "outputs" / "motion" / "motion.npz", allow_pickle=False) as motion:
-        assert sorted(motion) == ["command", "dof_pos", "dof_vel", "fps", "joint_names", "root_pos", "root_quat_xyzw"]
+        fields = ["command", "command_layout", "dof_pos", "dof_vel", "fps", "joint_names", "root_pos", "root_quat_xyzw"]
+        assert sorted(motion) == fields
         robot = load_g1()
         assert motion["fps"] == 50.0
         assert set(motion["joint_names"]) == set(robot.joint_names)
         assert motion["dof_pos"].shape == motion["dof_vel"].shape == (100, robot.num_joints)
-        assert motion["root_pos"].shape == motion["command"].shape == (100, 3)
+        assert motion["root_pos"].shape == (100, 3)
         assert motion["root_quat_xyzw"].shape == (100, 4)
-        assert motion["command"] == pytest.approx(np.tile((0.6, 0.0, 0.0), (100, 1)))
+        told = load_checkpoint().command_layout.complete(torch.tensor([0.6, 0.0, 0.0])).numpy()
+        assert motion["command"] == pytest.approx(np.tile(told, (100, 1)))
         assert 0.5 < motion["root_pos"][:, 2].mean() < 0.9
         assert motion["root_quat_xyzw"][:, 3].min() > 0.8, "upright: w is the last number"
 

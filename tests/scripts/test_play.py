@@ -60,7 +60,7 @@ def test_a_fall_is_said(policy_file: Path, tmp_path: Path, run: Runner) -> None:
 def test_an_evaluation_is_a_list_of_commands(
     policy_file: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(play, "GRID", shortened(GRID[:3], 1.0))
+    monkeypatch.setattr(play, "grid_of", lambda env_cfg: shortened(GRID[:3], 1.0))
     arguments = ("--policy", policy_file, "--evaluate", "--rollouts", 2, "--output", tmp_path)
     result = run(*arguments)
     assert result.returncode == 0, result.stderr
@@ -76,14 +76,25 @@ def test_an_evaluation_is_a_list_of_commands(
 def test_free_use_is_evaluated_beside_the_grid(
     policy_file: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = [dataclasses.replace(case, duration=0.4) for case in FREE if case.name.endswith(("40 ms", "noslip"))]
-    monkeypatch.setattr(play, "GRID", shortened(GRID[:1], 0.4))
+    short = [
+        dataclasses.replace(case, duration=0.4) for case in FREE if case.name.endswith(("40 ms", "ground", "noslip"))
+    ]
+    monkeypatch.setattr(play, "grid_of", lambda env_cfg: shortened(GRID[:1], 0.4))
     monkeypatch.setattr(play, "FREE", short)
     result = run("--policy", policy_file, "--evaluate", "--free", "--rollouts", 2, "--output", tmp_path)
     assert result.returncode == 0, result.stderr
     rows = json.loads((tmp_path / "evaluation.json").read_text())
-    assert [row["name"] for row in rows] == ["stand", "free, delay 40 ms", "stand 120 s without noslip"]
-    assert [row["conditions"] for row in rows[1:]] == [{"schedule": [1.0, 4.0], "delay": 0.04}, {"noslip": False}]
+    assert [row["name"] for row in rows] == [
+        "stand",
+        "free, delay 40 ms",
+        "free, rough ground",
+        "stand 120 s without noslip",
+    ]
+    assert [row["conditions"] for row in rows[1:]] == [
+        {"schedule": [1.0, 4.0], "delay": 0.04},
+        {"schedule": [1.0, 4.0], "roughness": 0.02},
+        {"noslip": False},
+    ]
     assert "touch-downs" in (tmp_path / "evaluation.md").read_text()
     alone = run("--policy", policy_file, "--free")
     assert alone.returncode != 0 and "--free: says what is evaluated, and needs --evaluate" in alone.stderr

@@ -23,6 +23,7 @@ from cmg_ref.training.train_config import TrainConfig
 from cmg_ref.training.trainer import Trainer
 from cmg_ref.training.training_state import read_saved_config
 from cmg_ref.training.window_sampler import WindowSampler
+from tests.narrowed import narrowed
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +118,7 @@ def test_run_of_another_model_is_refused(dataset: MotionDataset, tmp_path: Path)
 
 
 def test_shipped_weights_can_be_the_start(dataset: MotionDataset, tmp_path: Path) -> None:
-    checkpoint = load_checkpoint()
+    checkpoint = narrowed(load_checkpoint(), dataset.layout, dataset.command_layout)
     config = TrainConfig(**{**SMALL.__dict__, "model": checkpoint.model.config})
     trainer = Trainer(dataset, load_g1(), config, tmp_path, torch.device("cpu"), initial=checkpoint)
     name = "layers.1.weight"

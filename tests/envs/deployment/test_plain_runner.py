@@ -150,6 +150,18 @@ def test_it_walks_on_a_scene_of_the_maker(exported: Path, unitree_mjcf: Path) ->
     assert row.survival == 1.0 and row.lin_vel_error < 0.12
 
 
+def test_rough_ground_lies_on_the_floor(exported: Path, g1_mjcf: Path) -> None:
+    flat, rough = simulated(exported, g1_mjcf), simulated(exported, g1_mjcf, roughness=0.02)
+    heights = rough.model.hfield_data * rough.model.hfield_size[0, 2]
+    assert 0.0 <= heights.min() < 0.002 and 0.038 < heights.max() <= 0.04
+    assert rough.model.nhfield == 1 and flat.model.nhfield == 0
+    # It stands on a bump, not in it.
+    assert 0.0 < rough.root[2] - flat.root[2] <= 0.04
+    controller = ExportedController(exported)
+    assert run(rough, controller, [np.zeros(3)] * 50).fell_at is None
+    assert (simulated(exported, g1_mjcf, roughness=0.02).model.hfield_data == rough.model.hfield_data).all()
+
+
 def test_a_foreign_policy_follows_the_reference(exported: Path, twist2_folder: Path) -> None:
     policy = next(twist2_folder.glob("*.onnx"))
     controller = Twist2Controller(policy, ExportedController(exported))

@@ -14,31 +14,31 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
-from cmg_ref.core.command_layout import CommandLayout
+from cmg_ref.core.command_layout import HEIGHT, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw
 from envs.learning.policy import load_policy
-from envs.learning.policy_evaluation import evaluate, evaluation_config, free_config
-from envs.learning.policy_evaluation_cases import FREE, GRID, EvaluationCase, free_shortened, shortened
+from envs.learning.policy_evaluation import evaluate, evaluation_config, free_config, grid_of
+from envs.learning.policy_evaluation_cases import FREE, GRID, HEIGHTS, EvaluationCase, free_shortened, shortened
 from envs.learning.policy_evaluation_report import Evaluation, markdown_text, save_evaluation, screen_text
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
 
 DT = 0.02
-SPEED_ERROR, TURN_ERROR, JOINT_ERROR = 0.05, -0.1, 0.03
+SPEED_ERROR, TURN_ERROR, JOINT_ERROR, HEIGHT_ERROR = 0.05, -0.1, 0.03, 0.01
 FALL_TIME = 3.5  # [s] of puppets that are told to go backwards
 
 
 class Puppet:
-    """Goes where it is told, too fast by SPEED_ERROR to its left and TURN_ERROR in yaw; sways with every step."""
+    """Goes where it is told, too fast by SPEED_ERROR to its left and TURN_ERROR in yaw, too high; it sways."""
 
-    def __init__(self, num_envs: int, longest: float) -> None:
+    def __init__(self, num_envs: int, longest: float, command_layout: CommandLayout | None = None) -> None:
         self.num_envs, self.dt, self.device, self.num_actions = num_envs, DT, "cpu", 2
         self.max_episode_length = round(longest / DT)
         self.feet_indices = torch.tensor([1, 2])
         self.feet = SimpleNamespace(with_kinematics=False)
         self.reference = self
-        self.command_layout = CommandLayout()
+        self.command_layout = command_layout or CommandLayout()
         self.pushed: list[torch.Tensor] = []
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
         self.reset()
@@ -48,7 +48,7 @@ class Puppet:
         self.yaw = torch.linspace(-3.0, 3.0, self.num_envs)
         self.root_states[:, 3:7] = quat_from_yaw(self.yaw)
         self.age = torch.zeros(self.num_envs)
-        self.commands = torch.zeros(self.num_envs, 3)
+        self.commands = torch.zeros(self.num_envs, self.command_layout.size)
         self.contact_forces = torch.full((self.num_envs, 3, 3), 100.0)
         self.episode_length_buf[:] = 0
 
@@ -57,6 +57,11 @@ class Puppet:
 
     def get_observations(self) -> torch.Tensor:
         return self.commands
+
+    @property
+    def base_height(self) -> torch.Tensor:
+        """As told, with an error, and swaying."""
+        return self.commands[:, 3] + HEIGHT_ERROR + 0.05 * torch.sin(2.0 * math.pi * self.age)
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
         self.pushed.append(torch.cat((self.age[env_ids].unsqueeze(1), velocity), dim=1))
@@ -75,9 +80,10 @@ class Puppet:
         assert actions.shape == (self.num_envs, self.num_actions)
         self.age += DT
         self.episode_length_buf += 1
-        moves = (self.commands.abs().sum(dim=1) > 0).float()
+        asked = self.commands[:, :3]
+        moves = (asked.abs().sum(dim=1) > 0).float()
         sway = 0.3 * torch.sin(2.0 * math.pi * self.age / 0.8)  # averages out over a window
-        velocity = self.commands + moves.unsqueeze(1) * torch.tensor([0.0, SPEED_ERROR, TURN_ERROR])
+        velocity = asked + moves.unsqueeze(1) * torch.tensor([0.0, SPEED_ERROR, TURN_ERROR])
         velocity[:, 1] += sway
         self.yaw = self.yaw + velocity[:, 2] * DT
         cos, sin = torch.cos(self.yaw), torch.sin(self.yaw)
@@ -141,6 +147,33 @@ def test_figures_are_those_of_the_puppet(num_envs: int) -> None:
     assert forward.reference_double_support == pytest.approx(0.6, abs=0.01)
     assert forward.reference_flight == pytest.approx(0.2, abs=0.01)
     assert stand.heading < 1e-4 and math.isnan(forward.heading) and math.isnan(forward.slip)
+
+
+def test_heights_are_told_and_measured() -> None:
+    low = EvaluationCase("low", (0.5, 0.0, 0.0), 9.0, required={"height_error": 0.005}, height=0.6)
+    env = Puppet(10, 9.0, CommandLayout.of_names((HEIGHT,)))
+    act = lambda observations: torch.zeros(len(observations), 2)  # noqa: E731
+    crouched, natural = evaluate(env, act, (low, CASES[3]), rollouts=5).results
+    assert crouched.height_error == pytest.approx(HEIGHT_ERROR, abs=1e-3) and crouched.missed == ["height_error"]
+    assert math.isnan(natural.height_error) and natural.survival == 1.0 and crouched.to_json()["height"] == 0.6
+    # Only who is told a height must keep it.
+    env_cfg, _ = task_registry.get_cfgs("g1_cmg")
+    assert grid_of(env_cfg) == GRID
+    env_cfg.commands.ranges.further = {HEIGHT: (0.6, 0.75)}
+    assert grid_of(env_cfg) == (*GRID, *HEIGHTS)
+    assert {(case.height, case.command) for case in HEIGHTS} >= {(0.6, (0.5, 0.0, 0.0)), (0.7, (0.0, 0.0, 0.5))}
+
+
+def test_rough_ground_is_rough() -> None:
+    env_cfg, _ = task_registry.get_cfgs("g1_cmg")
+    rough = next(case for case in FREE if case.roughness)
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=free_config(env_cfg, 1.0, True, rough.roughness), num_envs=4)[0]
+    places = torch.rand(20_000, 2) * 50.0 + 5.0  # within the ground, whose corner is the origin
+    heights = env.ground_height(places)
+    assert heights.abs().max() <= rough.roughness + 1e-6 and float(heights.std()) > 0.25 * rough.roughness
+    assert torch.equal(env.env_origins[:, :2], torch.full((4, 2), 30.0))
+    result = evaluate(env, load_policy(), [dataclasses.replace(rough, duration=1.0)], rollouts=4).results[0]
+    assert result.survival == 1.0 and result.case.conditions["roughness"] == rough.roughness
 
 
 def test_pushes_come_every_five_seconds_in_all_directions() -> None:
