@@ -231,7 +231,11 @@ class CommandSampler:
         self.cfg.validate()
         for name in self.cfg.further:
             if name not in self.layout.names[NUM_VELOCITIES:]:
-                raise ValueError(f"CommandSamplerCfg.further: '{name}' is no further channel of {self.layout}")
+                raise ValueError(
+                    f"CommandSamplerCfg.further, commands.ranges.further of a task: the reference takes no '{name}', "
+                    f"only {', '.join(self.layout.names)}; leave it out ({{}}), or make the reference's data with "
+                    f"--channels {name}"
+                )
         self.control_dt = control_dt
         self.device = torch.device(device)
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
