@@ -149,7 +149,7 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
         (("--sim_device", "cuda:77"), "--sim_device 'cuda:77': "),
         (("--schedule", "LATE"), "late.csv: the last command begins at 80000 s and would end at 80004 s"),
         (("control.decimation=0",), "control.decimation: must be from 1 to 1000, got 0"),
-        (("sim.dt={[]:1}",), "sim.dt is a float (0.01), not '{[]:1}'"),
+        (("sim.dt={[]:1}",), "sim.dt is a float (0.005), not '{[]:1}'"),
         (("terrain.mesh_type=" + 5000 * "x",), "has 5,000 characters"),
         (("--schedule", "absent.csv"), "absent.csv"),
         (("--log_dir", "/nowhere"), "/nowhere: holds no run"),

@@ -174,7 +174,7 @@ def test_the_file_says_what_a_runner_needs(exported: Path) -> None:
     np.testing.assert_allclose(description["armature"], robot.armature, atol=1e-6)
     np.testing.assert_allclose(description["torque_limit"], robot.effort_limit)
     assert description["command"]["range"] == {"vx": [-0.6, 2.5], "vy": [-0.4, 0.4], "yaw_rate": [-1.0, 1.0]}
-    assert description["control_dt"] == 0.02 and description["training"]["physics_dt"] == 0.01
+    assert description["control_dt"] == 0.02 and description["training"]["physics_dt"] == 0.005
     assert description["training"]["self_collision"] is True
     assert description["training"]["drive"].startswith("implicit")
     assert sum(term["size"] for term in description["inputs"]["observation"]) == 67

@@ -213,7 +213,7 @@ def test_conditions_change_what_they_say(exported: Path, g1_mjcf: Path) -> None:
         simulation.step(targets)
     torque = [simulation.data.qfrc_applied[simulation._q - 1] for simulation in (plain, weak)]
     assert 0.4 < np.median(torque[1] / torque[0]) < 0.7
-    assert driven.data.qpos[driven._q[elbow]] == pytest.approx(driven.controller.start_joint_pos[elbow], abs=2e-3)
+    assert driven.data.qpos[driven._q[elbow]] == pytest.approx(driven.controller.start_joint_pos[elbow], abs=3e-3)
     for _ in range(60):
         driven.step(targets)
     assert driven._arms is not None
