@@ -75,7 +75,7 @@ class CMGReferenceCommand(ReferenceCommand, CommandTerm):
             steered = server.gui.add_checkbox("Steer", initial_value=False)
             self._sliders = [
                 server.gui.add_slider(channel.title, *ranges.get(channel.name, channel.range), 0.05, channel.rest)
-                for channel in self.reference.generator.command_layout
+                for channel in self.reference.command_layout
             ]
             presets = server.gui.add_button_group("Go", options=list(PRESETS))
             anew = server.gui.add_button("Begin anew")
@@ -98,8 +98,8 @@ class CMGReferenceCommand(ReferenceCommand, CommandTerm):
         if self._steered is None or not self._steered.value:
             return
         row = torch.tensor([self._viewed()], device=self.device)
-        wanted = torch.tensor([slider.value for slider in self._sliders])
         checkpoint = self.reference.generator.checkpoint
+        wanted = checkpoint.command_layout.complete(torch.tensor([slider.value for slider in self._sliders]))
         wanted = wanted.clamp(checkpoint.command_min, checkpoint.command_max).to(self.device).unsqueeze(0)
         if not torch.allclose(self.reference.generator.target_commands[row], wanted, atol=1e-6):
             self.set_commands(wanted, row)
