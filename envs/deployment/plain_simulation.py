@@ -64,7 +64,7 @@ class PlainSimulation:
         seed: Of noise and pushes.
 
     Raises:
-        ArtefactError: The model cannot be loaded, does not float, or lacks a joint.
+        ArtefactError: The model cannot be loaded, does not float, or lacks a joint; a condition makes no sense.
     """
 
     def __init__(self, mjcf: str | Path, controller: Any, conditions: Conditions, seed: int = 0) -> None:
@@ -75,6 +75,8 @@ class PlainSimulation:
             raise ArtefactError(
                 f"a control step of {controller.control_dt:g} s is no multiple of {conditions.physics_dt:g} s"
             )
+        if not conditions.roughness >= 0.0:
+            raise ArtefactError(f"the roughness of the ground must not be negative, got {conditions.roughness:g} m")
         self.model = model = _load(mjcf, conditions.roughness, self.random)
         self.data = mujoco.MjData(model)
         root = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)

@@ -295,6 +295,8 @@ def test_the_command_line_tries_free_use(exported: Path, g1_mjcf: Path, tmp_path
         (("--mjcf", "WHEEL"), "has no joint 'left_hip_pitch_joint', which the controller drives"),
         (("--physics_dt", "0.007"), "a control step of 0.02 s is no multiple of 0.007 s"),
         (("--physics_dt", "0"), "a control step of 0.02 s is no multiple of 0 s"),
+        (("--roughness", "-0.01"), "the roughness of the ground must not be negative, got -0.01 m"),
+        (("--roughness", "nan"), "the roughness of the ground must not be negative, got nan m"),
         (("--schedule", "SHORT"), "needs the columns time,vx,vy,wz"),
         (("--schedule", "LATE"), "times rising from 0"),
         (("--schedule", "absent.csv"), "absent.csv"),
