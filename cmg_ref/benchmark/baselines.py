@@ -10,8 +10,7 @@ from collections import deque
 import torch
 from torch.nn import functional
 
-from cmg_ref.core.state_layout import GAIT_PHASE
-from cmg_ref.network.model import CMG, SMALLEST_PHASE, MixtureLinear
+from cmg_ref.network.model import CMG, MixtureLinear
 
 
 class PerSampleCMG:
@@ -43,16 +42,7 @@ class PerSampleCMG:
             hidden = torch.bmm(hidden.unsqueeze(1), weight).squeeze(1) + bias
             if index < len(model.layers) - 1:
                 hidden = functional.elu(hidden)
-        if model.config.prediction == "next_state":
-            return hidden * model.motion_std + model.motion_mean
-        num_joints = model.layout.num_joints
-        rest = state[:, num_joints:] + hidden * model.change_std[num_joints:]
-        velocity_sum = state[:, model.layout["dof_vel"]] + rest[:, :num_joints]
-        following = torch.cat((state[:, :num_joints] + (0.5 / model.fps) * velocity_sum, rest), dim=1)
-        if GAIT_PHASE in model.layout:
-            phase = following[:, model.layout[GAIT_PHASE]]
-            phase /= phase.norm(dim=1, keepdim=True).clamp(min=SMALLEST_PHASE)
-        return following
+        return model.following(state, hidden)
 
 
 class DequeBuffer:

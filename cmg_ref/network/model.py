@@ -256,7 +256,10 @@ class CMG(nn.Module):
         Returns:
             Next state in physical units, (num_samples, state_dim).
         """
-        output = self.network(self.normalise(state, command), half)
+        return self.following(state, self.network(self.normalise(state, command), half))
+
+    def following(self, state: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Next states (num_samples, state_dim) from the output of the network at the present ones, (num_samples, n)."""
         if self.config.prediction == "next_state":
             return output * self.motion_std + self.motion_mean
         num_joints = self.layout.num_joints
