@@ -18,11 +18,13 @@ import contextlib
 import functools
 import io
 import os
+import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 # Isaac Gym has to be imported before torch.
 import envs.simulator  # isort: skip  # noqa: F401
@@ -102,22 +104,48 @@ def drive(
     """Serve the page until Ctrl-C."""
     import viser
 
-    with contextlib.redirect_stdout(io.StringIO()):  # its greeting
-        server = viser.ViserServer(host=host, port=port, verbose=False)
-    page = Page(server, session, choices)
-    drawing = threading.Thread(target=page.run, daemon=True)
-    drawing.start()
-    url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{server.get_port()}"
-    print(f"{url}  (Ctrl-C ends it)", flush=True)
-    if browser and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)):
-        webbrowser.open(url)
-    try:
-        session.run()
-    finally:
+    with ended_by_signals(session):
+        with contextlib.redirect_stdout(io.StringIO()):  # its greeting
+            server = viser.ViserServer(host=host, port=port, verbose=False)
+        page = Page(server, session, choices)
+        drawing = threading.Thread(target=page.run, daemon=True)
+        drawing.start()
+        url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{server.get_port()}"
+        print(f"{url}  (Ctrl-C ends it)", flush=True)
+        if browser and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)):
+            webbrowser.open(url)
+        try:
+            session.run()
+        finally:
+            session.end()
+            page.end()
+            drawing.join()
+            server.stop()
+
+
+@contextlib.contextmanager
+def ended_by_signals(session: Session) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the session's loop, and do their usual only when all is closed.
+
+    An exception out of the blue, amid whatever the loop calls, could be swallowed there, or end a clean-up half-way.
+    """
+    received: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         session.end()
-        page.end()
-        drawing.join()
-        server.stop()
+
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number, handler in usual.items() if callable(handler)]  # the rest is ignored, as under nohup
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, usual[number])
+    if received:
+        signal.raise_signal(received[0])
 
 
 if __name__ == "__main__":

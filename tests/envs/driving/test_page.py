@@ -21,8 +21,9 @@ import torch
 pytest.importorskip("viser", reason="not installed: pip install 'cmg_ref[drive]'")
 pytest.importorskip("mujoco.batch")
 
-from envs.cli.drive import SHIPPED, what_to_drive
+from envs.cli.drive import SHIPPED, ended_by_signals, what_to_drive
 from envs.driving.page import Page
+from envs.driving.robots import ReferenceRobots
 from envs.driving.session import Session
 
 pytestmark = pytest.mark.slow
@@ -167,6 +168,38 @@ def test_the_program_prints_its_address_serves_the_page_and_ends_by_ctrl_c(comma
             assert process.stderr.read().splitlines() == ["drive: interrupted"]
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_come_where_exceptions_are_lost_end_the_loop(number: int) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def terminate(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    session, handlers = Session(ReferenceRobots(1)), {}
+    for handled in (signal.SIGINT, signal.SIGTERM):
+        handlers[handled] = signal.signal(handled, terminate)
+    try:
+        with pytest.raises(SystemExit) as ended, ended_by_signals(session):
+            Collected()
+            session.run()
+        assert ended.value.code == 128 + number
+        assert signal.getsignal(number) is terminate
+    finally:
+        for handled, handler in handlers.items():
+            signal.signal(handled, handler)
+
+
+def test_signals_that_are_ignored_stay_ignored() -> None:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ended_by_signals(Session(ReferenceRobots(1))):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_what_makes_no_sense_is_one_line(command: list[str], tmp_path: Path) -> None:
