@@ -159,10 +159,10 @@ def train(arguments: argparse.Namespace) -> None:
             evaluate = make_evaluator(arguments.task, env_cfg, tried.rollouts, tried.duration, free)
         runner = Runner(env, training, run_dir or log_dir, describe_policy(env, arguments.task), evaluate, device)
         if checkpoint is not None:
-            # The optimiser comes along also into a new run: with its first steps at full length it would spoil the
-            # policy.
-            parts = None if arguments.resume else {"actor": True, "critic": True, "optimizer": True}
-            runner.load(str(checkpoint), parts)
+            if arguments.resume:
+                runner.load(str(checkpoint))
+            else:
+                runner.begin_with_checkpoint(str(checkpoint))
             print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
         elif policy is not None:
             runner.begin_with(policy)

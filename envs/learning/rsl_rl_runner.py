@@ -293,20 +293,44 @@ class Runner(OnPolicyRunner):
         normalizer = actor.obs_normalizer
         if isinstance(normalizer, EmpiricalNormalization):
             normalizer._mean.copy_(policy.mean)
-            normalizer._std.copy_(torch.maximum(policy.scale, self._least(policy.scale)) - normalizer.eps)
+            normalizer._std.copy_(policy.scale - normalizer.eps)
             normalizer._var.copy_(normalizer._std.square())
             normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
+        self._widen_scales()
 
-    def _least(self, scale: torch.Tensor) -> torch.Tensor:
-        """Least scale of each observation, (num_observations,): 0 where none is configured."""
-        least, start = torch.zeros_like(scale), 0
-        for name, size, factor in self.description.observations:
-            for joint, joint_name in enumerate(self.description.joint_names):
-                for part, value in self._least_scales.get(name, {}).items():
-                    if part in joint_name and joint < size:
-                        least[start + joint] = value * factor
-            start += size
-        return least
+    def begin_with_checkpoint(self, path: str) -> None:
+        """Take over networks and optimiser of a checkpoint, with scales no smaller than configured.
+
+        The critic comes along, and so does the optimiser: a new critic, or first steps at full length, would spoil the
+        policy. The critic learns alone at first if that is configured.
+
+        Raises:
+            PolicyError: The file is missing or damaged, or the checkpoint is of another robot or layout.
+        """
+        self.load(path, {"actor": True, "critic": True, "optimizer": True})
+        self.alg.critic_warm_up_left = self.cfg["algorithm"]["critic_warm_up"]
+        self._widen_scales()
+
+    @torch.no_grad()
+    def _widen_scales(self) -> None:
+        """Let no scale of a normaliser be less than configured."""
+        # The critic sees first what the actor sees, without its history.
+        newest = [(term.name, term.size, term.scale) for term in self.env.env.observation_layout["policy"]]
+        for model, layout in ((self.alg._raw_actor, self.description.observations), (self.alg._raw_critic, newest)):
+            normalizer = model.obs_normalizer
+            if not isinstance(normalizer, EmpiricalNormalization):
+                continue
+            least, start = torch.zeros_like(normalizer._std), 0
+            for name, size, factor in layout:
+                for joint, joint_name in enumerate(self.description.joint_names):
+                    for part, value in self._least_scales.get(name, {}).items():
+                        if part in joint_name and joint < size:
+                            least[0, start + joint] = value * factor
+                start += size
+            least.sub_(normalizer.eps)
+            narrow = normalizer._std < least
+            normalizer._std[narrow] = least[narrow]
+            normalizer._var[narrow] = least[narrow].square()
 
     def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Raise a PolicyError that says in what a checkpoint is of another robot, layout or network."""

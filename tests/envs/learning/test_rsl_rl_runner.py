@@ -174,11 +174,23 @@ def test_a_resumed_run_goes_on_with_everything(trained: Runner, tmp_path: Path) 
 
 
 def test_networks_and_optimiser_can_begin_a_new_run(trained: Runner, tmp_path: Path) -> None:
+    path = str(find_checkpoint(trained.run_dir))
     runner = make_runner(tmp_path)
-    runner.load(str(find_checkpoint(trained.run_dir)), {"actor": True, "critic": True, "optimizer": True})
+    runner.begin_with_checkpoint(path)
     assert runner.current_learning_iteration == 0 and runner.total_steps == 0
-    assert same_weights(trained.alg.actor.state_dict(), runner.alg.actor.state_dict())
+    for own, theirs in ((runner.alg.actor, trained.alg.actor), (runner.alg.critic, trained.alg.critic)):
+        assert same_weights(theirs.state_dict(), own.state_dict())
     assert runner.alg.optimizer.state and runner.alg.learning_rate == trained.alg.learning_rate
+    wide = make_runner(tmp_path, policy={"least_scales": {"joint_vel": {"knee": 7.0}}}, algorithm={"critic_warm_up": 2})
+    wide.begin_with_checkpoint(path)
+    for own, theirs in ((wide.alg.actor, trained.alg.actor), (wide.alg.critic, trained.alg.critic)):
+        scale, before = (model.obs_normalizer.std + model.obs_normalizer.eps for model in (own, theirs))
+        torch.testing.assert_close(scale[[5, 7]], torch.full((2,), 7.0))
+        others = [column for column in range(11) if column not in (5, 7)]
+        torch.testing.assert_close(scale[others], before[others])
+        assert same_weights(theirs.mlp.state_dict(), own.mlp.state_dict())
+        assert own.obs_normalizer.mean.tolist() == theirs.obs_normalizer.mean.tolist()
+    assert wide.alg.critic_warm_up_left == 2
 
 
 def test_a_policy_begins_a_run_with_scales_that_are_large_enough(trained: Runner, tmp_path: Path) -> None:
