@@ -22,15 +22,15 @@ class G1CMGFreeCfg(G1CMGCfg):
     class commands(G1CMGCfg.commands):
         """Of every kind, corners more often, and never for long."""
 
-        resampling_time = (1.0, 6.0)
+        resampling_time = (1.5, 7.0)
         strata = {
-            "stand": 0.12,
-            "forward": 0.14,
-            "run": 0.07,
-            "backward": 0.09,
-            "side": 0.13,
-            "turn": 0.15,
-            "mixed": 0.30,
+            "stand": 0.13,
+            "forward": 0.15,
+            "run": 0.09,
+            "backward": 0.10,
+            "side": 0.14,
+            "turn": 0.17,
+            "mixed": 0.22,
         }
         failure_weight = 0.5
 
@@ -48,14 +48,14 @@ class G1CMGFreeCfg(G1CMGCfg):
             CurriculumStage(commands=1.0, pushes=0.85, randomisation=1.0),
             CurriculumStage(commands=1.0, pushes=1.0, randomisation=1.0),
         )
-        survival = 0.6
+        survival = 0.75  # where robots fall often, falling less pays more than obeying
         min_steps = 500
         averaging_time = 10.0
 
     class init_state(G1CMGCfg.init_state):
         """Now and then in the standing pose, as a robot is switched on."""
 
-        default_pose_share = 0.1
+        default_pose_share = 0.05
 
     class termination(G1CMGCfg.termination):
         """Who is hit may lean further before he has fallen."""
@@ -71,7 +71,7 @@ class G1CMGFreeCfg(G1CMGCfg):
         payloads = {"torso_link": (0.0, 6.0), "left_wrist_yaw_link": (0.0, 1.0), "right_wrist_yaw_link": (0.0, 1.0)}
         randomize_strength = True
         randomize_imu = True
-        undisturbed_share = 0.35
+        undisturbed_share = 0.4
         push_interval_s = (4.0, 8.0)
         punch_robots = True
         long_push_link = "torso_link"
@@ -79,7 +79,7 @@ class G1CMGFreeCfg(G1CMGCfg):
     class driven_joints(G1CMGCfg.driven_joints):
         """Arms that a teleoperator moves."""
 
-        share = 0.6
+        share = 0.4
         further_share = 0.15
 
     class rewards(G1CMGCfg.rewards):
@@ -90,20 +90,25 @@ class G1CMGFreeCfg(G1CMGCfg):
         class scales(G1CMGCfg.rewards.scales):
             """Rewards a second."""
 
-            termination = -100.0
+            termination = -20.0
             lin_vel_error = -3.0
             yaw_rate_error = -2.0
-            reference_contacts = 0.5
+            reference_contacts = 1.0
+            stand_still = -1.2
+            creeping_in_place = -8.0
 
 
 class G1CMGFreeCfgPPO(G1CMGCfgPPO):
-    """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial POLICY`."""
+    """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial CHECKPOINT`.
+
+    From a checkpoint, whose critic comes along, it learns in a fraction of the steps that it takes from a policy file.
+    """
 
     class policy(G1CMGCfgPPO.policy):
         """Little noise, for a policy that walks already."""
 
-        init_noise_std = 0.2
-        final_noise_std = 0.1
+        init_noise_std = 0.15
+        final_noise_std = 0.06
         normalizer_warmup_steps = 25_000  # of the critic: the policy brings its own statistics
         least_scales = {"dof_pos_error": {"shoulder": 0.5, "elbow": 0.5, "wrist": 0.5, "waist": 0.15}}
 
@@ -113,7 +118,7 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
         gamma = 0.99
         learning_rate = 3.0e-4
         desired_kl = 0.015
-        critic_warm_up = 10
+        critic_warm_up = 20
 
     class evaluation(G1CMGCfgPPO.evaluation):
         """Free use beside constant commands."""
@@ -125,4 +130,4 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
         """Its runs."""
 
         experiment_name = "g1_cmg_free"
-        max_iterations = 3000
+        max_iterations = 3450

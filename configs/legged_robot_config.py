@@ -235,6 +235,7 @@ class LeggedRobotCfg(BaseConfig):
             action_size = -0.01
             feet_slip = 0.0
             feet_air_time = 0.0
+            feet_bouncing = 0.0
             feet_clearance = 0.0
             feet_closeness = 0.0
             collision = 0.0
@@ -260,6 +261,7 @@ class LeggedRobotCfg(BaseConfig):
         base_height_target = 0.78
         soft_dof_pos_limit = 0.95
         air_time_target = 0.4
+        shortest_swing = 0.2  # s: a foot that lands earlier has bounced
         feet_clearance_target = 0.04  # m
         feet_distance_target = 0.14  # m, sideways
         standing_speed = 0.1  # commands with every part below this (m/s, rad/s) mean to stand

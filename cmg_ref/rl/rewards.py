@@ -141,6 +141,17 @@ def feet_air_time(air_time: Tensor, first_contact: Tensor, told_to_stand: Tensor
     return gain.sum(dim=-1).masked_fill(told_to_stand, 0.0)
 
 
+def feet_bouncing(air_time: Tensor, first_contact: Tensor, shortest: float) -> Tensor:
+    """Share of the shortest swing that landing feet lack, summed over the feet: taps, scuffs and bounces on landing.
+
+    Args:
+        air_time: Time since each foot left the ground [s], (num_envs, num_feet).
+        first_contact: Whether it lands in this step, (num_envs, num_feet) bool.
+        shortest: Time in the air of a swing that counts as zero [s].
+    """
+    return ((1.0 - air_time / shortest).clamp(min=0.0) * first_contact).sum(dim=-1)
+
+
 def feet_clearance(feet_height: Tensor, feet_speed: Tensor, wanted: float) -> Tensor:
     """Height that moving feet lack, times their horizontal speed, summed over the feet [m^2/s]: feet that are dragged.
 

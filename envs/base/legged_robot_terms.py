@@ -99,6 +99,11 @@ class LeggedRobotTerms(LeggedRobotCommands):
             self.feet.air_time, self.feet.first_contact, self.told_to_stand, self.cfg.rewards.air_time_target
         )
 
+    @needs(AIR_TIME)
+    def _reward_feet_bouncing(self) -> Tensor:
+        """Share of the shortest swing that landing feet lack."""
+        return rewards.feet_bouncing(self.feet.air_time, self.feet.first_contact, self.cfg.rewards.shortest_swing)
+
     @needs(FEET_MOTION)
     def _reward_feet_clearance(self) -> Tensor:
         """Height that moving feet lack, times their speed [m^2/s]."""

@@ -101,6 +101,12 @@ CASES: list[tuple[Callable[..., torch.Tensor], tuple[Any, ...], list[float]]] = 
         (T([[0.3, 0.2], [2.0, 0.0]]), T([[True, True], [True, False]]), T([True, True]), 0.4),
         [0.0, 0.0],
     ),
+    # Landing after 0.05 s and after 0.1 s where a swing takes 0.2 s; a long swing, and one that goes on.
+    (
+        rewards.feet_bouncing,
+        (T([[0.05, 0.1], [0.3, 0.02]]), T([[True, True], [True, False]]), 0.2),
+        [1.25, 0.0],
+    ),
     (
         rewards.feet_clearance,
         (
