@@ -25,11 +25,11 @@ class G1CMGFreeCfg(G1CMGCfg):
         resampling_time = (1.5, 7.0)
         strata = {
             "stand": 0.13,
-            "forward": 0.15,
-            "run": 0.09,
-            "backward": 0.10,
-            "side": 0.14,
-            "turn": 0.17,
+            "forward": 0.13,
+            "run": 0.11,
+            "backward": 0.13,
+            "side": 0.15,
+            "turn": 0.14,
             "mixed": 0.22,
         }
         failure_weight = 0.5
@@ -71,7 +71,7 @@ class G1CMGFreeCfg(G1CMGCfg):
         payloads = {"torso_link": (0.0, 6.0), "left_wrist_yaw_link": (0.0, 1.0), "right_wrist_yaw_link": (0.0, 1.0)}
         randomize_strength = True
         randomize_imu = True
-        undisturbed_share = 0.4
+        undisturbed_share = 0.5
         push_interval_s = (4.0, 8.0)
         punch_robots = True
         long_push_link = "torso_link"
@@ -85,15 +85,17 @@ class G1CMGFreeCfg(G1CMGCfg):
     class rewards(G1CMGCfg.rewards):
         """To stay up is worth more, and so is to obey, but not in the moment of a blow."""
 
-        forgiving_time = 1.5
+        forgiving_time = 0.5
 
         class scales(G1CMGCfg.rewards.scales):
             """Rewards a second."""
 
             termination = -20.0
-            lin_vel_error = -3.0
-            yaw_rate_error = -2.0
+            tracking_lin_vel = 4.0
+            lin_vel_error = -5.0
+            yaw_rate_error = -3.5
             reference_contacts = 1.0
+            feet_bouncing = -15.0
             stand_still = -1.2
             creeping_in_place = -8.0
 
@@ -108,7 +110,7 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
         """Little noise, for a policy that walks already."""
 
         init_noise_std = 0.15
-        final_noise_std = 0.06
+        final_noise_std = 0.08
         normalizer_warmup_steps = 25_000  # of the critic: the policy brings its own statistics
         least_scales = {"dof_pos_error": {"shoulder": 0.5, "elbow": 0.5, "wrist": 0.5, "waist": 0.15}}
 

@@ -37,7 +37,7 @@ from cmg_ref.core.devices import checked_device
 from cmg_ref.core.installation import check_installed
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from cmg_ref.robots.robot import Robot
-from configs.base_config import apply_overrides, update_from_dict
+from configs.base_config import apply_overrides
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs.hosts import twist, twist_options
 from envs.learning.policy import (
@@ -55,6 +55,7 @@ from envs.playing.keyboard import HELP, Keyboard, KeyboardError, key_help, steer
 from envs.playing.playback import (
     Playback,
     command_range,
+    config_of_policy,
     make_env,
     play,
     playback_config,
@@ -170,9 +171,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.export is not None:
         check_installed("onnx", "onnxruntime", "onnxscript")
     policy, origin = choose_policy(arguments)
-    env_cfg, _ = task_registry.get_cfgs(arguments.task)
-    if policy is not None:
-        update_from_dict(env_cfg, policy.description.config)
+    if policy is None:
+        env_cfg, _ = task_registry.get_cfgs(arguments.task)
+    else:
+        env_cfg = config_of_policy(arguments.task, policy)
     apply_overrides(env_cfg, arguments.overrides)
     env_cfg.seed = arguments.seed
     check_bounds(env_cfg)

@@ -15,18 +15,16 @@ from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_euler_xyz
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.robots.robot import Robot, load_g1
-from configs.base_config import update_from_dict
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.twist2_controller import Twist2Policy
 from envs.learning.policy import Policy, PolicyError, policy_of_checkpoint
 from envs.learning.policy_evaluation import evaluation_config
 from envs.learning.training_run import find_checkpoint
-from envs.playing.playback import beside, command_range, make_env, playback_config
+from envs.playing.playback import beside, command_range, config_of_policy, make_env, playback_config
 from envs.serving.motion_frame import HEIGHT, JOINT_NAMES, JOINTS, PITCH, ROLL
 from envs.serving.protocol import Twist2
 from envs.serving.reference import ACCELERATION, CONTROL_DT, HIGHEST, LOWEST, Reference
 from envs.simulator import CAPABILITIES
-from envs.tasks.task_registry import task_registry
 
 SPACING = 1.5  # [m] between robots
 _LONGEST = 4e4  # [s] of an episode: nobody drives for longer
@@ -128,8 +126,7 @@ class PolicyRobots(DrivenRobots):
     def __init__(self, policy: Policy, num_robots: int, origin: str) -> None:
         self._policy, self.origin = policy, origin
         task = policy.description.task
-        cfg, _ = task_registry.get_cfgs(task)
-        update_from_dict(cfg, policy.description.config)
+        cfg = config_of_policy(task, policy)
         cfg = playback_config(cfg, _LONGEST) if num_robots == 1 else evaluation_config(cfg, _LONGEST)
         cfg.commands.ramp_time = 0.0
         cfg.env.num_envs, cfg.env.env_spacing = num_robots, SPACING

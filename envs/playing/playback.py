@@ -17,10 +17,12 @@ from cmg_ref.commands.schedule import CommandSchedule
 from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
 from cmg_ref.files.atomic_file import atomic_file
+from configs.base_config import update_from_dict
 from envs.learning.policy import Policy, PolicyError, describe_policy
 from envs.learning.policy_evaluation import evaluation_config
 from envs.tasks.task_registry import task_registry
 
+_OF_ROBOTS = ("domain_rand", "driven_joints", "noise")
 SETTLING_TIME = 2.0  # [s] after a change of command, left out of the means of the table
 COMMANDED, REFERENCE, MEASURED = "#d1495b", "#4d9078", "#1f5fa8"
 
@@ -58,6 +60,19 @@ def beside(
     """Root of a reference, its height and tilt kept, where a robot is and facing as it does, (n, 3) and xyzw (n, 4)."""
     turn = quat_from_yaw(yaw_from_quat(robot_quat) - yaw_from_quat(root_quat))
     return torch.cat((robot_pos[:, :2], root_pos[:, 2:]), dim=1), quat_multiply(turn, root_quat)
+
+
+def config_of_policy(task: str, policy: Policy) -> Any:
+    """The configuration of a task with what a policy was trained with, but for how robots differed and were disturbed.
+
+    Those are the task's, so that policies are measured and shown on the same robots whatever they were trained on.
+    """
+    cfg, _ = task_registry.get_cfgs(task)
+    config = {name: values for name, values in policy.description.config.items() if name not in _OF_ROBOTS}
+    terrain = config.get("terrain", {})
+    config["terrain"] = {name: value for name, value in terrain.items() if not name.endswith("friction")}
+    update_from_dict(cfg, config)
+    return cfg
 
 
 def playback_config(env_cfg: Any, duration: float) -> Any:

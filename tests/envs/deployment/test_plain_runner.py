@@ -184,8 +184,7 @@ def test_the_robot_begins_on_the_floor_and_at_rest(exported: Path, g1_mjcf: Path
     start = simulation.data.qpos[:3].copy()
     result = run(simulation, controller, [np.zeros(3)] * 100)
     assert result.fell_at is None
-    # What the evaluation allows in a minute (docs/policy_evaluation.md).
-    assert np.linalg.norm(simulation.data.qpos[:3] - start) < 0.1
+    assert np.linalg.norm(simulation.data.qpos[:3] - start) < 0.05
 
 
 def simulated(exported: Path, mjcf: Path, **conditions: Any) -> PlainSimulation:
