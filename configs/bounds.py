@@ -70,7 +70,7 @@ ENVIRONMENT = (
     ("domain_rand.strength_range", 0.01, 100),
     ("domain_rand.*_interval_s", 0.01, 1e6),
     ("domain_rand.max_push_* domain_rand.max_*_bias", 0, 100),
-    ("domain_rand.*_share", 0, 1),
+    ("domain_rand.*_share domain_rand.mild_level", 0, 1),
     ("domain_rand.*_force_range", 0, 1e5),
     ("domain_rand.long_push_time_range domain_rand.punch_time", 0, 100),
     ("driven_joints.*share", 0, 1),

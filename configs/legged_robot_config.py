@@ -181,6 +181,8 @@ class LeggedRobotCfg(BaseConfig):
         max_ang_vel_bias = 0.05  # rad/s, of each axis, as long as the environment is there
         max_gravity_bias = 0.03  # of the direction of gravity, which is the angle where a robot is upright
         undisturbed_share = 0.0  # of the environments without pushes and punches
+        mild_share = 0.0  # of the environments whose robots differ by mild_level of all this
+        mild_level = 0.33
         push_robots = True
         push_interval_s = (3.0, 8.0)  # shortest and longest time between pushes
         max_push_vel_xy = 1.0  # m/s

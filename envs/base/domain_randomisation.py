@@ -77,6 +77,9 @@ class DomainRandomisation:
                 raise ConfigError(f"domain_rand.payloads: no body '{name}'{suggestion(name, body_names)}")
             self._drawn["payload"][0][:, body_names.index(name)] = draw(True, limits, 0.0)[0]
         self.undisturbed = torch.rand(num_envs, generator=generator) < cfg.undisturbed_share
+        mild = torch.rand(num_envs, generator=generator) < cfg.mild_share
+        for drawn, neutral in self._drawn.values():
+            drawn[mild] = neutral + cfg.mild_level * (drawn[mild] - neutral)
         self._cfg = cfg
         self.set_level(1.0)
 

@@ -115,6 +115,19 @@ def test_switching_one_off_leaves_the_others_as_they_are() -> None:
         torch.testing.assert_close(getattr(drawn, name), getattr(fewer, name), rtol=0.0, atol=0.0)
 
 
+def test_mild_robots_differ_by_a_part_of_what_others_do() -> None:
+    cfg, other = LeggedRobotCfg().domain_rand, LeggedRobotCfg().domain_rand
+    other.mild_share, other.mild_level = 0.5, 0.25
+    whole, some = (DomainRandomisation(each, 40, BODIES, 29, torch.Generator().manual_seed(3)) for each in (cfg, other))
+    neutral = {"friction": sum(cfg.friction_range) / 2.0, "delay": 0.0, "stiffness_scale": 1.0, "added_mass": 0.0}
+    mild = some.added_mass != whole.added_mass
+    assert 10 < int(mild.sum()) < 30
+    for name, middle in neutral.items():
+        drawn, found = whole.drawn(name), some.drawn(name)
+        torch.testing.assert_close(found[~mild], drawn[~mild], rtol=0.0, atol=0.0)
+        torch.testing.assert_close(found[mild], middle + 0.25 * (drawn[mild] - middle))
+
+
 def test_impossible_ranges_are_refused() -> None:
     cfg = LeggedRobotCfg().domain_rand
     cfg.friction_range = (1.0, 0.5)
