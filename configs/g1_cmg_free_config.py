@@ -104,7 +104,7 @@ class G1CMGFreeCfg(G1CMGCfg):
 class G1CMGFreeCfgPPO(G1CMGCfgPPO):
     """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial CHECKPOINT`.
 
-    From a checkpoint, whose critic comes along, it learns in a fraction of the steps that it takes from a policy file.
+    A checkpoint brings its critic along; with a new one, robots obeyed less after as many steps.
     """
 
     class policy(G1CMGCfgPPO.policy):
