@@ -102,9 +102,9 @@ class G1CMGFreeCfg(G1CMGCfg):
 
 
 class G1CMGFreeCfgPPO(G1CMGCfgPPO):
-    """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial CHECKPOINT`.
+    """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial POLICY`.
 
-    A checkpoint brings its critic along; with a new one, robots obeyed less after as many steps.
+    The file of a policy or a checkpoint brings its critic along; with a new one, robots obeyed less after as many steps.
     """
 
     class policy(G1CMGCfgPPO.policy):

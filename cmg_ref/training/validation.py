@@ -57,7 +57,6 @@ class Validation:
         sampler = WindowSampler(dataset, robot, WINDOW_FRAMES, command_min, command_max, held_out=True)
         self.states, self.commands = sampler.sample(NUM_WINDOWS, torch.Generator().manual_seed(7))
         self.foot_contact = FootContact(robot, dataset.layout, dataset.fps)
-        self.recorded_slip = float(self.foot_contact(self.states).slip().mean())
 
     def run(self, model: CMG) -> dict[str, float]:
         """Measure a model on the CPU.

@@ -165,8 +165,8 @@ def train(arguments: argparse.Namespace) -> None:
                 runner.begin_with_checkpoint(str(checkpoint))
             print(f"train: from {checkpoint}, iteration {runner.current_learning_iteration}")
         elif policy is not None:
-            runner.begin_with(policy)
-            print(f"train: from {arguments.initial}")
+            with_critic = runner.begin_with(policy)
+            print(f"train: from {arguments.initial}, with {'its' if with_critic else 'a new'} critic")
         runner.run_dir = begin()
         runner.learn(training["runner"]["max_iterations"], init_at_random_ep_len=True)
 

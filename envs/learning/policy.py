@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ SHIPPED_POLICY = Path(__file__).parents[1] / "assets" / "g1_cmg_policy.safetenso
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 NORMALIZER_EPSILON = 1e-2  # that rsl_rl's EmpiricalNormalization adds to the standard deviation
 _METADATA_KEY = "cmg_ref_policy"
+_CRITIC = "critic."  # begins the names of the critic's tensors in a file
 _CHECKPOINT_KEYS = {"actor_state_dict", "critic_state_dict", "optimizer_state_dict", "iter", "description"}
 _CHECKPOINT_KEYS |= {"activation", "environment", "policy", "warm_up_left", "infos", "torch_rng"}
 _CHECKPOINT_KEYS |= {"total_steps", "total_time", "best_score", "evaluations"}
@@ -195,6 +196,8 @@ class Policy(nn.Module):
 
     Attributes:
         mean, scale: what observations are normalised with, (num_observations,).
+        critic: State of the critic of its training, which another one can go on with; empty if it is not known. It is
+            no part of the network.
     """
 
     mean: torch.Tensor
@@ -207,6 +210,7 @@ class Policy(nn.Module):
         self.description = description
         self.hidden_dims = hidden_dims
         self.activation = activation
+        self.critic: dict[str, torch.Tensor] = {}
         sizes = [description.num_observations, *hidden_dims, len(description.joint_names)]
         layers: list[nn.Module] = []
         for before, after in zip(sizes[:-1], sizes[1:]):
@@ -293,7 +297,8 @@ def save_policy(policy: Policy, path: str | Path) -> None:
         "activation": policy.activation,
         **dataclasses.asdict(policy.description),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in policy.state_dict().items()}
+    state = {**policy.state_dict(), **{_CRITIC + name: value for name, value in policy.critic.items()}}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_file(path) as temporary:
         save_file(tensors, str(temporary), {_METADATA_KEY: json.dumps(description)})
 
@@ -323,9 +328,11 @@ def load_policy(path: str | Path | None = None) -> Policy:
             raise PolicyError(f"format version {shortened(version)}, this release reads version {FORMAT_VERSION}")
         hidden_dims, activation = description.pop("hidden_dims"), description.pop("activation")
         what = PolicyDescription.from_json(description)
+        critic = {name[len(_CRITIC) :]: tensors.pop(name) for name in list(tensors) if name.startswith(_CRITIC)}
         _check_sizes(what, hidden_dims, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
         policy = Policy(what, tuple(hidden_dims), activation)
         policy.load_state_dict(tensors)
+        policy.critic = critic
     except KeyError as error:
         raise PolicyError(f"{path}: has no {reason(error)}") from error
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -364,8 +371,24 @@ def average_policies(policies: Sequence[Policy]) -> Policy:
             raise PolicyError(f"these policies cannot be averaged: {reason or 'their networks are of different sizes'}")
     averaged = Policy(first.description, first.hidden_dims, first.activation)
     states = [policy.state_dict() for policy in policies]
-    averaged.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
+    averaged.load_state_dict(_mean(states))
+    critics = [policy.critic for policy in policies]
+    if all(_shapes(critic) == _shapes(critics[0]) for critic in critics):
+        averaged.critic = _mean(critics)
     return averaged.eval().requires_grad_(False)
+
+
+def _mean(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def critic_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a policy keeps of the state of a critic of rsl_rl: all but what it has counted, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in state.items() if value.is_floating_point()}
 
 
 def policy_of_checkpoint(path: str | Path) -> Policy:
@@ -377,7 +400,9 @@ def policy_of_checkpoint(path: str | Path) -> Policy:
     state = read_checkpoint(Path(path))
     try:
         description = PolicyDescription.from_json(state["description"])
-        return Policy.from_actor_state(state["policy"], description, state["activation"])
+        policy = Policy.from_actor_state(state["policy"], description, state["activation"])
+        policy.critic = critic_state(state["critic_state_dict"])
+        return policy
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise PolicyError(f"{path}: holds no usable policy ({reason(error)})") from error
 

@@ -28,6 +28,7 @@ from envs.learning.policy import (
     PolicyDescription,
     PolicyError,
     average_policies,
+    critic_state,
     load_policy,
     policy_of_checkpoint,
     read_checkpoint,
@@ -271,10 +272,14 @@ class Runner(OnPolicyRunner):
         return state["infos"] or {}
 
     @torch.no_grad()
-    def begin_with(self, policy: Policy) -> None:
+    def begin_with(self, policy: Policy) -> bool:
         """Take over the network of a policy, with the scales of its normaliser no smaller than configured.
 
-        Further channels of the command that it has not known count for nothing at first.
+        Its critic comes along if the file has one that sees the same. Further channels of the command that the policy
+        has not known count for nothing at first; then the critic is a new one.
+
+        Returns:
+            Whether the critic came along.
 
         Raises:
             PolicyError: It is of another robot or layout, or its network is another.
@@ -296,7 +301,26 @@ class Runner(OnPolicyRunner):
             normalizer._std.copy_(policy.scale - normalizer.eps)
             normalizer._var.copy_(normalizer._std.square())
             normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
+        with_critic = self._begin_with_critic(policy)
         self._widen_scales()
+        return with_critic
+
+    def _begin_with_critic(self, policy: Policy) -> bool:
+        """Take over the critic that comes with a policy, if it sees the same and is of the same size."""
+        critic = self.alg._raw_critic
+        own = critic_state(critic.state_dict())
+        if {name: value.shape for name, value in own.items()} != {n: value.shape for n, value in policy.critic.items()}:
+            return False
+        saw, sees = (
+            list(one.config.get("observations", {}).get("privileged", ()))
+            for one in (policy.description, self.description)
+        )
+        if saw != sees:
+            return False
+        critic.load_state_dict({**critic.state_dict(), **policy.critic})
+        if isinstance(critic.obs_normalizer, EmpiricalNormalization):
+            critic.obs_normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
+        return True
 
     def begin_with_checkpoint(self, path: str) -> None:
         """Take over networks and optimiser of a checkpoint, with scales no smaller than configured.
@@ -362,7 +386,9 @@ class Runner(OnPolicyRunner):
     def policy(self) -> Policy:
         """The policy as it is now, on the CPU."""
         state = dense_state(self.alg.get_policy())
-        return Policy.from_actor_state(state, self.description, self.cfg["actor"]["activation"])
+        policy = Policy.from_actor_state(state, self.description, self.cfg["actor"]["activation"])
+        policy.critic = critic_state(self.alg._raw_critic.state_dict())
+        return policy
 
     def _collect(self, observations: TensorDict) -> TensorDict:
         """Fill the storage; returns the observations after the last step."""

@@ -23,7 +23,15 @@ from rsl_rl.utils.log_writer import LogWriter
 
 from configs.base_config import ConfigError, class_to_dict
 from envs.learning.mirrored_ppo import with_mirror_images
-from envs.learning.policy import Policy, PolicyError, describe_policy, load_policy, policy_of_checkpoint, save_policy
+from envs.learning.policy import (
+    Policy,
+    PolicyError,
+    average_policies,
+    describe_policy,
+    load_policy,
+    policy_of_checkpoint,
+    save_policy,
+)
 from envs.learning.rsl_rl_runner import Runner
 from envs.learning.symmetric_network import dense_state
 from envs.learning.training_run import RunError, TrainingDivergedError, checkpoints, find_checkpoint, find_run, new_run
@@ -212,6 +220,30 @@ def test_a_policy_begins_a_run_with_scales_that_are_large_enough(trained: Runner
     other = make_runner(tmp_path, policy={"actor_hidden_dims": (32, 16)})
     with pytest.raises(PolicyError, match="the network of the policy cannot begin one here"):
         other.begin_with(policy)
+
+
+def test_a_policy_file_brings_the_critic_of_its_training_along(trained: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    save_policy(trained.policy(), path)
+    groups = trained.env.get_observations()
+    runner = make_runner(tmp_path)
+    assert runner.begin_with(load_policy(path))
+    with torch.no_grad():
+        torch.testing.assert_close(runner.alg.critic(groups), trained.alg.critic(groups), rtol=0.0, atol=1e-5)
+    # One that sees something else, or is of another size, does not fit.
+    elsewhere = load_policy(path)
+    elsewhere.description.config["observations"]["privileged"].reverse()
+    smaller = make_runner(tmp_path, policy={"critic_hidden_dims": (16, 8)})
+    for other, policy in ((make_runner(tmp_path), elsewhere), (smaller, load_policy(path))):
+        before = {name: value.clone() for name, value in other.alg.critic.state_dict().items()}
+        assert not other.begin_with(policy)
+        assert same_weights(before, other.alg.critic.state_dict())
+    paths = list(checkpoints(trained.run_dir).values())
+    critics = [policy_of_checkpoint(path).critic for path in paths]
+    mean = average_policies([policy_of_checkpoint(path) for path in paths]).critic
+    assert mean.keys() == trained.policy().critic.keys()
+    for name, value in mean.items():
+        torch.testing.assert_close(value, torch.stack([critic[name] for critic in critics]).mean(dim=0))
 
 
 def test_a_policy_is_widened_by_channels_it_does_not_listen_to(trained: Runner, tmp_path: Path) -> None:
