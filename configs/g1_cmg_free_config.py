@@ -104,7 +104,7 @@ class G1CMGFreeCfg(G1CMGCfg):
 class G1CMGFreeCfgPPO(G1CMGCfgPPO):
     """Training that goes on from a policy: `cmg-train-policy --task g1_cmg_free --initial POLICY`.
 
-    The file of a policy or a checkpoint brings its critic along; with a new one, robots obeyed less after as many steps.
+    The file brings its critic along; with a new one, robots obeyed less after as many steps.
     """
 
     class policy(G1CMGCfgPPO.policy):
