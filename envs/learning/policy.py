@@ -373,7 +373,7 @@ def average_policies(policies: Sequence[Policy]) -> Policy:
     states = [policy.state_dict() for policy in policies]
     averaged.load_state_dict(_mean(states))
     critics = [policy.critic for policy in policies]
-    if all(_shapes(critic) == _shapes(critics[0]) for critic in critics):
+    if all(shapes_of(critic) == shapes_of(critics[0]) for critic in critics):
         averaged.critic = _mean(critics)
     return averaged.eval().requires_grad_(False)
 
@@ -382,7 +382,8 @@ def _mean(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tenso
     return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
 
 
-def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """Shape of each tensor of a state."""
     return {name: value.shape for name, value in state.items()}
 
 

@@ -33,6 +33,7 @@ from envs.learning.policy import (
     policy_of_checkpoint,
     read_checkpoint,
     save_policy,
+    shapes_of,
 )
 from envs.learning.policy_evaluation import Evaluation
 from envs.learning.rsl_rl_vec_env import RslRlVecEnv
@@ -308,8 +309,7 @@ class Runner(OnPolicyRunner):
     def _begin_with_critic(self, policy: Policy) -> bool:
         """Take over the critic that comes with a policy, if it sees the same and is of the same size."""
         critic = self.alg._raw_critic
-        own = critic_state(critic.state_dict())
-        if {name: value.shape for name, value in own.items()} != {n: value.shape for n, value in policy.critic.items()}:
+        if shapes_of(critic_state(critic.state_dict())) != shapes_of(policy.critic):
             return False
         saw, sees = (
             list(one.config.get("observations", {}).get("privileged", ()))
