@@ -8,6 +8,7 @@ from typing import Iterator
 import torch
 
 from cmg_ref.benchmark.figures import Figure, Stopwatch, dtype_name
+from cmg_ref.core.devices import bfloat16_pays
 from cmg_ref.network.packed_product import PackedProduct
 
 # (rows, inner, columns): two plain squares and the shape of the largest layer.
@@ -16,6 +17,12 @@ GEMM_SHAPES = {
     "cuda": ((4096, 4096, 4096), (8192, 8192, 8192), (8192, 2048, 512)),
 }
 CACHE_FLOATS = 1 << 24  # more than any cache holds
+
+
+def compute_dtypes(device: torch.device) -> list[torch.dtype]:
+    """Types that a network gains by computing in, and float32."""
+    half = [torch.bfloat16, torch.float16] if device.type == "cuda" else [torch.bfloat16] * bfloat16_pays(device)
+    return [torch.float32, *half]
 
 
 class MachineLimits:
@@ -82,7 +89,7 @@ class MachineLimits:
 
     def figures(self) -> Iterator[Figure]:
         """The limits themselves."""
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in compute_dtypes(self.device):
             best, sustained = (rate / 1e9 for rate in self.gemm_rates(dtype))
             yield Figure("machine: best matrix product", 0, dtype_name(dtype), best, "GFLOP/s")
             yield Figure("machine: matrix products for a second", 0, dtype_name(dtype), sustained, "GFLOP/s")

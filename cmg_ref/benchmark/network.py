@@ -11,7 +11,7 @@ import torch
 
 from cmg_ref.benchmark.baselines import PerSampleCMG
 from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
-from cmg_ref.benchmark.limits import MachineLimits
+from cmg_ref.benchmark.limits import MachineLimits, compute_dtypes
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.rollout.numba_step import BLOCK
@@ -30,11 +30,6 @@ def sample_states(checkpoint: Checkpoint, num: int, device: torch.device) -> tup
     picks = torch.randint(len(checkpoint.initial_states), (num,), generator=torch.Generator().manual_seed(0))
     commands = checkpoint.model.clamp_command(checkpoint.initial_commands[picks])
     return checkpoint.initial_states[picks].to(device), commands.to(device)
-
-
-def compute_dtypes(device: torch.device) -> list[torch.dtype]:
-    """Types that the network can compute in there."""
-    return [torch.float32, torch.bfloat16] + ([torch.float16] if device.type == "cuda" else [])
 
 
 def pregeneration(

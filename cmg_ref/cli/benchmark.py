@@ -36,7 +36,7 @@ from cmg_ref.benchmark import gpu as of_gpu
 from cmg_ref.benchmark import network as of_network
 from cmg_ref.benchmark.diagnosis import diagnose, profile_steps
 from cmg_ref.benchmark.figures import Figure
-from cmg_ref.benchmark.limits import MachineLimits
+from cmg_ref.benchmark.limits import MachineLimits, compute_dtypes
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.core.devices import checked_device
 from cmg_ref.core.progress import ProgressBar
@@ -135,7 +135,9 @@ class Plan:
     def preload(self) -> Iterator[Measurement]:
         """Generating whole trajectories."""
         frames, sizes = (500 if self.full else 20), self.sizes or (PRELOAD_SIZES if self.full else PRELOAD_SIZES[:1])
-        cases = [(num_envs, torch.float32, False) for num_envs in sizes] + [(sizes[0], torch.bfloat16, False)]
+        cases = [(num_envs, torch.float32, False) for num_envs in sizes]
+        if torch.bfloat16 in compute_dtypes(self.device):
+            cases.append((sizes[0], torch.bfloat16, False))
         if self.device.type == "cuda":
             cases += [(sizes[-1], torch.bfloat16, False), (sizes[-1], torch.float32, True)]
             cases += [(sizes[-1], torch.bfloat16, True)]

@@ -9,10 +9,13 @@ is allocated once.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 from torch.nn import functional
 
+from cmg_ref.core.devices import bfloat16_pays
 from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.network.model import CMG, SMALLEST_PHASE, MixtureLinear
 from cmg_ref.network.packed_product import PackedProduct
@@ -31,6 +34,7 @@ class InferenceNetwork:
         dtype: Type of weights, activations and products. States and their normalisation stay in float32.
 
     Attributes:
+        dtype: The same, or float32 where that is the faster one, see :func:`computed_dtype`.
         scale, shift: Of the inputs, (state_dim + command_dim,).
         gate_weight, gate_bias: First layer of the gate, (state_dim + command_dim, gate_hidden) and (gate_hidden,).
         blend_weight, blend_bias: Its second layer, (num_experts, gate_hidden) and (num_experts,).
@@ -43,8 +47,13 @@ class InferenceNetwork:
     """
 
     def __init__(self, model: CMG, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.device, self.dtype = torch.device(device), dtype
-        check_dtype(dtype, self.device)
+        self.device = torch.device(device)
+        self.dtype = computed_dtype(dtype, self.device)
+        if self.dtype != dtype:
+            message = (
+                "this processor has no instructions for bfloat16: the network computes in float32, which is faster"
+            )
+            warnings.warn(message, stacklevel=2)
         self.layout = model.layout
         self._half_dt = 0.5 / model.fps
         self._next_state = model.config.prediction == "next_state"
@@ -174,3 +183,13 @@ def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
         raise ValueError(f"the network can compute in float32, bfloat16 and float16, not in {dtype}")
     if dtype == torch.float16 and device.type == "cpu":
         raise ValueError("a CPU computes in float16 more slowly than in float32: take torch.bfloat16")
+
+
+def computed_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type that a network computes in who is asked for ``dtype``: float32 for bfloat16 where that is slower.
+
+    Raises:
+        ValueError: The type is none that the device computes in.
+    """
+    check_dtype(dtype, device)
+    return dtype if dtype != torch.bfloat16 or bfloat16_pays(device) else torch.float32

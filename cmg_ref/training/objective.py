@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cmg_ref.core.devices import bfloat16_pays
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.robot import Robot
 from cmg_ref.training.loss_terms import TERMS
@@ -34,7 +35,7 @@ class RollOutObjective(nn.Module):
         weights: weight of each term of :data:`TERMS`; what has none, or 0, is not computed.
         channel_weights: weight of each column in the comparison with the recording, (state_dim,).
         acceleration_limit: joint acceleration from which on it costs, (num_joints,) [rad/s^2].
-        mixed_precision: bfloat16 matrix products.
+        mixed_precision: bfloat16 matrix products, where the device is faster with them.
     """
 
     guard_margin: torch.Tensor
@@ -69,7 +70,7 @@ class RollOutObjective(nn.Module):
         """
         state, states, excess = initial, [], []
         low, high = self.model.state_min + self.guard_margin, self.model.state_max - self.guard_margin
-        half = self.model.half_weights() if self.mixed_precision else None
+        half = self.model.half_weights() if self.mixed_precision and bfloat16_pays(initial.device) else None
         for command in commands.unbind(dim=1):
             predicted = self.model(state, command, half)
             guarded = self.model.guard(predicted)

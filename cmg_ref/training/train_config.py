@@ -56,7 +56,7 @@ class TrainConfig:
         average_decay: decay of the running average of the weights, which is what gets validated and shipped.
         balance: see :class:`WindowSampler`.
         command_min, command_max: range of commands to train on and to declare as trained.
-        mixed_precision: bfloat16 matrix products.
+        mixed_precision: bfloat16 matrix products, where the device is faster with them.
         validate_every, save_every: iterations between validations and between saved training states.
         seed: seed of weights and batches.
         model: architecture.

@@ -13,6 +13,7 @@ from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.frames.root_motion import NUM_SEEN
 from cmg_ref.frames.store import NUM_GRAVITY, NUM_PLACE, NUM_POSE
 from cmg_ref.network.checkpoint import Checkpoint
+from cmg_ref.network.inference_network import computed_dtype
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.network.packed_product import COMPILED_BYTES, ROUND_NUMBERS, round_number
 from cmg_ref.rollout.numba_step import BLOCK
@@ -108,7 +109,7 @@ def _network_bytes(settings: CMGMotionGeneratorCfg, model: CMG, device: torch.de
     else:
         packed = (config.num_layers - 2) * experts * (config.hidden + 1) * config.hidden
         batch = min(largest, torch.get_num_threads() * BLOCK if backend == "numba" else CPU_BLOCK)
-    compute_size = torch.finfo(settings.compute_dtype).bits // 8
+    compute_size = torch.finfo(computed_dtype(settings.compute_dtype, device)).bits // 8
     return weights * (4 + compute_size) + (packed + batch * passed) * compute_size
 
 

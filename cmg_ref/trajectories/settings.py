@@ -39,7 +39,8 @@ class CMGMotionGeneratorCfg:
         storage_dtype: Type of the stored frames; float16 halves the memory, at an error of 1e-3 rad in the joints and
             1e-3 m/s in the root's velocity.
         compute_dtype: Type the network computes in; bfloat16 takes about half the time (float16 only on a GPU), at an
-            error of a few milliradians in the joints after ten seconds.
+            error of a few milliradians in the joints after ten seconds. A CPU without instructions for it computes in
+            float32, with a warning.
         backend: What makes and reads the frames: ``"torch"``, its operations one by one; ``"numba"``, Numba loops
             on a CPU; ``"cuda_graph"``, captured launches on a GPU; ``"auto"`` takes the fastest there is.
         compiled: Where graphs are captured without Triton, let ``torch.compile`` fuse what a frame of all environments

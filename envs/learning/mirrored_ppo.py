@@ -25,6 +25,7 @@ from rsl_rl.modules import EmpiricalNormalization
 from tensordict import TensorDict
 from torch import distributed, nn
 
+from cmg_ref.core.devices import bfloat16_pays
 from envs.available_cores import available_cores
 from envs.learning.symmetric_network import SymmetricMLPModel
 from envs.learning.training_run import TrainingDivergedError
@@ -62,8 +63,8 @@ class MirroredPPO(PPO):
         **kwargs: Any,
     ) -> None:
         if use_mixed_precision is None:
-            on_cpu = torch.device(kwargs.get("device", "cpu")).type == "cpu"
-            use_mixed_precision = on_cpu and _cpu_has_bfloat16() and not kwargs.get("symmetry_cfg")
+            device = torch.device(kwargs.get("device", "cpu"))
+            use_mixed_precision = device.type == "cpu" and bfloat16_pays(device) and not kwargs.get("symmetry_cfg")
         super().__init__(*args, use_mixed_precision=use_mixed_precision, **kwargs)
         if self.rnd or self.actor.is_recurrent or self.critic.is_recurrent:
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg")
@@ -281,9 +282,3 @@ def with_mirror_images(
         both = {name: torch.cat((values, env.mirror_observations(values, name))) for name, values in groups.items()}
         obs = TensorDict(both, batch_size=[2 * len(obs)])
     return obs, None if actions is None else torch.cat((actions, env.mirror_actions(actions)))
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 on this CPU."""
-    # torch has no public name for this; where it has none at all, the answer is no.
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from
-from cmg_ref.benchmark.limits import MachineLimits, gather_like
+from cmg_ref.benchmark.figures import Figure, Stopwatch, asked_from, dtype_name
+from cmg_ref.benchmark.limits import MachineLimits, compute_dtypes, gather_like
 from cmg_ref.benchmark.report import machine_name, markdown, save, write_into
 from cmg_ref.network.packed_product import PackedProduct
 
@@ -83,9 +83,12 @@ def test_limits_are_of_this_machine() -> None:
     best, sustained = limits.gemm_rates()
     assert 1e9 < sustained <= best < 1e14
     assert 1e8 < limits.copy_rate() < 1e13
-    packed, rate = PackedProduct(torch.eye(32)).packed, limits.packed_gemm_rate()
-    assert (rate is not None and 1e9 < rate < 1e14) if packed else rate is None
-    assert [figure.unit for figure in limits.figures()] == ["GFLOP/s"] * (4 + 2 * packed) + ["GB/s"]
+    expected = []
+    for dtype in compute_dtypes(torch.device("cpu")):
+        packed, rate = PackedProduct(torch.eye(32, dtype=dtype)).packed, limits.packed_gemm_rate(dtype)
+        assert (rate is not None and 1e9 < rate < 1e14) if packed else rate is None
+        expected += [(dtype_name(dtype), "GFLOP/s")] * (2 + packed)
+    assert [(figure.dtype, figure.unit) for figure in limits.figures()] == [*expected, ("float32", "GB/s")]
     rows = torch.arange(50)
     table = gather_like(80, rows, 50 * 58 * 4, torch.float32)
     assert table.index_select(0, rows).numel() * 4 == 50 * 58 * 4

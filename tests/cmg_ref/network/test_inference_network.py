@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from cmg_ref.core.devices import bfloat16_pays
 from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.generator import CMGMotionGenerator
+from cmg_ref.network import inference_network
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
 from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG, CMGConfig
@@ -57,6 +60,7 @@ def test_fast_elu_is_elu(checkpoint: Checkpoint) -> None:
     )
 
 
+@pytest.mark.skipif(not bfloat16_pays(torch.device("cpu")), reason="needs a processor with bfloat16 products")
 def test_bfloat16_stays_close_over_ten_seconds(checkpoint: Checkpoint) -> None:
     state, command = batch(checkpoint, 32)
     commands = command.unsqueeze(1).expand(-1, 500, -1)
@@ -66,6 +70,21 @@ def test_bfloat16_stays_close_over_ten_seconds(checkpoint: Checkpoint) -> None:
     assert not torch.equal(exact, rounded)
     assert float((exact - rounded)[..., joints].abs().mean()) < 0.02
     assert float((exact - rounded)[..., velocity].mean(dim=1).abs().max()) < 0.1
+
+
+def test_a_processor_without_bfloat16_computes_in_float32_and_says_so(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, command = batch(checkpoint, 32)
+    expected = InferenceNetwork(checkpoint.model).predict(state, command)
+    monkeypatch.setattr(inference_network, "bfloat16_pays", lambda device: False)
+    with pytest.warns(UserWarning, match="no instructions for bfloat16: the network computes in float32"):
+        network = InferenceNetwork(checkpoint.model, dtype=torch.bfloat16)
+    assert network.dtype == network.layers[0].dtype == torch.float32
+    assert torch.equal(network.predict(state, command), expected)
+    types = (torch.float32, torch.bfloat16)
+    plans = [CMGMotionGenerator.memory_required(checkpoint, num_envs=64, compute_dtype=dtype) for dtype in types]
+    assert plans[0] == plans[1]
 
 
 def test_types_no_device_computes_in_are_refused(checkpoint: Checkpoint) -> None:
