@@ -87,6 +87,8 @@ def low_precision(checkpoint: Checkpoint, device: torch.device, num_envs: int, r
     """Speed of each type against float32, and what it costs in accuracy over a long roll-out."""
     states, commands = sample_states(checkpoint, num_envs, device)
     dtypes = compute_dtypes(device)
+    if len(dtypes) == 1:
+        return
     rollouts = [Rollout(checkpoint.model, device, dtype=dtype) for dtype in dtypes]
     steps = [partial(rollout.advance, states, commands) for rollout in rollouts]
     seconds = Stopwatch(device).median(*steps, repeats=repeats)

@@ -50,9 +50,7 @@ class InferenceNetwork:
         self.device = torch.device(device)
         self.dtype = computed_dtype(dtype, self.device)
         if self.dtype != dtype:
-            message = (
-                "this processor has no instructions for bfloat16: the network computes in float32, which is faster"
-            )
+            message = "this processor has no instructions for bfloat16: the network computes in float32, the faster one"
             warnings.warn(message, stacklevel=2)
         self.layout = model.layout
         self._half_dt = 0.5 / model.fps

@@ -19,6 +19,7 @@ from cmg_ref.evaluation.foot_contact import FootContact, tilt_matrix
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.network.model import CMGConfig
 from cmg_ref.robots.robot import load_g1
+from cmg_ref.training import objective
 from cmg_ref.training.train_config import TrainConfig
 from cmg_ref.training.trainer import Trainer
 from cmg_ref.training.training_state import read_saved_config
@@ -92,6 +93,19 @@ def test_resumed_run_is_the_uninterrupted_one(dataset: MotionDataset, tmp_path: 
     assert report == last
     for name, value in whole.average.items():
         assert torch.equal(value, resumed.average[name]), name
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_products_are_in_bfloat16_where_that_pays(
+    pays: bool, dataset: MotionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "bfloat16_pays", lambda device: pays)
+    reports = []
+    for mixed in (False, True):
+        config = dataclasses.replace(SMALL, batch_size=8, mixed_precision=mixed)
+        reports.append(make(dataset, tmp_path / str(mixed), config).train_step())
+    assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=0.05)
+    assert (reports[0] == reports[1]) is not pays
 
 
 def test_a_lost_row_does_not_stop_training(dataset: MotionDataset, tmp_path: Path) -> None:
