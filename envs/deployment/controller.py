@@ -82,8 +82,6 @@ class Controller(nn.Module):
             raise PolicyError(
                 f"the reference has {checkpoint.fps:g} frames/s, the policy acts every {description.control_dt:g} s"
             )
-        if config.get("env", {}).get("history_length", 1) != 1:
-            raise PolicyError("a policy that sees a history cannot be exported with its reference: export it alone")
         self.policy, self.generator = policy, CMGStep(checkpoint)
         self.feedback = DriftFeedback(checkpoint.model) if checkpoint.layout.has_root else None
         memory_dim = 0 if self.feedback is None else self.feedback.memory_dim
@@ -97,7 +95,11 @@ class Controller(nn.Module):
         command_dim = self.command_layout.size
         if known.channels[:command_dim] != self.command_layout.channels:
             raise PolicyError(f"the policy takes {self.command_layout}, its reference {known}")
-        self._terms = [name for name, _, _ in description.observations]
+        self._history_length = int(config.get("env", {}).get("history_length", 1))
+        seen_at_once = description.observations[: len(description.observations) // self._history_length]
+        if seen_at_once * self._history_length != description.observations:
+            raise PolicyError(f"the policy's observations are not {self._history_length} times the same")
+        self._terms = [name for name, _, _ in seen_at_once]
         unknown = [name for name in self._terms if not hasattr(self, f"_observe_{name}")]
         if unknown:
             raise PolicyError(f"the policy observes '{unknown[0]}', which no deployed robot measures")
@@ -118,13 +120,11 @@ class Controller(nn.Module):
             "_lead": ratio,
             "_default": torch.tensor(description.default_dof_pos),
             "_scale": torch.tensor(description.action_scale),
-            "_observation_scale": torch.cat(
-                [torch.full((size,), scale) for _, size, scale in description.observations]
-            ),
+            "_observation_scale": torch.cat([torch.full((size,), scale) for _, size, scale in seen_at_once]),
         }.items():
             self.register_buffer(name, value)
         num_joints = len(self.joint_names)
-        self.state_parts = (
+        self.state_parts: tuple[StatePart, ...] = (
             StatePart("reference", checkpoint.layout.size, "state of the generator minus its standing state"),
             StatePart("correction", num_joints, "last action of the policy"),
             StatePart("memory", memory_dim, "command of the last frame, and how far the reference has drifted from it"),
@@ -133,6 +133,12 @@ class Controller(nn.Module):
             StatePart("step", command_dim, "largest change of the command in force in a control step, same units"),
             StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
         )
+        if self._history_length > 1:
+            num_seen = (self._history_length - 1) * len(self._observation_scale)
+            self.state_parts += (
+                StatePart("history", num_seen, "what the policy has seen in the steps before, the newest last"),
+                StatePart("begun", 1, "1 once a step has passed: before, the first observation stands for the history"),
+            )
         self._sizes = [part.size for part in self.state_parts]
 
     @property
@@ -158,7 +164,7 @@ class Controller(nn.Module):
             Joint targets minus the default pose [rad], (n, num_joints); the next state, (n, state_size); joint targets
             [rad], (n, num_joints).
         """
-        offset, last_action, memory, command, asked, step, remaining = state.split(self._sizes, dim=1)
+        offset, last_action, memory, command, asked, step, remaining, *history = state.split(self._sizes, dim=1)
         command, asked = command + self._rest, asked + self._rest
         num_joints = len(self.joint_names)
         told, dof_pos, dof_vel = observation[:, COMMAND:].split([len(self._rest), num_joints, num_joints], dim=1)
@@ -183,7 +189,10 @@ class Controller(nn.Module):
             observation, command, dof_pos + self._default, dof_vel, last_action, present, frames[1], frames[self._ahead]
         )
         terms = torch.cat([getattr(self, f"_observe_{name}")(seen) for name in self._terms], dim=1)
-        action = self.policy((terms * self._observation_scale).clamp(-self.observation_clip, self.observation_clip))
+        terms = (terms * self._observation_scale).clamp(-self.observation_clip, self.observation_clip)
+        if history:
+            terms, history = self._with_history(terms, *history)
+        action = self.policy(terms)
         limit = self.policy.description.action_limit
         action = action.clamp(-limit, limit)
         # A measurement that is not a number must not stay in the state for ever.
@@ -191,8 +200,19 @@ class Controller(nn.Module):
         following = frames[1]
         targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
         commands = (memories[1], frame_commands[1] - self._rest, wanted - self._rest, step)
-        next_state = torch.cat((following - self.standing, action, *commands, (remaining - 1.0).clamp(min=0.0)), dim=1)
+        remaining = (remaining - 1.0).clamp(min=0.0)
+        next_state = torch.cat((following - self.standing, action, *commands, remaining, *history), dim=1)
         return targets - self._default, next_state, targets
+
+    def _with_history(self, terms: Tensor, history: Tensor, begun: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What the policy sees, the newest last, and the parts of the next state that remember it."""
+        num_seen = terms.shape[1]
+        earlier = torch.where(begun > 0.5, history, terms.repeat(1, self._history_length - 1))
+        # As with the action: what is not a number counts as not measured.
+        kept = torch.where(torch.isnan(terms), earlier[:, -num_seen:], terms)
+        begun = torch.where(torch.isnan(kept).any(dim=1, keepdim=True), begun, torch.ones_like(begun))
+        history = torch.nan_to_num(torch.cat((earlier[:, num_seen:], kept), dim=1))
+        return torch.cat((earlier, terms), dim=1), [history, begun]
 
     def _generated(self, present: Tensor, command: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The frame (n, state_dim) that follows, and what is remembered of the command then."""

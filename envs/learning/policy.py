@@ -255,15 +255,17 @@ class Policy(nn.Module):
         return policy.eval().requires_grad_(False)
 
     def widened(self, observations: tuple[tuple[str, int, float], ...]) -> Policy:
-        """The same policy where commands have further channels, to which it does not listen yet.
+        """The same policy where commands have further channels, or more of the past is seen: it does not listen yet.
 
         Args:
             observations: Parts of the observation it is to take. Where these are not its own parts with more columns at
-                their ends, it is returned as it is.
+                their ends, after earlier ones of the same, it is returned as it is.
         """
         own = self.description.observations
-        parts = list(zip(own, observations))
-        fits = len(own) == len(observations) and all(a[0] == b[0] and a[1] <= b[1] and a[2] == b[2] for a, b in parts)
+        earlier, newest = observations[: -len(own)], observations[-len(own) :]
+        parts = list(zip(own, newest))
+        fits = len(own) == len(newest) and all(a[0] == b[0] and a[1] <= b[1] and a[2] == b[2] for a, b in parts)
+        fits = fits and earlier == newest * (len(earlier) // len(newest))
         if not fits or own == observations:
             return self
         policy = Policy(
@@ -275,10 +277,12 @@ class Policy(nn.Module):
             known += range(start, start + size)
             start += wider
         state = dict(self.mlp.state_dict())
-        first = torch.zeros(len(state["0.weight"]), start)
-        first[:, known] = state["0.weight"]
+        first = torch.zeros(len(state["0.weight"]), policy.description.num_observations)
+        for before in range(0, len(policy.mean), start):
+            columns = [before + column for column in known]
+            policy.mean[columns], policy.scale[columns] = self.mean, self.scale
+        first[:, columns] = state["0.weight"]
         policy.mlp.load_state_dict({**state, "0.weight": first})
-        policy.mean[known], policy.scale[known] = self.mean, self.scale
         return policy.eval().requires_grad_(False)
 
     def actor_state(self) -> dict[str, torch.Tensor]:
