@@ -283,6 +283,7 @@ class Policy(nn.Module):
             policy.mean[columns], policy.scale[columns] = self.mean, self.scale
         first[:, columns] = state["0.weight"]
         policy.mlp.load_state_dict({**state, "0.weight": first})
+        policy.critic = self.critic
         return policy.eval().requires_grad_(False)
 
     def actor_state(self) -> dict[str, torch.Tensor]:
