@@ -95,7 +95,7 @@ class Controller(nn.Module):
         command_dim = self.command_layout.size
         if known.channels[:command_dim] != self.command_layout.channels:
             raise PolicyError(f"the policy takes {self.command_layout}, its reference {known}")
-        self._history_length = int(config.get("env", {}).get("history_length", 1))
+        self._history_length = description.history_length
         seen_at_once = description.observations[: len(description.observations) // self._history_length]
         if seen_at_once * self._history_length != description.observations:
             raise PolicyError(f"the policy's observations are not {self._history_length} times the same")

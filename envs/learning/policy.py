@@ -87,6 +87,11 @@ class PolicyDescription:
         """Size of an observation."""
         return sum(size for _, size, _ in self.observations)
 
+    @property
+    def history_length(self) -> int:
+        """How many observations one after the other the policy sees, the newest last."""
+        return max(1, sum(part[0] == self.observations[0][0] for part in self.observations))
+
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> PolicyDescription:
         """The description that :func:`dataclasses.asdict` gave; raises PolicyError if its fields are others."""

@@ -24,6 +24,7 @@ from mjlab.asset_zoo.robots.unitree_g1.g1_constants import G1_XML
 from mjlab.envs import ManagerBasedRlEnv
 
 from cmg_ref.core.rotations import in_heading
+from configs.g1_cmg_config import G1CMGCfg
 from envs.deployment.controller_export import export_controller
 from envs.deployment.exported_controller import ExportedController
 from envs.deployment.plain_runner import Row, Run, command_name, run, summarise, table
@@ -70,11 +71,13 @@ def main() -> None:
 @torch.no_grad()
 def in_mjlab(policy_file: Path, duration: float, rollouts: int, device: str) -> tuple[list[Row], float, float]:
     """Figures of each command, all robots side by side, and what a step and, of it, the command term take [s]."""
-    cfg = make_env_cfg(rough=False, play=True)
+    policy = load_policy(policy_file).to(device)
+    task = G1CMGCfg()
+    task.env.history_length = policy.description.history_length
+    cfg = make_env_cfg(rough=False, play=True, cfg=task)
     cfg.scene.num_envs = len(COMMANDS) * rollouts
     cfg.events = {}
     env = ManagerBasedRlEnv(cfg, device)
-    policy = load_policy(policy_file).to(device)
     why = policy.description.mismatch(describe_policy(env))
     if why:
         raise PolicyError(f"{policy_file}: {why}")

@@ -12,7 +12,7 @@ from configs.base_config import class_to_dict
 from configs.g1_cmg_config import G1CMGCfg
 from envs.deployment.controller_export import export_controller
 from envs.hosts.mjlab.residual_action import joint_gains
-from envs.hosts.mjlab.terms import COMMAND
+from envs.hosts.mjlab.terms import COMMAND, observed
 from envs.learning.policy import Policy, PolicyDescription, file_hash, save_policy
 
 
@@ -22,7 +22,7 @@ def describe_policy(env: Any, task: str = "g1_cmg") -> PolicyDescription:
     robot, cfg = env.scene["robot"], class_to_dict(G1CMGCfg())
     # The manager itself keeps scales as tensors, which are not exactly what the configuration says.
     actor, sizes = env.cfg.observations["actor"].terms, manager.group_obs_term_dim["actor"]
-    seen = ((name, size[0], part.scale) for (name, part), size in zip(actor.items(), sizes, strict=True))
+    seen = ((observed(name), size[0], part.scale) for (name, part), size in zip(actor.items(), sizes, strict=True))
     stiffness, damping = joint_gains(env.sim.mj_model, robot)
     term, solver = env.command_manager.get_term(COMMAND), env.cfg.sim.mujoco
     cfg["sim"].update(

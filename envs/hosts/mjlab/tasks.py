@@ -98,9 +98,10 @@ def make_env_cfg(rough: bool, play: bool = False, cfg: Any = None) -> ManagerBas
 
     actor = terms.actor_observations(cfg)
     ahead = reference.future_joint_steps.index(cfg.reference.actor_future_step)
-    if "reference_dof_change" in actor:
-        actor["reference_dof_change"].params["column"] = ahead
-    critic = {name: replace(term, noise=None) for name, term in actor.items()}
+    for name, term in actor.items():
+        if terms.observed(name) == "reference_dof_change":
+            term.params["column"] = ahead
+    critic = {name: replace(term, noise=None) for name, term in terms.newest(actor).items()}
     critic["dof_pos_error"] = replace(critic["dof_pos_error"], params={})
     own = env.observations["critic"].terms
     critic.update({name: own[name] for name in _KEPT_OBSERVATIONS if name in own})

@@ -5,6 +5,7 @@ What the actor sees is chosen by the names of our own environment's observations
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,10 +75,13 @@ _OBSERVATIONS: dict[str, tuple[Any, dict[str, Any], str, bool]] = {
     "reference_dof_change": (reference_dof_change, {}, "dof_pos", False),
     "last_action": (mdp.last_action, {}, "action", False),
 }
+_PAST = "_past_"  # ends the name of a past observation, before by how many steps it is late
 
 
 def actor_observations(cfg: Any) -> dict[str, ObservationTermCfg]:
     """The actor's observations of one of our configurations, in their order, scaled, noisy and clipped as there.
+
+    Past ones come first, each as a term of its own that is late by a constant number of steps, see :func:`newest`.
 
     Raises:
         ConfigError: There is no observation of that name here.
@@ -97,4 +101,19 @@ def actor_observations(cfg: Any) -> dict[str, ObservationTermCfg]:
             clip=(-limit / scale, limit / scale),  # mjlab clips before it scales
             scale=scale,
         )
-    return terms
+    past = {
+        f"{name}{_PAST}{lag}": replace(term, params=dict(term.params), delay_min_lag=lag, delay_max_lag=lag)
+        for lag in range(cfg.env.history_length - 1, 0, -1)
+        for name, term in terms.items()
+    }
+    return {**past, **terms}
+
+
+def observed(name: str) -> str:
+    """Our name for what a term of the actor observes, now or in the past."""
+    return name.partition(_PAST)[0]
+
+
+def newest(actor: dict[str, ObservationTermCfg]) -> dict[str, ObservationTermCfg]:
+    """Those of the actor's observations that are of now."""
+    return {name: term for name, term in actor.items() if _PAST not in name}

@@ -21,6 +21,7 @@ from cmg_ref.rollout.rollout import Rollout
 from cmg_ref.trajectories.start_states import InitialStates
 from configs.base_config import update_from_dict
 from envs.deployment.controller import Controller
+from envs.deployment.controller_export import export_controller
 from envs.deployment.exported_controller import METADATA_KEY, ArtefactError, ExportedController
 from envs.deployment.gaitkeeper_contract import contract_path
 from envs.deployment.policy_export import DEPLOYMENT_KEY, export_policy
@@ -46,8 +47,24 @@ def walking_commands(seed: int) -> Iterator[torch.Tensor]:
         yield command
 
 
-def test_targets_are_those_of_play(exported: Path) -> None:
+def seeing_more_of_the_past(policy: Policy) -> Policy:
+    """A policy that sees twice as many past observations, and minds them a little."""
+    config = copy.deepcopy(policy.description.config)
+    config["env"]["history_length"] = 2 * policy.description.history_length
+    longer = policy.widened(policy.description.observations * 2)
+    longer.description = dataclasses.replace(longer.description, config=config)
+    first = longer.mlp.state_dict()["0.weight"]
+    torch.manual_seed(0)
+    first += 0.01 * torch.randn_like(first)
+    return longer
+
+
+@pytest.mark.parametrize("sees_more", [False, True])
+def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Path) -> None:
     policy = load_policy()
+    if sees_more:
+        policy, exported = seeing_more_of_the_past(policy), tmp_path / "longer.onnx"
+        assert export_controller(policy, exported) <= 1e-4
     env_cfg, _ = task_registry.get_cfgs("g1_cmg")
     update_from_dict(env_cfg, policy.description.config)
     env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(env_cfg, STEPS * 0.02))[0]
@@ -76,6 +93,20 @@ def test_targets_are_those_of_play(exported: Path) -> None:
     assert float(playback.robot.root_pos[-1, :2].norm()) > 1.0
 
 
+def test_a_measurement_that_is_not_a_number_does_not_stay_in_the_history() -> None:
+    controller = Controller(seeing_more_of_the_past(load_policy()), load_checkpoint()).eval().requires_grad_(False)
+    good = torch.zeros(2, controller.observation_size)
+    good[:, 5] = -1.0
+    for lost_at in (0, 3):
+        state = torch.zeros(2, controller.state_size)
+        for step in range(10):
+            observation = good.clone()
+            observation[0, 20] = float("nan") if step == lost_at else 0.0
+            targets, state, _ = controller(observation, state)
+            assert bool(torch.isfinite(targets).all()) and bool(torch.isfinite(state).all())
+        assert float((targets[0] - targets[1]).abs().max()) < 0.05
+
+
 @pytest.fixture(scope="module")
 def controller() -> Controller:
     return Controller(load_policy(), load_checkpoint()).eval().requires_grad_(False)
@@ -83,7 +114,8 @@ def controller() -> Controller:
 
 def told(controller: Controller, commands: torch.Tensor) -> torch.Tensor:
     """Commands in force (num_steps, n, 3) while told commands (num_steps, n, 3)."""
-    column = controller.state_size - 10
+    names = [part.name for part in controller.state_parts]
+    column = sum(part.size for part in controller.state_parts[: names.index("command")])
     state = torch.zeros(commands.shape[1], controller.state_size)
     in_force = []
     for command in commands:
@@ -203,6 +235,7 @@ def test_arms_begin_where_they_are(exported: Path) -> None:
 
 def test_what_cannot_be_exported_is_named(exported: Path, tmp_path: Path) -> None:
     policy, checkpoint = load_policy(), load_checkpoint()
+    own = policy.description.observations[: len(policy.description.observations) // policy.description.history_length]
 
     def changed(**fields: Any) -> Policy:
         other = copy.copy(policy)
@@ -215,8 +248,8 @@ def test_what_cannot_be_exported_is_named(exported: Path, tmp_path: Path) -> Non
         Controller(changed(control_dt=0.04), checkpoint)
     with pytest.raises(PolicyError, match="observes 'base_lin_vel'"):
         Controller(changed(observations=(("base_lin_vel", 3, 1.0),)), checkpoint)
-    with pytest.raises(PolicyError, match="sees a history"):
-        Controller(changed(config={**policy.description.config, "env": {"history_length": 3}}), checkpoint)
+    with pytest.raises(PolicyError, match="observations are not 2 times the same"):
+        Controller(changed(observations=(*own, *own[:1])), checkpoint)
     with pytest.raises(ArtefactError, match="no such file"):
         ExportedController(tmp_path / "absent.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"nothing")

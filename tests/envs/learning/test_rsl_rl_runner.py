@@ -256,8 +256,18 @@ def test_a_policy_is_widened_by_channels_it_does_not_listen_to(trained: Runner, 
     torch.testing.assert_close(wider(more), policy(observations))
     save_policy(wider, tmp_path / "wider.safetensors")
     assert load_policy(tmp_path / "wider.safetensors").description.num_observations == more.shape[1]
+    before = torch.randn(8, 2 * policy.description.num_observations)
+    longer = policy.widened(own * 3)
+    torch.testing.assert_close(longer(torch.cat((before, observations), dim=1)), policy(observations))
+    assert longer.critic.keys() == policy.critic.keys() and policy.critic
+    assert torch.equal(longer.scale, policy.scale.repeat(3))
     assert policy.widened(own) is policy
-    for other in (own[1:], ((name, size - 1, factor), *own[1:]), ((name, size, 2.0 * factor), *own[1:])):
+    for other in (
+        own[1:],
+        ((name, size - 1, factor), *own[1:]),
+        ((name, size, 2.0 * factor), *own[1:]),
+        (*own[1:], *own),
+    ):
         assert policy.widened(other) is policy
     runner = make_runner(tmp_path)
     runner.description = wider.description

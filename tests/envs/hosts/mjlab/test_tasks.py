@@ -66,6 +66,30 @@ def test_the_shipped_policy_fits_and_obeys(flat: Any) -> None:
     assert way[0] < 0.1 and 2.0 < way[1] < 3.2 and way[2] < 0.6  # 3 s, of which a part to get going
 
 
+def test_past_observations_come_first_the_newest_last(mjlab_env: Callable[..., Any]) -> None:
+    from configs.g1_cmg_config import G1CMGCfg
+    from envs.hosts.mjlab.runner import describe_policy
+    from envs.hosts.mjlab.tasks import make_env_cfg
+
+    seen, parts = [], []
+    for length in (1, 3):
+        cfg = G1CMGCfg()
+        cfg.env.history_length = length
+        env = mjlab_env(make_env_cfg(rough=False, play=True, cfg=cfg), 2)
+        parts.append(describe_policy(env).observations)
+        groups = [env.reset()[0]]
+        groups += [env.step(torch.full((2, 29), 0.1))[0] for _ in range(4)]
+        seen.append([group["actor"].clone() for group in groups])
+        critic = groups[0]["critic"].shape
+        env.close()
+    assert parts[1] == 3 * parts[0]
+    assert critic[1] < 3 * seen[0][0].shape[1]
+    now, past = seen
+    for step, whole in enumerate(past):
+        expected = [now[max(0, step - late)] for late in (2, 1, 0)]
+        torch.testing.assert_close(whole, torch.cat(expected, dim=1), atol=1e-4, rtol=1e-4)
+
+
 def test_an_action_corrects_the_reference_led_by_its_velocity(flat: Any) -> None:
     from envs.learning.policy import load_policy
 
