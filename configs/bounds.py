@@ -123,6 +123,7 @@ TRAINING = (
     ("runner.num_steps_per_env", 1, 10**5),
     ("runner.save_interval", 1, 10**9),
     ("runner.evaluation_interval", 0, 10**9),
+    ("runner.averaging_interval", 0, 10**9),
 )
 # Fields of (lowest, highest), and fields of a certain number of entries.
 _PAIRS = (

@@ -416,6 +416,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         max_iterations = 2500
         save_interval = 50
         evaluation_interval = 100
+        averaging_interval = 0  # after so many iterations go on from the mean of the checkpoints since; 0 never
         experiment_name = "legged_robot"
         logger = "tensorboard"  # or wandb, neptune, or module:Class of a LogWriter of rsl_rl
         project = ""  # at W&B or Neptune; empty for the experiment's name

@@ -133,6 +133,7 @@ class Runner(OnPolicyRunner):
         self.description = description
         self.evaluate = evaluate
         self.evaluation_interval = int(train_cfg["runner"]["evaluation_interval"])
+        self._averaging_interval = int(train_cfg["runner"]["averaging_interval"])
         self._least_scales = train_cfg["policy"]["least_scales"]
         self._noise_std = (train_cfg["policy"]["init_noise_std"], train_cfg["policy"]["final_noise_std"])
         self.total_steps, self.total_time = 0, 0.0
@@ -206,6 +207,8 @@ class Runner(OnPolicyRunner):
                     refresh=False,
                 )
                 progress.update()
+                if self._averaging_interval and self.current_learning_iteration % self._averaging_interval == 0:
+                    self._go_on_from_mean()
                 if self._due(self.evaluation_interval, num_learning_iterations):
                     observations = self._evaluate(observations, progress)
                 if self.is_main and self._due(self.cfg["save_interval"], num_learning_iterations):
@@ -291,20 +294,40 @@ class Runner(OnPolicyRunner):
             raise PolicyError(reason)
         if policy.activation != self.cfg["actor"]["activation"]:
             raise PolicyError(f"its activation is {policy.activation}, here it is {self.cfg['actor']['activation']}")
-        actor = self.alg._raw_actor
         try:
-            load_dense_state(actor, policy.mlp.state_dict())
+            self._take_actor(policy)
         except (LookupError, ValueError) as error:
             raise PolicyError(f"the network of the policy cannot begin one here: {error}") from error
-        normalizer = actor.obs_normalizer
+        if isinstance(self.alg._raw_actor.obs_normalizer, EmpiricalNormalization):
+            self.alg._raw_actor.obs_normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
+        with_critic = self._begin_with_critic(policy)
+        self._widen_scales()
+        return with_critic
+
+    def _take_actor(self, policy: Policy) -> None:
+        """Give the actor the weights and statistics of a policy that fits; LookupError or ValueError if it does not."""
+        load_dense_state(self.alg._raw_actor, policy.mlp.state_dict())
+        normalizer = self.alg._raw_actor.obs_normalizer
         if isinstance(normalizer, EmpiricalNormalization):
             normalizer._mean.copy_(policy.mean)
             normalizer._std.copy_(policy.scale - normalizer.eps)
             normalizer._var.copy_(normalizer._std.square())
-            normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
-        with_critic = self._begin_with_critic(policy)
-        self._widen_scales()
-        return with_critic
+
+    @torch.no_grad()
+    def _go_on_from_mean(self) -> None:
+        """Let the actor go on from the mean of its weights in the checkpoints since it last did.
+
+        Weights wander from iteration to iteration; what is learnt beside is in their mean. Its checkpoint is the one
+        that stays, so that a run that is resumed goes on from the same.
+        """
+        if self.is_main:
+            self.save_checkpoint()
+            since = self.current_learning_iteration - self._averaging_interval
+            paths = [path for iteration, path in checkpoints(self.run_dir).items() if iteration > since]
+            self._take_actor(average_policies([policy_of_checkpoint(path) for path in paths]))
+            self.save_checkpoint()
+        if self.is_distributed:
+            self.alg.broadcast_parameters()
 
     def _begin_with_critic(self, policy: Policy) -> bool:
         """Take over the critic that comes with a policy, if it sees the same and is of the same size."""

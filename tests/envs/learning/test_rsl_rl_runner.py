@@ -246,6 +246,23 @@ def test_a_policy_file_brings_the_critic_of_its_training_along(trained: Runner, 
         torch.testing.assert_close(value, torch.stack([critic[name] for critic in critics]).mean(dim=0))
 
 
+def test_a_run_goes_on_from_the_mean_of_its_checkpoints(tmp_path: Path) -> None:
+    policies = []
+    for interval in (0, 4):
+        runner = make_runner(tmp_path / str(interval), runner={"averaging_interval": interval})
+        runner.learn(4)
+        policies.append([policy_of_checkpoint(path) for path in checkpoints(runner.run_dir).values()])
+    wandered, mean = policies
+    assert same_weights(wandered[0].state_dict(), mean[0].state_dict())
+    expected = average_policies(wandered).state_dict()
+    assert not same_weights(expected, wandered[1].state_dict())
+    for policy in (mean[1], runner.policy()):
+        for name, value in policy.state_dict().items():
+            torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+    runner.learn(5)
+    assert not same_weights(expected, runner.policy().state_dict())
+
+
 def test_a_policy_is_widened_by_channels_it_does_not_listen_to(trained: Runner, tmp_path: Path) -> None:
     policy = trained.policy()
     own = policy.description.observations
