@@ -16,6 +16,7 @@ pytest.importorskip("mujoco.batch")
 
 from cmg_ref.core.command_layout import HEIGHT, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw
+from envs.learning import policy_evaluation
 from envs.learning.policy import load_policy
 from envs.learning.policy_evaluation import evaluate, evaluation_config, free_config, grid_of
 from envs.learning.policy_evaluation_cases import FREE, GRID, HEIGHTS, EvaluationCase, free_shortened, shortened
@@ -147,6 +148,11 @@ def test_figures_are_those_of_the_puppet(num_envs: int) -> None:
     assert forward.reference_double_support == pytest.approx(0.6, abs=0.01)
     assert forward.reference_flight == pytest.approx(0.2, abs=0.01)
     assert stand.heading < 1e-4 and math.isnan(forward.heading) and math.isnan(forward.slip)
+
+
+def test_a_bound_is_met_by_who_just_meets_it() -> None:
+    fell = torch.arange(200) < torch.tensor([[0], [4], [10], [30], [200]])
+    assert [policy_evaluation._share_up(some) for some in fell] == [1.0, 0.98, 0.95, 0.85, 0.0]
 
 
 def test_heights_are_told_and_measured() -> None:
