@@ -46,9 +46,10 @@ def bfloat16_pays(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return True
-    # torch has no public name for either question; where it has none at all, the answer is no.
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    # torch has no public name for either question, and early releases do not know the first; oneDNN's says less.
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if asked is not None and platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(asked())
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):

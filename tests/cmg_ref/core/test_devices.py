@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cmg_ref.core import devices
 from cmg_ref.core.devices import checked_device
 
 
@@ -30,3 +31,28 @@ def test_what_is_not_there_is_refused_in_one_line(device: object) -> None:
 def test_cuda_without_a_gpu_is_refused(device: str) -> None:
     with pytest.raises(ValueError, match=r"^device 'cuda.*: torch finds no CUDA GPU here; use 'cpu'$"):
         checked_device(device, "device")
+
+
+@pytest.mark.parametrize(
+    ("machine", "avx512", "onednn", "pays"),
+    [
+        ("x86_64", True, True, True),
+        ("AMD64", False, True, False),  # emulated
+        ("x86_64", None, True, True),  # an early torch
+        ("x86_64", None, False, False),
+        ("aarch64", False, True, True),
+        ("aarch64", False, False, False),
+    ],
+)
+def test_bfloat16_pays_where_the_processor_has_it(
+    machine: str, avx512: bool | None, onednn: bool, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "_is_avx512_bf16_supported"
+    monkeypatch.setattr(devices.platform, "machine", lambda: machine)
+    if avx512 is None:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, name, lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn, raising=False)
+    assert devices.bfloat16_pays(torch.device("cpu")) is pays
+    assert devices.bfloat16_pays(torch.device("cuda"))
