@@ -12,7 +12,7 @@ import torch
 
 from cmg_ref.benchmark.figures import Figure, Stopwatch
 from cmg_ref.benchmark.generator import CHANGED_SHARE, make_generator, random_commands, reads
-from cmg_ref.benchmark.limits import MachineLimits
+from cmg_ref.benchmark.limits import MachineLimits, compute_dtypes
 from cmg_ref.benchmark.network import (
     ERROR_MOTIONS,
     ERROR_SECONDS,
@@ -51,6 +51,8 @@ def frames(checkpoint: Checkpoint, device: torch.device, num_envs: int) -> Itera
     watch = Stopwatch(device)
     judged = num_envs == 4096
     for name, dtype, precision, most, most_of_run in PRECISIONS:
+        if dtype not in compute_dtypes(device):
+            continue
         with products_in(precision):
             generator = CMGMotionGenerator(
                 checkpoint,

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cmg_ref.cli.benchmark import SIZES, Plan, parse_arguments
+from cmg_ref.core.devices import bfloat16_pays
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ def test_quick_mode_writes_figures_and_documents(run_script: Callable[..., Any],
         "initialisation, pregenerated",
         "initialisation, realtime",
         "pregenerating 20 frames",
-        "throughput against float32",
+        *["throughput against float32"] * bfloat16_pays(torch.device("cpu")),
         "storage in float16",
         "batch inference of 100 frames",
         "one robot, one thread",
