@@ -135,5 +135,5 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
         experiment_name = "g1_cmg_free"
         num_steps_per_env = 48
         save_interval = 25
-        averaging_interval = 100  # weights wander: means of checkpoints survive more than any of them
+        averaging_interval = 100  # weights wander: means of checkpoints survived more than those tried
         max_iterations = 3000
