@@ -17,8 +17,8 @@ import torch
 from cmg_ref.benchmark.report import machine_name
 from cmg_ref.files.atomic_file import write_file
 from configs.bounds import MAX_NUM_ENVS
-from envs.learning.environment_speed import EnvironmentSpeed, measure_speed
 from envs.learning.policy import load_policy
+from envs.tasks.environment_speed import EnvironmentSpeed, measure_speed
 from envs.tasks.task_registry import task_registry
 
 PHYSICS = ((0.005, 4), (0.01, 2))  # time step [s] and steps in a control step

@@ -14,7 +14,6 @@ from typing import Any
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import torch
-from rsl_rl.modules import EmpiricalNormalization
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 from torch import distributed
@@ -33,11 +32,10 @@ from envs.learning.policy import (
     policy_of_checkpoint,
     read_checkpoint,
     save_policy,
-    shapes_of,
 )
 from envs.learning.policy_evaluation import Evaluation
 from envs.learning.rsl_rl_vec_env import RslRlVecEnv
-from envs.learning.symmetric_network import SymmetricMLPModel, dense_state, load_dense_state
+from envs.learning.symmetric_network import SymmetricMLPModel, dense_state
 from envs.learning.training_log import TrainingLog, writer_config
 from envs.learning.training_run import (
     BEST_CHECKPOINT,
@@ -47,9 +45,16 @@ from envs.learning.training_run import (
     checkpoints,
     save_json,
 )
+from envs.learning.warm_start import (
+    check_activation,
+    check_fit,
+    settle_statistics,
+    take_actor,
+    take_critic,
+    widen_scales,
+)
 
 KEPT_CHECKPOINTS = 5
-OBSERVATIONS_OF_A_POLICY = 10**8  # that the statistics of a policy count as, so that they hardly move
 
 
 def rsl_rl_config(train_cfg: Mapping[str, Any], num_envs: int) -> dict[str, Any]:
@@ -268,14 +273,14 @@ class Runner(OnPolicyRunner):
         """
         state = read_checkpoint(Path(path))
         try:
-            self._check_fit(state)
+            networks = {"actor": self.alg.actor, "critic": self.alg.critic}
+            check_fit(state, self.description, self.cfg["actor"]["activation"], networks)
             if self.alg.load(state, load_cfg, strict):
                 self._restore(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise PolicyError(f"{path}: cannot be used here: {' '.join(str(error).split())[:300]}") from error
         return state["infos"] or {}
 
-    @torch.no_grad()
     def begin_with(self, policy: Policy) -> bool:
         """Take over the network of a policy, with the scales of its normaliser no smaller than configured.
 
@@ -292,28 +297,16 @@ class Runner(OnPolicyRunner):
         reason = policy.description.mismatch(self.description)
         if reason:
             raise PolicyError(reason)
-        if policy.activation != self.cfg["actor"]["activation"]:
-            raise PolicyError(f"its activation is {policy.activation}, here it is {self.cfg['actor']['activation']}")
+        check_activation(policy.activation, self.cfg["actor"]["activation"])
         try:
-            self._take_actor(policy)
+            take_actor(self.alg._raw_actor, policy)
         except (LookupError, ValueError) as error:
             raise PolicyError(f"the network of the policy cannot begin one here: {error}") from error
-        if isinstance(self.alg._raw_actor.obs_normalizer, EmpiricalNormalization):
-            self.alg._raw_actor.obs_normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
-        with_critic = self._begin_with_critic(policy)
+        settle_statistics(self.alg._raw_actor)
+        with_critic = take_critic(self.alg._raw_critic, policy, self.description)
         self._widen_scales()
         return with_critic
 
-    def _take_actor(self, policy: Policy) -> None:
-        """Give the actor the weights and statistics of a policy that fits; LookupError or ValueError if it does not."""
-        load_dense_state(self.alg._raw_actor, policy.mlp.state_dict())
-        normalizer = self.alg._raw_actor.obs_normalizer
-        if isinstance(normalizer, EmpiricalNormalization):
-            normalizer._mean.copy_(policy.mean)
-            normalizer._std.copy_(policy.scale - normalizer.eps)
-            normalizer._var.copy_(normalizer._std.square())
-
-    @torch.no_grad()
     def _go_on_from_mean(self) -> None:
         """Let the actor go on from the mean of its weights in the checkpoints since it last did.
 
@@ -324,26 +317,10 @@ class Runner(OnPolicyRunner):
             self.save_checkpoint()
             since = self.current_learning_iteration - self._averaging_interval
             paths = [path for iteration, path in checkpoints(self.run_dir).items() if iteration > since]
-            self._take_actor(average_policies([policy_of_checkpoint(path) for path in paths]))
+            take_actor(self.alg._raw_actor, average_policies([policy_of_checkpoint(path) for path in paths]))
             self.save_checkpoint()
         if self.is_distributed:
             self.alg.broadcast_parameters()
-
-    def _begin_with_critic(self, policy: Policy) -> bool:
-        """Take over the critic that comes with a policy, if it sees the same and is of the same size."""
-        critic = self.alg._raw_critic
-        if shapes_of(critic_state(critic.state_dict())) != shapes_of(policy.critic):
-            return False
-        saw, sees = (
-            list(one.config.get("observations", {}).get("privileged", ()))
-            for one in (policy.description, self.description)
-        )
-        if saw != sees:
-            return False
-        critic.load_state_dict({**critic.state_dict(), **policy.critic})
-        if isinstance(critic.obs_normalizer, EmpiricalNormalization):
-            critic.obs_normalizer.count.fill_(OBSERVATIONS_OF_A_POLICY)
-        return True
 
     def begin_with_checkpoint(self, path: str) -> None:
         """Take over networks and optimiser of a checkpoint, with scales no smaller than configured.
@@ -358,42 +335,12 @@ class Runner(OnPolicyRunner):
         self.alg.critic_warm_up_left = self.cfg["algorithm"]["critic_warm_up"]
         self._widen_scales()
 
-    @torch.no_grad()
     def _widen_scales(self) -> None:
         """Let no scale of a normaliser be less than configured."""
         # The critic sees first what the actor sees, without its history.
         newest = [(term.name, term.size, term.scale) for term in self.env.env.observation_layout["policy"]]
         for model, layout in ((self.alg._raw_actor, self.description.observations), (self.alg._raw_critic, newest)):
-            normalizer = model.obs_normalizer
-            if not isinstance(normalizer, EmpiricalNormalization):
-                continue
-            least, start = torch.zeros_like(normalizer._std), 0
-            for name, size, factor in layout:
-                for joint, joint_name in enumerate(self.description.joint_names):
-                    for part, value in self._least_scales.get(name, {}).items():
-                        if part in joint_name and joint < size:
-                            least[0, start + joint] = value * factor
-                start += size
-            least.sub_(normalizer.eps)
-            narrow = normalizer._std < least
-            normalizer._std[narrow] = least[narrow]
-            normalizer._var[narrow] = least[narrow].square()
-
-    def _check_fit(self, state: Mapping[str, Any]) -> None:
-        """Raise a PolicyError that says in what a checkpoint is of another robot, layout or network."""
-        reason = PolicyDescription.from_json(state["description"]).mismatch(self.description)
-        if reason:
-            raise PolicyError(reason)
-        if state["activation"] != self.cfg["actor"]["activation"]:
-            raise PolicyError(f"its activation is {state['activation']}, here it is {self.cfg['actor']['activation']}")
-        for name in ("actor", "critic"):
-            saved, own = state[f"{name}_state_dict"], getattr(self.alg, name).state_dict()
-            for field, value in own.items():
-                if field not in saved:
-                    raise PolicyError(f"the networks are others: its {name} lacks {field}")
-                if saved[field].shape != value.shape:
-                    sizes = f"{tuple(saved[field].shape)}, here {tuple(value.shape)}"
-                    raise PolicyError(f"the networks are others: {field} of its {name} is {sizes}")
+            widen_scales(model, layout, self.description.joint_names, self._least_scales)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Go on from where the training of a checkpoint was."""

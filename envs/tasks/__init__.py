@@ -1,1 +1,1 @@
-"""The environments that can be chosen by name, and the register of them."""
+"""The environments that can be chosen by name, the register of them, and how fast they run."""

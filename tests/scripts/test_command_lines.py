@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PAGE = str(ROOT / "README.md")  # a file that is none of those that scripts read
+
 pytest.importorskip("mujoco.batch")
 
 # Lets Python find no module of some names, as where they are not installed; read by Python itself when it starts.
@@ -91,6 +93,20 @@ def one_line(script: str, text: str) -> bool:
         ("twist.py", ("compare", "--repeats", "-1"), "--repeats: '-1' is not a whole number from 1 to"),
         ("twist.py", ("check", "--device", "cuda:99"), "--device 'cuda:99': "),
         ("compare_runs.py", (100_000 * "x",), "File name too long"),
+        ("serve.py", (), "is required"),
+        ("serve.py", ("--command", "nan", "0", "0"), "--command: 'nan' is not a number"),
+        ("serve.py", ("--command", "0", "0", "0", "--port", "1"), "no Redis at 127.0.0.1:1"),
+        ("serve.py", ("--command", "0", "0", "0", "--hold"), "--hold needs --keyboard"),
+        ("serve.py", ("--keyboard",), "needs a terminal"),
+        ("serve.py", ("--keyboard", "--command", "0", "0", "0"), "not allowed with"),
+        ("serve.py", ("--gamepad", "js0"), "no gamepad to read"),
+        ("serve.py", ("--schedule", "absent.csv"), "absent.csv"),
+        ("serve.py", ("--command", "0", "0", "0", "--calibration", PAGE), "is not valid JSON"),
+        (
+            "serve.py",
+            ("--command", "0", "0", "0", "--protocol", "twist", "--follow-clock", "1"),
+            "twist writes no clock",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_leaves_nothing(

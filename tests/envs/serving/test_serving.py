@@ -185,26 +185,6 @@ def test_twist2_walks(redis_server: Any, serving: Callable[..., Any], twist2_fol
         assert np.linalg.norm(error[:2]) < bounds.get(tuple(map(float, wanted)), 0.2) and abs(error[2]) < 0.2, wanted
 
 
-def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.json"
-    bad.write_text('{"kind": "other"}')
-    for arguments, message in (
-        (("--command", "0", "0", "0", "--port", "1"), "no Redis at 127.0.0.1:1"),
-        (("--command", "nan", "0", "0"), "--command: 'nan' is not a number"),
-        (("--keyboard",), "needs a terminal"),
-        (("--keyboard", "--command", "0", "0", "0"), "not allowed with"),
-        (("--command", "0", "0", "0", "--hold"), "--hold needs --keyboard"),
-        (("--gamepad", str(tmp_path / "js0")), "no gamepad to read"),
-        (("--schedule", str(tmp_path / "absent.csv")), "absent.csv"),
-        (("--command", "0", "0", "0", "--calibration", str(bad)), "holds no calibration"),
-        (("--command", "0", "0", "0", "--protocol", "twist", "--follow-clock", "1"), "twist writes no clock"),
-        ((), "is required"),
-    ):
-        result = run(*arguments)
-        assert result.returncode in (1, 2) and message in result.stderr, (arguments, result.stderr)
-        assert result.stderr.startswith("serve: ") and result.stderr.count("\n") == 1
-
-
 @pytest.mark.parametrize(("protocol", "keys"), [("twist", 2), ("twist2", 4)])
 def test_a_dry_run_prints_frames(protocol: str, keys: int) -> None:
     result = run("--command", "0.5", "0", "0", "--duration", "0.2", "--dry-run", "--protocol", protocol)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from envs.learning.environment_speed import TimedTerm, measure_speed
 from envs.learning.policy import load_policy
+from envs.tasks.environment_speed import TimedTerm, measure_speed
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def test_time_in_properties_and_methods_counts(monkeypatch: pytest.MonkeyPatch) 
             clock[0] += 3.0
             return "called"
 
-    monkeypatch.setattr("envs.learning.environment_speed.now", lambda: clock[0])
+    monkeypatch.setattr("envs.tasks.environment_speed.now", lambda: clock[0])
     timed = TimedTerm(Slow())
     assert (timed.value, timed.seconds) == ("read", 2.0)
     assert (timed.method(), timed.seconds) == ("called", 5.0)
