@@ -26,7 +26,8 @@ torch.set_num_threads(1)
 @pytest.fixture()
 def run(run_code: Callable[..., Any], legged_gym_root: Path) -> Run:
     """Runs code for a task after legged_gym has been imported."""
-    pytest.importorskip("mujoco.batch")
+    for package in ("mujoco.batch", "matplotlib", "scipy"):  # the last two are what legged_gym imports itself
+        pytest.importorskip(package)
     return lambda task, code: run_code(BEGIN.replace("TASK", repr(task)) + code, legged_gym_root)
 
 
