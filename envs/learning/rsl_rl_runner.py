@@ -350,8 +350,14 @@ class Runner(OnPolicyRunner):
         best = self.run_dir / BEST_POLICY
         if best.is_file():  # It may be a mean of checkpoints, which none of them knows of.
             self.best_score = max(self.best_score, load_policy(best).description.notes.get("score", -math.inf))
-        self.env.env.load_state_dict(state["environment"])
+        env = self.env.env
+        env.load_state_dict(state["environment"])
         torch.set_rng_state(state["torch_rng"].cpu())
+        if not self.is_main:  # The state is the main process's: with its random numbers the others would repeat it.
+            for generator in (torch.default_generator, env.generator, env.command_sampler.generator):
+                seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+                generator.manual_seed(int(seed) + self.gpu_global_rank)
+            env.reset()
 
     def policy(self) -> Policy:
         """The policy as it is now, on the CPU."""

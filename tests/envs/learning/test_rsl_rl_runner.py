@@ -554,6 +554,20 @@ def test_bad_input_is_one_line(
     assert "\n" not in str(stop.value)
 
 
+def test_processes_go_on_with_random_numbers_of_their_own(tmp_path: Path) -> None:
+    env: Any = task_registry.make_env("g1_cmg", num_envs=4)[0]
+    path, drawn = tmp_path / "model.pt", []
+    make_runner(tmp_path, env).save(str(path))
+    for rank in (0, 1, 2):
+        runner = make_runner(tmp_path, env)
+        runner.gpu_global_rank = rank
+        runner.load(str(path))
+        generators = (torch.default_generator, env.generator, env.command_sampler.generator)
+        numbers = tuple(float(torch.rand(1, generator=generator)) for generator in generators)
+        drawn.append((*numbers, tuple(env.command_source.targets.flatten().tolist()), tuple(env.dof_pos[0].tolist())))
+    assert all(len(set(part)) == 3 for part in zip(*drawn, strict=True))
+
+
 def test_two_processes_train_together(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     result = subprocess.run(
