@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import io
 import json
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,12 @@ from cmg_ref.files.archive import Archive
 from cmg_ref.files.atomic_file import buffered_file, write_file
 from cmg_ref.files.input_file import check_input_file
 from cmg_ref.files.json_text import parse_json
+from cmg_ref.files.onnx_model import onnx_model
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.rollout.rollout import REST_SPEED, approached, stance_approach
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy
-OPSET = 18
 FORMAT_VERSION = 1
 _TORCHSCRIPT_METADATA = "cmg_ref.json"
 
@@ -113,7 +109,7 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> float:
     except ImportError as error:
         raise ExportError(f"exporting needs the package {error.name}: pip install 'cmg_ref[export]'") from error
     step = CMGStep(checkpoint).cpu().eval()
-    model = _onnx_model(step)
+    model = onnx_model(step, dict(zip(INPUTS, _example(step))), (OUTPUT,))
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in describe(checkpoint).items()})
     content = model.SerializeToString()
     difference = _checked(step, _onnx_step(content), checkpoint, path)
@@ -179,35 +175,6 @@ def _onnx_properties(path: str | Path) -> Any:
         return onnx.load(str(path), load_external_data=False).metadata_props
     except DecodeError as error:
         raise ValueError(str(error)) from error
-
-
-def _onnx_model(step: CMGStep, legacy: bool = False) -> Any:
-    """The step as an ``onnx.ModelProto``, by the exporter that torch has; that of torch 2.0 and older is ``legacy``."""
-    import onnx
-
-    parameters = inspect.signature(torch.onnx.export).parameters
-    settings: dict[str, Any] = {"input_names": list(INPUTS), "output_names": [OUTPUT]}
-    if "dynamic_shapes" in parameters and not legacy:
-        count = torch.export.Dim("n")
-        settings.update(dynamo=True, dynamic_shapes=({0: count}, {0: count}), opset_version=OPSET)
-    else:
-        settings.update(dynamic_axes={name: {0: "n"} for name in (*INPUTS, OUTPUT)}, opset_version=13)
-        if "dynamo" in parameters:
-            settings["dynamo"] = False
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exporter: Any = torch.onnx.export
-            if settings.get("dynamo"):
-                return exporter(step, _example(step), **settings).model_proto
-            buffer = io.BytesIO()
-            exporter(step, _example(step), buffer, **settings)
-            return onnx.load_from_string(buffer.getvalue())
-    finally:
-        logger.setLevel(level)
 
 
 def _example(step: CMGStep) -> tuple[torch.Tensor, torch.Tensor]:

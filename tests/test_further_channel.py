@@ -338,7 +338,7 @@ def test_a_reference_term_is_given_it(checkpoint: Checkpoint) -> None:
 
 def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     pytest.importorskip("mujoco")
-    from envs.learning.policy_evaluation_cases import command_name
+    from envs.evaluation.cases import command_name
     from envs.playing.playback import command_range, play, playback_config, playback_table
     from envs.tasks.task_registry import task_registry
     from envs.terms.commands import configured_layout
@@ -408,7 +408,7 @@ class Unexported:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_exported_controller_does_what_the_environment_does(deaf: Checkpoint, tmp_path: Path, named: bool) -> None:
-    for package in ("mujoco", "onnx", "onnxruntime", "onnxscript"):
+    for package in ("mujoco", "onnx", "onnxruntime"):
         pytest.importorskip(package)
     from envs.deployment.controller_export import export_controller
     from envs.deployment.exported_controller import ExportedController

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cmg_ref.files.atomic_file import write_file
+from cmg_ref.files.onnx_model import onnx_model
 from envs.learning.policy import PolicyError
-
-OPSET = 18
 
 
 def write_onnx(
@@ -47,24 +42,9 @@ def write_onnx(
     try:
         import onnx
         import onnxruntime  # noqa: F401 (its absence is told before any work)
-        import onnxscript  # noqa: F401
     except ImportError as error:
         raise PolicyError(f"exporting needs the package {error.name}: pip install 'cmg_ref[export]'") from error
-    rows = torch.export.Dim("n")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=tuple({0: rows} for _ in inputs),
-            opset_version=OPSET,
-            dynamo=True,
-        )
-    assert program is not None
-    model = program.model_proto
+    model = onnx_model(module, inputs, outputs)
     onnx.helper.set_model_props(model, dict(metadata))
     content = model.SerializeToString()
     difference = _difference(module, content, outputs, trials)

@@ -155,7 +155,6 @@ def test_who_is_told_otherwise_goes_on_with_the_phase_on_show(deaf: Checkpoint, 
 
 def test_it_is_saved_exported_and_played(deaf: Checkpoint, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     from cmg_ref.export import export_onnx
 
     save_checkpoint(deaf, tmp_path / "deaf.safetensors")

@@ -13,7 +13,6 @@ import cmg_ref
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped policy with its reference, as one file."""
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     from envs.deployment.controller_export import export_controller
     from envs.learning.policy import SHIPPED_POLICY, load_policy
 
