@@ -43,6 +43,7 @@ ORDER = (
     "envs/terms",
     "envs/base",
     "envs/tasks",
+    "envs/evaluation",
     "envs/learning",
     "envs/deployment",
     "envs/playing",

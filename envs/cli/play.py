@@ -5,6 +5,7 @@
   cmg-play --task g1_cmg --schedule commands.csv
   cmg-play --task g1_cmg --keyboard             # steer from the terminal
   cmg-play --task g1_cmg --evaluate --output outputs/evaluation
+  cmg-play --task g1_cmg --calibrate outputs/policy.safetensors   # obeys better: measures what it must be told
   cmg-twist play --help                       # TWIST's tasks, see docs/twist.md
 
 A roll-out leaves a video of the robot and its half transparent reference, a plot of the velocities and a table; an
@@ -19,6 +20,7 @@ import argparse
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
+from cmg_ref.commands.calibration import CommandCalibration
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.devices import checked_device
@@ -39,6 +42,10 @@ from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from cmg_ref.robots.robot import Robot
 from configs.base_config import apply_overrides
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
+from envs.evaluation.calibration import DURATION, SEED, calibrate
+from envs.evaluation.cases import FREE, shortened
+from envs.evaluation.policy_evaluation import Evaluation, evaluate, evaluation_config, free_config, grid_of
+from envs.evaluation.report import save_evaluation, screen_text
 from envs.hosts import twist, twist_options
 from envs.learning.policy import (
     SHIPPED_POLICY,
@@ -46,10 +53,8 @@ from envs.learning.policy import (
     file_hash,
     load_policy,
     policy_of_checkpoint,
+    save_policy,
 )
-from envs.learning.policy_evaluation import Evaluation, evaluate, evaluation_config, free_config, grid_of
-from envs.learning.policy_evaluation_cases import FREE, shortened
-from envs.learning.policy_evaluation_report import save_evaluation, screen_text
 from envs.learning.training_run import BEST_POLICY, RunError, find_checkpoint, find_run, project_folder, writable
 from envs.playing.keyboard import HELP, Keyboard, KeyboardError, key_help, steered_commands
 from envs.playing.playback import (
@@ -129,6 +134,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     evaluation.add_argument("--strict", action="store_true", help="fail if a requirement of the grid is missed")
     parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        help="measure how far the policy is off its commands, write it (.safetensors) with offsets on them, and end",
+    )
+    parser.add_argument(
         "--export", type=Path, metavar="FILE", help="write policy and reference as one ONNX file, check it, and end"
     )
     parser.add_argument("--export_alone", action="store_true", help="with --export: the policy without its reference")
@@ -149,6 +160,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.free and not arguments.evaluate:
         parser.error("--free: says what is evaluated, and needs --evaluate")
+    if arguments.calibrate is not None and arguments.calibrate.suffix != ".safetensors":
+        parser.error(f"--calibrate {arguments.calibrate}: a policy's name must end in .safetensors")
     if arguments.export is not None and arguments.export.suffix != ".onnx":
         parser.error(f"--export {arguments.export}: a policy is written as ONNX, the name must end in .onnx")
     return arguments
@@ -169,7 +182,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.sim_device is not None:
         checked_device(arguments.sim_device, "--sim_device")
     if arguments.export is not None:
-        check_installed("onnx", "onnxruntime", "onnxscript")
+        check_installed("onnx", "onnxruntime")
     policy, origin = choose_policy(arguments)
     if policy is None:
         env_cfg, _ = task_registry.get_cfgs(arguments.task)
@@ -181,6 +194,9 @@ def run(arguments: argparse.Namespace) -> None:
     schedule = read_schedule(arguments, configured_layout(env_cfg.commands))
     if arguments.export is not None:
         export(policy, origin, env_cfg, arguments)
+        return
+    if arguments.calibrate is not None:
+        calibrate_policy(policy, origin, env_cfg, arguments)
         return
     folder = writable(
         arguments.output or project_folder() / "outputs" / ("evaluation" if arguments.evaluate else "play")
@@ -252,6 +268,12 @@ def actions_of(policy: Policy | None, env: Any) -> Any:
     return policy or (lambda observations: torch.zeros(len(observations), env.num_actions, device=env.device))
 
 
+def calibration_of(policy: Policy | None, env: Any) -> CommandCalibration | None:
+    """What a policy's environment is told in place of a command, if it is not that command."""
+    calibration = None if policy is None else policy.description.command_calibration()
+    return calibration if calibration is None else calibration.to(env.device)
+
+
 def run_grid(
     arguments: argparse.Namespace, env_cfg: Any, policy: Policy | None, cases: Any, rollouts: int
 ) -> Evaluation:
@@ -275,7 +297,8 @@ def run_cases(arguments: argparse.Namespace, cfg: Any, policy: Policy | None, ca
     """Roll-outs of cases in one simulation."""
     cfg.env.num_envs = min(arguments.num_envs, len(cases) * rollouts)
     env = make_env(arguments.task, cfg, policy, arguments.sim_device)
-    return evaluate(env, actions_of(policy, env), cases, rollouts, arguments.seed, progress=True)
+    actions, seed, calibration = actions_of(policy, env), arguments.seed, calibration_of(policy, env)
+    return evaluate(env, actions, cases, rollouts, seed, progress=True, calibration=calibration)
 
 
 def report(evaluation: Evaluation, folder: Path, settings: dict[str, object], strict: bool) -> None:
@@ -295,17 +318,18 @@ def show(
     last = LAST_COMMAND_TIME if schedule.last_change > 0.0 else COMMAND_TIME
     duration = arguments.duration or (KEYBOARD_TIME if arguments.keyboard else schedule.end(last, MAX_DURATION))
     env = make_env(arguments.task, playback_config(env_cfg, duration), policy, arguments.sim_device)
-    act = actions_of(policy, env)
+    act, calibration = actions_of(policy, env), calibration_of(policy, env)
     lowest, highest = command_range(env)
     if arguments.keyboard:
         print(key_help(env.command_layout))
         with Keyboard(lowest, highest, env.command_layout) as keyboard:
-            playback = play(env, act, steered_commands(keyboard, env.dt, duration))
+            commands = steered_commands(keyboard, env.dt, duration)
+            playback = play(env, act, commands, calibration=calibration)
     else:
-        commands, held = held_within(schedule.sample(1.0 / env.dt, duration), lowest, highest, env.command_layout)
+        rows, held = held_within(schedule.sample(1.0 / env.dt, duration), lowest, highest, env.command_layout)
         for line in held:
             print(line)
-        playback = play(env, act, iter(commands))
+        playback = play(env, act, iter(rows), calibration=calibration)
         print(playback_table(playback, schedule))
     write_outputs(playback, env.robot, folder, arguments)
 
@@ -321,6 +345,21 @@ def write_outputs(playback: Playback, robot: Robot, folder: Path, arguments: arg
         path = folder / ("video.mp4" if can_write_mp4() else "video.gif")
         video = write_video(playback.robot, path, robot, ghost=playback.ghost(), renderer=arguments.renderer)
         print(f"wrote {path} ({video.num_frames} frames, drawn by {video.renderer})")
+
+
+def calibrate_policy(policy: Policy | None, origin: str, env_cfg: Any, arguments: argparse.Namespace) -> None:
+    """Write the policy with the offsets on commands with which it obeys better."""
+    if policy is None:
+        raise OptionError("--zero_residual has no policy to calibrate")
+    writable(arguments.calibrate.parent)
+    cfg = evaluation_config(env_cfg, DURATION)
+    cfg.env.num_envs, cfg.seed = arguments.num_envs, SEED
+    print(f"policy: {origin}")
+    env = make_env(arguments.task, cfg, policy, arguments.sim_device)
+    calibration = calibrate(env, actions_of(policy, env), report=print)
+    policy.description = replace(policy.description, calibration=calibration.to_json())
+    save_policy(policy.cpu(), arguments.calibrate)
+    print(f"wrote {arguments.calibrate}: calibrated anew, whatever calibration it had before")
 
 
 def export(policy: Policy | None, origin: str, env_cfg: Any, arguments: argparse.Namespace) -> None:

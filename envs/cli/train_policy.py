@@ -35,10 +35,10 @@ from cmg_ref.core.installation import check_installed
 from cmg_ref.files.folder_lock import sole_writer
 from configs.base_config import ConfigError, apply_overrides, class_to_dict, suggestion, update_from_dict
 from configs.bounds import MAX_ITERATIONS, MAX_NUM_ENVS, MAX_SEED, check_bounds
+from envs.evaluation.policy_evaluation import make_evaluator
 from envs.hosts import twist, twist_options
 from envs.learning.older_rsl_rl import installed_version, train_with_older_rsl_rl
 from envs.learning.policy import describe_policy, load_policy, read_checkpoint
-from envs.learning.policy_evaluation import make_evaluator
 from envs.learning.training_run import (
     CONFIG,
     RunError,

@@ -39,7 +39,8 @@ class Controller(nn.Module):
     """A control step of a policy that corrects a reference motion, with the generator of that motion inside.
 
     The state is zero at the start: the reference stands, no command is in force, the last correction is zero. A command
-    is held inside the range that the policy was trained in, and a component that is not a number counts as 0. One that
+    is held inside the range that the policy was trained in, and a component that is not a number counts as 0; then the
+    policy's calibration, if it has one, makes of it what the reference has to do for the robot to obey. A command that
     stays is reached along a straight line within the ramp time, or later if that would take more than the largest
     acceleration, as in training. One that changes again within the ramp time is followed with that acceleration, so
     that a command that changes at every step is followed too.
@@ -83,6 +84,7 @@ class Controller(nn.Module):
                 f"the reference has {checkpoint.fps:g} frames/s, the policy acts every {description.control_dt:g} s"
             )
         self.policy, self.generator = policy, CMGStep(checkpoint)
+        self.calibration = description.command_calibration()
         self.feedback = DriftFeedback(checkpoint.model) if checkpoint.layout.has_root else None
         memory_dim = 0 if self.feedback is None else self.feedback.memory_dim
         self.control_dt = description.control_dt
@@ -129,7 +131,7 @@ class Controller(nn.Module):
             StatePart("correction", num_joints, "last action of the policy"),
             StatePart("memory", memory_dim, "command of the last frame, and how far the reference has drifted from it"),
             StatePart("command", command_dim, f"command in force: {self.command_layout.title()}, less what is at rest"),
-            StatePart("asked", command_dim, "command last asked for, held within its range, same units"),
+            StatePart("asked", command_dim, "command last asked for, held within its range and calibrated, same units"),
             StatePart("step", command_dim, "largest change of the command in force in a control step, same units"),
             StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
         )
@@ -170,6 +172,8 @@ class Controller(nn.Module):
         told, dof_pos, dof_vel = observation[:, COMMAND:].split([len(self._rest), num_joints, num_joints], dim=1)
         wanted = torch.minimum(torch.maximum(told, self.command_min), self.command_max)
         wanted = torch.where(torch.isnan(told), self._rest.expand_as(wanted), wanted)
+        if self.calibration is not None:
+            wanted = self.calibration(wanted)
         changed = (wanted != asked).any(dim=1, keepdim=True)
         keeps_changing = changed & (remaining > 0.5)
         largest = self.acceleration * self.control_dt

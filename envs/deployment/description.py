@@ -98,6 +98,7 @@ def describe_controller(controller: Controller, checkpoint: Checkpoint, made_fro
             "meaning": "a command that stays is reached along a straight line within ramp_time, or as soon as this "
             "acceleration [m/s^2, m/s^2, rad/s^2] allows; one that changes again within ramp_time is followed with "
             "that acceleration. Inside the file",
+            "calibration": description.calibration or None,
         },
         "reference": {
             "meaning": "state[:, :size] + standing_state is the reference's present frame",

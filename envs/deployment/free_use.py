@@ -1,6 +1,6 @@
 """Free use of a robot in plain MuJoCo: random commands, blows, and arms that somebody else moves.
 
-The cases are those of `envs.learning.policy_evaluation_cases`, which this file does not import: a test holds them to
+The cases are those of `envs.evaluation.cases`, which this file does not import: a test holds them to
 each other.
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.deployment.plain_simulation import PlainSimulation
 
-# As in envs.learning.policy_evaluation, which this file does not import: a test holds them to each other.
+# As in envs.evaluation.policy_evaluation, which this file does not import: a test holds them to each other.
 SETTLING_TIME, WINDOW = 3.0, 0.8  # [s]
 COMMANDS: tuple[tuple[float, float, float], ...] = (
     (0.0, 0.0, 0.0),
@@ -88,7 +88,7 @@ def run(
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of a command, or of a case of free use: as of `envs.learning.policy_evaluation_report.CaseResult`."""
+    """Figures of a command, or of a case of free use: as of `envs.evaluation.report.CaseResult`."""
 
     name: str
     runs: int

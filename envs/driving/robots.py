@@ -17,8 +17,8 @@ from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.robots.robot import Robot, load_g1
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.deployment.twist2_controller import Twist2Policy
+from envs.evaluation.policy_evaluation import evaluation_config
 from envs.learning.policy import Policy, PolicyError, policy_of_checkpoint
-from envs.learning.policy_evaluation import evaluation_config
 from envs.learning.training_run import find_checkpoint
 from envs.playing.playback import beside, command_range, config_of_policy, make_env, playback_config
 from envs.serving.motion_frame import HEIGHT, JOINT_NAMES, JOINTS, PITCH, ROLL
@@ -125,6 +125,7 @@ class PolicyRobots(DrivenRobots):
     @torch.no_grad()
     def __init__(self, policy: Policy, num_robots: int, origin: str) -> None:
         self._policy, self.origin = policy, origin
+        self._calibration = policy.description.command_calibration()
         task = policy.description.task
         cfg = config_of_policy(task, policy)
         cfg = playback_config(cfg, _LONGEST) if num_robots == 1 else evaluation_config(cfg, _LONGEST)
@@ -153,7 +154,7 @@ class PolicyRobots(DrivenRobots):
         env = self._env
         if env.terrain is None:
             env.env_origins[:, :2] = env.root_states[:, :2]
-        env.set_commands(commands.to(env.device))
+        env.set_commands((self._calibration(commands) if self._calibration else commands).to(env.device))
         env.step(self._policy(env.get_observations()))
         fallen: Tensor = env.reset_buf.cpu().clone()
         return fallen

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from cmg_ref.commands.sampler import CommandSmoother
 from cmg_ref.core.command_layout import HEIGHT, NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import in_heading, yaw_from_quat
 from configs.legged_robot_config import CurriculumStage, LeggedRobotCfg
 from envs.base.disturbances import MOTIONS
-from envs.learning.policy_evaluation_cases import (
+from envs.evaluation.cases import (
     GRID,
     HEIGHTS,
     PUNCH_INTERVAL,
@@ -23,7 +24,7 @@ from envs.learning.policy_evaluation_cases import (
     free_shortened,
     shortened,
 )
-from envs.learning.policy_evaluation_report import CaseResult, Evaluation
+from envs.evaluation.report import CaseResult, Evaluation
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
 from envs.terms.commands import configured_layout
@@ -137,6 +138,7 @@ def evaluate(
     rollouts: int = 200,
     seed: int = 0,
     progress: bool = False,
+    calibration: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Evaluation:
     """Roll a policy out for every case, in as many environments at once as there are.
 
@@ -150,10 +152,11 @@ def evaluate(
         rollouts: Roll-outs of each case.
         seed: Of the directions of pushes.
         progress: Whether to show a progress bar.
+        calibration: From commands (n, command_dim) to what the environment is told for them; the same by default.
     """
     order = sorted(range(len(cases)), key=lambda index: -cases[index].duration)
     case_of_job = torch.tensor(order, device=env.device).repeat_interleave(rollouts)
-    meter = _Meter(env, cases, case_of_job, seed)
+    meter = _Meter(env, cases, case_of_job, seed, calibration)
     bar = ProgressBar(total=len(case_of_job), unit="roll-out", disable=not progress, desc="evaluation")
     env.reset()
     meter.begin(torch.arange(env.num_envs, device=env.device))
@@ -171,8 +174,15 @@ def evaluate(
 class _Meter:
     """Sums of every roll-out ("job"), and which environment does which."""
 
-    def __init__(self, env: Any, cases: Sequence[EvaluationCase], case_of_job: torch.Tensor, seed: int) -> None:
-        self.env, self.cases = env, cases
+    def __init__(
+        self,
+        env: Any,
+        cases: Sequence[EvaluationCase],
+        case_of_job: torch.Tensor,
+        seed: int,
+        calibration: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> None:
+        self.env, self.cases, self._calibration = env, cases, calibration
         device, num_envs = env.device, env.num_envs
         self.num_jobs = len(case_of_job)
         # The last row is for environments that have nothing left to do.
@@ -197,6 +207,8 @@ class _Meter:
         self.intervals = torch.tensor([case.schedule or (0.0, 0.0) for case in cases], device=device) / env.dt
         self.limits = torch.tensor(SCHEDULED, device=device)
         self.next_change = torch.zeros(num_envs, device=device)
+        ramp = round(env.cfg.commands.ramp_time / env.dt)
+        self.ramp = CommandSmoother(num_envs, ramp, device, env.command_layout, env.dt)
         self.asked = torch.zeros(num_envs, NUM_VELOCITIES, device=device)
         self.heading = torch.zeros(num_envs, device=device)
         self.reference_airborne = torch.zeros_like(self.airborne)
@@ -233,7 +245,8 @@ class _Meter:
         commands, scheduled = self.commands[case], self.scheduled[case].unsqueeze(1)
         if bool(scheduled.any()):
             commands = torch.where(scheduled, self._random_commands(env_ids), commands)
-        self.env.set_commands(commands, env_ids)
+        self.ramp.reset(self.env.command_layout.rest(len(env_ids), device=env_ids.device), env_ids)
+        self._tell(commands, env_ids)
 
     def step(self) -> int:
         """Measure after a control step, and go on to the next jobs; returns how many have ended."""
@@ -245,7 +258,7 @@ class _Meter:
         valid = (~ended).float()
         root = env.root_states
         self.window += torch.cat((in_heading(root[:, 3:7], root[:, 7:10])[:, :2], root[:, 12:]), dim=1)
-        self.asked += env.commands[:, VELOCITY]
+        self.asked += self.ramp.step()[:, VELOCITY]
         complete = self.elapsed % self.window_steps == 0
         settled = self.elapsed > round(SETTLING_TIME / dt) + self.window_steps - 1
         counted = valid * (complete & settled)
@@ -298,7 +311,12 @@ class _Meter:
         """Give the environments whose turn it is a new random command."""
         due = self.scheduled[self.case_of_job[self.job]] & (self.elapsed >= self.next_change)
         if len(env_ids := due.nonzero().squeeze(-1)):
-            self.env.set_commands(self._random_commands(env_ids), env_ids)
+            self._tell(self._random_commands(env_ids), env_ids)
+
+    def _tell(self, commands: torch.Tensor, env_ids: torch.Tensor) -> None:
+        """Let environments (n,) obey commands (n, command_dim) from now on."""
+        self.ramp.set_target(commands, env_ids)
+        self.env.set_commands(commands if self._calibration is None else self._calibration(commands), env_ids)
 
     def _random_commands(self, env_ids: torch.Tensor) -> torch.Tensor:
         """Commands (n, command_dim) for environments (n,), whose next change is drawn too."""

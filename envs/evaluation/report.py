@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from cmg_ref.files.atomic_file import write_file
-from envs.learning.policy_evaluation_cases import EvaluationCase
+from envs.evaluation.cases import EvaluationCase
 
 COLUMNS = {
     "survival": "survival",

@@ -1,1 +1,1 @@
-"""Training a policy and judging it: rsl_rl, runs on disk, policies, their evaluation and export."""
+"""Training a policy: rsl_rl, runs on disk, policies."""

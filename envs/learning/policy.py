@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cmg_ref.commands.calibration import CommandCalibration
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.files.atomic_file import atomic_file
 from cmg_ref.files.json_text import parse_json
@@ -62,6 +63,7 @@ class PolicyDescription:
         action_meaning: One sentence that says how a joint target comes from an action.
         config: The environment's configuration.
         notes: What else is worth knowing: steps of training, results.
+        calibration: What it has to be told to obey, as a `CommandCalibration` writes itself; empty: just the command.
     """
 
     task: str
@@ -77,10 +79,18 @@ class PolicyDescription:
     action_meaning: str
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     def robot(self) -> Robot:
         """The robot it was trained on; raises RobotError if there is none of that name."""
         return load_robot(self.config.get("asset", {}).get("robot") or FIRST_ROBOT)
+
+    def command_calibration(self) -> CommandCalibration | None:
+        """From a command that a robot shall obey to what its environment is told; raises PolicyError if it is bad."""
+        try:
+            return CommandCalibration.from_json(self.calibration) if self.calibration else None
+        except ValueError as error:
+            raise PolicyError(f"its calibration cannot be used: {error}") from error
 
     @property
     def num_observations(self) -> int:
@@ -338,6 +348,7 @@ def load_policy(path: str | Path | None = None) -> Policy:
             raise PolicyError(f"format version {shortened(version)}, this release reads version {FORMAT_VERSION}")
         hidden_dims, activation = description.pop("hidden_dims"), description.pop("activation")
         what = PolicyDescription.from_json(description)
+        what.command_calibration()
         critic = {name[len(_CRITIC) :]: tensors.pop(name) for name in list(tensors) if name.startswith(_CRITIC)}
         _check_sizes(what, hidden_dims, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
         policy = Policy(what, tuple(hidden_dims), activation)

@@ -21,6 +21,7 @@ from torch import distributed
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.sharding import join_processes
 from cmg_ref.files.atomic_file import buffered_file
+from envs.evaluation.policy_evaluation import Evaluation
 from envs.learning.mirrored_ppo import MirroredPPO, with_mirror_images
 from envs.learning.policy import (
     Policy,
@@ -33,7 +34,6 @@ from envs.learning.policy import (
     read_checkpoint,
     save_policy,
 )
-from envs.learning.policy_evaluation import Evaluation
 from envs.learning.rsl_rl_vec_env import RslRlVecEnv
 from envs.learning.symmetric_network import SymmetricMLPModel, dense_state
 from envs.learning.training_log import TrainingLog, writer_config

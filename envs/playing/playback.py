@@ -18,8 +18,8 @@ from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS, Comma
 from cmg_ref.core.rotations import quat_from_yaw, quat_multiply, yaw_from_quat
 from cmg_ref.files.atomic_file import atomic_file
 from configs.base_config import update_from_dict
+from envs.evaluation.policy_evaluation import evaluation_config
 from envs.learning.policy import Policy, PolicyError, describe_policy
-from envs.learning.policy_evaluation import evaluation_config
 from envs.tasks.task_registry import task_registry
 
 _OF_ROBOTS = ("domain_rand", "driven_joints", "noise")
@@ -116,7 +116,11 @@ def command_range(env: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def play(
-    env: Any, policy: Callable[[torch.Tensor], torch.Tensor], commands: Iterator[torch.Tensor], name: str = "playback"
+    env: Any,
+    policy: Callable[[torch.Tensor], torch.Tensor],
+    commands: Iterator[torch.Tensor],
+    name: str = "playback",
+    calibration: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Playback:
     """Roll one robot out until the commands end or it falls.
 
@@ -125,6 +129,7 @@ def play(
         policy: Observations (1, num_obs) to actions (1, num_actions).
         commands: The command (command_dim,) of each control step.
         name: Of the clips.
+        calibration: From commands (n, command_dim) to what the environment is told for them; the same by default.
     """
     env.reset()
     term = env.reference
@@ -134,7 +139,8 @@ def play(
     fell_at, last = None, None
     for command in commands:
         if last is None or not torch.equal(command, last):
-            env.set_commands(command.to(env.device).unsqueeze(0))
+            told = command.to(env.device).unsqueeze(0)
+            env.set_commands(told if calibration is None else calibration(told))
             last = command
         env.step(policy(env.get_observations()))
         if bool(env.reset_buf[0]):

@@ -15,8 +15,8 @@ pytest.importorskip("mujoco.batch")
 
 from envs.cli import play
 from envs.deployment.exported_controller import ArtefactError, ExportedController
+from envs.evaluation.cases import FREE, GRID, shortened
 from envs.learning.policy import Policy, describe_policy, save_policy
-from envs.learning.policy_evaluation_cases import FREE, GRID, shortened
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow

@@ -39,20 +39,20 @@ def test_it_needs_neither_torch_nor_the_environments() -> None:
 
 def test_commands_and_times_are_those_of_the_evaluation() -> None:
     pytest.importorskip("mujoco.batch")
-    from envs.learning import policy_evaluation, policy_evaluation_cases
+    from envs.evaluation import cases, policy_evaluation
 
-    unpushed = {case.command for case in policy_evaluation_cases.GRID if case.push == 0.0}
+    unpushed = {case.command for case in cases.GRID if case.push == 0.0}
     assert set(COMMANDS) == unpushed and len(COMMANDS) == len(unpushed)
-    times = (policy_evaluation.SETTLING_TIME, policy_evaluation.WINDOW, policy_evaluation_cases.PUSH_INTERVAL)
+    times = (policy_evaluation.SETTLING_TIME, policy_evaluation.WINDOW, cases.PUSH_INTERVAL)
     assert times == (SETTLING_TIME, WINDOW, Conditions().push_interval)
 
 
 def test_free_use_is_that_of_the_evaluation() -> None:
     pytest.importorskip("mujoco.batch")
     from configs.legged_robot_config import LeggedRobotCfg
-    from envs.learning import policy_evaluation, policy_evaluation_cases
+    from envs.evaluation import cases, policy_evaluation
 
-    ours = {case.name: case for case in policy_evaluation_cases.FREE if case.start == "reference"}
+    ours = {case.name: case for case in cases.FREE if case.start == "reference"}
     assert list(ours) == [case.name for case in free_use.FREE]
     for case in free_use.FREE:
         known = {name: value for name, value in ours[case.name].conditions.items() if name != "noslip"}
@@ -61,8 +61,8 @@ def test_free_use_is_that_of_the_evaluation() -> None:
             known["push"] = ours[case.name].push
         assert (case.seconds, dict(case.conditions)) == (ours[case.name].duration, known)
         assert schedule == (free_use.SCHEDULE if case.scheduled else None)
-    assert free_use.SCHEDULED == policy_evaluation_cases.SCHEDULED
-    assert free_use.PUNCH_INTERVAL == policy_evaluation_cases.PUNCH_INTERVAL
+    assert free_use.SCHEDULED == cases.SCHEDULED
+    assert free_use.PUNCH_INTERVAL == cases.PUNCH_INTERVAL
     biases = (policy_evaluation.ANG_VEL_BIAS, policy_evaluation.GRAVITY_BIAS)
     assert biases == (free_use.ANG_VEL_BIAS, free_use.GRAVITY_BIAS)
     cfg = LeggedRobotCfg()

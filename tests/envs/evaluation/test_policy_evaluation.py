@@ -16,11 +16,12 @@ pytest.importorskip("mujoco.batch")
 
 from cmg_ref.core.command_layout import HEIGHT, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw
-from envs.learning import policy_evaluation
+from envs.evaluation import policy_evaluation
+from envs.evaluation.calibration import DURATION, LARGEST, calibrate
+from envs.evaluation.cases import FREE, GRID, HEIGHTS, EvaluationCase, free_shortened, shortened
+from envs.evaluation.policy_evaluation import evaluate, evaluation_config, free_config, grid_of
+from envs.evaluation.report import Evaluation, markdown_text, save_evaluation, screen_text
 from envs.learning.policy import load_policy
-from envs.learning.policy_evaluation import evaluate, evaluation_config, free_config, grid_of
-from envs.learning.policy_evaluation_cases import FREE, GRID, HEIGHTS, EvaluationCase, free_shortened, shortened
-from envs.learning.policy_evaluation_report import Evaluation, markdown_text, save_evaluation, screen_text
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -40,6 +41,8 @@ class Puppet:
         self.feet = SimpleNamespace(with_kinematics=False)
         self.reference = self
         self.command_layout = command_layout or CommandLayout()
+        ranges = SimpleNamespace(lin_vel_x=(-0.4, 1.0), lin_vel_y=(-0.2, 0.2), ang_vel_yaw=(-1.0, 1.0))
+        self.cfg = SimpleNamespace(commands=SimpleNamespace(ramp_time=0.0, ranges=ranges))
         self.pushed: list[torch.Tensor] = []
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
         self.reset()
@@ -334,3 +337,43 @@ def test_the_score_is_the_worse_of_free_use_and_constant_commands() -> None:
     constant = Evaluation(results[:2])
     freed = dataclasses.replace(results[2], case=dataclasses.replace(results[2].case, punch=1.0))
     assert Evaluation([*results[:2], freed]).score == Evaluation([freed]).score < constant.score
+
+
+def test_a_calibration_makes_good_what_the_puppet_errs_by() -> None:
+    env = Puppet(300, DURATION)
+    lines: list[str] = []
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(observations), 2)
+
+    calibration = calibrate(env, act, report=lines.append)
+    assert len(lines) == 4 and "0.112 m/s" not in lines[-1]
+    ahead = torch.tensor([[0.6, 0.1, 0.2], [0.3, 0.0, 0.6]])
+    offset = torch.tensor([[0.0, -SPEED_ERROR, -TURN_ERROR]])
+    torch.testing.assert_close(calibration(ahead) - ahead, offset.expand(2, 3), atol=0.01, rtol=0.0)
+    # Nobody is told more than the range allows, and nobody is pressed on who falls.
+    ends = torch.tensor([[1.0, 0.2, 1.0], [-0.4, 0.0, 0.0]])
+    torch.testing.assert_close(
+        calibration(ends), ends - torch.tensor([[0.0, SPEED_ERROR, 0.0], [0.0] * 3]), atol=0.01, rtol=0.0
+    )
+    assert bool((calibration.offsets.abs() <= torch.tensor(LARGEST)).all())
+    obeys = evaluate(env, act, CASES[:1], 5, calibration=calibration).results
+    assert max(result.lin_vel_error for result in obeys) < 0.015
+    assert max(result.yaw_rate_error for result in obeys) < 0.015
+
+
+def test_random_commands_are_those_told_not_those_of_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Puppet(20, 9.0)
+    no_conditions = SimpleNamespace(apply=lambda *_: None, withdraw=lambda: None)  # a puppet has no friction to change
+    monkeypatch.setattr(policy_evaluation, "_Conditions", lambda *_: no_conditions)
+    cases = [EvaluationCase("free", (0.0, 0.0, 0.0), 9.0, schedule=(1.0, 2.0))]
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(observations), 2)
+
+    def exaggerates(commands: torch.Tensor) -> torch.Tensor:
+        return commands + torch.tensor([0.0, 0.2, 0.0])
+
+    plain = evaluate(env, act, cases, 20).results[0]
+    exaggerated = evaluate(env, act, cases, 20, calibration=exaggerates).results[0]
+    assert exaggerated.lin_vel_error == pytest.approx(plain.lin_vel_error + 0.2, abs=0.02)

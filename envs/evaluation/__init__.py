@@ -1,0 +1,1 @@
+"""How well a policy obeys and what it bears, and the offsets on commands that let it obey better."""

@@ -1,0 +1,75 @@
+"""Finds the offsets on commands with which a policy obeys: what it errs by in roll-outs of a grid of commands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cmg_ref.commands.calibration import CommandCalibration
+from cmg_ref.commands.sampler import ranges_of
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS
+from envs.evaluation.cases import EvaluationCase
+from envs.evaluation.policy_evaluation import evaluate
+
+# Nodes of the grid, as far as they lie within the range of commands, whose ends are nodes too.
+NODES = (
+    (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5),
+    (-0.3, -0.15, 0.0, 0.15, 0.3),
+    (-0.8, -0.4, 0.0, 0.4, 0.8),
+)
+# Largest offsets [m/s], [m/s], [rad/s]: a policy that errs by more is not to be pressed further.
+LARGEST = (0.2, 0.12, 0.2)
+DURATION = 9.0  # [s] of a roll-out
+# The share of the error that each round makes good: the first finds the offsets, the later ones average over noise.
+ROUNDS = (0.8, 0.6, 0.4, 0.3)
+SEED = 90_001  # of the robots and roll-outs, which no evaluation uses by default
+
+
+def calibrate(
+    env: Any,
+    policy: Callable[[torch.Tensor], torch.Tensor],
+    rollouts: int = 3,
+    report: Callable[[str], None] = lambda line: None,
+) -> CommandCalibration:
+    """Offsets with which a policy obeys better.
+
+    What the environment is told stays within the range that the policy was trained in. Where a robot falls, the offset
+    is halved: obeying is not worth falling.
+
+    Args:
+        env: An environment made with :func:`envs.evaluation.policy_evaluation.evaluation_config` for at least
+            `DURATION`.
+        policy: Observations (num_envs, num_obs) to actions (num_envs, num_actions).
+        rollouts: Of each node and round.
+        report: Told after each round how far from their commands robots were, in a line.
+    """
+    ranges = ranges_of(env.cfg.commands.ranges)
+    low, high = torch.tensor([ranges[channel.name] for channel in VELOCITY_CHANNELS]).T
+    nodes = [
+        sorted({lowest, highest, *(node for node in inner if lowest < node < highest)})
+        for inner, lowest, highest in zip(NODES, low.tolist(), high.tolist())
+    ]
+    told = torch.tensor(list(itertools.product(*nodes)))
+    still = ~told.any(dim=1)
+    offsets, largest = torch.zeros_like(told), torch.tensor(LARGEST)
+    for number, share in enumerate(ROUNDS, 1):
+        cases = [
+            EvaluationCase(str(node), tuple(command), DURATION)
+            for node, command in enumerate((told + offsets).tolist())
+        ]
+        results = evaluate(env, policy, cases, rollouts, SEED, progress=True).results
+        error = told - torch.tensor([result.velocity for result in results])
+        fell = torch.tensor([result.survival < 1.0 for result in results]) | error.isnan().any(dim=1)
+        linear, turning = error[~fell, :2].norm(dim=1).mean(), error[~fell, 2].abs().mean()
+        report(
+            f"round {number} of {len(ROUNDS)}: {linear:.3f} m/s and {turning:.3f} rad/s off the command in the mean of "
+            f"{len(told)} commands; a robot fell at {int(fell.sum())} of them"
+        )
+        better = (offsets + share * error).clamp(-largest, largest)
+        offsets = torch.where(fell.unsqueeze(1), 0.5 * offsets, better)
+        offsets = torch.minimum(torch.maximum(offsets, low - told), high - told)
+        offsets[still] = 0.0
+    return CommandCalibration(nodes, offsets.reshape(*map(len, nodes), NUM_VELOCITIES))
