@@ -80,10 +80,10 @@ types: $(STAMP) ## Check types
 	$(BIN)/mypy
 
 unit: $(STAMP) ## Run the tests
-	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-fast: $(STAMP) ## Run the tests that take no time: less than two minutes on two cores
-	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup -m 'not slow and not external'
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal -m 'not slow and not external'
 
 kill-test: $(STAMP) ## Kill the scripts that write a hundred times, start them again: nothing may be lost (minutes)
 	$(TEST_ENV) $(BIN)/python tests/campaigns/kills.py --kills 100

@@ -41,13 +41,11 @@ TWIST_PACKAGES = (
 EXTERNAL = {"motion_folder", "twist_root", "twist_copy", "legged_gym_root", "small_disk"}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs things from outside, skip what needs a GPU where there is none, and order for several workers."""
     # Those of the whole package take minutes each: no worker shall be left with one when the others have ended.
     items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
     for item in items:
-        if "exported" in getattr(item, "fixturenames", ()) and config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("exported"))  # the export takes a minute: one worker makes it
         if EXTERNAL & set(getattr(item, "fixturenames", ())):
             item.add_marker("external")
         if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():

@@ -425,8 +425,6 @@ class Runner(OnPolicyRunner):
                 f"{self.total_steps / 1e6:.1f} M steps in {self.total_time / 60.0:.1f} min, "
                 f"evaluated in {time.perf_counter() - started:.0f} s"
             )
-        if self.is_distributed:
-            distributed.barrier()
         return self.env.get_observations().to(self.device)
 
     def _evaluate_mean(self, evaluate: Callable[[Policy], Evaluation], progress: ProgressBar) -> None:

@@ -15,6 +15,7 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
+from cmg_ref.commands.calibration import CommandCalibration
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.robots.robot import load_g1
 from cmg_ref.rollout.rollout import Rollout
@@ -70,6 +71,12 @@ def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Pa
     env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(env_cfg, STEPS * 0.02))[0]
     controller = ExportedController(exported)
     differences: list[float] = []
+    given = torch.zeros(3)
+
+    def commands() -> Iterator[torch.Tensor]:
+        for command in walking_commands(0):
+            given.copy_(command)
+            yield command
 
     def act(observations: torch.Tensor) -> torch.Tensor:
         if not differences:  # The environment begins in one of several stances, the file in one of them.
@@ -78,7 +85,7 @@ def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Pa
             controller._state[0, : len(stance)] = stance.numpy() - controller._standing
         actions = policy(observations)
         targets = controller.step(
-            *(value[0].numpy() for value in (env.base_ang_vel, env.projected_gravity, env.term.target_commands)),
+            *(value[0].numpy() for value in (env.base_ang_vel, env.projected_gravity, given.unsqueeze(0))),
             *(value[0].numpy() for value in (env.dof_pos, env.dof_vel)),
         )
         limit = policy.description.action_limit
@@ -86,7 +93,7 @@ def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Pa
         differences.append(float(np.abs(targets - wanted).max()))
         return actions
 
-    playback = play(env, act, walking_commands(0))
+    playback = play(env, act, commands(), calibration=policy.description.command_calibration())
     assert playback.fell_at is None and len(differences) == STEPS
     assert max(differences) <= 1e-4
     # It went somewhere: standing still would prove little.
@@ -107,9 +114,16 @@ def test_a_measurement_that_is_not_a_number_does_not_stay_in_the_history() -> No
         assert float((targets[0] - targets[1]).abs().max()) < 0.05
 
 
+def calibrated(fields: dict[str, Any]) -> Controller:
+    """The shipped policy's controller with another calibration."""
+    policy = load_policy()
+    policy.description = dataclasses.replace(policy.description, calibration=fields)
+    return Controller(policy, load_checkpoint()).eval().requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def controller() -> Controller:
-    return Controller(load_policy(), load_checkpoint()).eval().requires_grad_(False)
+    return calibrated({})
 
 
 def told(controller: Controller, commands: torch.Tensor) -> torch.Tensor:
@@ -163,6 +177,16 @@ def test_commands_are_held_within_the_range_of_the_policy(controller: Controller
     beyond = torch.tensor([[9.0, -9.0, 9.0], [float("inf"), float("nan"), float("-inf")]])
     in_force = told(controller, beyond.expand(80, 2, 3))[-1]
     torch.testing.assert_close(in_force, torch.tensor([[2.5, -0.4, 1.0], [2.5, 0.0, -1.0]]))
+
+
+def test_what_is_in_force_is_what_the_calibration_makes_of_a_command() -> None:
+    offsets = torch.zeros(3, 3, 2, 3)
+    offsets[2, :, :, 0], offsets[1, 2, :, 1], offsets[2, 2, :, 1] = 0.2, 0.1, 0.1
+    it = CommandCalibration(((-0.5, 0.0, 1.0), (-0.4, 0.0, 0.4), (0.0, 1.0)), offsets)
+    commands = torch.tensor([[0.5, 0.2, 0.0], [9.0, 9.0, 0.0], [0.0, 0.0, 0.0]])
+    in_force = told(calibrated(it.to_json()), commands.expand(80, 3, 3))[-1]
+    # Held within the range first: what the calibration adds may go beyond it.
+    torch.testing.assert_close(in_force, torch.tensor([[0.6, 0.25, 0.0], [2.7, 0.5, 0.0], [0.0, 0.0, 0.0]]))
 
 
 def test_a_measurement_that_is_no_number_does_not_stay(controller: Controller) -> None:

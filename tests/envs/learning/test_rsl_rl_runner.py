@@ -570,11 +570,15 @@ def test_processes_go_on_with_random_numbers_of_their_own(tmp_path: Path) -> Non
 
 def test_two_processes_train_together(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    # One of them evaluates and averages in between, which must not part them.
+    between = ["train.runner.evaluation_interval=1", "train.runner.averaging_interval=1"]
+    between += ["train.evaluation.rollouts=1", "train.evaluation.duration=4"]
     result = subprocess.run(
-        [*command, *train(tmp_path, "--max_iterations", 2, "--run_name", "pair")[1:]],
+        [*command, *train(tmp_path, "--max_iterations", 2, "--run_name", "pair")[1:], *between],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,  # processes that have parted wait for one another for ever
     )
     assert result.returncode == 0, result.stderr
     (run,) = tmp_path.glob("*_pair")
@@ -582,6 +586,7 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     assert state["total_steps"] == 2 * 2 * 8 * NUM_ENVS
     # The observations of both processes, and how each looks in a mirror, are in the statistics.
     assert int(state["actor_state_dict"]["obs_normalizer.count"]) == 2 * state["total_steps"]
+    assert [row["iteration"] for row in json.loads((run / "evaluations.json").read_text())] == [1, 2]
 
 
 @pytest.mark.parametrize("mean_score", [0.3, 0.6])
