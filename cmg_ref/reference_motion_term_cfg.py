@@ -11,6 +11,7 @@ import torch
 
 from cmg_ref.commands.sampler import CommandSamplerCfg
 from cmg_ref.commands.strata import BALANCED_STRATA
+from cmg_ref.core.command_layout import check_acceleration
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.trajectories.argument_checks import checked_whole
 from cmg_ref.trajectories.pool import TrajectoryPoolCfg
@@ -46,7 +47,9 @@ class ReferenceMotionTermCfg:
         resample_commands: Whether commands change within an episode.
         resampling_interval: In modes other than ``"pool"``, control steps between the times at which changes take
             effect. Environments that change together share their forward passes.
-        ramp_time: Time in which a command passes linearly to a new one [s].
+        ramp_time: Time in which a command passes linearly to a new one [s], or more if that is far off.
+        acceleration: What vx, vy [m/s^2] and yaw rate [rad/s^2] change by at most meanwhile, see
+            :class:`CMGMotionGeneratorCfg`.
         standing_starts: Share of resets that begin from standing, with which all trajectories of a pool begin unless
             this is 0.
         stand: How they stand, ``"neutral"`` or ``"as_it_comes"``, see :class:`CMGMotionGeneratorCfg`.
@@ -73,6 +76,7 @@ class ReferenceMotionTermCfg:
     resample_commands: bool = True
     resampling_interval: int = 10
     ramp_time: float = 0.5
+    acceleration: tuple[float, float, float] | None = None
     standing_starts: float = 0.1
     stand: str = "neutral"
     latest_start: float = 10.0
@@ -98,6 +102,7 @@ class ReferenceMotionTermCfg:
         for field_name in ("ramp_time", "latest_start"):
             if not 0.0 <= getattr(self, field_name) < math.inf:
                 raise ValueError(f"{name}.{field_name} must not be negative, got {getattr(self, field_name)}")
+        check_acceleration(self.acceleration, f"{name}.acceleration")
         if not 0.0 <= self.standing_starts <= 1.0:
             raise ValueError(f"{name}.standing_starts must be in [0, 1], got {self.standing_starts}")
         self.command_sampler.validate()

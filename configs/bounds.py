@@ -38,6 +38,7 @@ ENVIRONMENT = (
     ("terrain.max_slope terrain.max_roughness terrain.max_step_height terrain.slope_threshold", 0, 100),
     ("commands.resampling_time", 0.01, 1e6),
     ("commands.ramp_time", 0, 100),
+    ("commands.acceleration", 1e-3, 1e6),
     ("commands.strata", 0, 1e6),
     ("commands.failure_weight", 0, 1),
     ("commands.further_share", 0, 1),

@@ -62,6 +62,7 @@ class LeggedRobotCfg(BaseConfig):
 
         resampling_time = (3.0, 8.0)  # shortest and longest time between changes
         ramp_time = 0.5  # a command passes linearly to the next in this time
+        acceleration = (2.0, 1.0, 4.0)  # or as soon as vx, vy [m/s^2] and yaw rate [rad/s^2] may get there
         # Shares of the kinds of command; an empty dictionary draws uniformly from the ranges.
         strata = {
             "stand": 0.14,

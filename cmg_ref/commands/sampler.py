@@ -32,7 +32,7 @@ PRESETS: dict[str, tuple[float, float, float]] = {
 class CommandSmoother:
     """Takes each environment from its present command to its target along a straight line.
 
-    A command that has far to go takes longer, see :data:`cmg_ref.core.command_layout.ACCELERATIONS`.
+    A command that has far to go takes longer.
 
     Args:
         num_envs: Number of environments.
@@ -40,6 +40,8 @@ class CommandSmoother:
         device: Device of the commands.
         layout: Channels of a command; those of the velocity by default.
         dt: Time of a step [s].
+        acceleration: What vx, vy [m/s^2] and yaw rate [rad/s^2] change by at most; by default
+            :data:`cmg_ref.core.command_layout.ACCELERATIONS`.
 
     Attributes:
         start: Command at the time of the last change, (num_envs, command_dim).
@@ -54,6 +56,7 @@ class CommandSmoother:
         device: str | torch.device = "cpu",
         layout: CommandLayout | None = None,
         dt: float = 0.02,
+        acceleration: Sequence[float] | None = None,
     ) -> None:
         layout = layout or CommandLayout()
         if num_envs < 1 or interpolation_steps < 0:
@@ -61,7 +64,7 @@ class CommandSmoother:
         self.interpolation_steps = interpolation_steps
         self.start = layout.rest(num_envs, device=device)
         self.target = self.start.clone()
-        self._largest = layout.largest_changes(dt, device)
+        self._largest = layout.largest_changes(dt, device, acceleration)
         self.elapsed = torch.full((num_envs,), interpolation_steps, dtype=torch.long, device=device)
 
     def value(self, steps_ahead: int | torch.Tensor = 0, env_ids: torch.Tensor | None = None) -> torch.Tensor:

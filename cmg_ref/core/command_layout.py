@@ -97,6 +97,16 @@ ACCELERATIONS = {"lin_vel_x": 2.0, "lin_vel_y": 1.0, "ang_vel_yaw": 4.0, HEIGHT:
 """What a command changes by in a second at most, in its unit: about what people change their walk by."""
 
 
+def check_acceleration(acceleration: Sequence[float] | None, name: str) -> None:
+    """Raise a ValueError, with a name for it, unless these are limits for vx, vy and yaw rate, or None."""
+    if acceleration is None:
+        return
+    values = list(acceleration)
+    fit = all(type(value) in (int, float) and math.isfinite(value) and value > 0.0 for value in values)
+    if len(values) != NUM_VELOCITIES or not fit:
+        raise ValueError(f"{name} must be {NUM_VELOCITIES} positive numbers, got {shortened(acceleration)}")
+
+
 class CommandLayout:
     """The order of the channels that make up one command.
 
@@ -201,9 +211,19 @@ class CommandLayout:
         rest = self.rest(*commands.shape[:-1], device=commands.device)[..., self.size - missing :]
         return torch.cat((commands, rest.to(commands.dtype)), dim=-1)
 
-    def largest_changes(self, dt: float, device: str | torch.device = "cpu") -> torch.Tensor:
-        """What each channel changes by in ``dt`` [s] at most, see :data:`ACCELERATIONS`, (size,)."""
-        return torch.tensor([dt * ACCELERATIONS.get(name, math.inf) for name in self.names], device=device)
+    def largest_changes(
+        self, dt: float, device: str | torch.device = "cpu", acceleration: Sequence[float] | None = None
+    ) -> torch.Tensor:
+        """What each channel changes by at most, (size,).
+
+        Args:
+            dt: In which time [s].
+            device: Of the result.
+            acceleration: What vx, vy [m/s^2] and yaw rate [rad/s^2] change by in a second at most; None and all further
+                channels: :data:`ACCELERATIONS`.
+        """
+        limits = {**ACCELERATIONS, **dict(zip((one.name for one in VELOCITY_CHANNELS), acceleration or ()))}
+        return torch.tensor([dt * limits.get(name, math.inf) for name in self.names], device=device)
 
     def title(self) -> str:
         """Labels and units, such as "vx, vy [m/s], wz [rad/s]"."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 
 from cmg_ref.core.backends import call_loop, chosen_backend
@@ -20,11 +22,13 @@ class PlannedCommands:
         num_motions: Number of motions.
         num_segments: Segments kept per motion.
         interpolation_frames: Frames from the beginning of a segment until its target is reached, or more if it has far
-            to go, see :data:`cmg_ref.core.command_layout.ACCELERATIONS`; 0 switches at once.
+            to go; 0 switches at once.
         device: Device of the commands.
         backend: What works them out, see :mod:`cmg_ref.core.backends`.
         layout: Channels of a command; those of the velocity by default.
         dt: Time of a frame [s].
+        acceleration: What vx, vy [m/s^2] and yaw rate [rad/s^2] change by at most; by default
+            :data:`cmg_ref.core.command_layout.ACCELERATIONS`.
 
     Attributes:
         first_frames: Frame at which each segment begins, rising, (num_motions, num_segments).
@@ -42,6 +46,7 @@ class PlannedCommands:
         backend: str = "auto",
         layout: CommandLayout | None = None,
         dt: float = 0.02,
+        acceleration: Sequence[float] | None = None,
     ) -> None:
         layout = layout or CommandLayout()
         if num_motions < 1 or num_segments < 1 or interpolation_frames < 0:
@@ -54,7 +59,7 @@ class PlannedCommands:
         self.first_frames[:, 0] = 0
         self.starts = layout.rest(num_motions, num_segments, device=device)
         self.targets = self.starts.clone()
-        self.largest = layout.largest_changes(dt, device)
+        self.largest = layout.largest_changes(dt, device, acceleration)
         self._numbers = torch.arange(num_motions, device=device)
         self._numba = chosen_backend(backend, self.targets.device) == "numba"
         if self._numba:

@@ -47,6 +47,7 @@ class MotionBuffer:
         robot: Robot description, for checkpoints without root channels; the one they name by default.
         usual_batch: Number of motions that are mostly extended together; the largest group by default.
         compiled: Whether the frames of that many are compiled on a GPU, see :class:`CapturedFrames`.
+        acceleration: What commands change by in a second at most, see :class:`PlannedCommands`.
 
     Attributes:
         layout: Channels of the stored states: the checkpoint's, completed by the root channels.
@@ -69,6 +70,7 @@ class MotionBuffer:
         robot: Robot | None = None,
         usual_batch: int | None = None,
         compiled: bool = False,
+        acceleration: Sequence[float] | None = None,
     ) -> None:
         self.model_layout = checkpoint.layout
         self.layout = StateLayout.with_root(checkpoint.layout.num_joints)
@@ -83,6 +85,7 @@ class MotionBuffer:
             rollout.backend,
             checkpoint.command_layout,
             1.0 / checkpoint.fps,
+            acceleration,
         )
         self.written = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(self.num_motions, dtype=torch.long, device=self.device)

@@ -8,6 +8,7 @@ from typing import Sequence
 import torch
 
 from cmg_ref.core.backends import BACKENDS
+from cmg_ref.core.command_layout import check_acceleration
 from cmg_ref.trajectories.argument_checks import checked_whole
 from cmg_ref.trajectories.pool import SamplesCommands, TrajectoryPoolCfg
 
@@ -28,8 +29,10 @@ class CMGMotionGeneratorCfg:
         control_dt: Time of a control step [s].
         refill_frames: In realtime mode, frames generated at a time; None takes half of the buffer. Where not every
             step brings a frame, environments take turns, so that every step does the same work.
-        interpolation_steps: Frames over which a command ramps to a new one, or more if that is far off, see
-            :data:`cmg_ref.core.command_layout.ACCELERATIONS`; 0 switches at once.
+        interpolation_steps: Frames over which a command ramps to a new one, or more if that is far off; 0 switches at
+            once.
+        acceleration: What vx, vy [m/s^2] and yaw rate [rad/s^2] of a command change by at most while they ramp; None
+            takes :data:`cmg_ref.core.command_layout.ACCELERATIONS`.
         at_end: In pregenerated mode, what environments do past their last frame: ``"regenerate"`` goes on from there,
             ``"hold"`` stands in the last pose with zero velocity.
         stand: How motions told to stand do so: ``"neutral"``, feet side by side and both sides alike, two seconds after
@@ -60,6 +63,7 @@ class CMGMotionGeneratorCfg:
     control_dt: float = 0.02
     refill_frames: int | None = 1
     interpolation_steps: int = 25
+    acceleration: tuple[float, float, float] | None = None
     at_end: str = "regenerate"
     stand: str = "neutral"
     joint_names: Sequence[str] | None = None
@@ -84,6 +88,7 @@ class CMGMotionGeneratorCfg:
             raise ValueError(f"stand must be one of {STANDS}, got '{self.stand}'")
         for name, least in (("num_envs", 1), ("preload_duration", 12), ("buffer_size", 8), ("interpolation_steps", 0)):
             checked_whole(getattr(self, name), name, least)
+        check_acceleration(self.acceleration, "acceleration")
         if not 0.0 < self.control_dt <= 0.1:
             raise ValueError(f"control_dt must lie in (0, 0.1] s, got {self.control_dt}")
         if (

@@ -63,8 +63,8 @@ class LeggedRobotCommands(LeggedRobotState):
     def _make_command_source(self) -> CommandSource:
         """What gives commands; a task may have one of its own."""
         cfg = command_sampler_cfg(self.cfg.commands)
-        ramp_time, seed = self.cfg.commands.ramp_time, self.cfg.seed
-        return SampledCommands(self.num_envs, cfg, ramp_time, self.dt, self.device, seed, self.command_layout)
+        how = self.cfg.commands.ramp_time, self.dt, self.device, self.cfg.seed
+        return SampledCommands(self.num_envs, cfg, *how, self.command_layout, self.cfg.commands.acceleration)
 
     @property
     def command_sampler(self) -> CommandSampler:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout, ramp_steps
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout, check_acceleration, ramp_steps
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
@@ -117,7 +117,7 @@ class Controller(nn.Module):
             "_unsaid": known.complete(torch.zeros(command_dim)),
             "command_min": low,
             "command_max": high,
-            "acceleration": self.command_layout.largest_changes(1.0),
+            "acceleration": self.command_layout.largest_changes(1.0, acceleration=_acceleration(commands)),
             "_joints": joints,
             "_lead": ratio,
             "_default": torch.tensor(description.default_dof_pos),
@@ -281,6 +281,16 @@ def _approach(command: Tensor, wanted: Tensor, step: Tensor) -> Tensor:
     """The command in force one control step later, all (n, command_dim); what is all but reached is reached exactly."""
     way = wanted - command
     return torch.where(way.abs() <= 1.0001 * step, wanted, command + torch.sign(way) * step)
+
+
+def _acceleration(commands: dict[str, Any]) -> tuple[float, ...] | None:
+    """What vx, vy and yaw rate may change by in a second, None for the usual; raises PolicyError if that is bad."""
+    given = commands.get("acceleration")
+    try:
+        check_acceleration(given, "commands.acceleration")
+    except (TypeError, ValueError) as error:
+        raise PolicyError(f"the policy's configuration cannot be used: {error}") from error
+    return None if given is None else tuple(given)
 
 
 def _command_range(commands: dict[str, dict[str, Any]], checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:

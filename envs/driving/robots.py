@@ -139,7 +139,7 @@ class PolicyRobots(DrivenRobots):
         self._origins = env.env_origins.clone()
         lowest, highest = command_range(env)
         layout = env.command_layout
-        acceleration = layout.largest_changes(1.0)
+        acceleration = layout.largest_changes(1.0, acceleration=cfg.commands.acceleration)
         super().__init__(num_robots, layout, lowest, highest, acceleration, env.dt, env.robot)
 
     @torch.no_grad()

@@ -207,8 +207,8 @@ class _Meter:
         self.intervals = torch.tensor([case.schedule or (0.0, 0.0) for case in cases], device=device) / env.dt
         self.limits = torch.tensor(SCHEDULED, device=device)
         self.next_change = torch.zeros(num_envs, device=device)
-        ramp = round(env.cfg.commands.ramp_time / env.dt)
-        self.ramp = CommandSmoother(num_envs, ramp, device, env.command_layout, env.dt)
+        steps, limits = round(env.cfg.commands.ramp_time / env.dt), env.cfg.commands.acceleration
+        self.ramp = CommandSmoother(num_envs, steps, device, env.command_layout, env.dt, limits)
         self.asked = torch.zeros(num_envs, NUM_VELOCITIES, device=device)
         self.heading = torch.zeros(num_envs, device=device)
         self.reference_airborne = torch.zeros_like(self.airborne)

@@ -43,6 +43,7 @@ def reference_term_cfg(cfg: Any) -> ReferenceMotionTermCfg:
         future_joint_steps=tuple(sorted({reference.actor_future_step, *reference.critic_future_steps})),
         command_sampler=command_sampler_cfg(cfg.commands),
         ramp_time=cfg.commands.ramp_time,
+        acceleration=cfg.commands.acceleration,
         standing_starts=reference.standing_starts,
     )
 
@@ -100,6 +101,7 @@ class SampledCommands(CommandSource):
         device: Device of the commands.
         seed: Seed of the draws.
         layout: Channels of a command.
+        acceleration: What vx, vy [m/s^2] and yaw rate [rad/s^2] change by at most meanwhile.
     """
 
     def __init__(
@@ -111,9 +113,10 @@ class SampledCommands(CommandSource):
         device: str | torch.device,
         seed: int,
         layout: CommandLayout,
+        acceleration: tuple[float, float, float],
     ) -> None:
         self.sampler = CommandSampler(num_envs, cfg, dt, device, seed, layout)
-        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device, layout, dt)
+        self._smoother = CommandSmoother(num_envs, round(ramp_time / dt), device, layout, dt, acceleration)
         self._commands = layout.rest(num_envs, device=device)
 
     @property

@@ -52,6 +52,7 @@ def make_supply(
         robot,
         settings.usual_batch,
         settings.compiled,
+        settings.acceleration,
     )
     hold = settings.at_end == "hold"
     if settings.mode == "realtime":

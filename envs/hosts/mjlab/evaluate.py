@@ -74,6 +74,8 @@ def in_mjlab(policy_file: Path, duration: float, rollouts: int, device: str) -> 
     policy = load_policy(policy_file).to(device)
     task = G1CMGCfg()
     task.env.history_length = policy.description.history_length
+    limits = policy.description.config.get("commands", {}).get("acceleration", task.commands.acceleration)
+    task.commands.acceleration = tuple(limits)
     cfg = make_env_cfg(rough=False, play=True, cfg=task)
     cfg.scene.num_envs = len(COMMANDS) * rollouts
     cfg.events = {}

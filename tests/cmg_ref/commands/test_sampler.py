@@ -9,6 +9,8 @@ import torch
 
 from cmg_ref.commands.sampler import PRESETS, CommandSampler, CommandSamplerCfg, CommandSmoother
 from cmg_ref.frames.command_plan import PlannedCommands
+from cmg_ref.reference_motion_term_cfg import ReferenceMotionTermCfg
+from cmg_ref.trajectories.settings import CMGMotionGeneratorCfg
 
 
 def test_ramp_is_a_straight_line() -> None:
@@ -47,6 +49,30 @@ def test_a_command_that_has_far_to_go_takes_longer(axis: int, change: float, ste
     torch.testing.assert_close(planned, expected, atol=1e-5, rtol=0.0)
     torch.testing.assert_close(coarse.value(steps // 5)[0, axis], torch.tensor(change), atol=1e-5, rtol=0.0)
     assert abs(float(coarse.value(steps // 5 - 1)[0, axis])) < abs(change) - 0.01
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_who_sets_limits_gets_a_change_within_them(axis: int) -> None:
+    limits, target = (0.5, 0.25, 1.0), torch.zeros(1, 3)
+    target[0, axis] = 2.0 * limits[axis]
+    smoother, plan = CommandSmoother(1, 25, acceleration=limits), PlannedCommands(1, 1, 25, acceleration=limits)
+    smoother.set_target(target)
+    motion = torch.zeros(1, dtype=torch.long)
+    plan.set_target(motion, motion, target)
+    expected = target[0, axis] * (torch.arange(1.0, 106.0) / 100.0).clamp(max=1.0)
+    path = torch.stack([smoother.step()[0, axis] for _ in range(105)])
+    torch.testing.assert_close(path, expected, atol=1e-5, rtol=0.0)
+    planned = torch.stack([plan.value(motion + frame, motion)[0, axis] for frame in range(1, 106)])
+    torch.testing.assert_close(planned, expected, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize(
+    "limits", [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, float("nan"), 1.0), (1.0, float("inf"), 1.0), ("1",) * 3]
+)
+def test_limits_that_are_none_are_refused(limits: Any) -> None:
+    for cfg in (ReferenceMotionTermCfg(acceleration=limits), CMGMotionGeneratorCfg(acceleration=limits)):
+        with pytest.raises(ValueError, match="acceleration must be 3 positive numbers"):
+            cfg.validate()
 
 
 def test_looking_ahead_agrees_with_stepping() -> None:

@@ -114,10 +114,12 @@ def test_a_measurement_that_is_not_a_number_does_not_stay_in_the_history() -> No
         assert float((targets[0] - targets[1]).abs().max()) < 0.05
 
 
-def calibrated(fields: dict[str, Any]) -> Controller:
-    """The shipped policy's controller with another calibration."""
+def calibrated(fields: dict[str, Any], acceleration: Any = None) -> Controller:
+    """The shipped policy's controller with another calibration, and other limits to changes of a command."""
     policy = load_policy()
-    policy.description = dataclasses.replace(policy.description, calibration=fields)
+    config = copy.deepcopy(policy.description.config)
+    config["commands"]["acceleration"] = acceleration
+    policy.description = dataclasses.replace(policy.description, calibration=fields, config=config)
     return Controller(policy, load_checkpoint()).eval().requires_grad_(False)
 
 
@@ -177,6 +179,18 @@ def test_commands_are_held_within_the_range_of_the_policy(controller: Controller
     beyond = torch.tensor([[9.0, -9.0, 9.0], [float("inf"), float("nan"), float("-inf")]])
     in_force = told(controller, beyond.expand(80, 2, 3))[-1]
     torch.testing.assert_close(in_force, torch.tensor([[2.5, -0.4, 1.0], [2.5, 0.0, -1.0]]))
+
+
+def test_a_command_changes_within_the_limits_of_the_policy() -> None:
+    slow = calibrated({}, [0.5, 0.25, 1.0])
+    commands = torch.tensor([[1.0, 0.0, 0.0], [0.0, -0.25, 0.0], [0.0, 0.0, 0.5]])
+    in_force = told(slow, commands.expand(110, 3, 3))
+    for row, steps in enumerate((100, 50, 25)):
+        ramp = (torch.arange(1.0, 111.0) / steps).clamp(max=1.0).unsqueeze(1)
+        torch.testing.assert_close(in_force[:, row], ramp * commands[row], atol=1e-5, rtol=0.0)
+    for bad in ([0.5, 0.25], [1.0, -1.0, 1.0], "fast", 3):
+        with pytest.raises(PolicyError, match="configuration cannot be used"):
+            calibrated({}, bad)
 
 
 def test_what_is_in_force_is_what_the_calibration_makes_of_a_command() -> None:

@@ -42,7 +42,7 @@ class Puppet:
         self.reference = self
         self.command_layout = command_layout or CommandLayout()
         ranges = SimpleNamespace(lin_vel_x=(-0.4, 1.0), lin_vel_y=(-0.2, 0.2), ang_vel_yaw=(-1.0, 1.0))
-        self.cfg = SimpleNamespace(commands=SimpleNamespace(ramp_time=0.0, ranges=ranges))
+        self.cfg = SimpleNamespace(commands=SimpleNamespace(ramp_time=0.0, acceleration=None, ranges=ranges))
         self.pushed: list[torch.Tensor] = []
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
         self.reset()

@@ -288,3 +288,20 @@ def test_noise_grows_with_the_curriculum(make: Callable[..., Any]) -> None:
         deviations.append(float((env.obs_buf - clean).abs().max()))
     assert deviations[0] == 0.0
     assert deviations[1] == pytest.approx(0.5 * deviations[2], rel=0.02) and deviations[2] > 0.0
+
+
+def test_commands_change_no_faster_than_the_configuration_lets_them() -> None:
+    from configs.g1_cmg_config import G1CMGCfg
+    from envs.tasks.task_registry import task_registry
+
+    cfg = G1CMGCfg()
+    cfg.commands.acceleration = (0.5, 0.25, 1.0)
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg, num_envs=2)[0]
+    env.reset()
+    told = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.2, 0.8]])
+    env.set_commands(told)
+    before = env.commands.clone()
+    for step in range(20):
+        env.step(no_actions(env))
+        assert bool(((env.commands - before).abs() <= torch.tensor([0.01, 0.005, 0.02]) + 1e-6).all()), step
+        before = env.commands.clone()
