@@ -12,6 +12,7 @@ from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS
 from cmg_ref.core.shorten import shortened
 
 MAX_NODES = 64  # of a channel
+STEPS = 10_000  # of an offset to a m/s or rad/s
 
 
 class CommandCalibration(nn.Module):
@@ -62,7 +63,8 @@ class CommandCalibration(nn.Module):
             ends = torch.ones_like(passed[:, :1])
             shares = torch.cat((ends, passed), dim=1) - torch.cat((passed, torch.zeros_like(ends)), dim=1)
             weights = (weights.unsqueeze(2) * shares.unsqueeze(1)).flatten(1)
-        offset = weights @ self.offsets.flatten(0, NUM_VELOCITIES - 1)
+        # Whole ten-thousandths, so that a command that stays is the same to the last digit whoever works it out.
+        offset = (STEPS * (weights @ self.offsets.flatten(0, NUM_VELOCITIES - 1))).round() / STEPS
         return commands + nn.functional.pad(offset, (0, commands.shape[1] - NUM_VELOCITIES))
 
     def to_json(self) -> dict[str, Any]:

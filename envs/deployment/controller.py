@@ -131,7 +131,7 @@ class Controller(nn.Module):
             StatePart("correction", num_joints, "last action of the policy"),
             StatePart("memory", memory_dim, "command of the last frame, and how far the reference has drifted from it"),
             StatePart("command", command_dim, f"command in force: {self.command_layout.title()}, less what is at rest"),
-            StatePart("asked", command_dim, "command last asked for, held within its range and calibrated, same units"),
+            StatePart("asked", command_dim, "command last asked for, held within its range, same units"),
             StatePart("step", command_dim, "largest change of the command in force in a control step, same units"),
             StatePart("remaining", 1, "control steps until the ramp time since the last change has passed"),
         )
@@ -172,9 +172,11 @@ class Controller(nn.Module):
         told, dof_pos, dof_vel = observation[:, COMMAND:].split([len(self._rest), num_joints, num_joints], dim=1)
         wanted = torch.minimum(torch.maximum(told, self.command_min), self.command_max)
         wanted = torch.where(torch.isnan(told), self._rest.expand_as(wanted), wanted)
+        # What was asked for is compared as it was given: what a runtime computes of it differs in the last digits.
+        changed = (wanted != asked).any(dim=1, keepdim=True)
+        asked = wanted
         if self.calibration is not None:
             wanted = self.calibration(wanted)
-        changed = (wanted != asked).any(dim=1, keepdim=True)
         keeps_changing = changed & (remaining > 0.5)
         largest = self.acceleration * self.control_dt
         ramp = ramp_steps(command, wanted, self.ramp_frames, largest).unsqueeze(1)
@@ -203,7 +205,7 @@ class Controller(nn.Module):
         action = torch.where(torch.isnan(action), last_action, action)
         following = frames[1]
         targets = self._joint_pos(following) + self._lead * self._joint_vel(following) + self._scale * action
-        commands = (memories[1], frame_commands[1] - self._rest, wanted - self._rest, step)
+        commands = (memories[1], frame_commands[1] - self._rest, asked - self._rest, step)
         remaining = (remaining - 1.0).clamp(min=0.0)
         next_state = torch.cat((following - self.standing, action, *commands, remaining, *history), dim=1)
         return targets - self._default, next_state, targets

@@ -62,6 +62,13 @@ class Puppet:
     def get_observations(self) -> torch.Tensor:
         return self.commands
 
+    def mirror_observations(self, observations: torch.Tensor, group: str) -> torch.Tensor:
+        assert group == "policy"
+        return observations * torch.tensor([1.0, -1.0, -1.0])
+
+    def mirror_actions(self, actions: torch.Tensor) -> torch.Tensor:
+        return -actions
+
     @property
     def base_height(self) -> torch.Tensor:
         """As told, with an error, and swaying."""
@@ -344,7 +351,7 @@ def test_a_calibration_makes_good_what_the_puppet_errs_by() -> None:
     lines: list[str] = []
 
     def act(observations: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(len(observations), 2)
+        return torch.ones(len(observations), 2)  # not symmetric, and so is what it errs by
 
     calibration = calibrate(env, act, report=lines.append)
     assert len(lines) == 4 and "0.112 m/s" not in lines[-1]
@@ -360,6 +367,16 @@ def test_a_calibration_makes_good_what_the_puppet_errs_by() -> None:
     obeys = evaluate(env, act, CASES[:1], 5, calibration=calibration).results
     assert max(result.lin_vel_error for result in obeys) < 0.015
     assert max(result.yaw_rate_error for result in obeys) < 0.015
+
+
+def test_the_calibration_of_a_symmetric_policy_is_symmetric() -> None:
+    env = Puppet(300, DURATION)  # errs to one side, which such a policy could do by chance alone
+    calibration = calibrate(env, lambda observations: observations[:, 1:3], rollouts=1)
+    mirror = torch.tensor([1.0, -1.0, -1.0])
+    told = torch.tensor([[0.5, 0.15, 0.4], [1.0, 0.0, -0.8]])
+    torch.testing.assert_close(calibration(mirror * told), mirror * calibration(told))
+    one_sided = calibrate(env, lambda observations: 1.0 + observations[:, 1:3], rollouts=1)
+    assert not torch.allclose(one_sided(mirror * told), mirror * one_sided(told), atol=1e-2)
 
 
 def test_random_commands_are_those_told_not_those_of_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
