@@ -1,6 +1,9 @@
 """Offsets on commands: exact at the nodes, linear between, none for a robot that stands, safe to read from a file."""
 
+from __future__ import annotations
+
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +79,7 @@ def test_it_comes_back_from_json() -> None:
         ({"offsets": {}}, "calibration|offsets"),
     ],
 )
-def test_what_is_no_calibration_is_refused_with_the_reason(change: dict, message: str) -> None:
+def test_what_is_no_calibration_is_refused_with_the_reason(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CommandCalibration.from_json({**calibration().to_json(), **change})
 
