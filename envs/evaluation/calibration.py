@@ -46,6 +46,9 @@ def calibrate(
         policy: Observations (num_envs, num_obs) to actions (num_envs, num_actions).
         rollouts: Of each node and round.
         report: Told after each round how far from their commands robots were, in a line.
+
+    Raises:
+        ValueError: A robot falls at every command.
     """
     ranges = ranges_of(env.cfg.commands.ranges)
     limits = [ranges[channel.name] for channel in VELOCITY_CHANNELS]
@@ -65,6 +68,8 @@ def calibrate(
         results = evaluate(env, policy, cases, rollouts, SEED, progress=True).results
         error = told - torch.tensor([result.velocity for result in results])
         fell = torch.tensor([result.survival < 1.0 for result in results]) | error.isnan().any(dim=1)
+        if bool(fell.all()):
+            raise ValueError("robots fall at every command: there is nothing yet that offsets could make good")
         linear, turning = error[~fell, :2].norm(dim=1).mean(), error[~fell, 2].abs().mean()
         report(
             f"round {number} of {len(ROUNDS)}: {linear:.3f} m/s and {turning:.3f} rad/s off the command in the mean of "

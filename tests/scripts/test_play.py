@@ -15,8 +15,9 @@ pytest.importorskip("mujoco.batch")
 
 from envs.cli import play
 from envs.deployment.exported_controller import ArtefactError, ExportedController
+from envs.evaluation import calibration
 from envs.evaluation.cases import FREE, GRID, shortened
-from envs.learning.policy import Policy, describe_policy, save_policy
+from envs.learning.policy import Policy, describe_policy, load_policy, save_policy
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -132,9 +133,34 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
         ExportedController(tmp_path / "policy.onnx")
 
 
+def test_a_policy_is_calibrated(
+    policy_file: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 27 commands, one round: how well it is done is tested with the calibration itself.
+    monkeypatch.setattr(calibration, "NODES", ((0.0,), (0.0,), (0.0,)))
+    monkeypatch.setattr(calibration, "ROUNDS", (0.5,))
+    monkeypatch.setattr(calibration, "DURATION", 5.0)
+    monkeypatch.setattr(play, "DURATION", 5.0)
+    ranges = [f"commands.ranges.{name}=(-0.3,0.3)" for name in ("lin_vel_x", "lin_vel_y", "ang_vel_yaw")]
+    path = tmp_path / "calibrated.safetensors"
+    result = run("--shipped", "--calibrate", path, "--num_envs", 81, *ranges)
+    assert result.returncode == 0, result.stderr
+    assert "round 1 of 1: " in result.stdout and f"wrote {path}" in result.stdout
+    policy, shipped = load_policy(path), load_policy()
+    assert policy.description.calibration["lin_vel_x"] == [-0.3, 0.0, 0.3]
+    found = policy.description.command_calibration()
+    assert found is not None and bool(found.offsets.any())
+    assert all(torch.equal(value, shipped.state_dict()[name]) for name, value in policy.state_dict().items())
+    fallen = run("--policy", policy_file, "--calibrate", tmp_path / "never.safetensors", "--num_envs", 81, *ranges)
+    assert fallen.returncode == 1 and "robots fall at every command" in fallen.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--calibrate", "policy.onnx"), "--calibrate policy.onnx: a policy's name must end in .safetensors"),
+        (("--zero_residual", "--calibrate", "some.safetensors"), "has no policy to calibrate"),
         (("--policy", "absent.safetensors"), "absent.safetensors: no such policy file"),
         (("--command", 1, 0, 0, "--keyboard"), "exclude each other"),
         (("--duration", -1), "--duration: '-1' is not a number from 0.5 to 3600"),
