@@ -29,7 +29,7 @@ def onnx_model(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequenc
     with _silence():
         try:
             return _watched(module, inputs, outputs)
-        except Exception:
+        except (AttributeError, ImportError, TypeError):  # what calling an exporter that is gone raises
             if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
                 raise
             return _analysed(module, inputs, outputs)
