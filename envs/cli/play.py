@@ -33,7 +33,6 @@ from envs.simulator import BACKEND  # isort: skip
 
 import torch
 
-from cmg_ref.commands.calibration import CommandCalibration
 from cmg_ref.commands.schedule import MAX_COMMAND, CommandSchedule, held_within
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.devices import checked_device
@@ -268,10 +267,9 @@ def actions_of(policy: Policy | None, env: Any) -> Any:
     return policy or (lambda observations: torch.zeros(len(observations), env.num_actions, device=env.device))
 
 
-def calibration_of(policy: Policy | None, env: Any) -> CommandCalibration | None:
-    """What a policy's environment is told in place of a command, if it is not that command."""
-    calibration = None if policy is None else policy.description.command_calibration()
-    return calibration if calibration is None else calibration.to(env.device)
+def calibration_of(policy: Policy | None, env: Any) -> torch.nn.Module:
+    """From commands to what a policy's environment is told for them."""
+    return torch.nn.Identity() if policy is None else policy.description.command_calibration().to(env.device)
 
 
 def run_grid(

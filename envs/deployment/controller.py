@@ -175,8 +175,7 @@ class Controller(nn.Module):
         # What was asked for is compared as it was given: what a runtime computes of it differs in the last digits.
         changed = (wanted != asked).any(dim=1, keepdim=True)
         asked = wanted
-        if self.calibration is not None:
-            wanted = self.calibration(wanted)
+        wanted = self.calibration(wanted)
         keeps_changing = changed & (remaining > 0.5)
         largest = self.acceleration * self.control_dt
         ramp = ramp_steps(command, wanted, self.ramp_frames, largest).unsqueeze(1)

@@ -154,7 +154,7 @@ class PolicyRobots(DrivenRobots):
         env = self._env
         if env.terrain is None:
             env.env_origins[:, :2] = env.root_states[:, :2]
-        env.set_commands((self._calibration(commands) if self._calibration else commands).to(env.device))
+        env.set_commands(self._calibration(commands).to(env.device))
         env.step(self._policy(env.get_observations()))
         fallen: Tensor = env.reset_buf.cpu().clone()
         return fallen

@@ -85,10 +85,10 @@ class PolicyDescription:
         """The robot it was trained on; raises RobotError if there is none of that name."""
         return load_robot(self.config.get("asset", {}).get("robot") or FIRST_ROBOT)
 
-    def command_calibration(self) -> CommandCalibration | None:
+    def command_calibration(self) -> nn.Module:
         """From a command that a robot shall obey to what its environment is told; raises PolicyError if it is bad."""
         try:
-            return CommandCalibration.from_json(self.calibration) if self.calibration else None
+            return CommandCalibration.from_json(self.calibration) if self.calibration else nn.Identity()
         except ValueError as error:
             raise PolicyError(f"its calibration cannot be used: {error}") from error
 

@@ -86,8 +86,7 @@ def in_mjlab(policy_file: Path, duration: float, rollouts: int, device: str) -> 
     limit, term = policy.description.action_limit, env.command_manager.get_term(COMMAND)
     observations, _ = env.reset()
     told = torch.tensor(COMMANDS, device=device).repeat_interleave(rollouts, dim=0)
-    calibration = policy.description.command_calibration()
-    term.set_commands(told if calibration is None else calibration.to(device)(told))
+    term.set_commands(policy.description.command_calibration().to(device)(told))
     runs = [Run(env.step_dt) for _ in told]
     steps, references = _Stopwatch(env.step, device), _Stopwatch(env.command_manager.compute, device)
     env.command_manager.compute = references

@@ -63,6 +63,19 @@ def test_a_saved_policy_comes_back(policy: Policy, tmp_path: Path) -> None:
     assert torch.equal(again(observations), policy(observations))
 
 
+def test_what_a_policy_has_to_be_told_is_the_command_unless_it_says_otherwise(policy: Policy) -> None:
+    commands = torch.tensor([[0.7, -0.2, 0.3]])
+    assert torch.equal(policy.description.command_calibration()(commands), commands)
+    nodes: dict[str, object] = {name: [0.0, 1.0] for name in ("lin_vel_x", "lin_vel_y", "ang_vel_yaw")}
+    fields = {**nodes, "offsets": [[0.0] * 3] + [[0.1, 0.0, -0.1]] * 7}
+    calibrated = dataclasses.replace(policy.description, calibration=fields)
+    offset = calibrated.command_calibration()(torch.ones(1, 3)) - 1.0
+    torch.testing.assert_close(offset, torch.tensor([[0.1, 0.0, -0.1]]))
+    broken = dataclasses.replace(policy.description, calibration={**fields, "offsets": []})
+    with pytest.raises(PolicyError, match="its calibration cannot be used"):
+        broken.command_calibration()
+
+
 def test_observations_are_normalised(policy: Policy) -> None:
     inside = torch.randn(3, policy.description.num_observations)
     assert torch.allclose(policy(policy.mean + policy.scale * inside), policy.mlp(inside), atol=1e-5)
