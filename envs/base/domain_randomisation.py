@@ -111,6 +111,23 @@ class DomainRandomisation:
         self.payload, self.strength = values["payload"], values["strength"]
         self.ang_vel_bias, self.gravity_bias = values["ang_vel_bias"], values["gravity_bias"]
 
+    def differences(self, device: str | torch.device) -> dict[str, Tensor]:
+        """What a critic may know of the robots, (num_envs, size) each on a device, at the present level.
+
+        `friction` is zero where it is left as the asset has it, `payload` is what base and links carry together in kg,
+        and `undisturbed` is 0 or 1.
+        """
+        friction = torch.zeros_like(self.added_mass) if self.friction is None else self.friction
+        known = {
+            "friction": friction.unsqueeze(1),
+            "payload": (self.added_mass + self.payload.sum(dim=1)).unsqueeze(1),
+            "strength": self.strength,
+            "ang_vel_bias": self.ang_vel_bias,
+            "gravity_bias": self.gravity_bias,
+            "undisturbed": self.undisturbed.float().unsqueeze(1),
+        }
+        return {name: values.to(device) for name, values in known.items()}
+
     def shape_properties(self, properties: list[Any], env_id: int) -> list[Any]:
         """Surfaces of an environment's robot, from the asset's `RigidShapeProperties`, changed in place."""
         for shape in properties:

@@ -150,6 +150,14 @@ class LeggedRobotTerms(LeggedRobotCommands):
             ObservationTerm("average_yaw_rate", 1, scale.ang_vel, "odd"),
             ObservationTerm("base_height", 1, scale.height, "scalar"),
             ObservationTerm("feet_contact", 2, 1.0, "pair"),
+            # What no robot can measure of itself, for a critic.
+            ObservationTerm("friction", 1, 1.0, "scalar"),
+            ObservationTerm("payload", 1, 1.0, "scalar"),
+            ObservationTerm("strength", 1, 1.0, "scalar"),
+            ObservationTerm("delay", 1, 1.0, "scalar"),
+            ObservationTerm("ang_vel_bias", 3, scale.ang_vel, "axial"),
+            ObservationTerm("gravity_bias", 3, scale.gravity, "polar"),
+            ObservationTerm("undisturbed", 1, 1.0, "scalar"),
         ]
 
     def _observe_base_ang_vel(self) -> Tensor:
@@ -184,3 +192,27 @@ class LeggedRobotTerms(LeggedRobotCommands):
 
     def _observe_feet_contact(self) -> Tensor:
         return self.feet.contact.float()
+
+    def _observe_friction(self) -> Tensor:
+        """Zero where it is not randomised."""
+        return self.differences["friction"]
+
+    def _observe_payload(self) -> Tensor:
+        """Of base and links together [kg]."""
+        return self.differences["payload"]
+
+    def _observe_strength(self) -> Tensor:
+        return self.differences["strength"]
+
+    def _observe_delay(self) -> Tensor:
+        """In control steps."""
+        return self.delay_share
+
+    def _observe_ang_vel_bias(self) -> Tensor:
+        return self.differences["ang_vel_bias"]
+
+    def _observe_gravity_bias(self) -> Tensor:
+        return self.differences["gravity_bias"]
+
+    def _observe_undisturbed(self) -> Tensor:
+        return self.differences["undisturbed"]

@@ -310,6 +310,7 @@ class SimulatedRobot(BaseTask):
         self.strength = None if bool((strength == 1.0).all()) else strength.to(self.device)
         self.delay_share = (self.randomisation.delay / self.dt).to(self.device)  # in control steps, (num_envs, 1)
         self._delay_steps = max(1, math.ceil(float(self.delay_share.max())))
+        self.differences = self.randomisation.differences(self.device)
 
     def _place_envs(self) -> None:
         """Set `env_origins`: tiles of the terrain, or a grid on the plane."""
