@@ -122,3 +122,28 @@ def test_a_term_that_does_not_fit_its_mirror_is_refused() -> None:
     assert mirrored.tolist() == [2.0, -1.0, 4.0, -3.0, 5.0, -6.0, 7.0]
     with pytest.raises(ValueError, match="'base': 4 columns cannot be mirrored as polar"):
         ObservationMirror([ObservationTerm("base", 4, 1.0, "polar")], *joints)
+
+
+def test_a_critic_may_know_how_robots_differ(make: Callable[..., Any]) -> None:
+    known = {"friction": 1, "payload": 1, "strength": 1, "delay": 1, "ang_vel_bias": 3, "gravity_bias": 3}
+    privileged = f"observations.privileged={(*known, 'undisturbed')!r}"
+    switches = [f"domain_rand.randomize_{name}=True" for name in ("imu", "strength")]
+    env = make("g1", 6, privileged, *switches, "domain_rand.undisturbed_share=0.5", calm=False)
+    env.change_robots(torch.tensor([2]), delay=torch.tensor([[0.03]]), added_mass=torch.tensor([4.0]))
+    env.reset()
+    values = env.privileged_obs_buf[:, env.num_obs :].split([*known.values(), 1], dim=1)
+    seen = dict(zip((*known, "undisturbed"), values, strict=True))
+    robots = env.randomisation
+    torch.testing.assert_close(seen["friction"].squeeze(1), robots.friction)
+    torch.testing.assert_close(seen["strength"], robots.strength)
+    torch.testing.assert_close(seen["ang_vel_bias"], 0.25 * robots.ang_vel_bias)
+    torch.testing.assert_close(seen["gravity_bias"], robots.gravity_bias)
+    assert seen["delay"][2].item() == pytest.approx(1.5)  # steps of 20 ms
+    # All that the base carries, and what the links do.
+    torch.testing.assert_close(seen["payload"].squeeze(1), robots.added_mass + robots.payload.sum(dim=1))
+    assert seen["payload"][2].item() == pytest.approx(4.0)
+    assert set(seen["undisturbed"].flatten().tolist()) == {0.0, 1.0}
+    # In a mirror sensors are off to the other side, and nothing else is.
+    mirrored = env.mirror_observations(env.privileged_obs_buf, "critic")[:, env.num_obs :]
+    changed = (mirrored != env.privileged_obs_buf[:, env.num_obs :]).any(dim=0)
+    assert changed.nonzero().flatten().tolist() == [4, 6, 8]  # roll and yaw rate, gravity to the side
