@@ -272,6 +272,8 @@ class Policy(nn.Module):
     def widened(self, observations: tuple[tuple[str, int, float], ...]) -> Policy:
         """The same policy where commands have further channels, or more of the past is seen: it does not listen yet.
 
+        Its critic, which sees no past, does not come along to commands with further channels.
+
         Args:
             observations: Parts of the observation it is to take. Where these are not its own parts with more columns at
                 their ends, after earlier ones of the same, it is returned as it is.
@@ -298,7 +300,8 @@ class Policy(nn.Module):
             policy.mean[columns], policy.scale[columns] = self.mean, self.scale
         first[:, columns] = state["0.weight"]
         policy.mlp.load_state_dict({**state, "0.weight": first})
-        policy.critic = self.critic
+        if newest == own:
+            policy.critic = self.critic
         return policy.eval().requires_grad_(False)
 
     def actor_state(self) -> dict[str, torch.Tensor]:

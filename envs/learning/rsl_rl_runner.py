@@ -284,8 +284,8 @@ class Runner(OnPolicyRunner):
     def begin_with(self, policy: Policy) -> bool:
         """Take over the network of a policy, with the scales of its normaliser no smaller than configured.
 
-        Its critic comes along if the file has one that sees the same. Further channels of the command that the policy
-        has not known count for nothing at first; then the critic is a new one.
+        Its critic comes along if the file has one that sees the same, or the first of it. What the two have not seen
+        yet counts for nothing at first; where commands have further channels the critic is a new one.
 
         Returns:
             Whether the critic came along.

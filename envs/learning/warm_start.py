@@ -69,7 +69,9 @@ def take_actor(actor: Any, policy: Policy) -> None:
 
 
 def take_critic(critic: Any, policy: Policy, description: PolicyDescription) -> bool:
-    """Take over the critic that comes with a policy, if it sees the same and is of the same size.
+    """Take over the critic that comes with a policy, if it sees the same, or the first of it, and is of the same size.
+
+    What it has not seen yet counts for nothing at first.
 
     Args:
         critic: rsl_rl's model.
@@ -79,16 +81,27 @@ def take_critic(critic: Any, policy: Policy, description: PolicyDescription) -> 
     Returns:
         Whether it was taken over.
     """
-    if shapes_of(critic_state(critic.state_dict())) != shapes_of(policy.critic):
-        return False
     saw, sees = (
         list(one.config.get("observations", {}).get("privileged", ())) for one in (policy.description, description)
     )
-    if saw != sees:
+    ours, its = critic_state(critic.state_dict()), policy.critic
+    if saw != sees and saw == sees[: len(saw)]:
+        its = {name: _with_more_columns(name, value, ours.get(name, value)) for name, value in its.items()}
+    elif saw != sees:
         return False
-    critic.load_state_dict({**critic.state_dict(), **policy.critic})
+    if shapes_of(ours) != shapes_of(its):
+        return False
+    critic.load_state_dict({**critic.state_dict(), **its})
     settle_statistics(critic)
     return True
+
+
+def _with_more_columns(name: str, value: torch.Tensor, wider: torch.Tensor) -> torch.Tensor:
+    """A tensor of a critic with further columns at its end: weights of 0, statistics that are those of `wider`."""
+    if value.dim() != 2 or value.shape[0] != wider.shape[0] or value.shape[1] >= wider.shape[1]:
+        return value
+    further = wider[:, value.shape[1] :]
+    return torch.cat((value, torch.zeros_like(further) if name.endswith(".weight") else further), dim=1)
 
 
 def settle_statistics(model: Any) -> None:

@@ -246,6 +246,27 @@ def test_a_policy_file_brings_the_critic_of_its_training_along(trained: Runner, 
         torch.testing.assert_close(value, torch.stack([critic[name] for critic in critics]).mean(dim=0))
 
 
+def test_a_critic_begins_to_see_more(trained: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    save_policy(trained.policy(), path)
+    policy = load_policy(path)
+    privileged = policy.description.config["observations"]["privileged"]
+    assert privileged
+    privileged.pop()
+    more, columns = OBSERVED["commands"], sum(OBSERVED.values())
+    policy.critic = {
+        name: value[:, :-more] if value.dim() == 2 and value.shape[1] == columns else value
+        for name, value in policy.critic.items()
+    }
+    runner = make_runner(tmp_path)
+    assert runner.begin_with(policy)
+    groups = trained.env.get_observations()
+    blind = groups.clone()
+    blind["critic"][:, -more:] = trained.alg.critic.obs_normalizer.mean[-more:]
+    with torch.no_grad():
+        torch.testing.assert_close(runner.alg.critic(groups), trained.alg.critic(blind), rtol=0.0, atol=1e-5)
+
+
 def test_a_run_goes_on_from_the_mean_of_its_checkpoints(tmp_path: Path) -> None:
     policies = []
     for interval in (0, 4):
@@ -273,6 +294,7 @@ def test_a_policy_is_widened_by_channels_it_does_not_listen_to(trained: Runner, 
     torch.testing.assert_close(wider(more), policy(observations))
     save_policy(wider, tmp_path / "wider.safetensors")
     assert load_policy(tmp_path / "wider.safetensors").description.num_observations == more.shape[1]
+    assert not wider.critic
     before = torch.randn(8, 2 * policy.description.num_observations)
     longer = policy.widened(own * 3)
     torch.testing.assert_close(longer(torch.cat((before, observations), dim=1)), policy(observations))
