@@ -292,9 +292,11 @@ def test_every_environment_has_what_its_case_asks_for() -> None:
     chosen = [case for case in free_shortened(2.0) if case.name[6:] in names]
     chosen += [EvaluationCase("hit", (0.0, 0.0, 0.0), 0.8, schedule=(0.2, 0.4), punch=300.0)]
     assert len(chosen) == 8
-    env: Any = task_registry.make_env("g1_cmg_free", env_cfg=cfg, num_envs=8)[0]
-    own = {name: env.randomisation.drawn(name) for name in ("friction", "delay", "payload", "strength", "gravity_bias")}
     policy, seen = load_policy(), []
+    cfg.env.history_length = policy.description.history_length
+    env: Any = task_registry.make_env("g1_cmg_free", env_cfg=cfg, num_envs=8)[0]
+    num_seen = env.num_obs // cfg.env.history_length
+    own = {name: env.randomisation.drawn(name) for name in ("friction", "delay", "payload", "strength", "gravity_bias")}
     friction = env.sim.model.geom("shape_0").id
 
     def record(observations: torch.Tensor) -> torch.Tensor:
@@ -306,7 +308,7 @@ def test_every_environment_has_what_its_case_asks_for() -> None:
         seen.append(
             {
                 "delay": env.delay_share.flatten() * env.dt,
-                "bias": (env.obs_buf - env.privileged_obs_buf[:, : env.num_obs])[:, :6].abs().mean(dim=1),
+                "bias": (env.obs_buf[:, -num_seen:] - env.privileged_obs_buf[:, :num_seen])[:, :6].abs().mean(dim=1),
                 "torso": torch.tensor([bodies[torso].mass for bodies in robots]),
                 "friction": torch.from_numpy(expanded[:, friction, 0].copy()),
                 "strength": torch.ones(8) if env.strength is None else env.strength.flatten(),
