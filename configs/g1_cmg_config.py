@@ -39,6 +39,11 @@ class G1Cfg(LeggedRobotCfg):
 class G1CMGCfg(G1Cfg, ReferenceFollowerCfg):
     """The G1 whose actions are corrections to a reference motion."""
 
+    class env(ReferenceFollowerCfg.env):
+        """Sees a little of the past: robots are unlike each other, and one moment does not tell which one it is."""
+
+        history_length = 3
+
     class rewards(ReferenceFollowerCfg.rewards):
         """As of every robot with a reference."""
 

@@ -19,11 +19,6 @@ class G1CMGFreeCfg(G1CMGCfg):
 
         static_friction = dynamic_friction = 0.3
 
-    class env(G1CMGCfg.env):
-        """Sees a little of the past."""
-
-        history_length = 3
-
     class observations(G1CMGCfg.observations):
         """A critic that knows the robots."""
 

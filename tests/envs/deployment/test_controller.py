@@ -305,7 +305,8 @@ def test_the_policy_alone_says_how_its_observations_are_meant(exported: Path, tm
     told_of = {term["name"]: term for term in json.loads(entries[DEPLOYMENT_KEY])["observations"]}
     assert "one control step after its present frame" in told_of["reference_dof_pos"]["meaning"]
     assert "6 control steps after its present frame minus those 1" in told_of["reference_dof_change"]["meaning"]
-    assert sum(term["size"] for term in told_of.values()) == load_policy().description.num_observations
+    description = load_policy().description
+    assert sum(term["size"] for term in told_of.values()) * description.history_length == description.num_observations
     with pytest.raises(ArtefactError, match=r"holds no controller of cmg_ref; write one with play\.py --export"):
         ExportedController(tmp_path / "policy.onnx")
 
