@@ -85,10 +85,10 @@ def take_critic(critic: Any, policy: Policy, description: PolicyDescription) -> 
         list(one.config.get("observations", {}).get("privileged", ())) for one in (policy.description, description)
     )
     ours, its = critic_state(critic.state_dict()), policy.critic
-    if saw != sees and saw == sees[: len(saw)]:
-        its = {name: _with_more_columns(name, value, ours.get(name, value)) for name, value in its.items()}
-    elif saw != sees:
+    if saw != sees[: len(saw)]:
         return False
+    if len(saw) < len(sees):
+        its = {name: _with_more_columns(name, value, ours.get(name, value)) for name, value in its.items()}
     if shapes_of(ours) != shapes_of(its):
         return False
     critic.load_state_dict({**critic.state_dict(), **its})
