@@ -41,7 +41,7 @@ def keep_apart(clip: MotionClip, robot: Robot) -> MotionClip:
     arms = [
         number for number, name in enumerate(clip.joint_names) if any(part in name for part in robot.spec.arm_joints)
     ]
-    measure = SelfContact(robot, dtype=torch.float32)
+    measure = SelfContact(robot, dtype=torch.float32, of=robot.spec.arm_joints)
     if not measure.pairs or not arms:
         return clip
     sigma = SMOOTHING_TIME * clip.fps

@@ -116,12 +116,20 @@ SPEC = RobotSpec(
         Capsule("left_wrist_yaw_link", (0.070, -0.003, 0.008), (0.122, -0.010, 0.002), 0.019, "dark"),
         Capsule("left_wrist_yaw_link", (0.070, -0.003, -0.012), (0.120, -0.010, -0.014), 0.019, "dark"),
     ),
-    # As thick as the parts of the real robot; the MJCF's collision geometry leaves hips and wrists out.
+    # As thick as the parts of the real robot; the MJCF's collision geometry leaves hips, shins and wrists out.
     contact_capsules=(
         Capsule("left_hip_roll_link", (0.022, 0.0, -0.008), (0.024, 0.0, -0.085), 0.060),
         Capsule("left_hip_yaw_link", (-0.002, 0.0, -0.030), (-0.064, 0.001, -0.168), 0.055),
+        Capsule("left_knee_link", (0.012, 0.0, -0.020), (0.002, 0.0, -0.275), 0.040),
+        Capsule("left_ankle_roll_link", (-0.030, 0.0, -0.018), (0.100, 0.0, -0.018), 0.034),
         Capsule("left_wrist_pitch_link", (-0.008, 0.0, 0.0), (0.058, 0.0, 0.0), 0.035),
         Capsule("left_wrist_yaw_link", (0.062, -0.002, 0.0), (0.148, -0.016, 0.003), 0.037),
     ),
-    contact_pairs=(("wrist", "hip"),),
+    contact_pairs=(
+        ("wrist", "hip"),
+        ("left_ankle_roll", "right_ankle_roll"),
+        ("left_ankle_roll", "right_knee"),
+        ("left_knee", "right_ankle_roll"),
+        ("left_knee", "right_knee"),
+    ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,20 @@ class SelfContact:
     """
 
     def __init__(
-        self, robot: Robot, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+        self,
+        robot: Robot,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        of: Sequence[str] = ("",),
     ) -> None:
-        """Take the capsules of a robot; device and dtype are those of the joint positions to come."""
+        """Take the capsules of a robot.
+
+        Args:
+            robot: The robot.
+            device: That of the joint positions to come.
+            dtype: The same.
+            of: Parts of link names: a pair counts where one of its links has one of them.
+        """
         spec = robot.spec
         parts = [*spec.contact_capsules, *spec.mirror_images(spec.contact_capsules)]
         parts = [part for part in parts if part.link in robot.body_names]
@@ -33,6 +46,7 @@ class SelfContact:
             for first, one in enumerate(parts)
             for second, other in enumerate(parts)
             if any(a in one.link and b in other.link for a, b in spec.contact_pairs)
+            and any(part in link for part in of for link in (one.link, other.link))
         ]
         self.pairs = tuple((parts[first].link, parts[second].link) for first, second in pairs)
         self._first, self._second = torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 2).T

@@ -38,7 +38,7 @@ def swing() -> MotionClip:
 
 
 def depth(clip: MotionClip) -> torch.Tensor:
-    return SelfContact(ROBOT, dtype=torch.float64).depth(clip.dof_pos)
+    return SelfContact(ROBOT, dtype=torch.float64, of=ROBOT.spec.arm_joints).depth(clip.dof_pos)
 
 
 def largest_acceleration(clip: MotionClip) -> float:

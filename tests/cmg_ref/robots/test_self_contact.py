@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,12 @@ def robot() -> Robot:
     return load_g1()
 
 
-def random_poses(robot: Robot, count: int) -> torch.Tensor:
-    """Arms anywhere, legs about where they stand, (count, num_joints)."""
+def random_poses(robot: Robot, count: int, legs: float = 0.2) -> torch.Tensor:
+    """Arms anywhere, legs about where they stand within `legs` [rad], (count, num_joints)."""
     share = torch.rand(count, robot.num_joints, generator=torch.Generator().manual_seed(3))
     pose = robot.joint_lower + share * (robot.joint_upper - robot.joint_lower)
     arms = torch.tensor([any(part in name for part in SPEC.arm_joints) for name in robot.joint_names])
-    return torch.where(arms, pose, robot.default_dof_pos + 0.2 * (share - 0.5)).float()
+    return torch.where(arms, pose, robot.default_dof_pos + legs * (share - 0.5)).float()
 
 
 def test_segments_are_as_far_apart_as_their_nearest_points() -> None:
@@ -52,6 +53,18 @@ def test_a_hand_at_the_side_is_inside_the_thigh_and_one_in_front_is_not(robot: R
     assert torch.allclose(contact.depth(robot.mirrored(poses)), contact.depth(poses), atol=1e-4)
 
 
+def test_a_foot_drawn_in_is_inside_the_other_and_feet_side_by_side_are_not(robot: Robot) -> None:
+    contact = SelfContact(robot, of=("ankle", "knee"))
+    poses = robot.default_dof_pos.float().repeat(2, 1)
+    poses[0, robot.joint_names.index("left_hip_roll_joint")] = -0.35
+    inside, apart = contact.depth(poses)
+    assert apart < -0.05
+    assert inside > 0.01
+    assert torch.allclose(contact.depth(robot.mirrored(poses)), contact.depth(poses), atol=1e-4)
+    assert torch.equal(SelfContact(robot).depth(poses)[:1], inside[None])
+    assert float(SelfContact(robot, of=SPEC.arm_joints).depth(poses).max()) < 0.0, "of arms alone"
+
+
 def test_depth_has_a_gradient_that_leads_out(robot: Robot) -> None:
     contact, pose = SelfContact(robot), random_poses(robot, 2000)
     pose = pose[contact.depth(pose) > 0.02].requires_grad_()
@@ -68,7 +81,17 @@ def test_a_robot_without_pairs_touches_nothing(robot: Robot) -> None:
     assert bool((SelfContact(bare).depth(torch.zeros(3, robot.num_joints)) == -float("inf")).all())
 
 
-def test_mjlabs_capsules_say_the_same(robot: Robot) -> None:
+@pytest.mark.parametrize(
+    ("of", "legs", "one", "other", "tolerance"),
+    [
+        (("wrist",), 0.2, "wrist|hand", "hip|thigh", 0.005),
+        # Their shins end halfway down, and their feet are of seven thin capsules.
+        (("ankle", "knee"), 0.3, "left_(foot|shin)", "right_(foot|shin)", 0.008),
+    ],
+)
+def test_mjlabs_capsules_say_the_same(
+    robot: Robot, of: tuple[str, ...], legs: float, one: str, other: str, tolerance: float
+) -> None:
     mujoco = pytest.importorskip("mujoco")
     spec = importlib.util.find_spec("mjlab")
     if spec is None or not spec.submodule_search_locations:
@@ -78,18 +101,15 @@ def test_mjlabs_capsules_say_the_same(robot: Robot) -> None:
     model = mujoco.MjModel.from_xml_string(text)
     data = mujoco.MjData(model)
     names = [model.geom(index).name for index in range(model.ngeom)]
-    hands = [index for index, name in enumerate(names) if "wrist" in name or "hand" in name]
-    hips = [index for index, name in enumerate(names) if "hip" in name or "thigh" in name]
-    poses = random_poses(robot, 3000)
+    pairs = list(product(*([i for i, name in enumerate(names) if re.search(part, name)] for part in (one, other))))
+    poses = random_poses(robot, 3000, legs)
     depth = []
     for pose in poses:
         data.qpos[3:] = [1.0, 0.0, 0.0, 0.0, *pose.tolist()]
         mujoco.mj_kinematics(model, data)
-        depth.append(
-            max(-mujoco.mj_geomDistance(model, data, one, other, 0.5, None) for one in hands for other in hips)
-        )
-    theirs, ours = torch.tensor(depth), SelfContact(robot).depth(poses)
+        depth.append(max(-mujoco.mj_geomDistance(model, data, *pair, 0.5, None) for pair in pairs))
+    theirs, ours = torch.tensor(depth), SelfContact(robot, of=of).depth(poses)
     near = theirs > -0.02
     assert int(near.sum()) > 50
-    assert float((theirs - ours)[near].abs().mean()) < 0.005
+    assert float((theirs - ours)[near].abs().mean()) < tolerance
     assert float(((theirs > 0.005) == (ours > 0.005)).float().mean()) > 0.97

@@ -243,6 +243,9 @@ def test_hands_in_hips_cost(loss: Any, walk: torch.Tensor) -> None:
         inside[..., elbow] = 1.2
     assert float(loss("self_contact", apart)) == 0.0
     assert float(loss("self_contact", inside)) > 0.01
+    crossed = apart.clone()
+    crossed[..., robot.joint_index(["left_hip_roll_joint"])] -= 0.4
+    assert float(loss("self_contact", crossed)) > 0.01, "so does a foot in the other one"
 
 
 def test_who_is_told_to_stand_must_do_so_after_a_while(loss: Any, walk: torch.Tensor) -> None:
