@@ -82,8 +82,8 @@ class G1CMGFreeCfg(G1CMGCfg):
     class domain_rand(G1CMGCfg.domain_rand):
         """Robots that differ by more, and blows."""
 
-        friction_range = (0.3, 2.1)
-        delay_range = (0.0, 0.045)
+        friction_range = (0.2, 1.7)
+        delay_range = (0.0, 0.05)
         payloads = {"torso_link": (0.0, 6.0), "left_wrist_yaw_link": (0.0, 1.0), "right_wrist_yaw_link": (0.0, 1.0)}
         randomize_strength = True
         randomize_imu = True
@@ -113,8 +113,8 @@ class G1CMGFreeCfg(G1CMGCfg):
             tracking_lin_vel = 4.0
             lin_vel_error = -4.0
             yaw_rate_error = -2.0
-            reference_contacts = 1.0
-            feet_bouncing = -15.0
+            reference_contacts = 1.5
+            feet_bouncing = -22.0
             feet_closeness = -22.0  # feet that meet trip: without self-collision a quarter fewer fell
             stand_still = -1.2
             creeping_in_place = -8.0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cmg_ref import CMGMotionGenerator
 from cmg_ref.clips.dataset import build_dataset
 from cmg_ref.clips.formats.readers import read_clip
 from cmg_ref.core.state_layout import StateLayout
@@ -17,6 +18,7 @@ from cmg_ref.evaluation.mocap_statistics import mocap_figures
 from cmg_ref.evaluation.report import Evaluation, json_text, markdown_text
 from cmg_ref.network.checkpoint import load_checkpoint
 from cmg_ref.robots.robot import Robot, load_g1
+from cmg_ref.robots.self_contact import SelfContact
 
 FPS = 50.0
 
@@ -56,6 +58,25 @@ def test_shortfall_grows_with_what_is_missed_and_counts_what_cannot_be_measured(
 
     assert shortfall(1.0, 2.0) == 0.0
     assert 0.0 < shortfall(1.0, 3.0) < shortfall(1.0, 4.0) < shortfall(1.0, float("nan")) == shortfall(1.0, 100.0)
+
+
+def test_legs_of_the_shipped_checkpoint_stay_apart(robot: Robot) -> None:
+    commands = torch.tensor(
+        [
+            *((vx, 0.0, 0.0) for vx in (-0.6, -0.3, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5)),
+            *((0.0, vy, 0.0) for vy in (-0.4, -0.3, -0.2, -0.1, 0.1, 0.2, 0.3, 0.4)),
+            *((vx, vy, wz) for vx in (-0.4, 0.0, 0.6) for vy in (-0.2, 0.2) for wz in (-0.6, 0.6)),
+        ]
+    ).repeat_interleave(4, dim=0)
+    generator = CMGMotionGenerator(num_envs=len(commands), mode="realtime", control_dt=0.02)
+    generator.reset(commands=commands)  # from any pose of the data, from where the first steps may cross
+    legs, inside = SelfContact(robot, of=("knee", "ankle")), []
+    for step in range(500):
+        generator.advance()
+        if step >= 150:
+            inside.append(legs.depth(generator.get_motion()[0]) > 0.0)
+    share = torch.stack(inside).float().mean(dim=0)
+    assert float(share.max()) <= 0.01, f"inside one another: {commands[share > 0.01].tolist()}"
 
 
 @pytest.mark.slow
