@@ -71,6 +71,9 @@ def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Pa
     env: Any = task_registry.make_env("g1_cmg", env_cfg=playback_config(env_cfg, STEPS * 0.02))[0]
     controller = ExportedController(exported)
     differences: list[float] = []
+    # Left alone, the reference comes of itself, frame by frame: in corners of the range rounding errors of 1e-7 become
+    # 0.04 rad in 8 s. So after a while the file is told twice a second at which frame the environment is.
+    alone = 3 * STEPS // 10
     given = torch.zeros(3)
 
     def commands() -> Iterator[torch.Tensor]:
@@ -83,6 +86,10 @@ def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Pa
             stances = env.term.generator.standing_states
             stance = stances[int((stances[:, :29] - env.term.dof_pos).abs().sum(dim=1).argmin())]
             controller._state[0, : len(stance)] = stance.numpy() - controller._standing
+        elif len(differences) >= alone and len(differences) % 25 == 0:
+            shown = env.term.generator._shown
+            present = shown.buffer.states_at(shown.clock.shown, shown.supply.motions_of(torch.arange(1)))[0][0]
+            controller._state[0, : len(present)] = present.numpy() - controller._standing
         actions = policy(observations)
         targets = controller.step(
             *(value[0].numpy() for value in (env.base_ang_vel, env.projected_gravity, given.unsqueeze(0))),
@@ -95,9 +102,7 @@ def test_targets_are_those_of_play(sees_more: bool, exported: Path, tmp_path: Pa
 
     playback = play(env, act, commands(), calibration=policy.description.command_calibration())
     assert playback.fell_at is None and len(differences) == STEPS
-    assert max(differences[: 3 * STEPS // 10]) <= 1e-4
-    # The reference comes of itself, frame by frame: in corners of the range it lets rounding errors grow.
-    assert max(differences) <= 0.01
+    assert max(differences) <= 1e-3 and max(differences[:alone]) <= 1e-4
     # It went somewhere: standing still would prove little.
     assert float(playback.robot.root_pos[-1, :2].norm()) > 1.0
 
