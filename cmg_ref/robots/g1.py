@@ -116,7 +116,7 @@ SPEC = RobotSpec(
         Capsule("left_wrist_yaw_link", (0.070, -0.003, 0.008), (0.122, -0.010, 0.002), 0.019, "dark"),
         Capsule("left_wrist_yaw_link", (0.070, -0.003, -0.012), (0.120, -0.010, -0.014), 0.019, "dark"),
     ),
-    # As thick as the parts of the real robot; the MJCF's collision geometry leaves hips, shins and wrists out.
+    # As thick as the parts of the real robot; the MJCF's collision geometry is coarser, and leaves some of them out.
     contact_capsules=(
         Capsule("left_hip_roll_link", (0.022, 0.0, -0.008), (0.024, 0.0, -0.085), 0.060),
         Capsule("left_hip_yaw_link", (-0.002, 0.0, -0.030), (-0.064, 0.001, -0.168), 0.055),
