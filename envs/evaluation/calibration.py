@@ -25,7 +25,6 @@ LARGEST = (0.2, 0.12, 0.2)
 DURATION = 9.0  # [s] of a roll-out
 # The share of the error that each round makes good: the first finds the offsets, the later ones average over noise.
 ROUNDS = (0.8, 0.6, 0.4, 0.3)
-_MIRROR = torch.tensor([channel.mirror for channel in VELOCITY_CHANNELS])
 SEED = 90_001  # of the robots and roll-outs, which no evaluation uses by default
 
 
@@ -38,7 +37,8 @@ def calibrate(
     """Offsets with which a policy obeys better.
 
     What the environment is told stays within the range of its configuration. Where a robot falls, the offset is halved:
-    obeying is not worth falling. The offsets of a policy that does the same in a mirror are the same in a mirror.
+    obeying is not worth falling. Those of a command and of its mirror image are measured each for itself: a policy may
+    do the same in a mirror, the reference that it follows does not.
 
     Args:
         env: An environment made with :func:`envs.evaluation.policy_evaluation.evaluation_config` for at least
@@ -57,7 +57,6 @@ def calibrate(
         for inner, (lowest, highest) in zip(NODES, limits)
     ]
     told, (low, high) = torch.tensor(list(itertools.product(*nodes))), torch.tensor(limits).T
-    image = _mirror_images(told) if _is_symmetric(env, policy) else None
     still = ~told.any(dim=1)
     offsets, largest = torch.zeros_like(told), torch.tensor(LARGEST)
     for number, share in enumerate(ROUNDS, 1):
@@ -78,22 +77,5 @@ def calibrate(
         better = (offsets + share * error).clamp(-largest, largest)
         offsets = torch.where(fell.unsqueeze(1), 0.5 * offsets, better)
         offsets = torch.minimum(torch.maximum(offsets, low - told), high - told)
-        if image is not None:
-            offsets = 0.5 * (offsets + _MIRROR * offsets[image])
         offsets[still] = 0.0
     return CommandCalibration(nodes, offsets.reshape(*map(len, nodes), NUM_VELOCITIES))
-
-
-def _is_symmetric(env: Any, policy: Callable[[torch.Tensor], torch.Tensor]) -> bool:
-    """Whether a policy does in a mirror what it does outside of it."""
-    observations = torch.randn_like(env.get_observations())
-    actions = policy(observations)
-    in_mirror = policy(env.mirror_observations(observations, "policy"))
-    return torch.allclose(in_mirror, env.mirror_actions(actions), atol=1e-3)
-
-
-def _mirror_images(commands: torch.Tensor) -> torch.Tensor | None:
-    """Which of the commands (n, 3) is the mirror image of each, (n,); None if some have none."""
-    distance = (commands.unsqueeze(1) - _MIRROR * commands).abs().amax(dim=2)
-    nearest, image = distance.min(dim=1)
-    return image if float(nearest.max()) < 1e-6 else None

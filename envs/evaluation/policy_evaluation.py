@@ -354,7 +354,10 @@ class _Meter:
         """Figures of a case."""
         jobs = (self.case_of_job[:-1] == index).nonzero().squeeze(-1)
         sums = {name: value[jobs] for name, value in self.sums.items()}
-        still = not any(self.cases[index].command) and self.cases[index].schedule is None
+        constant = self.cases[index].schedule is None
+        still = constant and not any(self.cases[index].command)
+        reached = torch.stack([sums[name] for name in CommandLayout().labels], dim=1) / sums["windows"].unsqueeze(1)
+        astray = (reached - self.commands[index, VELOCITY])[:, :2].norm(dim=1)
 
         def mean(name: str, count: str) -> float:
             measured = sums[count] > 0
@@ -365,6 +368,7 @@ class _Meter:
             rollouts=rollouts,
             survival=_share_up(self.fell[jobs]),
             lin_vel_error=mean("lin", "windows"),
+            mean_velocity_error=float(astray.nanmean()) if constant else math.nan,
             yaw_rate_error=mean("yaw", "windows"),
             joint_error=math.sqrt(mean("joint", "samples")) if self.reference is not None else math.nan,
             drift=float(sums["drift"].mean()) if still else math.nan,

@@ -14,6 +14,7 @@ from envs.evaluation.cases import EvaluationCase
 COLUMNS = {
     "survival": "survival",
     "lin_vel_error": "velocity error [m/s]",
+    "mean_velocity_error": "of the mean [m/s]",
     "yaw_rate_error": "yaw rate error [rad/s]",
     "joint_error": "joint error [rad]",
     "drift": "drift [m]",
@@ -38,6 +39,8 @@ class CaseResult:
         rollouts: Number of roll-outs.
         survival: Share that did not fall.
         lin_vel_error: Mean distance of the averaged heading-frame velocity from the command [m/s].
+        mean_velocity_error: Mean distance of a roll-out's mean velocity from the command [m/s]: what does not sway to
+            and fro with the strides; only for constant commands.
         yaw_rate_error: Mean distance of the averaged yaw rate from the command [rad/s].
         joint_error: Root mean square of joint minus reference [rad].
         drift: Mean distance from start to end [m]; only for the command to stand.
@@ -61,6 +64,7 @@ class CaseResult:
     drift: float
     steps: float
     velocity: tuple[float, ...]
+    mean_velocity_error: float = math.nan
     heading: float = math.nan
     touch_downs: float = math.nan
     double_support: float = math.nan
@@ -174,8 +178,8 @@ def markdown_text(evaluation: Evaluation, settings: Mapping[str, object]) -> str
 
 def screen_text(evaluation: Evaluation) -> str:
     """The evaluation as a table for a terminal."""
-    titles = ["command", "survival", "v error", "wz error", "joints", "drift", "turn", "steps", "landings", "double"]
-    titles += ["flight", "slip", "height", "passed"]
+    titles = ["command", "survival", "v error", "of mean", "wz error", "joints", "drift", "turn", "steps", "landings"]
+    titles += ["double", "flight", "slip", "height", "passed"]
     rows = [titles, *(_cells(result) for result in evaluation.results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
     lines = [
