@@ -117,7 +117,7 @@ TRAINING = (
     ("algorithm.gamma algorithm.lam", 0, 1),
     ("algorithm.clip_param", 1e-6, 10),
     ("algorithm.max_grad_norm", 1e-9, 1e9),
-    ("algorithm.value_loss_coef algorithm.entropy_coef algorithm.desired_kl", 0, 1e3),
+    ("algorithm.value_loss_coef algorithm.entropy_coef algorithm.desired_kl algorithm.smoothness_coef", 0, 1e3),
     ("evaluation.rollouts", 1, 10**6),
     ("evaluation.duration", 4, 1e4),
     ("runner.max_iterations", 1, MAX_ITERATIONS),

@@ -42,6 +42,9 @@ class MirroredPPO(PPO):
         normalizer_warm_up: iterations that only measure the statistics of the observations.
         critic_warm_up: iterations after those in which the critic alone learns.
         last_layer_gain: gain of the actor's last layer at first; small, for actions that begin near zero.
+        smoothness_coef: weight of the squared change of the mean action from one step to the next, summed over the
+            actions (Mysore et al. 2021, "Regularizing Action Policies for Smooth Control with Reinforcement Learning").
+            Rewards cannot ask for that: while it explores, a policy trembles more by chance than of its own.
         update_threads: threads of torch during the update, 0 for one a core; between updates the number stays as the
             caller has set it, which leaves the cores to the physics.
         use_mixed_precision: whether the hidden layers are bfloat16 during an update; by default where the CPU has
@@ -57,6 +60,7 @@ class MirroredPPO(PPO):
         *args: Any,
         normalizer_warm_up: int = 4,
         critic_warm_up: int = 0,
+        smoothness_coef: float = 0.0,
         last_layer_gain: float = 0.01,
         update_threads: int = 0,
         use_mixed_precision: bool | None = None,
@@ -68,6 +72,9 @@ class MirroredPPO(PPO):
         super().__init__(*args, use_mixed_precision=use_mixed_precision, **kwargs)
         if self.rnd or self.actor.is_recurrent or self.critic.is_recurrent:
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg")
+        if smoothness_coef and self.symmetry is not None:
+            raise ValueError("algorithm.smoothness_coef: is for symmetric networks, rsl_rl's own update lacks it")
+        self.smoothness_coef = smoothness_coef
         self.warm_up_left, self.critic_warm_up_left = normalizer_warm_up, critic_warm_up
         self.update_threads = update_threads
         last_layer = self._raw_actor.mlp[-1]
@@ -149,30 +156,41 @@ class MirroredPPO(PPO):
         storage = self.storage
         size = storage.num_envs * storage.num_transitions_per_env // self.num_mini_batches
         samples = self._samples(size)
-        totals = torch.zeros(5, device=self.device)
+        totals = torch.zeros(6, device=self.device)
         for _ in range(self.num_learning_epochs):
             for start in range(0, size * self.num_mini_batches, size):
                 totals += self._step({name: value[start : start + size] for name, value in samples.items()})
         totals /= self.num_learning_epochs * self.num_mini_batches
         self._follow_normalizers()
         storage.clear()
-        return dict(zip(("value", "surrogate", "entropy", "kl", "clipped"), totals.tolist(), strict=True))
+        names = ("value", "surrogate", "entropy", "kl", "clipped", "tremble")
+        return dict(zip(names, totals.tolist(), strict=True))
 
     def _samples(self, size: int) -> dict[str, torch.Tensor]:
         """The stored steps in random order, (num_mini_batches * size, ...) each.
 
-        "actor" and "critic" are the normalised inputs of the networks.
+        "actor" and "critic" are the normalised inputs of the networks; where smoothness counts, "next_actor" is that of
+        the step after, and "goes_on" whether it is one of the same episode.
         """
         storage = self.storage
-        order = torch.randperm(storage.num_envs * storage.num_transitions_per_env, device=self.device)
-        order = order[: size * self.num_mini_batches]
+        num_steps = storage.num_envs * storage.num_transitions_per_env
+        order = torch.randperm(num_steps, device=self.device)[: size * self.num_mini_batches]
 
         def shuffled(stored: torch.Tensor) -> torch.Tensor:
             return stored.flatten(0, 1)[order]
 
         assert storage.distribution_params is not None
         observations = {group: shuffled(value) for group, value in storage.observations.items()}
+        after = {}
+        if self.smoothness_coef:
+            # Steps lie one after the other, each with all environments.
+            following = (order + storage.num_envs).clamp(max=num_steps - 1)
+            seen = {group: value.flatten(0, 1)[following] for group, value in storage.observations.items()}
+            within = order + storage.num_envs < num_steps
+            after["next_actor"] = self._raw_actor.get_latent(seen)
+            after["goes_on"] = within & ~shuffled(storage.dones).squeeze(-1).bool()
         return {
+            **after,
             "values": shuffled(storage.values),
             "returns": shuffled(storage.returns),
             "advantages": shuffled(storage.advantages).squeeze(-1),
@@ -185,10 +203,11 @@ class MirroredPPO(PPO):
         }
 
     def _step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """One step of the optimiser; returns value, surrogate, entropy, kl and clipped, (5,)."""
+        """One step of the optimiser; returns value, surrogate, entropy, kl, clipped and tremble, (6,)."""
         distribution = self._raw_actor.distribution
         assert distribution is not None
-        distribution.update(self._forward(self._raw_actor, batch["actor"]))
+        mean = self._forward(self._raw_actor, batch["actor"])
+        distribution.update(mean)
         values = self._forward(self._raw_critic, batch["critic"])  # (n, 1)
         log_prob = distribution.log_prob(batch["actions"])  # (n,)
         entropy = distribution.entropy.mean()
@@ -207,10 +226,15 @@ class MirroredPPO(PPO):
             errors = torch.maximum(errors, (near - batch["returns"]).square())
         value_loss = errors.mean()
 
+        tremble = torch.zeros_like(value_loss)
+        if self.smoothness_coef:
+            change = self._forward(self._raw_actor, batch["next_actor"]) - mean
+            tremble = (batch["goes_on"] * change.square().sum(dim=1)).mean()
+
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.value_loss_coef * value_loss
         if self.critic_warm_up_left == 0:
-            loss = surrogate + loss - self.entropy_coef * entropy
+            loss = surrogate + loss - self.entropy_coef * entropy + self.smoothness_coef * tremble
         loss.backward()  # Adam leaves parameters without gradients as they are.
         if self.is_multi_gpu:
             self.reduce_parameters()
@@ -221,7 +245,7 @@ class MirroredPPO(PPO):
             self._raw_actor.symmetrise_scatter()
         with torch.no_grad():
             clipped = (ratio != clipped_ratio).float().mean()
-            return torch.stack((value_loss, surrogate, entropy, kl, clipped))
+            return torch.stack((value_loss, surrogate, entropy, kl, clipped, tremble))
 
     def _forward(self, model: MLPModel, inputs: torch.Tensor) -> torch.Tensor:
         """Output of a network, the hidden layers in bfloat16 if so configured: the last one needs the digits."""

@@ -330,6 +330,33 @@ def test_the_critic_learns_alone_first(tmp_path: Path) -> None:
     assert resumed.alg.critic_warm_up_left == 0
 
 
+def test_smoothness_counts_within_episodes_and_makes_a_policy_smoother(tmp_path: Path) -> None:
+    def changes(runner: Runner) -> torch.Tensor:
+        """Of the mean action from each stored step to the next, squared and summed, (steps - 1, num_envs)."""
+        runner.alg.actor.eval()
+        with torch.no_grad():
+            means = torch.stack([runner.alg.actor(groups) for groups in runner.alg.storage.observations])
+        return (means[1:] - means[:-1]).square().sum(dim=-1)
+
+    trembles = []
+    for name, weight in (("rough", 0.0), ("smooth", 100.0)):
+        runner = make_runner(tmp_path / name, algorithm={"smoothness_coef": weight, "num_mini_batches": 1})
+        runner.learn(8)
+        trembles.append(float(changes(runner).mean()))
+        if weight:
+            storage = runner.alg.storage
+            samples = runner.alg._samples(storage.num_envs * storage.num_transitions_per_env)
+            ended = storage.dones[:-1].squeeze(-1).bool()
+            assert bool(ended.any()), "episodes end amid what is stored"
+            assert int(samples["goes_on"].sum()) == int((~ended).sum())
+            with torch.no_grad():
+                change = runner.alg._forward(runner.alg._raw_actor, samples["next_actor"])
+                change = (change - runner.alg._forward(runner.alg._raw_actor, samples["actor"])).square().sum(dim=1)
+            wanted = (changes(runner) * ~ended).sum()
+            torch.testing.assert_close((change * samples["goes_on"]).sum(), wanted, rtol=0.01, atol=0.0)
+    assert trembles[1] < 0.5 * trembles[0]
+
+
 def test_the_policy_of_a_checkpoint_acts_like_the_actor(trained: Runner) -> None:
     policy = policy_of_checkpoint(find_checkpoint(trained.run_dir))
     groups = trained.env.get_observations()
