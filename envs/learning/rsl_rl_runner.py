@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -416,10 +416,8 @@ class Runner(OnPolicyRunner):
             if better:
                 self.best_score = score
                 self.save(str(self.run_dir / BEST_CHECKPOINT))
-                policy.description.notes.update(
-                    iteration=self.current_learning_iteration, steps=self.total_steps, score=score
-                )
-                save_policy(policy, self.run_dir / BEST_POLICY)
+                notes = {"iteration": self.current_learning_iteration, "steps": self.total_steps, "score": score}
+                save_policy(_with_notes(policy, notes), self.run_dir / BEST_POLICY)
             progress.write(
                 f"{self.current_learning_iteration}: {evaluation.summary()}{' (best so far)' if better else ''}, "
                 f"{self.total_steps / 1e6:.1f} M steps in {self.total_time / 60.0:.1f} min, "
@@ -436,10 +434,9 @@ class Runner(OnPolicyRunner):
         evaluation = evaluate(policy)
         better = evaluation.score > self.best_score
         if better:
-            policy.description.notes.update(
-                averaged=[path.stem for path in paths], steps=self.total_steps, score=evaluation.score
-            )
-            save_policy(policy, self.run_dir / BEST_POLICY)
+            averaged = [path.stem for path in paths]
+            notes = {"averaged": averaged, "steps": self.total_steps, "score": evaluation.score}
+            save_policy(_with_notes(policy, notes), self.run_dir / BEST_POLICY)
         progress.write(
             f"mean of {paths[0].stem} to {paths[-1].stem}: {evaluation.summary()}{' (the best)' if better else ''}"
         )
@@ -461,3 +458,9 @@ class Runner(OnPolicyRunner):
         }
         if not distributed.is_initialized():
             join_processes(torch.device(self.device))
+
+
+def _with_notes(policy: Policy, notes: dict[str, Any]) -> Policy:
+    """The policy with notes of its own: its description is that of the run, which other checkpoints hold too."""
+    policy.description = replace(policy.description, notes=notes)
+    return policy

@@ -674,6 +674,8 @@ def test_the_best_policy_is_kept_by_evaluation(tmp_path: Path, mean_score: float
     best, number = load_policy(tmp_path / "best_policy.safetensors"), 3 if mean_score > 0.5 else 1
     assert best.description.notes["score"] == results[number]
     assert all(torch.equal(value, states[number][name]) for name, value in best.state_dict().items())
+    # What is noted of the best is not said of checkpoints after it.
+    assert not any(policy_of_checkpoint(path).description.notes for path in tmp_path.glob("*.pt"))
     resumed = make_runner(tmp_path)
     resumed.load(str(find_checkpoint(tmp_path)))
     assert resumed.best_score == results[number], "a worse policy must not replace the mean"
