@@ -398,7 +398,7 @@ class LeggedRobotCfgPPO(BaseConfig):
         desired_kl = 0.03
         max_grad_norm = 1.0
         critic_warm_up = 0  # iterations in which the critic alone learns, for a run that begins with a policy
-        smoothness_coef = 0.0  # of squared changes of the mean action from step to step; symmetric networks only
+        smoothness_coef = 0.0  # of squared changes of the mean action from step to step
         mirrored = True  # networks that are not symmetric see each sample in a mirror too
 
     class evaluation:

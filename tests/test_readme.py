@@ -80,7 +80,7 @@ def test_figures_are_those_of_the_documents() -> None:
     assert len(found) >= 12
     for command, *numbers in found:
         if numbers[0].endswith("%"):
-            assert numbers == policy[command][1:4], command
+            assert numbers == policy[command][1:5], command
         else:
             names = ("root speed error", "yaw rate error", "foot slip")
             assert numbers == [measured[name, command] for name in names], command

@@ -73,7 +73,10 @@ class MirroredPPO(PPO):
         if self.rnd or self.actor.is_recurrent or self.critic.is_recurrent:
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg")
         if smoothness_coef and self.symmetry is not None:
-            raise ValueError("algorithm.smoothness_coef: is for symmetric networks, rsl_rl's own update lacks it")
+            raise ValueError(
+                "algorithm.smoothness_coef: needs policy.symmetric=True or algorithm.mirrored=False: the update of rsl_rl "
+                "that learns from mirror images lacks it"
+            )
         self.smoothness_coef = smoothness_coef
         self.warm_up_left, self.critic_warm_up_left = normalizer_warm_up, critic_warm_up
         self.update_threads = update_threads

@@ -355,6 +355,8 @@ def test_smoothness_counts_within_episodes_and_makes_a_policy_smoother(tmp_path:
             wanted = (changes(runner) * ~ended).sum()
             torch.testing.assert_close((change * samples["goes_on"]).sum(), wanted, rtol=0.01, atol=0.0)
     assert trembles[1] < 0.5 * trembles[0]
+    with pytest.raises(ValueError, match=r"smoothness_coef: needs policy\.symmetric=True"):
+        make_runner(tmp_path / "other", policy={"symmetric": False}, algorithm={"smoothness_coef": 1.0})
 
 
 def test_the_policy_of_a_checkpoint_acts_like_the_actor(trained: Runner) -> None:
