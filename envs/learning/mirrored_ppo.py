@@ -74,8 +74,8 @@ class MirroredPPO(PPO):
             raise ValueError("MirroredPPO is for plain MLPs, without rnd_cfg")
         if smoothness_coef and self.symmetry is not None:
             raise ValueError(
-                "algorithm.smoothness_coef: needs policy.symmetric=True or algorithm.mirrored=False: the update of rsl_rl "
-                "that learns from mirror images lacks it"
+                "algorithm.smoothness_coef: needs policy.symmetric=True or algorithm.mirrored=False: the update of "
+                "rsl_rl that learns from mirror images lacks it"
             )
         self.smoothness_coef = smoothness_coef
         self.warm_up_left, self.critic_warm_up_left = normalizer_warm_up, critic_warm_up
