@@ -107,8 +107,9 @@ class Page:
 
     def stop(self) -> None:
         """Want the command at rest."""
-        self._random.value = False
-        self._set(self._session.robots.layout.rest().tolist())
+        with self._lock:
+            self._random.value = False
+            self._set(self._session.robots.layout.rest().tolist())
 
     def reset(self) -> None:
         """Stand where the robots began."""
@@ -192,10 +193,11 @@ class Page:
         channel = self._session.robots.layout.channels[column]
 
         def move(steps: float) -> None:
-            values = [slider.value for slider in self.sliders]
-            values[column] += steps * channel.step
-            self._random.value = False
-            self._set(values)
+            with self._lock:  # viser hears every key in a thread of its own: two at once must count twice
+                values = [slider.value for slider in self.sliders]
+                values[column] += steps * channel.step
+                self._random.value = False
+                self._set(values)
 
         more, less = KEYS[column]
         return [
@@ -213,10 +215,11 @@ class Page:
 
     def _steer(self, by_hand: bool) -> None:
         """Want what the sliders say, unless they show what is drawn at random."""
-        if by_hand:
-            self._random.value = False
-        if not self._random.value:
-            self._session.want(torch.tensor([slider.value for slider in self.sliders]))
+        with self._lock:
+            if by_hand:
+                self._random.value = False
+            if not self._random.value:
+                self._session.want(torch.tensor([slider.value for slider in self.sliders]))
 
     def _write(self) -> None:
         """Bring status, plots and, under a random schedule, sliders up to date."""

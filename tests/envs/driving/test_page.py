@@ -22,6 +22,7 @@ pytest.importorskip("viser", reason="not installed: pip install 'cmg_ref[drive]'
 pytest.importorskip("mujoco.batch")
 
 from envs.cli.drive import SHIPPED, ended_by_signals, what_to_drive
+from envs.driving import page
 from envs.driving.page import Page
 from envs.driving.robots import ReferenceRobots
 from envs.driving.session import Session
@@ -132,6 +133,36 @@ def test_keys_move_the_command_and_the_space_bar_stops(driven: tuple[Session, An
     wait_until(lambda: torch.allclose(session.wanted, wanted, atol=1e-4), "four keys are heard")
     browser.press(" ", "Space")
     wait_until(lambda: not session.wanted.any(), "the space bar is heard")
+
+
+def test_keys_that_come_at_once_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key is heard in a thread of its own."""
+    import viser
+
+    actions: dict[str, Callable[[], None]] = {}
+
+    def heard(gui: Any, label: str, key: str, action: Callable[[], None]) -> Any:
+        actions[key] = action
+        return gui.add_markdown(label)
+
+    monkeypatch.setattr(page, "_on_key", heard)
+    session, interval = Session(ReferenceRobots(1)), sys.getswitchinterval()
+    server = viser.ViserServer(host="127.0.0.1", port=8131, verbose=False)
+    try:
+        sys.setswitchinterval(1e-6)
+        Page(server, session, {"reference": lambda num: ReferenceRobots(num)})
+        for _ in range(5):
+            threads = [threading.Thread(target=actions[key]) for key in ("I", "U", "I", "L", "I", "I") * 2]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert session.wanted[:3].tolist() == pytest.approx([0.8, 0.2, -0.2], abs=1e-4)
+            actions["space"]()
+            assert not session.wanted[:3].any()
+    finally:
+        sys.setswitchinterval(interval)
+        server.stop()
 
 
 def test_push_pushes(driven: tuple[Session, Any]) -> None:
