@@ -63,7 +63,7 @@ setup(
         # In a virtual environment of its own, since mjlab wants an older MuJoCo than "mujoco" above; onnxruntime checks
         # what its trainings export.
         "mjlab": ["mjlab>=1.6,<1.7", "onnxruntime>=1.32"],
-        # What `make test` runs. setuptools builds the wheel that a test looks into.
-        "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools"],
+        # What `make test` runs. setuptools builds the wheel that a test looks into; Triton interprets its kernels.
+        "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools", "triton ; sys_platform == 'linux'"],
     },
 )

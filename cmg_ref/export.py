@@ -18,7 +18,7 @@ from cmg_ref.files.input_file import check_input_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.onnx_model import onnx_model
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.rollout.rollout import REST_SPEED, approached, stance_approach
+from cmg_ref.rollout.standing import Standing
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy
@@ -37,33 +37,16 @@ class CMGStep(nn.Module):
         checkpoint: The CMG.
     """
 
-    nothing_asked: torch.Tensor
-    rest_speed: torch.Tensor
-    keep: torch.Tensor
-    approach: torch.Tensor
-
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.model = checkpoint.model
-        layout = checkpoint.layout
-        rest_speed, keep = torch.full((layout.size,), float("inf")), torch.ones(layout.size)
-        for channel, speed in REST_SPEED.items():
-            if channel in layout:
-                rest_speed[layout[channel]] = speed
-                keep[layout[channel]] = 0.0
-        self.register_buffer("nothing_asked", checkpoint.command_layout.rest())
-        self.register_buffer("rest_speed", rest_speed)
-        self.register_buffer("keep", keep)
-        self.register_buffer("approach", stance_approach(checkpoint.standing_state(), layout, checkpoint.fps))
+        self.standing = Standing(checkpoint.model, checkpoint.stances())
 
     def forward(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
         """The state one frame later, (n, state_dim), from states and commands (n, command_dim)."""
         command = self.model.clamp_command(command)
         held = self.model.guard(self.model(state, command))
-        slow = (held.abs() < self.rest_speed).all(dim=1)
-        standing = (command == self.nothing_asked).all(dim=1)
-        following = torch.where((slow & standing).unsqueeze(1), state * self.keep, held)
-        return approached(following, state, standing, self.approach, self.model.layout, self.model.fps)
+        return self.standing(held, state, command)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class CMGMotionGenerator:
             seed=cfg.seed + cfg.first_env,
             layout=self.command_layout,
         )
-        stance = self.checkpoint.standing_state(robot) if cfg.stand == "neutral" else None
+        stance = self.checkpoint.stances(robot) if cfg.stand == "neutral" else None
         self.rollout = Rollout(
             self.checkpoint.model, self.device, dtype=cfg.compute_dtype, backend=cfg.backend, stance=stance
         )

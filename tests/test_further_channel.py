@@ -271,7 +271,7 @@ def test_loops_and_kernels_say_what_torch_says(deaf: Checkpoint) -> None:
     from cmg_ref.network.side_by_side_network import SideBySideNetwork
 
     network = SideBySideNetwork(deaf.model, "cpu")
-    kernels = TritonFrame(rollout.model, network, rollout._standing, rollout.guard_count)
+    kernels = TritonFrame(rollout.model, network, rollout.standing, rollout.guard_count)
     following, guarded = torch.empty_like(states), torch.zeros(len(states), dtype=torch.bool)
     kernels.step(states, commands, following, guarded)
     torch.testing.assert_close(following, expected, atol=1e-5, rtol=1e-5)

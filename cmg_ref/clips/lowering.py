@@ -9,17 +9,13 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch.nn import functional
 
 from cmg_ref.clips.motion_clip import MotionClip
-from cmg_ref.core.rotations import matrix_from_quat, quat_multiply
 from cmg_ref.robots.inverse_kinematics import LegKinematics
 from cmg_ref.robots.robot import Robot
 
 DEEPEST = 0.2
 """Bodies are lowered by up to this [m]."""
-BACK, LEAN = 0.4, 1.5
-"""How far the root moves back and leans forward for a depth [m / m, rad / m]."""
 HOLDING_TIME, CHANGING_TIME = 4.0, 1.5
 """A depth is kept for the first of these and changed within the second [s]."""
 
@@ -47,16 +43,6 @@ def lowered(clip: MotionClip, robot: Robot, depth: torch.Tensor) -> tuple[Motion
     Returns:
         The clip, and the frames in which the legs can do it, (num_frames,) bool.
     """
-    legs = LegKinematics(robot)
-    toes, feet = legs.feet(clip.dof_pos)  # (num_frames, 2, 3), (num_frames, 2, 3, 3)
-    before = matrix_from_quat(clip.root_quat).unsqueeze(1)
-    toes_w = clip.root_pos.unsqueeze(1) + (before @ toes.unsqueeze(-1)).squeeze(-1)
-    half, zero = 0.5 * LEAN * depth, torch.zeros_like(depth)
-    lean = torch.stack((zero, torch.sin(half), zero, torch.cos(half)), dim=-1)
-    root_quat = quat_multiply(clip.root_quat, lean)
-    after = matrix_from_quat(root_quat).unsqueeze(1)
-    ahead = functional.normalize(before[:, 0, :2, 0], dim=-1)  # The base's x axis on the floor.
-    root_pos = clip.root_pos - depth.unsqueeze(-1) * torch.cat((BACK * ahead, torch.ones_like(ahead[:, :1])), dim=-1)
-    wanted = (after.transpose(-1, -2) @ (toes_w - root_pos.unsqueeze(1)).unsqueeze(-1)).squeeze(-1)
-    dof_pos, reached = legs.solve(clip.dof_pos, wanted, after.transpose(-1, -2) @ before @ feet)
+    moved = LegKinematics(robot).lowered(clip.dof_pos, clip.root_pos, clip.root_quat, depth)
+    dof_pos, root_pos, root_quat, reached = moved
     return dataclasses.replace(clip, dof_pos=dof_pos, root_pos=root_pos, root_quat=root_quat, dof_vel=None), reached

@@ -218,6 +218,7 @@ def _held(
     command,
     command_range,
     limits,
+    heights,
     rows,
     within,
     columns,
@@ -229,12 +230,15 @@ def _held(
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
     PHASE: tl.constexpr,
+    STANCES: tl.constexpr,
+    HEIGHT_AXIS: tl.constexpr,
+    ROOT_HEIGHT: tl.constexpr,
 ):
     """The state before, the next one held inside its range, at rest where nothing is asked, and where the guard acted.
 
     ``command_range``: lowest and highest value of each axis of a command, and what asks for nothing, (3, COMMANDS).
-    ``limits``: least and largest value of each channel, largest velocity at rest, what resting keeps, and what a motion
-    of which nothing is asked aims at, by what share of the way, and at most how far, (7, SIZE).
+    ``limits``: least and largest value of each channel, and the table of ``Standing``, whose heights ``heights`` are,
+    (7 + STANCES, SIZE).
     """
     mask = within[:, None] & (columns < SIZE)
     state = tl.load(before + rows[:, None] * SIZE + columns, mask, 0.0)
@@ -263,17 +267,34 @@ def _held(
     resting = tl.max((mask & (slow == 0)).to(tl.int32), axis=1) == 0
     told = within
     for axis in tl.static_range(COMMANDS):
-        rest = tl.load(command_range + 2 * COMMANDS + axis)
-        told = told & (tl.load(command + rows * COMMANDS + axis, within, float("nan")) == rest)
+        if axis != HEIGHT_AXIS:
+            rest = tl.load(command_range + 2 * COMMANDS + axis)
+            told = told & (tl.load(command + rows * COMMANDS + axis, within, float("nan")) == rest)
+    if HEIGHT_AXIS >= 0:
+        lowest, spacing = tl.load(heights), tl.load(heights + 1)
+        nearly_natural, further, reach = tl.load(heights + 2), tl.load(heights + 3), tl.load(heights + 4)
+        asked = tl.load(command + rows * COMMANDS + HEIGHT_AXIS, within, 0.0)
+        height = tl.load(before + rows * SIZE + ROOT_HEIGHT, within, 0.0)
+        share = clamped((asked - nearly_natural) / further, 0.0, 1.0)
+        wanted = asked + share * (lowest + spacing * (STANCES - 1) - asked)
+        place = clamped((height + clamped(wanted - height, -reach, reach) - lowest) / spacing, 0.0, STANCES - 1.0)
+        below = tl.maximum(tl.minimum(place.to(tl.int32), STANCES - 2), 0)  # also of a height that is no number
+        stance = limits + (7 + below)[:, None] * SIZE + columns
+        aim = tl.load(stance, mask, 0.0)
+        aim += (place - below.to(tl.float32))[:, None] * (tl.load(stance + SIZE, mask, 0.0) - aim)
+        close = tl.abs(aim - state) < tl.load(limits + 6 * SIZE + columns, columns < SIZE, 0.0)
+        near = tl.max((mask & (close == 0)).to(tl.int32), axis=1) == 0
+        resting = resting | (near & (place < STANCES - 1.0))
+    else:
+        aim = tl.load(limits + 7 * SIZE + columns, columns < SIZE, 0.0)
     kept = state * tl.load(limits + 3 * SIZE + columns, columns < SIZE, 0.0)
     following = tl.where((resting & told)[:, None], kept, held)
-    aim = tl.load(limits + 4 * SIZE + columns, columns < SIZE, 0.0)
-    share = tl.load(limits + 5 * SIZE + columns, columns < SIZE, 0.0)
+    share = tl.load(limits + 4 * SIZE + columns, columns < SIZE, 0.0)
     turns = within[:, None] & (columns < 2 * ANGLES)
     angle = before + rows[:, None] * SIZE + tl.where(columns < ANGLES, columns, columns - ANGLES)
     ahead = tl.load(angle, turns, 0.0) + 2.0 * half_dt * tl.load(angle + ANGLES, turns, 0.0)
     here = tl.where(columns < 2 * ANGLES, ahead, state)
-    furthest = tl.load(limits + 6 * SIZE + columns, columns < SIZE, 0.0)
+    furthest = tl.load(limits + 5 * SIZE + columns, columns < SIZE, 0.0)
     nearer = clamped(share * (aim - here), -furthest, furthest)
     return state, tl.where(told[:, None], following + nearer, following), acted
 
@@ -294,6 +315,7 @@ def put_out(
     command,
     command_range,
     limits,
+    heights,
     following,
     guarded,
     guard_count,
@@ -306,6 +328,9 @@ def put_out(
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
     PHASE: tl.constexpr,
+    STANCES: tl.constexpr,
+    HEIGHT_AXIS: tl.constexpr,
+    ROOT_HEIGHT: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -321,6 +346,7 @@ def put_out(
         command,
         command_range,
         limits,
+        heights,
         rows,
         within,
         columns,
@@ -332,6 +358,9 @@ def put_out(
         GIVEN,
         ANGLES,
         PHASE,
+        STANCES,
+        HEIGHT_AXIS,
+        ROOT_HEIGHT,
     )
     tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
     tl.store(guarded + rows, acted != 0, within)
@@ -348,6 +377,7 @@ def put_out_motions(
     command,
     command_range,
     limits,
+    heights,
     poses,
     memory,
     frames,
@@ -375,6 +405,9 @@ def put_out_motions(
     GIVEN: tl.constexpr,
     ANGLES: tl.constexpr,
     PHASE: tl.constexpr,
+    STANCES: tl.constexpr,
+    HEIGHT_AXIS: tl.constexpr,
+    ROOT_HEIGHT: tl.constexpr,
     HEIGHT: tl.constexpr,
     GRAVITY: tl.constexpr,
     VELOCITY: tl.constexpr,
@@ -400,6 +433,7 @@ def put_out_motions(
         command,
         command_range,
         limits,
+        heights,
         rows,
         valid,
         columns,
@@ -411,6 +445,9 @@ def put_out_motions(
         GIVEN,
         ANGLES,
         PHASE,
+        STANCES,
+        HEIGHT_AXIS,
+        ROOT_HEIGHT,
     )
     tl.store(tail_state + motion[:, None] * SIZE + columns, now, valid[:, None] & (columns < SIZE))
     frame = tl.load(frames + rows, valid, 0)

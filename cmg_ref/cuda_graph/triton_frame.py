@@ -13,6 +13,7 @@ from cmg_ref.frames.command_plan import PlannedCommands
 from cmg_ref.frames.store import TrajectoryStore
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import Passed, SideBySideNetwork
+from cmg_ref.rollout.standing import Standing
 
 # Rows of a program and its warps, by kernel: the fastest that were measured for 4096 motions on an H200.
 SHAPES = {
@@ -56,9 +57,7 @@ class TritonFrame:
     Args:
         model: The CMG.
         network: Its weights.
-        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting
-            keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how far,
-            (5, state_dim).
+        standing: What becomes of motions that are told to stand.
         guard_count: Incremented by the number of frames in which the guard had to act, ().
         drift: What is told of the drift of a motion and how much of it there can be, (2, 3); none by default.
     """
@@ -67,7 +66,7 @@ class TritonFrame:
         self,
         model: CMG,
         network: SideBySideNetwork,
-        standing: torch.Tensor,
+        standing: Standing,
         guard_count: torch.Tensor,
         drift: torch.Tensor | None = None,
     ) -> None:
@@ -76,10 +75,11 @@ class TritonFrame:
         self._kernels, self.network, self._guard_count = frame_kernels, network, guard_count
         layout = model.layout
         device = network.device
-        rest = model.command_layout.rest(device=model.command_min.device)
-        self._command_range = torch.stack((model.command_min, model.command_max, rest)).to(device)
+        rest = standing.nothing_asked
+        self._command_range = torch.stack((model.command_min.to(rest), model.command_max.to(rest), rest)).to(device)
         self._gain, self._largest_drift = torch.zeros(2, NUM_VELOCITIES, device=device) if drift is None else drift
-        self._limits = torch.cat((torch.stack((model.state_min, model.state_max)).to(device), standing.to(device)))
+        limits = torch.stack((model.state_min, model.state_max)).to(device)
+        self._limits, self._heights = torch.cat((limits, standing.table.to(device))), standing.heights.to(device)
         self._half_dt, self._fps = 0.5 / model.fps, model.fps
         self._outputs = network.biases[-1].shape[1]
         given = layout.num_joints if model.config.prediction == "change" else 0
@@ -87,6 +87,8 @@ class TritonFrame:
         self._state_sizes["COMMANDS"] = model.command_layout.size
         self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
         self._out_sizes["ANGLES"] = layout.num_joints
+        self._out_sizes.update(STANCES=standing.num_stances, HEIGHT_AXIS=standing.height_axis)
+        self._out_sizes["ROOT_HEIGHT"] = standing.height_column
         self._out_sizes["PHASE"] = layout[GAIT_PHASE].start if GAIT_PHASE in layout else layout.size
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"
@@ -121,6 +123,7 @@ class TritonFrame:
             passed.command,
             self._command_range,
             self._limits,
+            self._heights,
             following,
             guarded,
             self._guard_count,
@@ -177,6 +180,7 @@ class TritonFrame:
             passed.command,
             self._command_range,
             self._limits,
+            self._heights,
             passed.poses,
             passed.memory,
             passed.frames,

@@ -298,7 +298,7 @@ class CheckpointEvaluation:
         draw = CommandSamplerCfg.over(ranges, standing_share=0.0, resampling_time=(1.0, 4.0), further_share=1.0)
         layout = self.checkpoint.command_layout
         initial = initial[torch.arange(num) % len(initial)]
-        rollout = Rollout(self.checkpoint.model, self.device, stance=self.roll_outs.stance)
+        rollout = Rollout(self.checkpoint.model, self.device, stance=self.roll_outs.stances)
         lengths = self.roll_outs.chunk_lengths(self.random_time)
         low, high = low - HEIGHT_MARGIN, high + HEIGHT_MARGIN
         lowest, highest, tilt, excess, num_diverged = float("inf"), 0.0, 0.0, 0.0, 0

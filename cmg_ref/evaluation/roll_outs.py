@@ -34,7 +34,8 @@ class RollOuts:
 
     Attributes:
         layout: Channels of the states.
-        stance: State of the checkpoint that roll-outs begin at, and come to where they are told to stand.
+        stances: States of the checkpoint that roll-outs come to where they are told to stand, (num_stances, state_dim);
+            they begin at the last.
 
     Raises:
         ValueError: The checkpoint has other joints than the robot.
@@ -48,7 +49,7 @@ class RollOuts:
         self.stance_root = None if checkpoint.layout.has_root else StanceRoot(robot, self.device)
         # Columns of the checkpoint's state that put its joints into the robot's order.
         _, joints = match_joints(checkpoint.joint_names, robot.joint_names, (), torch.device("cpu"))
-        self.stance = checkpoint.standing_state(robot)
+        self.stances = checkpoint.stances(robot)
         columns = torch.arange(checkpoint.layout.size)
         if joints is not None:
             columns = torch.cat((joints, robot.num_joints + joints, columns[2 * robot.num_joints :]))
@@ -65,10 +66,10 @@ class RollOuts:
             In the order of `layout`, on the CPU, (num_motions, num_frames, size).
         """
         commands = self.checkpoint.command_layout.complete(commands)
-        initial = self.stance.expand(len(commands), -1)
+        initial = self.stances[-1].expand(len(commands), -1)
         pieces = commands.split(self.chunk_lengths(commands.shape[1] / self.checkpoint.fps), dim=1)
         with self.bar(name, commands.shape[0] * commands.shape[1]) as bar:
-            rollout = Rollout(self.checkpoint.model, self.device, stance=self.stance)
+            rollout = Rollout(self.checkpoint.model, self.device, stance=self.stances)
             states = torch.cat(list(self.chunks(rollout, initial, iter(pieces), bar)), dim=1)
         return self.with_root(states).cpu()
 

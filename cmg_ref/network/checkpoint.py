@@ -11,8 +11,8 @@ from typing import Any, Sequence
 import torch
 from safetensors.torch import save_file
 
-from cmg_ref.core.command_layout import VELOCITY, CommandLayout
-from cmg_ref.core.rotations import quat_from_gravity_and_yaw
+from cmg_ref.core.command_layout import HEIGHT, VELOCITY, CommandLayout
+from cmg_ref.core.rotations import projected_gravity, quat_from_gravity_and_yaw
 from cmg_ref.core.shorten import reason, shortened
 from cmg_ref.core.state_layout import BETWEEN_STEPS, GAIT_PHASE, StateLayout
 from cmg_ref.core.torch_defaults import with_torch_defaults
@@ -21,6 +21,7 @@ from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.tensor_file import read_tensor_file
 from cmg_ref.network.model import CMG, CMGConfig
 from cmg_ref.robots.g1 import G1_CHECKPOINT
+from cmg_ref.robots.inverse_kinematics import LegKinematics
 from cmg_ref.robots.kinematics import FootKinematics
 from cmg_ref.robots.registry import FIRST_ROBOT, registered_robot
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 SHIPPED_CHECKPOINT = G1_CHECKPOINT
 _METADATA_KEY = "cmg_ref"
 _MODEL_PREFIX = "model."
+_BETWEEN_STANCES = 0.005  # in the height of the root [m]
 _SAME_MOTION = 1e-3  # states that move by no more than that beyond the slowest are at rest [m/s, rad/s]
 
 
@@ -136,6 +138,38 @@ class Checkpoint:
             soles = FootKinematics(robot, mean.device)(pose, mean.new_zeros(3), turn)[..., 2]
             standing[layout["root_height"]] = robot.foot_radius - soles.min()
         return standing
+
+    def stances(self, robot: Robot | None = None) -> torch.Tensor:
+        """Neutral stances from the lowest that can be asked for to :meth:`standing_state`, (num_stances, state_dim).
+
+        The same stance with the body lowered as that of the data is, see :meth:`LegKinematics.lowered`; the heights of
+        their roots are equally far apart. One alone where a command has no height, or the legs do not bend so.
+
+        Args:
+            robot: See :meth:`standing_state`.
+        """
+        highest, layout = self.standing_state(robot), self.layout
+        if HEIGHT not in self.command_layout.names or not layout.has_root:
+            return highest.unsqueeze(0)
+        robot = self.robot() if robot is None or not set(self.joint_names) <= set(robot.joint_names) else robot
+        own = robot.joint_index(list(self.joint_names))
+        height, gravity = highest[layout["root_height"]].double(), highest[layout["projected_gravity"]].double()
+        room = float(height) - float(self.command_min[self.command_layout.names.index(HEIGHT)])
+        depth = _BETWEEN_STANCES * torch.arange(max(1, int(room / _BETWEEN_STANCES) + 1), dtype=torch.float64)
+        count = len(depth)
+        pose = torch.zeros(count, robot.num_joints, dtype=torch.float64)
+        pose[:, own] = highest[layout["dof_pos"]].double().cpu()
+        quat = quat_from_gravity_and_yaw(gravity.cpu(), torch.zeros((), dtype=torch.float64)).expand(count, 4)
+        place = torch.cat((torch.zeros(count, 2, dtype=torch.float64), height.cpu().expand(count, 1)), dim=1)
+        dof_pos, root_pos, root_quat, reached = LegKinematics(robot).lowered(pose, place, quat, depth)
+        deepest = int(reached.long().cumprod(dim=0).sum())  # Whoever cannot bend so far stays above.
+        stances = highest.repeat(max(1, deepest), 1)
+        if deepest > 1:
+            lowered = slice(0, deepest)
+            stances[:, layout["dof_pos"]] = dof_pos[lowered, own].to(stances)
+            stances[:, layout["root_height"]] = root_pos[lowered, 2:].to(stances)
+            stances[:, layout["projected_gravity"]] = projected_gravity(root_quat[lowered]).to(stances)
+        return stances.flip(0)
 
     def validate(self) -> None:
         """Check that the parts fit each other.

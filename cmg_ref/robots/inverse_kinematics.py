@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from cmg_ref.core.rotations import matrix_from_quat, quat_multiply
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 
@@ -20,6 +22,8 @@ TURN_WEIGHTS = (0.1, 0.03, 0.3)
 """What an error of a foot's roll, pitch and yaw [rad] counts beside one of the toes' place [m]."""
 REACHED = (0.003, 0.15, 0.7, 0.05)
 """A foot whose toes are this near to where they should be [m], and its roll, pitch and yaw [rad], is there."""
+BACK, LEAN = 0.4, 1.5
+"""How far a root that is lowered moves back and leans forward for a depth [m / m, rad / m]."""
 
 
 class LegKinematics:
@@ -80,6 +84,32 @@ class LegKinematics:
         error, _ = self._linearised(dof_pos, position, rotation)
         away = torch.cat((error[..., :3].norm(dim=-1, keepdim=True), error[..., 3:].abs()), dim=-1)
         return dof_pos, (away < away.new_tensor(REACHED)).all(dim=-1).all(dim=-1)
+
+    def lowered(
+        self, dof_pos: Tensor, root_pos: Tensor, root_quat: Tensor, depth: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Poses with the root lowered and the toes where they were: hips move back, and the body leans, for balance.
+
+        Args:
+            dof_pos: Joint angles, (num_frames, num_joints) float64 [rad].
+            root_pos: Positions of the root in the world, (num_frames, 3) float64 [m].
+            root_quat: Orientations of the root, xyzw, (num_frames, 4) float64.
+            depth: How far to lower the root, (num_frames,) float64 [m].
+
+        Returns:
+            The same three of the lowered poses, and whether the legs can do it, (num_frames,) bool.
+        """
+        toes, feet = self.feet(dof_pos)  # (num_frames, 2, 3), (num_frames, 2, 3, 3)
+        before = matrix_from_quat(root_quat).unsqueeze(1)
+        toes_w = root_pos.unsqueeze(1) + (before @ toes.unsqueeze(-1)).squeeze(-1)
+        half, zero = 0.5 * LEAN * depth, torch.zeros_like(depth)
+        root_quat = quat_multiply(root_quat, torch.stack((zero, torch.sin(half), zero, torch.cos(half)), dim=-1))
+        after = matrix_from_quat(root_quat).unsqueeze(1)
+        ahead = functional.normalize(before[:, 0, :2, 0], dim=-1)  # The base's x axis on the floor.
+        root_pos = root_pos - depth.unsqueeze(-1) * torch.cat((BACK * ahead, torch.ones_like(ahead[:, :1])), dim=-1)
+        wanted = (after.transpose(-1, -2) @ (toes_w - root_pos.unsqueeze(1)).unsqueeze(-1)).squeeze(-1)
+        dof_pos, reached = self.solve(dof_pos, wanted, after.transpose(-1, -2) @ before @ feet)
+        return dof_pos, root_pos, root_quat, reached
 
     def _linearised(self, dof_pos: Tensor, position: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         """What the feet lack, (num_frames, 2, 6) [m, rad], and how joints move them, (..., 2, 6, num_leg_joints).

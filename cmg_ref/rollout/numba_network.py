@@ -206,6 +206,27 @@ def combine_experts(outputs: np.ndarray, coefficients: np.ndarray, biases: np.nd
 
 
 @njit(nogil=True, cache=True)
+def _stance_of(asked: np.float32, height: np.float32, heights: np.ndarray, num_stances: int) -> tuple[int, np.float32]:
+    """Which stance a motion is drawn to: the number of the one below it, and the share of the way to the next."""
+    lowest, spacing, nearly_natural, further, reach = heights[0], heights[1], heights[2], heights[3], heights[4]
+    share = min(max((asked - nearly_natural) / further, _ZERO), _ONE)
+    wanted = asked + share * (lowest + spacing * np.float32(num_stances - 1) - asked)
+    aim = height + min(max(wanted - height, -reach), reach)
+    place = min(max((aim - lowest) / spacing, _ZERO), np.float32(num_stances - 1))
+    below = max(min(int(place), num_stances - 2), 0)  # also of a height that is no number
+    return below, place - np.float32(below)
+
+
+@njit(inline="always")
+def _aim(standing: np.ndarray, below: int, between: np.float32, column: int) -> np.float32:
+    """What a channel of a standing motion is drawn to."""
+    aim = standing[5 + below, column]
+    if between != _ZERO:
+        aim += between * (standing[6 + below, column] - aim)
+    return aim
+
+
+@njit(nogil=True, cache=True)
 def integrate(
     state: np.ndarray,
     output: np.ndarray,
@@ -213,6 +234,9 @@ def integrate(
     command_range: np.ndarray,
     limits: np.ndarray,
     standing: np.ndarray,
+    heights: np.ndarray,
+    height_axis: int,
+    height_column: int,
     half_dt: np.float32,
     num_angles: int,
     phase: int,
@@ -227,9 +251,10 @@ def integrate(
         command: (n, command_dim).
         command_range: The trained range of commands and what asks for nothing, (3, command_dim).
         limits: The guard's range, lowest and highest, (2, state_dim).
-        standing: Of motions of which nothing is asked: velocities below which they rest (below 0 never), 1 for
-            channels that resting keeps and 0 for those it stops, what channels aim at, by what share of the way, and at
-            most how far in a frame, (5, state_dim).
+        standing: The table of :class:`cmg_ref.rollout.standing.Standing`, (5 + num_stances, state_dim).
+        heights: Its heights, (5,), and so are the two that follow its own.
+        height_axis: Column of a command that asks for the height of the stance; -1 for none.
+        height_column: Column of a state that holds the height of the root.
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         phase: First column of the phase of the stride, a direction; the number of columns if there is none.
@@ -259,10 +284,18 @@ def integrate(
         guarded[row] = changed != 0
         told = 0
         for axis in range(command.shape[1]):
-            told += command[row, axis] != command_range[2, axis]
+            told += axis != height_axis and command[row, axis] != command_range[2, axis]
         if told != 0:
             continue
-        if moving == 0:
+        below, between = 0, _ZERO
+        if height_axis >= 0:
+            asked, height = command[row, height_axis], state[row, height_column]
+            below, between = _stance_of(asked, height, heights, len(standing) - 5)
+        lowered = height_axis >= 0 and np.float32(below) + between < np.float32(len(standing) - 6)
+        away = 0 if lowered else 1
+        for column in range(width):
+            away += not abs(_aim(standing, below, between, column) - state[row, column]) < standing[4, column]
+        if moving == 0 or away == 0:
             for column in range(width):
                 following[row, column] = state[row, column] * standing[1, column]
         for column in range(width):
@@ -270,8 +303,8 @@ def integrate(
             if column < 2 * num_angles:
                 angle = column % num_angles
                 here = state[row, angle] + half_dt * (state[row, num_angles + angle] + state[row, num_angles + angle])
-            nearer = standing[3, column] * (standing[2, column] - here)
-            following[row, column] += min(max(nearer, -standing[4, column]), standing[4, column])
+            nearer = standing[2, column] * (_aim(standing, below, between, column) - here)
+            following[row, column] += min(max(nearer, -standing[3, column]), standing[3, column])
 
 
 @njit(nogil=True, cache=True)
@@ -363,6 +396,9 @@ def step_few(
     last_bias: np.ndarray,
     limits: np.ndarray,
     standing: np.ndarray,
+    heights: np.ndarray,
+    height_axis: int,
+    height_column: int,
     half_dt: np.float32,
     num_angles: int,
     phase: int,
@@ -385,7 +421,10 @@ def step_few(
         last_weight: Of the last layer's experts, one after the other, (experts * outputs, hidden).
         last_bias: (experts, outputs).
         limits: As of :func:`integrate`, and so are all that follow.
-        standing: (5, state_dim).
+        standing: (5 + num_stances, state_dim).
+        heights: (5,).
+        height_axis: -1 for none.
+        height_column: Column of a state.
         half_dt: Half the time of a frame [s].
         num_angles: Number of joint angles.
         phase: First column of the phase of the stride, a direction; the number of columns if there is none.
@@ -409,4 +448,5 @@ def step_few(
     outputs, changes = np.empty((num, len(last_weight)), np.float32), np.empty((num, last_bias.shape[1]), np.float32)
     _multiply(hidden, last_weight, outputs)
     combine_experts(outputs, coefficients, last_bias, changes)
-    integrate(state, changes, held, command_range, limits, standing, half_dt, num_angles, phase, following, guarded)
+    stand = standing, heights, height_axis, height_column
+    integrate(state, changes, held, command_range, limits, *stand, half_dt, num_angles, phase, following, guarded)

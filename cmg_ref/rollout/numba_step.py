@@ -19,6 +19,7 @@ from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.packed_product import PackedProduct, round_number
 from cmg_ref.rollout.drift_feedback import DriftFeedback
+from cmg_ref.rollout.standing import Standing
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
 FEW = 3  # motions that one Numba loop is the fastest for
@@ -38,9 +39,7 @@ class NumbaStep:
     Args:
         model: The CMG, on the CPU; must predict changes.
         network: Its folded weights, in float32 or bfloat16.
-        standing: Of motions of which nothing is asked: velocities below which they rest, 1 for channels that resting
-            keeps and 0 for those it stops, what channels aim at, by what share of the way, and at most how far,
-            (5, state_dim).
+        standing: What becomes of motions that are told to stand.
         feedback: What is told of drift; None where nothing is.
     """
 
@@ -48,15 +47,15 @@ class NumbaStep:
         self,
         model: CMG,
         network: InferenceNetwork,
-        standing: torch.Tensor,
+        standing: Standing,
         feedback: DriftFeedback | None = None,
     ) -> None:
         # Loading Numba takes half a second, for which only those who generate motions should wait.
         from cmg_ref.rollout import numba_network
 
         self._loops, self._network = numba_network, network
-        rest = model.command_layout.rest()
-        self._command_range = torch.stack((model.command_min, model.command_max, rest)).numpy()
+        bounds = model.command_min, model.command_max, standing.nothing_asked
+        self._command_range = torch.stack(bounds).numpy()
         self._norm = network.scale.numpy(), network.shift.numpy()
         gate = network.gate_bias, network.blend_weight, network.blend_bias
         self._gate = tuple(held.float().numpy() for held in gate)
@@ -73,7 +72,8 @@ class NumbaStep:
         self._last_bias = last[-experts:].float().numpy()
         limits = torch.stack((model.state_min, model.state_max)).numpy()
         phase = model.layout[GAIT_PHASE].start if GAIT_PHASE in model.layout else model.layout.size
-        self._finish = limits, standing.numpy(), np.float32(0.5 / model.fps), model.layout.num_joints, phase
+        stand = standing.table.numpy(), standing.heights.numpy(), standing.height_axis, standing.height_column
+        self._finish = limits, *stand, np.float32(0.5 / model.fps), model.layout.num_joints, phase
         self._command_dim = model.command_layout.size
         if feedback is not None:
             self._drift = feedback.gain.numpy(), feedback.largest.numpy()

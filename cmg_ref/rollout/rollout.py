@@ -21,30 +21,17 @@ from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
 from cmg_ref.rollout.drift_feedback import DriftFeedback
 from cmg_ref.rollout.numba_step import NumbaStep
+from cmg_ref.rollout.standing import Standing
 
 Network = Union[InferenceNetwork, SideBySideNetwork]
 
 CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out of the cache
 
-# Told to stand, each frame comes nearer to the stance that is wanted by this share of the way: from any walk a motion
-# stands so within two seconds, the steps it takes to get there being the network's. Joints that are far from it are not
-# drawn there at once, which would show as a jump of their velocities in the frame that is told to stand first.
-STANCE_SHARE = 0.1
-STANCE_DOF_SPEED = 0.6  # [rad/s]
-# Told to stand, a motion slower than this is at rest. A network's "zero" is a few millimetres a second, which would
-# carry a standing robot metres away within an episode.
-REST_SPEED: dict[str, float] = {
-    "dof_vel": 0.15,
-    "root_lin_vel_h": 0.05,
-    "root_yaw_rate": 0.1,
-}  # [rad/s], [m/s], [rad/s]
-
 
 class Rollout:
     """Advances motion states under commands, held inside the trained ranges.
 
-    Where all velocities of the command are zero, a state nearly at rest is kept as it is, with zero velocity; where a
-    stance is wanted, it is approached.
+    Where all velocities of the command are zero, a motion stands, see :class:`cmg_ref.rollout.standing.Standing`.
 
     Args:
         model: The CMG; later changes of its weights go unnoticed.
@@ -52,8 +39,8 @@ class Rollout:
         rest: Whether states nearly at rest are kept under zero command.
         dtype: Type the network computes in, see :class:`InferenceNetwork`; states are float32 always.
         backend: What advances states, see :mod:`cmg_ref.core.backends`.
-        stance: State (state_dim,) that motions come to of which nothing is asked, no velocity and no height; None
-            leaves them in any that they find.
+        stance: State (state_dim,) that motions come to of which nothing is asked, no velocity and no height, or such
+            states for all heights, see :meth:`Checkpoint.stances`; None leaves them in any that they find.
 
     Attributes:
         guard_count: Frames in which the guard had to act, summed over all motions since construction.
@@ -85,18 +72,7 @@ class Rollout:
         self.guard_count = torch.zeros((), dtype=torch.long, device=self.device)
         self.guarded = torch.zeros(0, dtype=torch.bool, device=self.device)
         self.frame_count = 0
-        self.rest = rest
-        self._nothing_asked = model.command_layout.rest(device=self.device)
-        # Largest velocity at rest; columns that are no velocities do not matter.
-        self._rest_speed = torch.full((self.layout.size,), float("inf"), device=self.device)
-        self._keep = torch.ones(self.layout.size, device=self.device)
-        for channel, speed in REST_SPEED.items():
-            if channel in self.layout:
-                self._rest_speed[self.layout[channel]] = speed
-                self._keep[self.layout[channel]] = 0.0
-        self._stance: torch.Tensor | None = None
-        if stance is not None:
-            self._stance = stance_approach(stance, self.layout, self.fps).to(self.device)
+        self.standing = Standing(own, stance, rest).to(self.device)
         self.feedback = DriftFeedback(own) if self.layout.has_root else None
         self.kernels = self._kernels(dtype)
         if self.kernels is not None:
@@ -110,7 +86,7 @@ class Rollout:
         self.numba_step: NumbaStep | None = None
         changes = model.config.prediction == "change"
         if self.backend == "numba" and isinstance(self.network, InferenceNetwork) and changes:
-            self.numba_step = NumbaStep(self.model, self.network, self._standing, self.feedback)
+            self.numba_step = NumbaStep(self.model, self.network, self.standing, self.feedback)
         self._run = self.numba_step or self.step
 
     def _kernels(self, dtype: torch.dtype) -> TritonFrame | None:
@@ -120,7 +96,7 @@ class Rollout:
         try:
             network = SideBySideNetwork(self.model, self.device, dtype)
             drift = None if self.feedback is None else torch.stack((self.feedback.gain, self.feedback.largest))
-            kernels = TritonFrame(self.model, network, self._standing, self.guard_count, drift)
+            kernels = TritonFrame(self.model, network, self.standing, self.guard_count, drift)
             state = torch.zeros(1, self.layout.size, device=self.device)
             command = self.model.command_layout.rest(1, device=self.device)
             with torch.cuda.device_of(state):
@@ -130,14 +106,6 @@ class Rollout:
             warnings.warn(f"roll-out: Triton cannot build its kernels here ({error})", stacklevel=3)
             return None
         return kernels
-
-    @property
-    def _standing(self) -> torch.Tensor:
-        """Velocities below which a motion rests, what resting keeps, and :func:`stance_approach`, (5, state_dim)."""
-        rest_speed = self._rest_speed if self.rest else torch.full_like(self._rest_speed, -1.0)
-        nowhere = torch.zeros(3, self.layout.size, device=self.device)
-        approach = nowhere if self._stance is None else self._stance
-        return torch.cat((torch.stack((rest_speed, self._keep)), approach))
 
     @torch.no_grad()
     def advance(self, state: torch.Tensor, command: torch.Tensor) -> torch.Tensor:
@@ -196,13 +164,7 @@ class Rollout:
         held = self.model.guard(predicted)
         # A largest value is found many times faster than whether any or all are true. What is not a number counts too.
         guarded = (held - predicted).abs().amax(dim=1) != 0.0
-        standing = (command == self._nothing_asked).all(dim=1)
-        if self.rest:
-            at_rest = ((held.abs() - self._rest_speed).amax(dim=1) < 0.0) & standing
-            held = torch.where(at_rest.unsqueeze(1), state * self._keep, held)
-        if self._stance is not None:
-            held = approached(held, state, standing, self._stance, self.layout, self.fps)
-        return held, guarded
+        return self.standing(held, state, command), guarded
 
     @torch.no_grad()
     def generate(
@@ -242,52 +204,6 @@ class Rollout:
                 memory.copy_(feedback.follow(state, remembered))
             out[:, frame] = state
         return out
-
-
-def stance_approach(stance: torch.Tensor, layout: StateLayout, fps: float) -> torch.Tensor:
-    """What channels of idle motions aim at, by what share of the way, at most how far, (3, state_dim).
-
-    A joint's velocity takes part in the way of its angle, so that it stays the angle's derivative.
-
-    Args:
-        stance: Where the way leads, (state_dim,).
-        layout: Channels of the state.
-        fps: Frames a second.
-    """
-    target, share = stance.clone(), torch.full_like(stance, STANCE_SHARE)
-    target[layout["dof_vel"]] = stance[layout["dof_pos"]]
-    share[layout["dof_vel"]] = STANCE_SHARE * fps
-    furthest = torch.full_like(stance, float("inf"))
-    furthest[layout["dof_pos"]] = STANCE_DOF_SPEED / fps
-    furthest[layout["dof_vel"]] = STANCE_DOF_SPEED
-    return torch.stack((target, share, furthest))
-
-
-def approached(
-    following: torch.Tensor,
-    state: torch.Tensor,
-    standing: torch.Tensor,
-    approach: torch.Tensor,
-    layout: StateLayout,
-    fps: float,
-) -> torch.Tensor:
-    """Next states (n, state_dim) that come nearer to a stance where nothing is asked of motions (n,).
-
-    What a joint lacks is told from where its velocity takes it: from where it was, the way there would swing.
-
-    Args:
-        following: Next states as they would be.
-        state: The states before.
-        standing: Of which motions nothing is asked.
-        approach: See :func:`stance_approach`.
-        layout: Channels of a state.
-        fps: Frames a second.
-    """
-    target, share, furthest = approach.unbind(dim=0)
-    angles = state[:, layout["dof_pos"]] + state[:, layout["dof_vel"]] / fps
-    here = torch.cat((angles, angles, state[:, 2 * layout.num_joints :]), dim=1)
-    nearer = torch.minimum(torch.maximum(share * (target - here), -furthest), furthest)
-    return torch.where(standing.unsqueeze(1), following + nearer, following)
 
 
 def integrate_root(

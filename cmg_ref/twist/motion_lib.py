@@ -147,7 +147,7 @@ class CMGMotionLib:
         planned = plan_memory(asked, checkpoint, self._sampler_of(1, cfg.commands), self.device)
         self._check_room(planned, asked, f"CMGMotionLibCfg.num_motions={cfg.num_motions}")
         sampler = self._sampler_of(cfg.num_motions, cfg.commands)
-        rollout = Rollout(checkpoint.model, self.device, stance=checkpoint.standing_state())
+        rollout = Rollout(checkpoint.model, self.device, stance=checkpoint.stances())
         length = asked.preload_duration
         buffer = MotionBuffer(
             checkpoint,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout, check_acceleration, ramp_steps
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout, check_acceleration, ramp_steps
 from cmg_ref.export import CMGStep
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.robots.joint_matching import match_joints
@@ -243,7 +243,7 @@ class Controller(nn.Module):
         return seen.observation[:, GRAVITY]
 
     def _observe_commands(self, seen: _Seen) -> Tensor:
-        return seen.command
+        return seen.command[:, VELOCITY]
 
     def _observe_dof_pos(self, seen: _Seen) -> Tensor:
         return seen.dof_pos - self._default

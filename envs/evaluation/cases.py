@@ -36,7 +36,7 @@ class EvaluationCase:
         imu_bias: Factor on the constant errors of the inertial sensors, 0.05 rad/s and 0.03 rad about every axis.
         noise: Factor on the noise of the sensors in training.
         start: "reference" to begin in the pose of the reference, "default" in the standing pose of the configuration.
-        noslip: Whether MuJoCo keeps standing feet from creeping.
+        noslip: Whether MuJoCo keeps standing feet from creeping; where not, with its default solver, which converges.
         roughness: Of the ground: bumps of up to so much, up and down, 0.3 m wide [m].
     """
 

@@ -9,6 +9,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw, yaw_from_quat
 from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl import rewards
@@ -19,7 +20,7 @@ from configs.reference_follower_config import ReferenceFollowerCfg
 from envs.base.legged_robot import LeggedRobot
 from envs.terms.commands import CommandSource, reference_term_cfg
 from envs.terms.observations import ObservationTerm
-from envs.terms.rewards import FEET_MOTION, needs
+from envs.terms.rewards import AIR_TIME, FEET_MOTION, needs
 
 STARTS = ("random", "standing")
 
@@ -111,6 +112,7 @@ class ReferenceFollower(LeggedRobot):
         self._velocity_lead = velocity_lead(self.nominal_p_gains, self.nominal_d_gains)
         self._joint_weights = self.per_joint(self.cfg.rewards.joint_weights, "rewards.joint_weights")
         self.average_reference_vel = torch.zeros(self.num_envs, 3, device=self.device)
+        self._landed_early = torch.zeros(self.num_envs, 2, dtype=torch.bool, device=self.device)
         standing = cfg.start == "standing"
         return ReferenceCommands(self.reference, self._starting_places, standing)
 
@@ -123,6 +125,7 @@ class ReferenceFollower(LeggedRobot):
         """Begin new reference motions where the environments (n,) stand."""
         super()._reset_commands(env_ids)
         self.average_reference_vel[env_ids] = self.reference_lin_vel_h[env_ids]
+        self._landed_early[env_ids] = False
 
     def _update_commands(self) -> None:
         """Let a control step pass for the reference."""
@@ -213,8 +216,11 @@ class ReferenceFollower(LeggedRobot):
         """All terms that can be observed; each is computed by `_observe_<name>`."""
         scale, noise, num_dof = self.cfg.normalization.obs_scales, self.cfg.noise.noise_scales, self.num_dof
         window = len(self.cfg.reference.critic_future_steps) * num_dof
+        inherited = [term for term in super().observation_terms() if term.name != "commands"]
         return [
-            *super().observation_terms(),
+            *inherited,
+            # What else there is to a command, such as the height, shows in the reference.
+            ObservationTerm("commands", NUM_VELOCITIES, scale.command, CommandLayout().mirror),
             ObservationTerm("dof_pos_error", num_dof, scale.dof_pos, "joints", noise.dof_pos),
             ObservationTerm("reference_dof_pos", num_dof, scale.dof_pos, "joints"),
             ObservationTerm("reference_dof_change", num_dof, scale.dof_pos, "joints"),
@@ -224,6 +230,9 @@ class ReferenceFollower(LeggedRobot):
             ObservationTerm("reference_height", 1, scale.height, "scalar"),
             ObservationTerm("reference_gravity", 3, scale.gravity, "polar"),
         ]
+
+    def _observe_commands(self) -> Tensor:
+        return self.commands[:, VELOCITY]
 
     def _observe_dof_pos_error(self) -> Tensor:
         return self.dof_pos - self.reference.dof_pos
@@ -298,9 +307,13 @@ class ReferenceFollower(LeggedRobot):
         wanted = self.reference_feet_heights()
         return rewards.feet_height_tracking(self._feet_heights(), wanted, self.cfg.rewards.feet_height_sigma)
 
+    @needs(AIR_TIME)
     def _reward_reference_contacts(self) -> Tensor:
-        """Share of the feet that touch the ground as the reference's do."""
-        return rewards.contact_tracking(self.feet.contact, self.reference_contacts())
+        """Share of the feet that touch the ground as the reference's do; one that lands sooner is to stay there."""
+        reference, swung = self.reference_contacts(), self.feet.air_time > 0.5 * self.cfg.rewards.shortest_swing
+        # If it had to lift once more until the reference's lands, that would be a hop.
+        self._landed_early = (self._landed_early | (self.feet.first_contact & swung)) & ~reference
+        return rewards.contact_tracking(self.feet.contact, reference | self._landed_early)
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

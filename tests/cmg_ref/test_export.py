@@ -42,7 +42,7 @@ def test_onnx_rolls_out_as_the_checkpoint_does(checkpoint: Checkpoint, tmp_path:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     commands = commands_of_a_walk(checkpoint)
     state = checkpoint.standing_state().expand(3, -1).contiguous()
-    rollout, expected = Rollout(checkpoint.model, stance=checkpoint.standing_state()), state
+    rollout, expected = Rollout(checkpoint.model, stance=checkpoint.stances()), state
     for frame in range(FRAMES):
         inputs = {"state": state.numpy(), "command": commands[:, frame].contiguous().numpy()}
         state = torch.from_numpy(session.run(["next_state"], inputs)[0])
@@ -74,7 +74,7 @@ def test_torchscript_rolls_out_as_the_checkpoint_does(checkpoint: Checkpoint, tm
     step = torch.jit.load(str(path))
     commands = commands_of_a_walk(checkpoint)
     state = checkpoint.standing_state().expand(3, -1)
-    rollout, expected = Rollout(checkpoint.model, stance=checkpoint.standing_state()), state
+    rollout, expected = Rollout(checkpoint.model, stance=checkpoint.stances()), state
     with torch.no_grad():
         for frame in range(FRAMES):
             state = step(state, commands[:, frame])

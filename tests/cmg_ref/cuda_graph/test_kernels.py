@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cmg_ref.core.command_layout import HEIGHT
 from cmg_ref.cuda_graph.triton_frame import TritonFrame
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
@@ -32,7 +33,7 @@ def kernels_on_cpu(rollout: Rollout, dtype: torch.dtype) -> TritonFrame:
     network = SideBySideNetwork(rollout.model, CPU, dtype)
     assert rollout.feedback is not None
     drift = torch.stack((rollout.feedback.gain, rollout.feedback.largest))
-    return TritonFrame(rollout.model, network, rollout._standing, rollout.guard_count, drift)
+    return TritonFrame(rollout.model, network, rollout.standing, rollout.guard_count, drift)
 
 
 def step_by_kernels(
@@ -51,13 +52,14 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
     picks = torch.randint(len(checkpoint.initial_states), (num,), generator=draw)
     states, commands = checkpoint.initial_states[picks], 2.0 * checkpoint.initial_commands[picks]
     states[1::3] += 0.5 * checkpoint.model.motion_std * torch.randn(states[1::3].shape, generator=draw)
-    commands[::4] = 0.0
+    commands[::4] = checkpoint.command_layout.rest()
+    commands[::8, checkpoint.command_layout.names.index(HEIGHT)] = 0.62
     return states, commands
 
 
 @pytest.mark.parametrize(("rest", "stands"), [(True, False), (False, False), (True, True)])
 def test_a_step(checkpoint: Checkpoint, rest: bool, stands: bool) -> None:
-    plain = Rollout(checkpoint.model, rest=rest, stance=checkpoint.standing_state() if stands else None)
+    plain = Rollout(checkpoint.model, rest=rest, stance=checkpoint.stances() if stands else None)
     states, commands = batch(checkpoint, 50)
     states[7, 3] = float("nan")
     following, guarded = step_by_kernels(plain, torch.float32, states, commands)
@@ -84,7 +86,8 @@ def test_frames_are_stored_as_by_the_loop(checkpoint: Checkpoint, dtype: torch.d
     num, draw = 20, torch.Generator().manual_seed(3)
     states, commands = batch(checkpoint, num)
     first_frames = torch.tensor([[4 * segment for segment in range(num_segments)]]).expand(num, -1)
-    targets, poses = torch.randn(num, num_segments, 3, generator=draw), torch.randn(num, 3, generator=draw)
+    width = checkpoint.command_layout.size
+    targets, poses = torch.randn(num, num_segments, width, generator=draw), torch.randn(num, 3, generator=draw)
     plain, fused = (
         MotionBuffer(checkpoint, Rollout(checkpoint.model), [(8, 6), (12, 9)], 5, num_segments, dtype) for _ in range(2)
     )
@@ -153,7 +156,7 @@ def test_a_step_is_a_few_operations_of_fixed_shape(checkpoint: Checkpoint, monke
     """Every operation of a step with resets, commands and reading, of which none depends on data."""
     settings: dict[str, Any] = {"mode": "realtime", "buffer_size": 12, "backend": "cuda_graph"}
     generator = CMGMotionGenerator(checkpoint, 6, control_dt=1.0 / checkpoint.fps, **settings)
-    begun, told, commands = torch.tensor([1, 4]), torch.tensor([0]), torch.zeros(2, 3)
+    begun, told, commands = torch.tensor([1, 4]), torch.tensor([0]), checkpoint.command_layout.rest(2)
     actions: dict[str, Callable[[], object]] = {
         "reset": lambda: generator.reset(begun, commands=commands),
         "command": lambda: generator.update_commands(commands[:1], told),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmg_ref.core.command_layout import VELOCITY
+from cmg_ref.core.command_layout import HEIGHT, VELOCITY
 from cmg_ref.generator import CMGMotionGenerator
 from cmg_ref.network import inference_network
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
@@ -31,13 +31,14 @@ def batch(checkpoint: Checkpoint, num: int) -> tuple[torch.Tensor, torch.Tensor]
     commands = checkpoint.initial_commands[picks]
     commands[:, VELOCITY] *= 2.0
     commands[::4] = checkpoint.command_layout.rest()
+    commands[::8, checkpoint.command_layout.names.index(HEIGHT)] = 0.62
     return states, commands
 
 
 @pytest.mark.parametrize("num", [1, 2, 31, 64, 700, 2100])
 @pytest.mark.parametrize(("rest", "stands"), [(True, False), (False, False), (True, True)])
 def test_a_step_is_that_of_torch(checkpoint: Checkpoint, num: int, rest: bool, stands: bool) -> None:
-    stance = checkpoint.standing_state() if stands else None
+    stance = checkpoint.stances() if stands else None
     numba, plain = (
         Rollout(checkpoint.model, rest=rest, backend=backend, stance=stance) for backend in ("numba", "torch")
     )

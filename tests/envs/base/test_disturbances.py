@@ -165,3 +165,28 @@ def test_contacts_of_the_reference_are_rewarded(make: Callable[..., Any]) -> Non
     assert env._reward_reference_contacts().tolist() == [1.0] * 16
     env.feet.contact[:, 0] = ~wanted[:, 0]
     assert env._reward_reference_contacts().tolist() == [0.5] * 16
+
+
+def test_a_foot_that_lands_before_the_references_is_to_stay_there(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To lift once more until the reference's lands would be a hop."""
+    env = make("g1_cmg", 2, "rewards.scales.reference_contacts=1.0")
+    lifted = torch.tensor([[False, True], [True, True]])
+    monkeypatch.setattr(env, "reference_contacts", lambda: lifted)
+
+    def pays(left_contact: bool, landed_after: float = 0.0) -> float:
+        env.feet.contact = torch.tensor([[left_contact, True], [True, True]])
+        env.feet._first_contact = env.feet.contact & (torch.tensor([[landed_after, 0.0], [0.0, 0.0]]) > 0.0)
+        env.feet._air_time = torch.tensor([[landed_after, 0.0], [0.0, 0.0]])
+        return float(env._reward_reference_contacts()[0])
+
+    assert pays(left_contact=False) == 1.0 and pays(left_contact=True) == 0.5  # it drags
+    assert pays(left_contact=True, landed_after=0.05) == 0.5  # a touch in passing
+    assert pays(left_contact=False) == 1.0
+    assert pays(left_contact=True, landed_after=0.3) == pays(left_contact=True) == 1.0
+    assert pays(left_contact=False) == 0.5
+    lifted[0, 0] = True
+    assert pays(left_contact=True) == 1.0
+    lifted[0, 0] = False  # the next step
+    assert pays(left_contact=False) == 1.0
