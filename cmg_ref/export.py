@@ -18,7 +18,7 @@ from cmg_ref.files.input_file import check_input_file
 from cmg_ref.files.json_text import parse_json
 from cmg_ref.files.onnx_model import onnx_model
 from cmg_ref.network.checkpoint import Checkpoint
-from cmg_ref.rollout.standing import Standing
+from cmg_ref.network.standing import Standing
 
 INPUTS, OUTPUT = ("state", "command"), "next_state"
 TOLERANCE = 1e-5  # in units of each channel's spread, the roll-out's own accuracy

@@ -50,13 +50,15 @@ class G1CMGFreeCfg(G1CMGCfg):
         }
         failure_weight = 0.5
         acceleration = (1.0, 0.5, 2.0)
+        further_share = 0.3
 
         class ranges(G1CMGCfg.commands.ranges):
-            """Beyond those that a user may give: room for the offsets of a calibration."""
+            """Beyond those that a user may give, which leaves room for the offsets of a calibration; and low walking."""
 
             lin_vel_x = (-0.75, 2.7)
             lin_vel_y = (-0.5, 0.5)
             ang_vel_yaw = (-1.2, 1.2)
+            further = {"base_height": (0.58, 0.78)}
 
     class curriculum(G1CMGCfg.curriculum):
         """Everything from the beginning, as hard as robots bear it."""
@@ -112,6 +114,7 @@ class G1CMGFreeCfg(G1CMGCfg):
         """To stay up is worth more, and so is to obey, but not in the moment of a blow."""
 
         forgiving_time = 0.5
+        forgiven = (*G1CMGCfg.rewards.forgiven, "feet_bouncing")  # a quick step may save a robot that was hit
         feet_distance_target = 0.19  # [m]; at 1.2 to 1.4 m/s an earlier reference kept its feet 0.18 apart
 
         class scales(G1CMGCfg.rewards.scales):
@@ -119,10 +122,11 @@ class G1CMGFreeCfg(G1CMGCfg):
 
             termination = -20.0
             tracking_lin_vel = 4.0
-            lin_vel_error = -4.0
+            lin_vel_error = -6.0
             yaw_rate_error = -2.0
-            reference_contacts = 2.0
-            feet_bouncing = -30.0
+            reference_contacts = 3.0
+            reference_height = 4.0
+            feet_bouncing = -90.0
             feet_closeness = -22.0  # feet that meet trip: without self-collision a quarter fewer fell
             stand_still = -6.0
             creeping_in_place = -8.0

@@ -350,7 +350,7 @@ def test_the_environment_plays_it(checkpoint_file: Path) -> None:
     env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg)[0]
     assert configured_layout(cfg.commands) == env.command_layout == LAYOUT
     term = next(term for term in env.observation_layout["policy"] if term.name == "commands")
-    assert term.size == LAYOUT.size and term.mirror == LAYOUT.mirror
+    assert (term.size, term.mirror) == (3, (1.0, -1.0, -1.0))  # the reference shows what else it is told
     assert command_range(env)[1][LAYOUT.column(NAME)] == pytest.approx(0.8)
     schedule = CommandSchedule.constant(vx=0.3, height=0.7, layout=LAYOUT)
     played = play(env, lambda seen: torch.zeros(len(seen), env.num_actions), iter(schedule.sample(50.0, 0.4)))

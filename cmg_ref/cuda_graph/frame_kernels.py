@@ -233,6 +233,7 @@ def _held(
     STANCES: tl.constexpr,
     HEIGHT_AXIS: tl.constexpr,
     ROOT_HEIGHT: tl.constexpr,
+    ALL_BUT: tl.constexpr,
 ):
     """The state before, the next one held inside its range, at rest where nothing is asked, and where the guard acted.
 
@@ -277,11 +278,14 @@ def _held(
         height = tl.load(before + rows * SIZE + ROOT_HEIGHT, within, 0.0)
         share = clamped((asked - nearly_natural) / further, 0.0, 1.0)
         wanted = asked + share * (lowest + spacing * (STANCES - 1) - asked)
-        place = clamped((height + clamped(wanted - height, -reach, reach) - lowest) / spacing, 0.0, STANCES - 1.0)
+        drawn = tl.where(share < 1.0, height + clamped(wanted - height, -reach, reach), wanted)
+        place = clamped((drawn - lowest) / spacing, 0.0, STANCES - 1.0)
+        place = tl.where(place > STANCES - 1.0 - ALL_BUT, STANCES - 1.0, place)
         below = tl.maximum(tl.minimum(place.to(tl.int32), STANCES - 2), 0)  # also of a height that is no number
         stance = limits + (7 + below)[:, None] * SIZE + columns
         aim = tl.load(stance, mask, 0.0)
-        aim += (place - below.to(tl.float32))[:, None] * (tl.load(stance + SIZE, mask, 0.0) - aim)
+        above, between = tl.load(stance + SIZE, mask, 0.0), (place - below.to(tl.float32))[:, None]
+        aim = tl.where(between < 0.5, aim + between * (above - aim), above - (1.0 - between) * (above - aim))
         close = tl.abs(aim - state) < tl.load(limits + 6 * SIZE + columns, columns < SIZE, 0.0)
         near = tl.max((mask & (close == 0)).to(tl.int32), axis=1) == 0
         resting = resting | (near & (place < STANCES - 1.0))
@@ -331,6 +335,7 @@ def put_out(
     STANCES: tl.constexpr,
     HEIGHT_AXIS: tl.constexpr,
     ROOT_HEIGHT: tl.constexpr,
+    ALL_BUT: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -361,6 +366,7 @@ def put_out(
         STANCES,
         HEIGHT_AXIS,
         ROOT_HEIGHT,
+        ALL_BUT,
     )
     tl.store(following + rows[:, None] * SIZE + columns, now, within[:, None] & (columns < SIZE))
     tl.store(guarded + rows, acted != 0, within)
@@ -408,6 +414,7 @@ def put_out_motions(
     STANCES: tl.constexpr,
     HEIGHT_AXIS: tl.constexpr,
     ROOT_HEIGHT: tl.constexpr,
+    ALL_BUT: tl.constexpr,
     HEIGHT: tl.constexpr,
     GRAVITY: tl.constexpr,
     VELOCITY: tl.constexpr,
@@ -448,6 +455,7 @@ def put_out_motions(
         STANCES,
         HEIGHT_AXIS,
         ROOT_HEIGHT,
+        ALL_BUT,
     )
     tl.store(tail_state + motion[:, None] * SIZE + columns, now, valid[:, None] & (columns < SIZE))
     frame = tl.load(frames + rows, valid, 0)

@@ -13,7 +13,7 @@ from cmg_ref.frames.command_plan import PlannedCommands
 from cmg_ref.frames.store import TrajectoryStore
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import Passed, SideBySideNetwork
-from cmg_ref.rollout.standing import Standing
+from cmg_ref.network.standing import ALL_BUT, Standing
 
 # Rows of a program and its warps, by kernel: the fastest that were measured for 4096 motions on an H200.
 SHAPES = {
@@ -85,10 +85,10 @@ class TritonFrame:
         given = layout.num_joints if model.config.prediction == "change" else 0
         self._state_sizes = {"SIZE": layout.size, "COLUMNS": power_of_two(network.weights[0].shape[0])}
         self._state_sizes["COMMANDS"] = model.command_layout.size
-        self._out_sizes = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
+        self._out_sizes: dict[str, Any] = {"OUTPUTS": self._outputs, "EXPERTS": network.num_experts, "GIVEN": given}
         self._out_sizes["ANGLES"] = layout.num_joints
         self._out_sizes.update(STANCES=standing.num_stances, HEIGHT_AXIS=standing.height_axis)
-        self._out_sizes["ROOT_HEIGHT"] = standing.height_column
+        self._out_sizes.update(ROOT_HEIGHT=standing.height_column, ALL_BUT=ALL_BUT)
         self._out_sizes["PHASE"] = layout[GAIT_PHASE].start if GAIT_PHASE in layout else layout.size
         names = {"HEIGHT": "root_height", "GRAVITY": "projected_gravity", "VELOCITY": "root_lin_vel_h"}
         names["YAW_RATE"] = "root_yaw_rate"

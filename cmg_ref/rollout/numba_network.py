@@ -15,12 +15,13 @@ from numba.extending import overload
 
 from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.network.model import SMALLEST_PHASE
+from cmg_ref.network.standing import ALL_BUT
 
 # Sums may be taken in any order, but what is not a number stays so: the guard tells it from a motion.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-_SMALLEST_PHASE = np.float32(SMALLEST_PHASE)
+_SMALLEST_PHASE, _ALL_BUT = np.float32(SMALLEST_PHASE), np.float32(ALL_BUT)
 _LOG2_E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-126.0)  # exponent of the smallest number with all its digits
 _BIAS, _DIGITS = np.int32(127), np.int32(23)  # of a float32
@@ -211,8 +212,10 @@ def _stance_of(asked: np.float32, height: np.float32, heights: np.ndarray, num_s
     lowest, spacing, nearly_natural, further, reach = heights[0], heights[1], heights[2], heights[3], heights[4]
     share = min(max((asked - nearly_natural) / further, _ZERO), _ONE)
     wanted = asked + share * (lowest + spacing * np.float32(num_stances - 1) - asked)
-    aim = height + min(max(wanted - height, -reach), reach)
-    place = min(max((aim - lowest) / spacing, _ZERO), np.float32(num_stances - 1))
+    aim = height + min(max(wanted - height, -reach), reach) if share < _ONE else wanted
+    top = np.float32(num_stances - 1)
+    place = min(max((aim - lowest) / spacing, _ZERO), top)
+    place = top if place > top - _ALL_BUT else place
     below = max(min(int(place), num_stances - 2), 0)  # also of a height that is no number
     return below, place - np.float32(below)
 
@@ -221,9 +224,10 @@ def _stance_of(asked: np.float32, height: np.float32, heights: np.ndarray, num_s
 def _aim(standing: np.ndarray, below: int, between: np.float32, column: int) -> np.float32:
     """What a channel of a standing motion is drawn to."""
     aim = standing[5 + below, column]
-    if between != _ZERO:
-        aim += between * (standing[6 + below, column] - aim)
-    return aim
+    if between == _ZERO:
+        return aim
+    above = standing[6 + below, column]
+    return aim + between * (above - aim) if between < _HALF else above - (_ONE - between) * (above - aim)
 
 
 @njit(nogil=True, cache=True)
@@ -251,7 +255,7 @@ def integrate(
         command: (n, command_dim).
         command_range: The trained range of commands and what asks for nothing, (3, command_dim).
         limits: The guard's range, lowest and highest, (2, state_dim).
-        standing: The table of :class:`cmg_ref.rollout.standing.Standing`, (5 + num_stances, state_dim).
+        standing: The table of :class:`cmg_ref.network.standing.Standing`, (5 + num_stances, state_dim).
         heights: Its heights, (5,), and so are the two that follow its own.
         height_axis: Column of a command that asks for the height of the stance; -1 for none.
         height_column: Column of a state that holds the height of the root.

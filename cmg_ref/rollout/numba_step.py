@@ -18,8 +18,8 @@ from cmg_ref.core.state_layout import GAIT_PHASE
 from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.packed_product import PackedProduct, round_number
+from cmg_ref.network.standing import Standing
 from cmg_ref.rollout.drift_feedback import DriftFeedback
-from cmg_ref.rollout.standing import Standing
 
 BLOCK = 256  # motions in a block at most; what passes between the layers of two threads then stays in the cache
 FEW = 3  # motions that one Numba loop is the fastest for

@@ -19,9 +19,9 @@ from cmg_ref.cuda_graph.triton_frame import TritonFrame
 from cmg_ref.network.inference_network import InferenceNetwork
 from cmg_ref.network.model import CMG
 from cmg_ref.network.side_by_side_network import SideBySideNetwork
+from cmg_ref.network.standing import Standing
 from cmg_ref.rollout.drift_feedback import DriftFeedback
 from cmg_ref.rollout.numba_step import NumbaStep
-from cmg_ref.rollout.standing import Standing
 
 Network = Union[InferenceNetwork, SideBySideNetwork]
 
@@ -31,7 +31,7 @@ CPU_BLOCK = 1024  # motions in a forward pass on a CPU; larger batches fall out 
 class Rollout:
     """Advances motion states under commands, held inside the trained ranges.
 
-    Where all velocities of the command are zero, a motion stands, see :class:`cmg_ref.rollout.standing.Standing`.
+    Where all velocities of the command are zero, a motion stands, see :class:`cmg_ref.network.standing.Standing`.
 
     Args:
         model: The CMG; later changes of its weights go unnoticed.

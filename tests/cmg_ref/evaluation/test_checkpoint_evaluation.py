@@ -22,8 +22,8 @@ from cmg_ref.evaluation.requirements import (
 )
 from cmg_ref.network.checkpoint import Checkpoint
 from cmg_ref.network.model import CMG, CMGConfig
+from cmg_ref.network.standing import STANCE_SHARE
 from cmg_ref.robots.robot import Robot, load_g1
-from cmg_ref.rollout.standing import STANCE_SHARE
 
 pytestmark = pytest.mark.slow
 

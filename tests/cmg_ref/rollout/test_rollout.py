@@ -7,9 +7,9 @@ import torch
 
 from cmg_ref.core.command_layout import VELOCITY
 from cmg_ref.network.checkpoint import Checkpoint, load_checkpoint
+from cmg_ref.network.standing import REST_SPEED
 from cmg_ref.rollout.clip_generation import smooth_commands
 from cmg_ref.rollout.rollout import Rollout, integrate_root
-from cmg_ref.rollout.standing import REST_SPEED
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,14 @@ from cmg_ref.network.model import CMG
 # drawn there at once, which would show as a jump of their velocities in the frame that is told to stand first.
 STANCE_SHARE = 0.1
 STANCE_DOF_SPEED = 0.6  # [rad/s]
-# A body that is further from its height than this is drawn to a stance so much nearer to it [m]: joints follow slowly,
-# and its feet are to stay on the floor on the way.
+# A body that is further from a height that it is told is drawn to a stance so much nearer to it [m]: joints follow
+# slowly, and its feet are to stay on the floor on the way.
 STANCE_REACH = 0.006
 # A motion whose joints are so near to a lowered stance rests there [rad], whatever velocities a network would like: it
 # has seen nobody stand still so low.
 STANCE_NEAR = 0.06
+# Of the way from the last but one stance to the natural one: what lacks less is there.
+ALL_BUT = 0.01
 # A motion told the natural height stands higher than what the channel says. Over so much below it [m], the height of
 # the stance goes over from the one to the other.
 NEARLY_NATURAL = 0.02
@@ -114,7 +116,7 @@ class Standing(nn.Module):
         if not self.wanted:
             return torch.where((resting & standing).unsqueeze(1), state * keep, following)
         stance, lowered = self._stance(state, command)
-        resting |= (((stance - state).abs() - near).amax(dim=1) < 0.0) & lowered
+        resting = resting | ((((stance - state).abs() - near).amax(dim=1) < 0.0) & lowered)
         following = torch.where((resting & standing).unsqueeze(1), state * keep, following)
         # What a joint lacks is told from where its velocity takes it: from where it was, the way there would swing.
         angles = state[:, self.layout["dof_pos"]] + state[:, self.layout["dof_vel"]] * self._dt
@@ -132,8 +134,10 @@ class Standing(nn.Module):
         share = ((asked - nearly_natural) / further).clamp(0.0, 1.0)
         wanted = asked + share * (lowest + spacing * (self.num_stances - 1) - asked)
         aim = height + torch.minimum(torch.maximum(wanted - height, -reach), reach)
-        place = ((aim - lowest) / spacing).clamp(0.0, self.num_stances - 1.0)
+        aim = torch.where(share < 1.0, aim, wanted)
+        top = self.num_stances - 1.0
+        place = ((aim - lowest) / spacing).clamp(0.0, top)
+        place = torch.where(place > top - ALL_BUT, top, place)
         number = place.long().clamp(0, self.num_stances - 2)  # also of a height that is no number
         between = (place - number).unsqueeze(1)
-        lowered = place < self.num_stances - 1.0
-        return stances[number] + between * (stances[number + 1] - stances[number]), lowered
+        return torch.lerp(stances[number], stances[number + 1], between), place < top
