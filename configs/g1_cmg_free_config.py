@@ -53,7 +53,7 @@ class G1CMGFreeCfg(G1CMGCfg):
         further_share = 0.3
 
         class ranges(G1CMGCfg.commands.ranges):
-            """Beyond those that a user may give, which leaves room for the offsets of a calibration; and low walking."""
+            """Beyond those that a user may give: room for the offsets of a calibration; and low walking."""
 
             lin_vel_x = (-0.75, 2.7)
             lin_vel_y = (-0.5, 0.5)

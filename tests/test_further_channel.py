@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -140,6 +141,17 @@ def test_the_data_hold_what_is_measured(dataset: MotionDataset) -> None:
 def test_the_checkpoint_keeps_the_layout(checkpoint: Checkpoint, dataset: MotionDataset) -> None:
     assert checkpoint.command_layout == LAYOUT and checkpoint.command_min.shape == (LAYOUT.size,)
     assert checkpoint.command_max.tolist()[NUM_VELOCITIES:] == pytest.approx(LAYOUT.highest[NUM_VELOCITIES:])
+
+
+def test_a_training_keeps_the_range_of_the_heights_that_it_begins_with(
+    dataset: MotionDataset, deaf: Checkpoint
+) -> None:
+    """Commands are scaled by it before the first layer."""
+    begun = copy.deepcopy(deaf)
+    begun.model.command_max[LAYOUT.column(NAME)] = 0.77
+    config = dataclasses.replace(TINY, model=begun.model.config)
+    trainer = Trainer(dataset, load_g1(), config, Path("nowhere"), torch.device("cpu"), initial=begun)
+    assert torch.equal(trainer.model.command_max, begun.command_max)
 
 
 def test_a_training_may_begin_with_a_checkpoint_that_lacks_it(

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from cmg_ref.clips.dataset import MotionDataset
+from cmg_ref.core.command_layout import NUM_VELOCITIES
 from cmg_ref.evaluation.checkpoint_evaluation import COMPARED_COMMANDS
 from cmg_ref.evaluation.gait_evaluation import evaluate_gait
 from cmg_ref.evaluation.mocap_statistics import mocap_figures
@@ -79,9 +80,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
         self.command_layout = dataset.command_layout
-        # A channel that the settings say nothing of is trained within its usual range.
-        command_min = (*config.command_min, *self.command_layout.lowest[len(config.command_min) :])
-        command_max = (*config.command_max, *self.command_layout.highest[len(config.command_max) :])
+        # A channel that the settings say nothing of is trained within its usual range, or that of what training begins
+        # with: its weights are for commands scaled by that range.
+        lowest, highest = list(self.command_layout.lowest), list(self.command_layout.highest)
+        if initial is not None:
+            for column in range(NUM_VELOCITIES, min(initial.command_layout.size, self.command_layout.size)):
+                lowest[column], highest[column] = float(initial.command_min[column]), float(initial.command_max[column])
+        command_min = (*config.command_min, *lowest[len(config.command_min) :])
+        command_max = (*config.command_max, *highest[len(config.command_max) :])
         if not len(command_min) == len(command_max) == self.command_layout.size:
             raise ValueError(f"TrainConfig.command_min and command_max have more numbers than {self.command_layout}")
         self.sampler = WindowSampler(dataset, robot, config.horizon_end + 1, command_min, command_max, config.balance)
