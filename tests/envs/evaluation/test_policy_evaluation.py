@@ -361,7 +361,7 @@ def test_a_calibration_makes_good_what_the_puppet_errs_by() -> None:
         return torch.ones(len(observations), 2)
 
     calibration = calibrate(env, act, report=lines.append)
-    assert len(lines) == 4 and "0.112 m/s" not in lines[-1]
+    assert len(lines) == 5 and "0.112 m/s" not in lines[3]
     ahead = torch.tensor([[0.6, 0.1, 0.2], [0.3, 0.0, 0.6]])
     offset = torch.tensor([[0.0, -SPEED_ERROR, -TURN_ERROR]])
     torch.testing.assert_close(calibration(ahead) - ahead, offset.expand(2, 3), atol=0.01, rtol=0.0)
