@@ -81,6 +81,7 @@ def calibrate(
         offsets = torch.where(fell.unsqueeze(1), 0.5 * offsets, better)
         offsets = torch.minimum(torch.maximum(offsets, low - told), high - told)
         offsets[still] = 0.0
+    offsets = (1000.0 * offsets).round() / 1000.0  # what is tried now is what the file says
     wrong, offsets = taken_back(env, policy, told, offsets, CHECKED * rollouts)
     report(f"robots fell with the offsets of {wrong} commands, which got smaller ones or none")
     return CommandCalibration(nodes, offsets.reshape(*map(len, nodes), NUM_VELOCITIES))
