@@ -58,7 +58,7 @@ class G1CMGFreeCfg(G1CMGCfg):
             lin_vel_x = (-0.75, 2.7)
             lin_vel_y = (-0.5, 0.5)
             ang_vel_yaw = (-1.2, 1.2)
-            further = {"base_height": (0.58, 0.78)}
+            further = {"base_height": (0.58, 0.77)}
 
     class curriculum(G1CMGCfg.curriculum):
         """Everything from the beginning, as hard as robots bear it."""

@@ -297,7 +297,7 @@ def integrate(
             below, between = _stance_of(asked, height, heights, len(standing) - 5)
         lowered = height_axis >= 0 and np.float32(below) + between < np.float32(len(standing) - 6)
         away = 0 if lowered else 1
-        for column in range(width):
+        for column in range(width if lowered else 0):
             away += not abs(_aim(standing, below, between, column) - state[row, column]) < standing[4, column]
         if moving == 0 or away == 0:
             for column in range(width):
