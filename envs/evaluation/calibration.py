@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from cmg_ref.commands.calibration import CommandCalibration
+from cmg_ref.commands.calibration import NATURAL_HEIGHT, CommandCalibration, HeightCalibration
 from cmg_ref.commands.sampler import ranges_of
-from cmg_ref.core.command_layout import NUM_VELOCITIES, VELOCITY_CHANNELS
+from cmg_ref.core.command_layout import HEIGHT, NUM_VELOCITIES, VELOCITY_CHANNELS
 from envs.evaluation.cases import EvaluationCase
 from envs.evaluation.policy_evaluation import evaluate
 
@@ -22,6 +22,15 @@ NODES = (
 )
 # Largest offsets [m/s], [m/s], [rad/s]: a policy that errs by more is not to be pressed further.
 LARGEST = (0.2, 0.12, 0.2)
+HEIGHTS = (0.6, 0.65, 0.7)  # [m]
+# By speed, commands at which offsets on heights are measured: those of one speed get the same.
+AT_SPEEDS = {
+    0.0: ((0.0, 0.0, 0.0),),
+    0.5: ((0.5, 0.0, 0.0), (-0.5, 0.0, 0.0), (0.0, 0.0, 0.5), (0.0, 0.0, -0.5)),
+    1.0: ((1.0, 0.0, 0.0),),
+}
+LARGEST_HEIGHT = 0.1  # offset on a height [m]
+HEIGHT_ROUNDS = 4  # of which the last tries whether robots stay up
 DURATION = 9.0  # [s] of a roll-out
 # The share of the error that each round makes good: the first finds the offsets, the later ones average over noise.
 ROUNDS = (0.8, 0.6, 0.4, 0.3)
@@ -41,7 +50,8 @@ def calibrate(
 
     What the environment is told stays within the range of its configuration. Where a robot falls, the offset is halved:
     obeying is not worth falling. Those of a command and of its mirror image are measured each for itself: a policy may
-    do the same in a mirror, the reference that it follows does not.
+    do the same in a mirror, the reference that it follows does not. If the environment is told heights, those get
+    offsets too.
 
     Args:
         env: An environment made with :func:`envs.evaluation.policy_evaluation.evaluation_config` for at least
@@ -84,7 +94,57 @@ def calibrate(
     offsets = (1000.0 * offsets).round() / 1000.0  # what is tried now is what the file says
     wrong, offsets = taken_back(env, policy, told, offsets, CHECKED * rollouts)
     report(f"robots fell with the offsets of {wrong} commands, which got smaller ones or none")
-    return CommandCalibration(nodes, offsets.reshape(*map(len, nodes), NUM_VELOCITIES))
+    calibration = CommandCalibration(nodes, offsets.reshape(*map(len, nodes), NUM_VELOCITIES))
+    if HEIGHT in env.command_layout.names and ranges[HEIGHT][0] <= max(HEIGHTS):
+        calibration.height = calibrate_heights(env, policy, calibration, rollouts, report)
+    return calibration
+
+
+def calibrate_heights(
+    env: Any,
+    policy: Callable[[torch.Tensor], torch.Tensor],
+    calibration: CommandCalibration,
+    rollouts: int,
+    report: Callable[[str], None],
+) -> HeightCalibration:
+    """Offsets on heights, for an environment that is told such.
+
+    Args:
+        env: As of :func:`calibrate`, and so are the next and the last two.
+        policy: Observations to actions.
+        calibration: Offsets on the velocities.
+        rollouts: Of each command and round.
+        report: Told after each round how far from their heights robots were, in a line.
+    """
+    low, high = ranges_of(env.cfg.commands.ranges)[HEIGHT]
+    heights = [height for height in HEIGHTS if low <= height <= high]
+    commands = [(column, command) for column, some in enumerate(AT_SPEEDS.values()) for command in some]
+    told = torch.tensor(heights).unsqueeze(1).repeat(1, len(AT_SPEEDS))
+    offsets, error, fell = torch.zeros_like(told), torch.zeros_like(told), torch.zeros_like(told, dtype=torch.bool)
+    deepest, highest = (low - told).clamp(min=-LARGEST_HEIGHT), (high - told).clamp(max=LARGEST_HEIGHT)
+    for number in range(1, HEIGHT_ROUNDS + 1):
+        cases = [
+            EvaluationCase(f"{asked[column]:.3f} m", command, DURATION, height=asked[column])
+            for asked in (told + offsets).tolist()
+            for column, command in commands
+        ]
+        results = evaluate(env, policy, cases, rollouts, SEED, progress=True, calibration=calibration).results
+        reached = torch.tensor([result.base_height for result in results]).view(len(heights), len(commands))
+        falls = torch.tensor([result.survival < 1.0 for result in results]).view_as(reached)
+        for column in range(len(AT_SPEEDS)):
+            alike = [index for index, (its, _) in enumerate(commands) if its == column]
+            error[:, column] = told[:, column] - reached[:, alike].mean(dim=1)
+            fell[:, column] = falls[:, alike].any(dim=1) | error[:, column].isnan()
+        report(
+            f"heights, round {number} of {HEIGHT_ROUNDS}: {error[~fell].abs().mean():.3f} m off in the mean of "
+            f"{told.numel()} heights and speeds; a robot fell at {int(fell.sum())} of them"
+        )
+        deepest = torch.where(fell, 0.5 * offsets, deepest)
+        if number < HEIGHT_ROUNDS:
+            offsets = torch.where(fell, offsets, offsets + error)
+        offsets = torch.minimum(torch.maximum(offsets, deepest), highest)
+    offsets = torch.cat(((1000.0 * offsets).round() / 1000.0, torch.zeros_like(offsets[:1])))
+    return HeightCalibration([*heights, NATURAL_HEIGHT], list(AT_SPEEDS), offsets)
 
 
 def taken_back(

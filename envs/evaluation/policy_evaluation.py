@@ -358,6 +358,7 @@ class _Meter:
         constant = self.cases[index].schedule is None
         still = constant and not any(self.cases[index].command)
         reached = torch.stack([sums[name] for name in CommandLayout().labels], dim=1) / sums["windows"].unsqueeze(1)
+        height = sums["height"] / sums["settled"]
         astray = (reached - self.commands[index, VELOCITY])[:, :2].norm(dim=1)
 
         def mean(name: str, count: str) -> float:
@@ -377,7 +378,8 @@ class _Meter:
             velocity=tuple(mean(name, "windows") for name in CommandLayout().labels),
             heading=float(sums["heading"].mean()) if still else math.nan,
             slip=mean("slip", "sliding"),
-            height_error=float((sums["height"] / sums["settled"] - self.heights[index]).abs().nanmean()),
+            base_height=math.nan if self.cases[index].height is None else float(height.nanmean()),
+            height_error=float((height - self.heights[index]).abs().nanmean()),
             **{name: mean(name, "settled") for name in GAIT},
             **{
                 f"reference_{name}": mean(f"reference_{name}", "settled") for name in GAIT if self.reference is not None

@@ -51,7 +51,8 @@ class CaseResult:
         double_support: Share of the time with both feet on the ground.
         flight: Share of the time with none.
         slip: Mean horizontal speed of feet on the ground [m/s].
-        height_error: Mean distance of a roll-out's mean height from the one told [m]; only where one is.
+        base_height: Mean height of the base above the ground [m]; only where one is told, as the next.
+        height_error: Mean distance of a roll-out's mean height from the one told [m].
         reference_touch_downs, reference_double_support, reference_flight: The same of the reference.
     """
 
@@ -70,6 +71,7 @@ class CaseResult:
     double_support: float = math.nan
     flight: float = math.nan
     slip: float = math.nan
+    base_height: float = math.nan
     height_error: float = math.nan
     reference_touch_downs: float = math.nan
     reference_double_support: float = math.nan

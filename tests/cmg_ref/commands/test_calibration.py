@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmg_ref.commands.calibration import CommandCalibration
+from cmg_ref.commands.calibration import NATURAL_HEIGHT, CommandCalibration, HeightCalibration
 
 NODES = ((-0.5, 0.0, 1.0, 2.0), (-0.4, 0.0, 0.4), (-1.0, 0.0, 1.0))
 
@@ -17,6 +17,13 @@ def calibration(seed: int = 0) -> CommandCalibration:
     offsets = 0.1 * torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
     offsets[1, 1, 1] = 0.0
     return CommandCalibration(NODES, offsets)
+
+
+def with_heights() -> CommandCalibration:
+    offsets = torch.tensor([[-0.05, -0.03], [-0.02, -0.01], [0.0, 0.0]])
+    return CommandCalibration(
+        NODES, calibration().offsets, HeightCalibration((0.6, 0.7, NATURAL_HEIGHT), (0.0, 0.5), offsets)
+    )
 
 
 def test_a_node_is_offset_by_what_stands_there() -> None:
@@ -55,11 +62,55 @@ def test_further_channels_are_left_alone() -> None:
     assert torch.equal(through[:, :3], calibration()(told[:, :3]))
 
 
-def test_it_comes_back_from_json() -> None:
-    it = calibration()
+def test_heights_are_offset_by_height_and_speed() -> None:
+    it = with_heights()
+    told = torch.tensor(
+        [
+            [0.0, 0.0, 0.0, 0.6],  # stands
+            [1.0, 0.0, 0.0, 0.6],  # beyond the grid
+            [0.1, -0.25, 0.0, 0.65],  # half as fast as the second speed, and between two heights
+            [0.0, 0.0, 0.5, 0.725],
+            [1.0, 0.0, 0.0, NATURAL_HEIGHT],
+            [0.0, 0.0, 0.0, 0.77],
+        ]
+    )
+    wanted = torch.tensor([-0.05, -0.03, -0.0275, -0.005, 0.0, 0.0])
+    torch.testing.assert_close(it(told)[:, 3] - told[:, 3], wanted, atol=6e-5, rtol=0.0)
+    assert torch.equal(it(told)[:, :3], calibration()(told[:, :3]))
+    assert torch.equal(it(told[:, :3]), calibration()(told[:, :3]))  # where nobody asks for a height
+
+
+@pytest.mark.parametrize("it", [calibration(), with_heights()])
+def test_it_comes_back_from_json(it: CommandCalibration) -> None:
     back = CommandCalibration.from_json(json.loads(json.dumps(it.to_json())))
     assert back.nodes == it.nodes
     torch.testing.assert_close(back.offsets, it.offsets, atol=6e-5, rtol=0.0)
+    told = torch.tensor([[0.3, 0.1, 0.2, 0.63]])
+    torch.testing.assert_close(back(told), it(told), atol=2e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"heights": [0.6, 0.7]}, "0.75 among them"),
+        ({"heights": [0.7, 0.6, NATURAL_HEIGHT]}, "must rise"),
+        ({"heights": None}, "calibration"),
+        ({"speeds": [0.5, 1.0]}, "0 among them"),
+        ({"offsets": [[0.0, 0.0]] * 2}, "as many offsets"),
+        ({"offsets": [[0.01, 0.0]] * 3}, "natural height"),
+        ({"offsets": [[float("nan"), 0.0]] * 3}, "finite"),
+    ],
+)
+def test_offsets_on_heights_that_are_none_are_refused_with_the_reason(change: dict[str, Any], message: str) -> None:
+    fields = with_heights().to_json()
+    with pytest.raises(ValueError, match=message):
+        CommandCalibration.from_json({**fields, "base_height": {**fields["base_height"], **change}})
+
+
+def test_offsets_on_heights_that_are_no_fields_are_refused() -> None:
+    for height in (None, [], 1.0, "x"):
+        with pytest.raises(ValueError, match="calibration"):
+            CommandCalibration.from_json({**calibration().to_json(), "base_height": height})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Offsets with which robots fall are taken back; the measuring itself is tested with the policy, in test_play.py."""
+"""Offsets with which robots fall, and offsets on heights; the measuring itself is tested in test_play.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from configs.g1_cmg_free_config import G1CMGFreeCfg
 from envs.evaluation import calibration
 
 
@@ -29,3 +30,32 @@ def test_offsets_with_which_robots_fall_are_taken_back(monkeypatch: pytest.Monke
     assert torch.equal(offsets[:2], given[:2])
     torch.testing.assert_close(offsets[2:], torch.tensor([[0.0175, 0.0, 0.0], [0.0, 0.0, 0.0]]))
     assert torch.equal(given[3], torch.tensor([0.1, 0.0, 0.0]))  # the argument is left as it is
+
+
+def test_heights_are_asked_for_as_deep_as_makes_robots_reach_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Robots that sink by six tenths of what they are told to, and fall where they walk ahead below 0.57 m."""
+    seen: list[float] = []
+
+    def evaluate(env: Any, policy: Any, cases: Any, rollouts: int, seed: int, **_: Any) -> Any:
+        seen.extend(case.height for case in cases)
+        reached = [0.75 - 0.6 * (0.75 - case.height) for case in cases]
+        falls = [case.command[0] == 1.0 and case.height < 0.57 for case in cases]
+        return SimpleNamespace(
+            results=[
+                SimpleNamespace(base_height=height, survival=0.5 if fall else 1.0)
+                for height, fall in zip(reached, falls, strict=True)
+            ]
+        )
+
+    monkeypatch.setattr(calibration, "evaluate", evaluate)
+    env = SimpleNamespace(cfg=G1CMGFreeCfg())
+    env.cfg.commands.ranges.further = {"base_height": (0.52, 0.77)}
+    lines: list[str] = []
+    found = calibration.calibrate_heights(env, lambda seen: seen, None, 1, lines.append)
+    assert len(lines) == 4 and "a robot fell at 1 of them" in lines[1]
+    assert min(seen) > 0.5199
+    told = torch.tensor([[0.0, 0.0, 0.0, 0.7], [0.4, 0.0, 0.4, 0.65], [0.0, 0.0, 0.0, 0.6], [1.0, 0.0, 0.0, 0.6]])
+    asked = told[:, 3] + found(told)[:, 0]
+    torch.testing.assert_close(0.75 - 0.6 * (0.75 - asked[:2]), told[:2, 3], atol=0.006, rtol=0.0)
+    assert float(asked[2]) == pytest.approx(0.52)  # no lower than the range
+    assert 0.57 <= float(asked[3]) < 0.6  # no lower than where it stays up
