@@ -15,11 +15,13 @@ class G1CMGFreeCfg(G1CMGCfg):
         self_collisions = 0
 
     class sim(G1CMGCfg.sim):
-        """Other simulators, and other people's models, keep no standing feet from creeping."""
+        """Contacts as other people's simulations have them: worked out to the end, and standing feet may creep."""
 
         class mujoco(G1CMGCfg.sim.mujoco):
             """Settings of MuJoCo alone."""
 
+            solver = "Newton"
+            iterations = 100
             noslip_iterations = 0
 
     class terrain(G1CMGCfg.terrain):
@@ -40,17 +42,17 @@ class G1CMGFreeCfg(G1CMGCfg):
 
         resampling_time = (1.5, 7.0)
         strata = {
-            "stand": 0.08,
-            "forward": 0.16,
+            "stand": 0.16,
+            "forward": 0.14,
             "run": 0.08,
             "backward": 0.08,
             "side": 0.08,
-            "turn": 0.08,
-            "mixed": 0.44,
+            "turn": 0.06,
+            "mixed": 0.40,
         }
         failure_weight = 0.5
         acceleration = (1.0, 0.5, 2.0)
-        further_share = 0.3
+        further_share = 0.4
 
         class ranges(G1CMGCfg.commands.ranges):
             """Beyond those that a user may give: room for the offsets of a calibration; and low walking."""
@@ -114,18 +116,19 @@ class G1CMGFreeCfg(G1CMGCfg):
         """To stay up is worth more, and so is to obey, but not in the moment of a blow."""
 
         forgiving_time = 0.5
-        forgiven = (*G1CMGCfg.rewards.forgiven, "feet_bouncing")  # a quick step may save a robot that was hit
+        forgiven = (*G1CMGCfg.rewards.forgiven, "feet_bouncing", "reference_height")  # what may save who was hit
+        height_sigma = 0.005
         feet_distance_target = 0.19  # [m]; at 1.2 to 1.4 m/s an earlier reference kept its feet 0.18 apart
 
         class scales(G1CMGCfg.rewards.scales):
             """Rewards a second."""
 
             termination = -20.0
-            tracking_lin_vel = 4.0
-            lin_vel_error = -6.0
+            tracking_lin_vel = 8.0
+            lin_vel_error = -10.0
             yaw_rate_error = -2.0
             reference_contacts = 3.0
-            reference_height = 4.0
+            reference_height = 12.0
             feet_bouncing = -90.0
             feet_closeness = -22.0  # feet that meet trip: without self-collision a quarter fewer fell
             stand_still = -6.0

@@ -21,7 +21,7 @@ NODES = (
     (-0.8, -0.4, 0.0, 0.4, 0.8),
 )
 # Largest offsets [m/s], [m/s], [rad/s]: a policy that errs by more is not to be pressed further.
-LARGEST = (0.2, 0.12, 0.2)
+LARGEST = (0.25, 0.15, 0.25)
 HEIGHTS = (0.6, 0.65, 0.7)  # [m]
 # By speed, commands at which offsets on heights are measured: those of one speed get the same.
 AT_SPEEDS = {

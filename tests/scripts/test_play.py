@@ -141,14 +141,20 @@ def test_a_policy_is_calibrated(
     monkeypatch.setattr(calibration, "ROUNDS", (0.5,))
     monkeypatch.setattr(calibration, "DURATION", 5.0)
     monkeypatch.setattr(play, "DURATION", 5.0)
+    monkeypatch.setattr(calibration, "HEIGHTS", (0.65,))
+    monkeypatch.setattr(calibration, "HEIGHT_ROUNDS", 2)
     ranges = [f"commands.ranges.{name}=(-0.3,0.3)" for name in ("lin_vel_x", "lin_vel_y", "ang_vel_yaw")]
+    heights = 'commands.ranges.further={"base_height":(0.55,0.77)}'
     path = tmp_path / "calibrated.safetensors"
-    result = run("--shipped", "--calibrate", path, "--num_envs", 81, *ranges)
+    result = run("--shipped", "--calibrate", path, "--num_envs", 81, *ranges, heights)
     assert result.returncode == 0, result.stderr
     assert "round 1 of 1: " in result.stdout and f"wrote {path}" in result.stdout
     policy, shipped = load_policy(path), load_policy()
     assert policy.description.calibration["lin_vel_x"] == [-0.3, 0.0, 0.3]
     assert any(any(offset) for offset in policy.description.calibration["offsets"])
+    assert "heights, round 2 of 2: " in result.stdout
+    low, natural = policy.description.calibration["base_height"]["offsets"]
+    assert natural == [0.0, 0.0, 0.0] and all(-0.1 <= offset < 0.0 for offset in low)  # it stands too high by itself
     assert all(torch.equal(value, shipped.state_dict()[name]) for name, value in policy.state_dict().items())
     fallen = run("--policy", policy_file, "--calibrate", tmp_path / "never.safetensors", "--num_envs", 81, *ranges)
     assert fallen.returncode == 1 and "robots fall at every command" in fallen.stderr

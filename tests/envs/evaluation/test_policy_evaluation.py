@@ -22,6 +22,7 @@ from envs.evaluation.cases import FREE, GRID, HEIGHTS, EvaluationCase, free_shor
 from envs.evaluation.policy_evaluation import evaluate, evaluation_config, free_config, grid_of
 from envs.evaluation.report import Evaluation, markdown_text, save_evaluation, screen_text
 from envs.learning.policy import load_policy
+from envs.playing.playback import config_of_policy
 from envs.tasks.task_registry import task_registry
 
 pytestmark = pytest.mark.slow
@@ -183,6 +184,18 @@ def test_heights_are_told_and_measured() -> None:
     env_cfg.commands.ranges.further = {HEIGHT: (0.6, 0.75)}
     assert grid_of(env_cfg) == (*GRID, *HEIGHTS)
     assert {(case.height, case.command) for case in HEIGHTS} >= {(0.6, (0.5, 0.0, 0.0)), (0.7, (0.0, 0.0, 0.5))}
+
+
+def test_the_shipped_policy_stands_and_walks_as_high_as_it_is_told() -> None:
+    policy = load_policy()
+    env_cfg = config_of_policy("g1_cmg", policy)
+    env_cfg.commands.ranges.further = {HEIGHT: (0.55, 0.77)}
+    chosen = [dataclasses.replace(case, duration=9.0) for case in HEIGHTS]
+    cfg = free_config(env_cfg, 9.0)
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg, num_envs=2 * len(chosen))[0]
+    results = evaluate(env, policy, chosen, 2, calibration=policy.description.command_calibration()).results
+    missed = {result.case.name: result.height_error for result in results if result.missed}
+    assert not missed, missed
 
 
 def test_rough_ground_is_rough() -> None:
