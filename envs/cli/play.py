@@ -39,7 +39,7 @@ from cmg_ref.core.devices import checked_device
 from cmg_ref.core.installation import check_installed
 from cmg_ref.network.checkpoint import SHIPPED_CHECKPOINT
 from cmg_ref.robots.robot import Robot
-from configs.base_config import apply_overrides
+from configs.base_config import apply_overrides, class_to_dict
 from configs.bounds import MAX_NUM_ENVS, MAX_SEED, check_bounds
 from envs.evaluation.calibration import DURATION, SEED, calibrate
 from envs.evaluation.cases import FREE, shortened
@@ -371,6 +371,9 @@ def export(policy: Policy | None, origin: str, env_cfg: Any, arguments: argparse
     if arguments.export_alone or not policy.description.reference:
         difference, what = export_policy(policy, path), "the policy alone"
     else:
+        # What may be asked of it, and of which channels, may be said on the command line.
+        config = {**policy.description.config, "commands": class_to_dict(env_cfg.commands)}
+        policy.description = replace(policy.description, config=config)
         policy_file = Path(origin) if Path(origin).is_file() else SHIPPED_POLICY
         checkpoint_file = env_cfg.reference.checkpoint
         if policy.description.reference != file_hash(checkpoint_file or SHIPPED_CHECKPOINT):

@@ -62,6 +62,9 @@ def parse_arguments() -> argparse.Namespace:
         ("roughness", 0.0, "bumps of the ground of up to so much, up and down [m]"),
     ):
         parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default: %(default)s)")
+    parser.add_argument(
+        "--height", type=float, help="of the base [m], told with every command to a file that takes one"
+    )
     parser.add_argument("--friction", type=float, help="of all surfaces (default: the model's)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="draw a video (.mp4)")
     return parser.parse_args()
@@ -78,6 +81,11 @@ def simulate(arguments: argparse.Namespace) -> None:
     controller: Any = ExportedController(arguments.policy)
     if arguments.twist2 is not None:
         controller = Twist2Controller(arguments.twist2, controller)
+    if arguments.height is not None and "height" not in controller.command_labels:
+        raise ArtefactError(
+            f"{arguments.policy}: takes {', '.join(controller.command_labels)}, no height: cmg-play --export FILE "
+            "'commands.ranges.further={\"base_height\": (0.6, 0.77)}' writes one that does"
+        )
     told = ("physics_dt", "delay", "noise", "friction", "payload", "push", "roughness")
     conditions = Conditions(**{name: getattr(arguments, name) for name in told})
     if arguments.evaluate or arguments.free:
@@ -86,9 +94,9 @@ def simulate(arguments: argparse.Namespace) -> None:
             runs = []
             for seed in range(arguments.seeds):
                 simulation = PlainSimulation(arguments.mjcf, controller, case_conditions, seed)
-                commands = commands_of(seed)
+                commands = with_height(commands_of(seed), arguments.height)
                 runs.append(run(simulation, controller, commands))
-            rows.append(summarise(name, runs, still=not np.any(commands)))
+            rows.append(summarise(name, runs, still=not np.any(commands[:, :3])))
             print(f"{name}: {rows[-1].survival:.0%}", file=sys.stderr)
         print(table(rows))
         if arguments.json is not None:
@@ -97,6 +105,7 @@ def simulate(arguments: argparse.Namespace) -> None:
             write_file(arguments.json, json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False) + "\n")
         return
     commands = read_commands(arguments, controller.control_dt, controller.command_labels)
+    commands = with_height(commands, arguments.height)
     simulation = PlainSimulation(arguments.mjcf, controller, conditions)
     with display(arguments, simulation) as show:
         result = run(simulation, controller, commands, show)
@@ -137,6 +146,13 @@ def read_commands(arguments: argparse.Namespace, control_dt: float, labels: list
     last = 20.0 if len(rows) == 1 else rows[-1, 0] + LAST_COMMAND_TIME
     times = np.arange(round((arguments.duration or last) / control_dt)) * control_dt
     return rows[np.searchsorted(rows[:, 0], times + 1e-9, side="right") - 1, 1:]
+
+
+def with_height(commands: np.ndarray, height: float | None) -> np.ndarray:
+    """Commands (num_steps, command_dim) that ask for a height of the base [m] too, unless it is None."""
+    if height is None:
+        return commands
+    return np.column_stack((commands[:, :3], np.full(len(commands), height)))
 
 
 def display(arguments: argparse.Namespace, simulation: PlainSimulation) -> Any:

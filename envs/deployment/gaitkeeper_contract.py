@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cmg_ref.core.command_layout import NUM_VELOCITIES, CommandLayout
 from cmg_ref.files.atomic_file import atomic_file
 from envs.deployment.description import RANGE_NAMES
 
@@ -41,7 +42,7 @@ def contract(controller: dict[str, Any]) -> dict[str, Any]:
     """The contract, JSON-ready."""
     names, training = controller["joint_names"], controller["training"]
     ranges = controller["command"]["range"]
-    trained = {label: ranges[RANGE_NAMES.get(label, label)] for label in controller["command"]["labels"]}
+    trained = {label: ranges[RANGE_NAMES.get(label, label)] for label in CommandLayout().labels}
     implicit = training["drive"].startswith("implicit")
 
     def by_joint(values: list[float]) -> dict[str, float]:
@@ -63,15 +64,7 @@ def contract(controller: dict[str, Any]) -> dict[str, Any]:
             "observation_groups": {
                 "policy": {
                     "terms": [
-                        {
-                            "id": _TERMS[term["name"]],
-                            "source_name": term["name"],
-                            "dim": term["size"],
-                            "scale": [1.0] * term["size"],
-                            "clip": None,
-                            "params": {},
-                        }
-                        for term in controller["inputs"]["observation"]
+                        part for term in controller["inputs"]["observation"] for part in _parts(term, controller)
                     ],
                     "history": {"length": 1, "layout": "term_major", "order": "oldest_first", "init": "repeat_first"},
                     "clip_then_scale": True,
@@ -124,3 +117,18 @@ def contract(controller: dict[str, Any]) -> dict[str, Any]:
         for name in sections[section]
     }
     return {"schema": SCHEMA, **sections, "provenance": {"source": told, **provenance}}
+
+
+def _parts(term: dict[str, Any], controller: dict[str, Any]) -> list[dict[str, Any]]:
+    """A term of our observation as gaitkeeper has it: of a command it knows the velocities, the rest stays as it is."""
+    further = controller["command"]["rest"][NUM_VELOCITIES:] if term["name"] == "command" else []
+    parts: list[tuple[str, str, int, dict[str, Any]]] = [
+        (_TERMS[term["name"]], term["name"], term["size"] - len(further), {})
+    ]
+    if further:
+        names = "_".join(controller["command"]["labels"][NUM_VELOCITIES:])
+        parts.append(("constant", names, len(further), {"value": further}))
+    return [
+        {"id": name, "source_name": source, "dim": size, "scale": [1.0] * size, "clip": None, "params": params}
+        for name, source, size, params in parts
+    ]

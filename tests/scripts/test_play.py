@@ -8,13 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("mujoco.batch")
 
+import cmg_ref
 from envs.cli import play
+from envs.cli.sim import with_height
 from envs.deployment.exported_controller import ArtefactError, ExportedController
+from envs.deployment.plain_runner import run as run_plainly
+from envs.deployment.plain_simulation import Conditions, PlainSimulation
 from envs.evaluation import calibration
 from envs.evaluation.cases import FREE, GRID, shortened
 from envs.learning.policy import Policy, describe_policy, load_policy, save_policy
@@ -131,6 +136,30 @@ def test_a_policy_is_exported(policy_file: Path, tmp_path: Path, run: Runner) ->
     assert result.returncode == 0 and "the policy alone" in result.stdout, result.stderr
     with pytest.raises(ArtefactError, match="holds no controller"):
         ExportedController(tmp_path / "policy.onnx")
+
+
+def test_a_policy_is_exported_with_the_channels_that_are_asked_for(tmp_path: Path, run: Runner) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "policy.onnx"
+    result = run("--shipped", "--export", path, 'commands.ranges.further={"base_height":(0.6,0.77)}')
+    assert result.returncode == 0, result.stderr
+    controller = ExportedController(path)
+    still = {"ang_vel": np.zeros(3), "gravity": np.array([0.0, 0.0, -1.0]), "joint_vel": np.zeros(29)}
+    for _ in range(100):  # the height is held within the range, and offset by what the policy stands too high
+        controller.step(command=np.array([0.0, 0.0, 0.0, 0.3]), joint_pos=controller.reference[:29], **still)
+    deepest = 0.6 + load_policy().description.calibration["base_height"]["offsets"][0][0]
+    assert controller.reference_part("root_height", controller.reference)[0] == pytest.approx(deepest, abs=0.006)
+    contract = json.loads(path.with_suffix(".contract.yaml").read_text())
+    terms = contract["policy_io"]["observation_groups"]["policy"]["terms"]
+    assert [(term["id"], term["dim"]) for term in terms[2:4]] == [("velocity_commands", 3), ("constant", 1)]
+    assert terms[3]["params"] == {"value": [0.75]}
+    assert list(contract["policy_io"]["commands"]["base_velocity"]["limit"]) == ["vx", "vy", "wz"]
+    # Another simulator and robot stand as high as they are told.
+    controller.reset()
+    simulation = PlainSimulation(Path(cmg_ref.__file__).parent / "assets" / "g1_29dof.xml", controller, Conditions())
+    commands = with_height(np.zeros((250, 3)), 0.65)
+    assert commands.shape == (250, 4) and run_plainly(simulation, controller, commands).fell_at is None
+    assert simulation.data.qpos[2] == pytest.approx(0.65, abs=0.025)
 
 
 def test_a_policy_is_calibrated(

@@ -296,6 +296,7 @@ def test_the_command_line_tries_free_use(exported: Path, g1_mjcf: Path, tmp_path
         (("--physics_dt", "0"), "a control step of 0.02 s is no multiple of 0 s"),
         (("--roughness", "-0.01"), "the roughness of the ground must not be negative, got -0.01 m"),
         (("--roughness", "nan"), "the roughness of the ground must not be negative, got nan m"),
+        (("--height", "0.65"), "takes vx, vy, wz, no height: cmg-play --export FILE"),
         (("--schedule", "SHORT"), "needs the columns time,vx,vy,wz"),
         (("--schedule", "LATE"), "times rising from 0"),
         (("--schedule", "absent.csv"), "absent.csv"),
