@@ -32,6 +32,8 @@ class HeightCalibration(nn.Module):
     """
 
     offsets: Tensor
+    _heights: Tensor
+    _speeds: Tensor
 
     def __init__(self, heights: Sequence[float], speeds: Sequence[float], offsets: Tensor) -> None:
         super().__init__()

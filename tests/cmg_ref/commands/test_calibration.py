@@ -108,7 +108,8 @@ def test_offsets_on_heights_that_are_none_are_refused_with_the_reason(change: di
 
 
 def test_offsets_on_heights_that_are_no_fields_are_refused() -> None:
-    for height in (None, [], 1.0, "x"):
+    others: tuple[Any, ...] = (None, [], 1.0, "x")
+    for height in others:
         with pytest.raises(ValueError, match="calibration"):
             CommandCalibration.from_json({**calibration().to_json(), "base_height": height})
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cmg_ref.commands.calibration import CommandCalibration
 from configs.g1_cmg_free_config import G1CMGFreeCfg
 from envs.evaluation import calibration
 
@@ -51,7 +52,8 @@ def test_heights_are_asked_for_as_deep_as_makes_robots_reach_them(monkeypatch: p
     env = SimpleNamespace(cfg=G1CMGFreeCfg())
     env.cfg.commands.ranges.further = {"base_height": (0.52, 0.77)}
     lines: list[str] = []
-    found = calibration.calibrate_heights(env, lambda seen: seen, None, 1, lines.append)
+    none = CommandCalibration([[0.0, 1.0]] * 3, torch.zeros(2, 2, 2, 3))
+    found = calibration.calibrate_heights(env, lambda seen: seen, none, 1, lines.append)
     assert len(lines) == 4 and "a robot fell at 1 of them" in lines[1]
     assert min(seen) > 0.5199
     told = torch.tensor([[0.0, 0.0, 0.0, 0.7], [0.4, 0.0, 0.4, 0.65], [0.0, 0.0, 0.0, 0.6], [1.0, 0.0, 0.0, 0.6]])
