@@ -95,7 +95,7 @@ def calibrate(
     wrong, offsets = taken_back(env, policy, told, offsets, CHECKED * rollouts)
     report(f"robots fell with the offsets of {wrong} commands, which got smaller ones or none")
     calibration = CommandCalibration(nodes, offsets.reshape(*map(len, nodes), NUM_VELOCITIES))
-    if HEIGHT in env.command_layout.names and ranges[HEIGHT][0] <= max(HEIGHTS):
+    if HEIGHT in env.command_layout.names:
         calibration.height = calibrate_heights(env, policy, calibration, rollouts, report)
     return calibration
 
@@ -106,8 +106,8 @@ def calibrate_heights(
     calibration: CommandCalibration,
     rollouts: int,
     report: Callable[[str], None],
-) -> HeightCalibration:
-    """Offsets on heights, for an environment that is told such.
+) -> HeightCalibration | None:
+    """Offsets on heights, for an environment that is told such; None if none of `HEIGHTS` is within its range.
 
     Args:
         env: As of :func:`calibrate`, and so are the next and the last two.
@@ -118,6 +118,8 @@ def calibrate_heights(
     """
     low, high = ranges_of(env.cfg.commands.ranges)[HEIGHT]
     heights = [height for height in HEIGHTS if low <= height <= high]
+    if not heights:
+        return None
     commands = [(column, command) for column, some in enumerate(AT_SPEEDS.values()) for command in some]
     told = torch.tensor(heights).unsqueeze(1).repeat(1, len(AT_SPEEDS))
     offsets, error, fell = torch.zeros_like(told), torch.zeros_like(told), torch.zeros_like(told, dtype=torch.bool)

@@ -54,6 +54,7 @@ def test_heights_are_asked_for_as_deep_as_makes_robots_reach_them(monkeypatch: p
     lines: list[str] = []
     none = CommandCalibration([[0.0, 1.0]] * 3, torch.zeros(2, 2, 2, 3))
     found = calibration.calibrate_heights(env, lambda seen: seen, none, 1, lines.append)
+    assert found is not None
     assert len(lines) == 4 and "a robot fell at 1 of them" in lines[1]
     assert min(seen) > 0.5199
     told = torch.tensor([[0.0, 0.0, 0.0, 0.7], [0.4, 0.0, 0.4, 0.65], [0.0, 0.0, 0.0, 0.6], [1.0, 0.0, 0.0, 0.6]])
@@ -61,3 +62,5 @@ def test_heights_are_asked_for_as_deep_as_makes_robots_reach_them(monkeypatch: p
     torch.testing.assert_close(0.75 - 0.6 * (0.75 - asked[:2]), told[:2, 3], atol=0.006, rtol=0.0)
     assert float(asked[2]) == pytest.approx(0.52)  # no lower than the range
     assert 0.57 <= float(asked[3]) < 0.6  # no lower than where it stays up
+    env.cfg.commands.ranges.further = {"base_height": (0.71, 0.74)}
+    assert calibration.calibrate_heights(env, lambda seen: seen, none, 1, lines.append) is None
