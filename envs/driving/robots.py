@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmg_ref.core.command_layout import HEIGHT as BASE_HEIGHT
 from cmg_ref.core.command_layout import CommandLayout
 from cmg_ref.core.rotations import quat_from_euler_xyz
 from cmg_ref.generator import CMGMotionGenerator
@@ -128,6 +129,9 @@ class PolicyRobots(DrivenRobots):
         self._calibration = policy.description.command_calibration()
         task = policy.description.task
         cfg = config_of_policy(task, policy)
+        kept = getattr(self._calibration, "height", None)
+        if kept is not None and not cfg.commands.ranges.further:
+            cfg.commands.ranges.further = {BASE_HEIGHT: (kept.heights[0], kept.heights[-1])}
         cfg = playback_config(cfg, _LONGEST) if num_robots == 1 else evaluation_config(cfg, _LONGEST)
         cfg.commands.ramp_time = 0.0
         cfg.env.num_envs, cfg.env.env_spacing = num_robots, SPACING
