@@ -115,8 +115,13 @@ class G1CMGFreeCfg(G1CMGCfg):
     class rewards(G1CMGCfg.rewards):
         """To stay up is worth more, and so is to obey, but not in the moment of a blow."""
 
-        forgiving_time = 0.5
-        forgiven = (*G1CMGCfg.rewards.forgiven, "feet_bouncing", "reference_height")  # what may save who was hit
+        # Obedience counts again soon, or robots become slow; the steps that save who was hit are not the reference's.
+        forgiving_times = {
+            **dict.fromkeys(("tracking_lin_vel", "tracking_ang_vel", "lin_vel_error", "yaw_rate_error"), 0.5),
+            "reference_height": 1.0,
+            **dict.fromkeys(("reference_contacts", "feet_bouncing", "feet_clearance"), 1.5),
+            **dict.fromkeys(("stand_still", "stepping_in_place", "creeping_in_place"), 1.5),
+        }
         height_sigma = 0.005
         feet_distance_target = 0.19  # [m]; at 1.2 to 1.4 m/s an earlier reference kept its feet 0.18 apart
 

@@ -217,6 +217,8 @@ class LeggedRobotCfg(BaseConfig):
     class rewards:
         """Rewards a second: each scale is multiplied by the time of a control step."""
 
+        _dropped = ("forgiving_time", "forgiven")
+
         class scales:
             """Of the methods `_reward_<name>`; 0 switches one off at no cost."""
 
@@ -268,9 +270,8 @@ class LeggedRobotCfg(BaseConfig):
         feet_clearance_target = 0.04  # m
         feet_distance_target = 0.14  # m, sideways
         standing_speed = 0.1  # commands with every part below this (m/s, rad/s) mean to stand
-        # For so long after a push or a punch these do not count: a robot that saves itself cannot obey.
-        forgiving_time = 0.0
-        forgiven: tuple[str, ...] = ("tracking_lin_vel", "tracking_ang_vel", "lin_vel_error", "yaw_rate_error")
+        # For so many seconds after a push or a punch these do not count: a robot that saves itself cannot obey.
+        forgiving_times: dict[str, float] = {}
 
     class normalization:
         """Scales of observations, and their limits."""

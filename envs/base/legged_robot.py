@@ -256,9 +256,8 @@ class LeggedRobot(LeggedRobotTerms):
         """Set `rew_buf` to the sum of all rewards and add them to the sums of the episodes."""
         # Several rewards are made of these.
         self._measure_obedience()
-        forgiving = self.cfg.rewards.forgiving_time
-        forgiven = self.steps_since_hit * self.dt < forgiving if forgiving > 0.0 else None
-        self.rew_buf = self.reward_terms(self.diverged, forgiven)  # A diverged simulation's state means nothing.
+        # A diverged simulation's state means nothing.
+        self.rew_buf = self.reward_terms(self.diverged, self.steps_since_hit)
 
     @property
     def reward_names(self) -> list[str]:

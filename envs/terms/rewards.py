@@ -51,20 +51,23 @@ class RewardTerms:
         needed: Those of `QUANTITIES` that they need.
 
     Raises:
-        ConfigError: If a scale, a refinement or a forgiven reward belongs to no method.
+        ConfigError: If a scale, a refinement or a forgiving time belongs to no method.
     """
 
     def __init__(self, owner: Any, cfg: Any, dt: float, num_envs: int, device: str | torch.device) -> None:
         known = [name[len(PREFIX) :] for name in dir(owner) if name.startswith(PREFIX)]
         scales = {name: value for name, value in vars(cfg.scales).items() if not name.startswith("_")}
-        for field, names in (("scales", scales), ("refinements", cfg.refinements), ("forgiven", cfg.forgiven)):
+        forgiving = cfg.forgiving_times
+        for field, names in (("scales", scales), ("refinements", cfg.refinements), ("forgiving_times", forgiving)):
             for name in names:
                 if name not in known:
                     raise ConfigError(f"rewards.{field}: there is no reward '{name}'{suggestion(name, known)}")
         self._cfg, self._dt, self._num_envs, self._device = cfg, dt, num_envs, device
         self._full_scales = {name: float(scale) for name, scale in scales.items() if scale != 0.0}
         self.names = list(self._full_scales)
-        self._forgiven = [index for index, name in enumerate(self.names) if name in cfg.forgiven]
+        self._forgiven = [index for index, name in enumerate(self.names) if name in forgiving]
+        steps = [round(forgiving[self.names[index]] / dt) for index in self._forgiven]
+        self._forgiving_steps = torch.tensor(steps, device=device).unsqueeze(1)
         self.functions: list[Callable[[], Tensor]] = [getattr(owner, PREFIX + name) for name in self.names]
         definitions = [vars(parent).get(PREFIX + name) for parent in type(owner).__mro__ for name in self.names]
         self.needed = {getattr(definition, "needs", None) for definition in definitions} - {None}
@@ -77,19 +80,20 @@ class RewardTerms:
         scales = [scale * (share if name in refined else 1.0) for name, scale in self._full_scales.items()]
         self.scales = self._dt * torch.tensor(scales, device=self._device).unsqueeze(1)
 
-    def __call__(self, meaningless: Tensor, forgiven: Tensor | None = None) -> Tensor:
+    def __call__(self, meaningless: Tensor, steps_since_hit: Tensor) -> Tensor:
         """Rewards of a step, (num_envs,), added to the sums of the episodes.
 
         Args:
             meaningless: Where a state is, and earns nothing, (num_envs,) bool.
-            forgiven: Where the rewards in `rewards.forgiven` do not count, (num_envs,) bool; nowhere by default.
+            steps_since_hit: Control steps since the last push or punch, (num_envs,) int64; soon after it some rewards
+                do not count, see `rewards.forgiving_times`.
         """
         if not self.functions:
             return torch.zeros(self._num_envs, device=self._device)
         terms = torch.stack([function() for function in self.functions])  # (num_rewards, num_envs)
         terms.mul_(self.scales).masked_fill_(meaningless, 0.0)
-        if forgiven is not None:
-            terms[self._forgiven] = terms[self._forgiven].masked_fill(forgiven, 0.0)
+        if self._forgiven:
+            terms[self._forgiven] = terms[self._forgiven].masked_fill(steps_since_hit < self._forgiving_steps, 0.0)
         self.episode_sums += terms
         total = terms.sum(dim=0)
         return total.clamp(min=0.0) if self._cfg.only_positive_rewards else total

@@ -66,18 +66,21 @@ def test_a_blow_moves_the_robot_and_leaves_the_next_episode_alone(make: Callable
 
 
 def test_rewards_are_forgiven_for_a_while(make: Callable[..., Any]) -> None:
-    forgiving = ("rewards.forgiving_time=0.06", "rewards.forgiven=('alive',)")
-    env = make("g1", 2, *forgiving)
-    index = env.reward_names.index("alive")
+    env = make("g1", 2, "rewards.forgiving_times={'alive': 0.06, 'torques': 0.03}")
+    names = [env.reward_names.index(name) for name in ("alive", "torques", "action_rate")]
     env.push([0], [[0.2, 0.0]])
     earned = []
     for _ in range(4):
         before = env.episode_sums.clone()
         env.step(torch.zeros(2, 29))
-        earned.append((env.episode_sums - before)[index].gt(0.0).tolist())
-    assert earned == [[False, True], [False, True], [True, True], [True, True]]
-    with pytest.raises(ConfigError, match=r"rewards\.forgiven: there is no reward 'alife'; did you mean 'alive'"):
-        make("g1", 1, "rewards.forgiven=('alife',)")
+        hit, other = (env.episode_sums - before)[names].ne(0.0).T.tolist()
+        assert all(other)
+        earned.append(hit)
+    assert earned == [[False, False, True], [False, True, True], [True, True, True], [True, True, True]]
+    with pytest.raises(ConfigError, match=r"rewards\.forgiving_times: .* no reward 'alife'; did you mean 'alive'"):
+        make("g1", 1, "rewards.forgiving_times={'alife': 1.0}")
+    with pytest.raises(ConfigError, match=r"rewards\.forgiving_times"):
+        make("g1", 1, "rewards.forgiving_times={'alive': -1.0}")
 
 
 def test_arms_go_where_somebody_else_drives_them(make: Callable[..., Any]) -> None:
