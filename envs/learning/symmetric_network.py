@@ -169,25 +169,68 @@ class SymmetricMLPModel(MLPModel):
 
 
 @torch.no_grad()
-def load_dense_state(model: MLPModel, state: Mapping[str, torch.Tensor]) -> None:
-    """Give a model the weights of ordinary layers ("0.weight" and so on), which a symmetric one takes as its own.
+def load_layers(model: MLPModel, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a model the weights of one of its kind ("0.weight" and so on) that is as wide as it, or narrower.
+
+    A wider one does what the narrower one did: its further units keep their weights, but nothing listens to them yet.
 
     Raises:
-        ValueError: The sizes are others, or the model is symmetric and the weights are not.
+        ValueError: A layer is wider than that of the model, or the model takes or returns something of another size.
     """
-    for position, layer in enumerate(model.mlp):
-        if not isinstance(layer, (nn.Linear, PairedLinear, MirroredOutput)):
-            continue
-        given = state[f"{position}.weight"], state[f"{position}.bias"]
-        for own, value in zip((layer.weight, layer.bias), given, strict=True):
-            rows = value[: len(own)] if isinstance(layer, PairedLinear) else value
-            if rows.shape != own.shape:
-                raise ValueError(f"layer {position} is {tuple(value.shape)}, which does not fit {tuple(own.shape)}")
-            own.copy_(rows)
+    layers = _layers_of(model)
+    last, columns = max(layers), torch.arange(layers[0].weight.shape[1])
+    taken = []
+    for position, layer in layers.items():
+        weight, bias = state[f"{position}.weight"], state[f"{position}.bias"]
+        units, width = len(bias), len(layer.bias)
+        sizes = (units, weight.shape[-1]), (width, layer.weight.shape[1])
+        if weight.shape != (units, len(columns)) or units > width or (position == last and units < width):
+            its, ours = (f"({len(_places(layer, rows))}, {size})" for rows, size in sizes)
+            raise ValueError(f"layer {position} is {its}, which does not fit {ours}")
+        taken.append((layer, weight, bias, columns))
+        columns = _places(layer, units)
+    for layer, weight, bias, columns in taken:
+        layer.weight[: len(bias)] = 0.0
+        layer.weight[: len(bias), columns] = weight.to(layer.weight)
+        layer.bias[: len(bias)] = bias.to(layer.bias)
+
+
+@torch.no_grad()
+def load_dense_state(model: MLPModel, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a model the weights of ordinary layers, which a symmetric one takes as its own.
+
+    Raises:
+        ValueError: They do not fit, see `load_layers`, or the model is symmetric and the weights are not.
+    """
+    layers, own = _layers_of(model), {}
+    for position, layer in layers.items():
+        for name in (f"{position}.weight", f"{position}.bias"):
+            own[name] = state[name][: len(state[name]) // 2] if isinstance(layer, PairedLinear) else state[name]
+    load_layers(model, own)
+    columns = torch.arange(layers[0].weight.shape[1])
+    for position, layer in layers.items():
+        rows = _places(layer, len(own[f"{position}.bias"]))
         if not isinstance(layer, nn.Linear):
-            for made, value in zip(layer.dense(), given, strict=True):
-                if made.shape != value.shape or not torch.allclose(made, value.to(made), atol=1e-4):
-                    raise ValueError(f"layer {position} is not symmetric: set train.policy.symmetric=False")
+            weight, bias = layer.dense()
+            pairs = (state[f"{position}.weight"], weight[rows][:, columns]), (state[f"{position}.bias"], bias[rows])
+            if any(
+                given.shape != made.shape or not torch.allclose(given.to(made), made, atol=1e-4)
+                for given, made in pairs
+            ):
+                raise ValueError(f"layer {position} is not symmetric: set train.policy.symmetric=False")
+        columns = rows
+
+
+def _layers_of(model: MLPModel) -> dict[int, nn.Linear | PairedLinear | MirroredOutput]:
+    """Layers with weights, by their position."""
+    kinds = (nn.Linear, PairedLinear, MirroredOutput)
+    return {position: layer for position, layer in enumerate(model.mlp) if isinstance(layer, kinds)}
+
+
+def _places(layer: nn.Module, units: int) -> torch.Tensor:
+    """Where the first so many units of a layer are in its output: the mirrored half of pairs has a place of its own."""
+    first = torch.arange(units)
+    return torch.cat((first, first + len(layer.bias))) if isinstance(layer, PairedLinear) else first
 
 
 def dense_state(model: MLPModel) -> dict[str, torch.Tensor]:

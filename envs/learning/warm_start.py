@@ -9,7 +9,7 @@ import torch
 from rsl_rl.modules import EmpiricalNormalization
 
 from envs.learning.policy import Policy, PolicyDescription, PolicyError, critic_state, shapes_of
-from envs.learning.symmetric_network import load_dense_state
+from envs.learning.symmetric_network import load_dense_state, load_layers
 
 OBSERVATIONS_OF_A_POLICY = 10**8  # that the statistics of a policy count as, so that they hardly move
 
@@ -54,7 +54,7 @@ def take_actor(actor: Any, policy: Policy) -> None:
     """Give an actor the weights and statistics of a policy.
 
     Args:
-        actor: rsl_rl's model.
+        actor: rsl_rl's model, as wide as the policy's or wider.
         policy: Of the same layout.
 
     Raises:
@@ -69,7 +69,7 @@ def take_actor(actor: Any, policy: Policy) -> None:
 
 
 def take_critic(critic: Any, policy: Policy, description: PolicyDescription) -> bool:
-    """Take over the critic that comes with a policy, if it sees the same, or the first of it, and is of the same size.
+    """Take over the critic that comes with a policy, if it sees the same, or the first of it, and is not wider.
 
     What it has not seen yet counts for nothing at first.
 
@@ -89,9 +89,15 @@ def take_critic(critic: Any, policy: Policy, description: PolicyDescription) -> 
         return False
     if len(saw) < len(sees):
         its = {name: _with_more_columns(name, value, ours.get(name, value)) for name, value in its.items()}
-    if shapes_of(ours) != shapes_of(its):
+    layers = {name[len("mlp.") :]: value for name, value in its.items() if name.startswith("mlp.")}
+    others = {name: value for name, value in its.items() if not name.startswith("mlp.")}
+    if shapes_of(others) != shapes_of({name: value for name, value in ours.items() if not name.startswith("mlp.")}):
         return False
-    critic.load_state_dict({**critic.state_dict(), **its})
+    try:
+        load_layers(critic, layers)
+    except (LookupError, ValueError):
+        return False
+    critic.load_state_dict({**critic.state_dict(), **others})
     settle_statistics(critic)
     return True
 

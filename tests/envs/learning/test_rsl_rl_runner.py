@@ -246,6 +246,16 @@ def test_a_policy_file_brings_the_critic_of_its_training_along(trained: Runner, 
         torch.testing.assert_close(value, torch.stack([critic[name] for critic in critics]).mean(dim=0))
 
 
+def test_wider_networks_begin_as_the_narrower_ones_they_come_from(trained: Runner, tmp_path: Path) -> None:
+    wide = {"actor_hidden_dims": (512, 160, 96), "critic_hidden_dims": (320, 256, 64)}
+    runner = make_runner(tmp_path, policy=wide)
+    assert runner.begin_with(trained.policy())
+    groups = trained.env.get_observations()
+    with torch.no_grad():
+        torch.testing.assert_close(runner.alg.actor(groups), trained.alg.actor(groups), rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(runner.alg.critic(groups), trained.alg.critic(groups), rtol=0.0, atol=1e-5)
+
+
 def test_a_critic_begins_to_see_more(trained: Runner, tmp_path: Path) -> None:
     path = tmp_path / "policy.safetensors"
     save_policy(trained.policy(), path)

@@ -11,7 +11,7 @@ pytest.importorskip("rsl_rl")
 
 from tensordict import TensorDict
 
-from envs.learning.symmetric_network import Mirror, SymmetricMLPModel, dense_state, load_dense_state
+from envs.learning.symmetric_network import Mirror, MirroredOutput, SymmetricMLPModel, dense_state, load_dense_state
 
 SIZE, ACTIONS = 7, 3
 INDEX, SIGN = torch.tensor([1, 0, 2, 3, 5, 4, 6]), torch.tensor([-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0])
@@ -124,3 +124,18 @@ def test_a_network_takes_the_weights_of_ordinary_layers(values: torch.Tensor) ->
         load_dense_state(model, lopsided)
     with pytest.raises(ValueError, match=r"layer 0 is \(12, 6\)"):
         load_dense_state(model, {**ordinary, "0.weight": ordinary["0.weight"][:, :6]})
+
+
+def test_a_wider_network_does_what_the_narrower_did_and_learns_more(values: torch.Tensor) -> None:
+    narrow, wide = make_model(), make_model(hidden_dims=(20, 12, 10))
+    load_dense_state(wide, {name[4:]: value for name, value in dense_state(narrow).items() if name.startswith("mlp.")})
+    torch.testing.assert_close(wide(groups(values)), narrow(groups(values)))
+    wide(groups(values)).square().sum().backward()
+    output = wide.mlp[6]
+    assert isinstance(output, MirroredOutput) and output.weight.grad is not None
+    heard = output.weight.grad.ne(0.0)
+    assert heard.tolist() == [[True] * 10] * ACTIONS, "units that nothing listens to yet would never be heard"
+    with pytest.raises(ValueError, match=r"layer 0 is \(20, 7\), which does not fit \(12, 7\)"):
+        load_dense_state(
+            narrow, {name[4:]: value for name, value in dense_state(wide).items() if name.startswith("mlp.")}
+        )
