@@ -34,7 +34,7 @@ class G1CMGFreeCfg(G1CMGCfg):
 
         privileged = (
             *G1CMGCfg.observations.privileged,
-            *("friction", "payload", "strength", "delay", "ang_vel_bias", "gravity_bias", "undisturbed"),
+            *("friction", "payload", "strength", "delay", "ang_vel_bias", "gravity_bias", "undisturbed", "next_punch"),
         )
 
     class commands(G1CMGCfg.commands):

@@ -16,6 +16,9 @@ MOTIONS = ("walk", "wander", "hold")
 class Punches:
     """Short forces on the links of random joints in all directions, and long horizontal pushes on one link.
 
+    Each is chosen as soon as the one before is over, so that a critic may know of it: what nobody can foresee is luck,
+    and no action is to be blamed for it.
+
     Args:
         cfg: The section `domain_rand` of the configuration.
         undisturbed: Environments without, (num_envs,) bool.
@@ -48,20 +51,22 @@ class Punches:
         self._force = torch.zeros(num_envs, 2, device=device)
         self._interval = torch.zeros(num_envs, 2, device=device)
         self._long_share = torch.zeros(num_envs, device=device)
+        self.hit = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._countdown = torch.zeros(num_envs, dtype=torch.long, device=device)
+        self._left = torch.zeros_like(self._countdown)
+        # Of the one that acts, or of the next one:
+        self._steps = torch.zeros_like(self._countdown)
+        self._body = torch.zeros_like(self._countdown)
+        self._vector = torch.zeros(num_envs, 3, device=device)
         if cfg.punch_robots:
             punched = (~undisturbed.to(device)).float().unsqueeze(1)
             force = torch.tensor(cfg.punch_force_range, device=device) * punched
             self.choose(self._all, force, cfg.punch_interval_s, cfg.long_push_share)
         else:
             self.in_use = False
-        self.hit = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        self._countdown = torch.zeros(num_envs, dtype=torch.long, device=device)
-        self._left = torch.zeros_like(self._countdown)
-        self._body = torch.zeros_like(self._countdown)
-        self._vector = torch.zeros(num_envs, 3, device=device)
 
     def choose(self, env_ids: Tensor, force: Tensor, interval: tuple[float, float], long_share: float) -> None:
-        """Choose how robots are punched.
+        """Choose how robots are punched from their next reset on.
 
         Args:
             env_ids: Environments, (n,).
@@ -79,32 +84,46 @@ class Punches:
         self._left[env_ids] = 0
         self.hit[env_ids] = False
         if self.in_use:
-            self._countdown[env_ids] = self._steps(self._interval[env_ids])
+            self._countdown[env_ids] = self._steps_of(self._draw(self._interval[env_ids]))
+            self._choose_next(env_ids)
 
     def step(self, level: float) -> Tensor | None:
         """Forces of a control step in the world in N, (num_envs, num_bodies, 3), by a share of their strength."""
         if level == 0.0 or not self.in_use:
             return None
         self._countdown -= 1
-        due = (self._countdown <= 0) & (self._force[:, 1] > 0.0)
-        env_ids = due.nonzero().squeeze(1)
-        if len(env_ids) > 0:
-            self._begin(env_ids, level)
+        due = ((self._countdown <= 0) & (self._left == 0) & (self._force[:, 1] > 0.0)).nonzero().squeeze(1)
+        if len(due) > 0:
+            self._countdown[due] = self._steps_of(self._draw(self._interval[due]))
+            self._left[due] = self._steps[due]
         self.hit = self._left > 0
         self._left -= self.hit.long()
         forces = torch.zeros(len(self.hit), self._num_bodies, 3, device=self.hit.device)
-        forces[self._all, self._body] = self._vector * self.hit.unsqueeze(1)
+        forces[self._all, self._body] = level * self._vector * self.hit.unsqueeze(1)
+        over = (self.hit & (self._left == 0)).nonzero().squeeze(1)
+        if len(over) > 0:
+            self._choose_next(over)
         return forces
 
-    def _begin(self, env_ids: Tensor, level: float) -> None:
+    def ahead(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What is to come, at its full strength: of the one that acts, or of the next one.
+
+        Returns:
+            Seconds until it begins, (num_envs,), infinite where there is none; the rest of its impulse in the world in
+            N s, (num_envs, 3); number of its body, (num_envs,) int64.
+        """
+        acts = self._left > 0
+        seconds = (self._countdown.clamp(min=0) * self._dt).masked_fill(acts, 0.0)
+        impulse = self._vector * (torch.where(acts, self._left, self._steps) * self._dt).unsqueeze(1)
+        return seconds.masked_fill(self._force[:, 1] == 0.0, math.inf), impulse, self._body.clone()
+
+    def _choose_next(self, env_ids: Tensor) -> None:
         cfg, count = self._cfg, len(env_ids)
-        self._countdown[env_ids] = self._steps(self._interval[env_ids])
         long = self._rand(count) < self._long_share[env_ids]
         limits = torch.tensor((cfg.long_push_time_range, cfg.long_push_force_range), device=long.device)
         of_long = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * self._rand(count, 2)  # times and forces
-        self._left[env_ids] = torch.where(long, of_long[:, 0] / self._dt, cfg.punch_time / self._dt).round().long()
-        low, high = self._force[env_ids].unbind(dim=1)
-        force = level * torch.where(long, of_long[:, 1], low + (high - low) * self._rand(count))
+        self._steps[env_ids] = self._steps_of(torch.where(long, of_long[:, 0], cfg.punch_time))
+        force = torch.where(long, of_long[:, 1], self._draw(self._force[env_ids]))
         # The height of a point of a sphere is uniform.
         height = (2.0 * self._rand(count) - 1.0).masked_fill(long, 0.0)
         angle, flat = 2.0 * math.pi * self._rand(count), (1.0 - height.square()).sqrt()
@@ -113,10 +132,14 @@ class Punches:
         link = self._links[(self._rand(count) * len(self._links)).long()]
         self._body[env_ids] = torch.where(long, self._long_push_link, link)
 
-    def _steps(self, interval: Tensor) -> Tensor:
-        """Steps until the next of each, (n,), from shortest and longest times (n, 2)."""
-        low, high = interval.unbind(dim=1)
-        return ((low + (high - low) * self._rand(len(interval))) / self._dt).round().long()
+    def _steps_of(self, seconds: Tensor) -> Tensor:
+        """Control steps that last so long, int64."""
+        return (seconds / self._dt).round().long()
+
+    def _draw(self, limits: Tensor) -> Tensor:
+        """A number between the two of each row, (n,) from (n, 2)."""
+        low, high = limits.unbind(dim=1)
+        return low + (high - low) * self._rand(len(limits))
 
     def _rand(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self._generator, device=self._generator.device)

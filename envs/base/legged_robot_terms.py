@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
+from cmg_ref.core.rotations import in_heading
 from cmg_ref.rl import rewards
 from cmg_ref.rl.observations import body_positions_in_heading, foot_contacts
+from cmg_ref.robots.kinematics import ForwardKinematics
 from envs.base.legged_robot_commands import LeggedRobotCommands
 from envs.terms.observations import ObservationTerm
 from envs.terms.rewards import AIR_TIME, FEET_MOTION, LAST_DOF_VEL, needs
@@ -158,6 +162,7 @@ class LeggedRobotTerms(LeggedRobotCommands):
             ObservationTerm("ang_vel_bias", 3, scale.ang_vel, "axial"),
             ObservationTerm("gravity_bias", 3, scale.gravity, "polar"),
             ObservationTerm("undisturbed", 1, 1.0, "scalar"),
+            ObservationTerm("next_punch", 7, 1.0, (1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0)),
         ]
 
     def _observe_base_ang_vel(self) -> Tensor:
@@ -216,3 +221,19 @@ class LeggedRobotTerms(LeggedRobotCommands):
 
     def _observe_undisturbed(self) -> Tensor:
         return self.differences["undisturbed"]
+
+    def _observe_next_punch(self) -> Tensor:
+        """How near it is, from 0 a second before to 1, then its impulse and the place of its body.
+
+        The impulse is in 10 N s in the heading frame, the place that in the standing pose, in metres from the base.
+        """
+        seconds, impulse, body = self.punches.ahead()
+        near = (1.0 - seconds).clamp(min=0.0).unsqueeze(1)
+        told = torch.cat((0.1 * in_heading(self.root_states[:, 3:7], impulse), self._standing_places[body]), dim=1)
+        return torch.cat((near, told * (near > 0.0)), dim=1)
+
+    @cached_property
+    def _standing_places(self) -> Tensor:
+        """Places of the bodies in the standing pose, in the frame of the base, (num_bodies, 3)."""
+        kinematics = ForwardKinematics(self.robot, self.body_names, self.device)
+        return kinematics(self.in_description_order(self.default_dof_pos))[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,48 @@ def test_blows_are_as_long_and_as_hard_as_configured() -> None:
     assert (long[:, 3].norm(dim=-1) > 0.0).all() and long[..., 2].abs().max() == 0.0
     assert (strength[49 + 29, 100:][~short].sum(dim=1) > 0.0).all()
     assert set(strength[49, 100:][short].argmax(dim=1).tolist()) == {1, 2, 3, 4, 5}
+
+
+def test_what_is_to_come_is_known_before(make: Callable[..., Any]) -> None:
+    cfg = LeggedRobotCfg().domain_rand
+    cfg.punch_robots, cfg.punch_interval_s, cfg.long_push_share = True, (0.5, 1.0), 0.3
+    cfg.long_push_time_range = (0.1, 0.3)
+    undisturbed = torch.arange(60) < 20
+    punches = Punches(cfg, undisturbed, 6, 0, 3, 0.02, torch.Generator().manual_seed(1))
+    punches.reset(torch.arange(60))
+    assert punches.ahead()[0].isinf().tolist() == undisturbed.tolist()
+    told, found = [], []
+    for _ in range(200):
+        told.append(punches.ahead())
+        forces = punches.step(1.0)
+        assert forces is not None
+        found.append(forces)
+    seconds, impulses, bodies = (torch.stack(values) for values in zip(*told, strict=True))
+    acting = torch.stack(found)  # (200, 60, 6, 3)
+    hit = acting.square().sum(dim=(2, 3)) > 0.0
+    begins = hit & ~torch.cat((torch.zeros(1, 60, dtype=torch.bool), hit[:-1]))
+    assert begins.sum() > 150
+    for step, robot in begins.nonzero().tolist():
+        if step < 20 or step > 100:
+            continue
+        end = step + int((~hit[step:, robot]).nonzero()[0])
+        impulse = 0.02 * acting[step:end, robot].sum(dim=(0, 1))
+        for before in range(5):
+            torch.testing.assert_close(seconds[step - before, robot].item(), 0.02 * (before + 1), rtol=0.0, atol=1e-6)
+            torch.testing.assert_close(impulses[step - before, robot], impulse)
+            assert acting[step, robot, bodies[step - before, robot]].norm() > 0.0
+        torch.testing.assert_close(impulses[step + 1, robot], 0.02 * acting[step + 1 : end, robot].sum(dim=(0, 1)))
+        assert seconds[step + 1, robot] == 0.0
+    env = make("g1", 3, "observations.privileged=('next_punch',)", *PUNCHED)
+    env.punches._vector[:] = torch.tensor([0.0, 250.0, 0.0])
+    env.root_states[:, 3:7] = torch.tensor([0.0, 0.0, math.sqrt(0.5), math.sqrt(0.5)])  # faces the world's y axis
+    seen = env._observe_next_punch()
+    torch.testing.assert_close(seen[:, :4], torch.tensor([[0.8, 2.0, 0.0, 0.0]]).expand(3, 4), rtol=0.0, atol=1e-5)
+    ankle = env.body_names.index("left_ankle_roll_link")
+    env.punches._body[:] = ankle
+    assert env._observe_next_punch()[0, 4:].tolist() == pytest.approx([0.0, 0.12, -0.75], abs=0.06)
+    mirrored = env.mirror_observations(env.privileged_obs_buf, "critic")[:, env.num_obs :]
+    assert (mirrored != env.privileged_obs_buf[:, env.num_obs :]).any(dim=0).nonzero().flatten().tolist() == [2, 5]
 
 
 def test_a_blow_moves_the_robot_and_leaves_the_next_episode_alone(make: Callable[..., Any]) -> None:
