@@ -34,7 +34,8 @@ class G1CMGFreeCfg(G1CMGCfg):
 
         privileged = (
             *G1CMGCfg.observations.privileged,
-            *("friction", "payload", "strength", "delay", "ang_vel_bias", "gravity_bias", "undisturbed", "next_punch"),
+            *("friction", "payload", "strength", "delay", "ang_vel_bias", "gravity_bias", "undisturbed"),
+            *("next_punch", "next_push"),
         )
 
     class commands(G1CMGCfg.commands):

@@ -1,4 +1,8 @@
-"""What disturbs robots while they move: forces on their links, and joints that somebody else drives."""
+"""What disturbs robots while they move: kicks, forces on their links, and joints that somebody else drives.
+
+Kicks and forces are chosen as soon as the ones before are over, so that a critic may know of them: what nobody can
+foresee is luck, and no action is to be blamed for it.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,60 @@ from configs.base_config import ConfigError, suggestion
 MOTIONS = ("walk", "wander", "hold")
 
 
+class Pushes:
+    """Sudden changes of the velocity of bases, in random horizontal directions.
+
+    Args:
+        cfg: The section `domain_rand` of the configuration.
+        undisturbed: Environments without, (num_envs,) bool.
+        dt: Time of a control step in seconds.
+        generator: Random numbers, on the device.
+    """
+
+    def __init__(self, cfg: Any, undisturbed: Tensor, dt: float, generator: torch.Generator) -> None:
+        self._cfg, self._dt, self._generator = cfg, dt, generator
+        self._undisturbed = undisturbed.to(generator.device)
+        self._steps = torch.zeros(len(undisturbed), dtype=torch.long, device=generator.device)
+        self._velocity = torch.zeros(len(undisturbed), 6, device=generator.device)
+        if cfg.push_robots:
+            self._choose_next(torch.arange(len(undisturbed), device=generator.device))
+
+    def reset(self, env_ids: Tensor) -> None:
+        """Let the next push of robots (n,) be an interval ahead."""
+        if self._cfg.push_robots:
+            self._choose_next(env_ids)
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """Let a control step pass: who is pushed now, (n,), and changes of velocity and angular velocity, (n, 6)."""
+        self._steps -= 1
+        env_ids = self._due(self._steps <= 0).nonzero().squeeze(1)
+        velocity = self._velocity[env_ids]
+        if len(env_ids) > 0:
+            self._choose_next(env_ids)
+        return env_ids, velocity
+
+    def ahead(self) -> tuple[Tensor, Tensor]:
+        """Seconds until the next one, (num_envs,), infinite where there is none, and its changes, (num_envs, 6)."""
+        return (self._steps * self._dt).masked_fill(~self._due(self._steps > 0), math.inf), self._velocity
+
+    def _due(self, when: Tensor) -> Tensor:
+        return when & ~self._undisturbed & self._cfg.push_robots
+
+    def _choose_next(self, env_ids: Tensor) -> None:
+        cfg, count = self._cfg, len(env_ids)
+        low, high = cfg.push_interval_s
+        self._steps[env_ids] = ((low + (high - low) * self._rand(count)) / self._dt).long()
+        angle, speed = 2.0 * math.pi * self._rand(count), cfg.max_push_vel_xy * self._rand(count)
+        velocity = torch.stack((speed * torch.cos(angle), speed * torch.sin(angle), torch.zeros_like(speed)), dim=1)
+        turn = cfg.max_push_ang_vel * (2.0 * self._rand(count, 3) - 1.0)
+        self._velocity[env_ids] = torch.cat((velocity, turn), dim=1)
+
+    def _rand(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self._generator, device=self._generator.device)
+
+
 class Punches:
     """Short forces on the links of random joints in all directions, and long horizontal pushes on one link.
-
-    Each is chosen as soon as the one before is over, so that a critic may know of it: what nobody can foresee is luck,
-    and no action is to be blamed for it.
 
     Args:
         cfg: The section `domain_rand` of the configuration.

@@ -174,6 +174,7 @@ class LeggedRobot(LeggedRobotTerms):
         self._update_base_state(env_ids)
         self.average_velocity[env_ids] = self._velocity_and_yaw_rate[env_ids]
         self._hold_targets(env_ids)
+        self.pushes.reset(env_ids)
         self.punches.reset(env_ids)
         self.driven_joints.reset(env_ids, self.dof_pos[env_ids])
         self.steps_since_hit[env_ids] = LONG_AGO
@@ -185,7 +186,6 @@ class LeggedRobot(LeggedRobotTerms):
         self.asked_distance[env_ids] = 0.0
         self.episode_sums[:, env_ids] = 0.0
         self.observations.begin(env_ids)
-        self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
 
     def _end_episodes(self, env_ids: Tensor) -> None:
         """Log episodes (n,) that end now, and learn from how they ended."""
@@ -234,8 +234,6 @@ class LeggedRobot(LeggedRobotTerms):
         self.reward_terms = RewardTerms(self, self.cfg.rewards, self.dt, num_envs, device)
         self._init_state()
         self.common_step_counter = 0
-        self._push_countdown = self._push_intervals(num_envs)
-        self._undisturbed = self.randomisation.undisturbed.to(device)
         self.curriculum = Curriculum(self.cfg.curriculum, num_envs, self.dt, self.max_episode_length_s, device)
         self._init_commands()
 
@@ -307,20 +305,11 @@ class LeggedRobot(LeggedRobotTerms):
     # Disturbances -----------------------------------------------------------------------------------------------------
 
     def _push_robots(self) -> None:
-        """Push the robots whose time has come, in random directions."""
-        cfg = self.cfg.domain_rand
-        if not cfg.push_robots or self.curriculum.shares.pushes == 0.0:
-            return
-        self._push_countdown -= 1
-        env_ids = ((self._push_countdown <= 0) & ~self._undisturbed).nonzero().squeeze(1)
-        if len(env_ids) == 0:
-            return
-        self._push_countdown[env_ids] = self._push_intervals(len(env_ids))
-        angle, share = math.pi * self._uniform(len(env_ids)), self._uniform(len(env_ids)).abs()
-        speed = self.curriculum.shares.pushes * cfg.max_push_vel_xy * share
-        turn = self.curriculum.shares.pushes * cfg.max_push_ang_vel * self._uniform(len(env_ids), 3)
-        velocity = torch.stack((speed * torch.cos(angle), speed * torch.sin(angle), torch.zeros_like(speed)), dim=1)
-        self.push(env_ids, torch.cat((velocity, turn), dim=1))
+        """Push the robots whose time has come, as hard as the curriculum lets them be."""
+        if self.cfg.domain_rand.push_robots and self.curriculum.shares.pushes > 0.0:
+            env_ids, velocity = self.pushes.step()
+            if len(env_ids) > 0:
+                self.push(env_ids, self.curriculum.shares.pushes * velocity)
 
     @property
     def _disturbance_level(self) -> float:
@@ -331,12 +320,6 @@ class LeggedRobot(LeggedRobotTerms):
         """Let robots of environments (n,), and their sensors, differ in another way, see `SimulatedRobot`."""
         super().change_robots(env_ids, **values)
         self._set_biases()
-
-    def _push_intervals(self, count: int) -> Tensor:
-        """Steps until pushes, (count,)."""
-        low, high = self.cfg.domain_rand.push_interval_s
-        share = torch.rand(count, generator=self.generator, device=self.device)
-        return ((low + (high - low) * share) / self.dt).long()
 
     def _apply_curriculum(self) -> None:
         """Take over the present stage."""

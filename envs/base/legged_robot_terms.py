@@ -162,6 +162,7 @@ class LeggedRobotTerms(LeggedRobotCommands):
             ObservationTerm("ang_vel_bias", 3, scale.ang_vel, "axial"),
             ObservationTerm("gravity_bias", 3, scale.gravity, "polar"),
             ObservationTerm("undisturbed", 1, 1.0, "scalar"),
+            ObservationTerm("next_push", 7, 1.0, (1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0)),
             ObservationTerm("next_punch", 7, 1.0, (1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0)),
         ]
 
@@ -221,6 +222,14 @@ class LeggedRobotTerms(LeggedRobotCommands):
 
     def _observe_undisturbed(self) -> Tensor:
         return self.differences["undisturbed"]
+
+    def _observe_next_push(self) -> Tensor:
+        """How near it is, from 0 a second before to 1, and its changes of velocity in the heading frame in SI units."""
+        seconds, velocity = self.pushes.ahead()
+        near = (1.0 - seconds).clamp(min=0.0).unsqueeze(1)
+        quat = self.root_states[:, 3:7]
+        told = torch.cat((in_heading(quat, velocity[:, :3]), in_heading(quat, velocity[:, 3:])), dim=1)
+        return torch.cat((near, told * (near > 0.0)), dim=1)
 
     def _observe_next_punch(self) -> Tensor:
         """How near it is, from 0 a second before to 1, then its impulse and the place of its body.

@@ -14,7 +14,7 @@ from cmg_ref.robots.registry import robot_spec
 from cmg_ref.robots.robot import Robot, RobotError, read_robot
 from configs.base_config import ConfigError, per_joint, suggestion
 from envs.base.base_task import BaseTask
-from envs.base.disturbances import DrivenJoints, Punches
+from envs.base.disturbances import DrivenJoints, Punches, Pushes
 from envs.base.domain_randomisation import DomainRandomisation
 from envs.base.terrain import Terrain
 from envs.simulator import CAPABILITIES, gymapi, gymtorch
@@ -47,6 +47,7 @@ class SimulatedRobot(BaseTask):
         env_origins: Where the environments stand in the world, (num_envs, 3).
         terrain: The rough ground; None on a plane.
         randomisation: What differs between robots.
+        pushes: Sudden changes of their velocities.
         punches: Forces on their links.
         driven_joints: Joints that something else drives.
     """
@@ -133,11 +134,12 @@ class SimulatedRobot(BaseTask):
         self._set_properties_of_robots()
 
     def _make_disturbances(self) -> None:
-        """Make what punches robots and what drives joints in the policy's place."""
+        """Make what pushes and punches robots and what drives joints in the policy's place."""
         cfg = self.cfg.domain_rand
         long_push_link = self.base_index
         if cfg.long_push_link:
             long_push_link = self._body_index(cfg.long_push_link, "domain_rand.long_push_link")
+        self.pushes = Pushes(cfg, self.randomisation.undisturbed, self.dt, self.generator)
         self.punches = Punches(
             cfg,
             self.randomisation.undisturbed,

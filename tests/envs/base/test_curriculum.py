@@ -89,14 +89,14 @@ def test_a_stage_scales_commands_and_pushes(make: Callable[..., Any]) -> None:
     )
     narrow = env.command_sampler.sample(2000).abs().amax(dim=0)
     env._root_changed[:] = False
-    env._push_countdown[:] = 0
+    env.pushes._steps[:] = 0
     env._push_robots()
     assert not env._root_changed.any()
     env.curriculum.stage = 1
     env._apply_curriculum()
     wide = env.command_sampler.sample(2000).abs().amax(dim=0)
     assert (wide > narrow + 0.1).all()
-    env._push_countdown[:] = 0
+    env.pushes._steps[:] = 0
     env._push_robots()
     assert env._root_changed.all()
 

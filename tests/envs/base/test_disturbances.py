@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("mujoco.batch")
 
+from cmg_ref.core.rotations import yaw_from_quat
 from configs.base_config import ConfigError
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.disturbances import MOTIONS, Punches
@@ -88,6 +89,39 @@ def test_what_is_to_come_is_known_before(make: Callable[..., Any]) -> None:
     assert env._observe_next_punch()[0, 4:].tolist() == pytest.approx([0.0, 0.12, -0.75], abs=0.06)
     mirrored = env.mirror_observations(env.privileged_obs_buf, "critic")[:, env.num_obs :]
     assert (mirrored != env.privileged_obs_buf[:, env.num_obs :]).any(dim=0).nonzero().flatten().tolist() == [2, 5]
+
+
+def test_a_critic_may_know_the_next_push(make: Callable[..., Any]) -> None:
+    switches = (
+        "domain_rand.push_robots=True",
+        "domain_rand.push_interval_s=(0.3, 0.6)",
+        "domain_rand.max_push_ang_vel=0.2",
+    )
+    env = make("g1", 40, "observations.privileged=('next_push',)", "domain_rand.undisturbed_share=0.5", *switches)
+    env.reset()
+    undisturbed, pushed = env.randomisation.undisturbed, 0
+    for _ in range(60):
+        seen = env.privileged_obs_buf[:, env.num_obs :].clone()
+        heading = yaw_from_quat(env.root_states[:, 3:7])
+        seconds, velocity = (values.clone() for values in env.pushes.ahead())
+        assert torch.equal(seconds.isinf(), undisturbed) and not seen[undisturbed].any()
+        torch.testing.assert_close(seen[:, 0], (1.0 - seconds).clamp(min=0.0))
+        pushes: list[Any] = []
+        env.push = lambda env_ids, change, pushes=pushes: pushes.extend(zip(env_ids.tolist(), change, strict=True))
+        env.step(torch.zeros(40, 29))
+        del env.push
+        pushed += len(pushes)
+        due = (seconds < 0.021).nonzero().flatten().tolist()
+        assert [robot for robot, _ in pushes if robot in due] == [robot for robot, _ in pushes]
+        for robot, change in pushes:
+            torch.testing.assert_close(change, velocity[robot])
+            ahead = torch.tensor([heading[robot].cos(), heading[robot].sin()]) @ change[:2]
+            assert seen[robot, 1].item() == pytest.approx(float(ahead), abs=1e-4)
+            assert change[:3].norm() <= 1.0 and change[3:].abs().max() <= 0.2
+    assert pushed > 30
+    mirrored = env.mirror_observations(env.privileged_obs_buf, "critic")[:, env.num_obs :]
+    changed = (mirrored != env.privileged_obs_buf[:, env.num_obs :]).any(dim=0)
+    assert changed.nonzero().flatten().tolist() == [2, 4, 6]
 
 
 def test_a_blow_moves_the_robot_and_leaves_the_next_episode_alone(make: Callable[..., Any]) -> None:
