@@ -136,25 +136,26 @@ def check_fields(config: BaseConfig, declared: BaseConfig, free: Iterable[str] =
     _check(config, declared, type(config).__qualname__, "", set(free))
 
 
-def per_joint(values: Mapping[str, float], joint_names: Sequence[str], field: str) -> list[float]:
-    """A number for each joint from numbers by parts of joint names; the longest part that fits counts.
+def per_joint(values: Mapping[str, float], names: Sequence[str], field: str, kind: str = "joint") -> list[float]:
+    """A number for each joint, or link, from numbers by parts of their names; the longest part that fits counts.
 
     Args:
         values: Numbers by parts of names.
-        joint_names: The joints.
+        names: Names of the joints.
         field: Where `values` stand, for the message.
+        kind: What has these names, for the message.
 
     Raises:
         ConfigError: If a joint has none, or a part fits no joint.
     """
-    unused = [part for part in values if not any(part in name for name in joint_names)]
+    unused = [part for part in values if not any(part in name for name in names)]
     if unused:
-        raise ConfigError(f"{field}: no joint has '{unused[0]}' in its name; they are {', '.join(joint_names)}")
+        raise ConfigError(f"{field}: no {kind} has '{unused[0]}' in its name; they are {', '.join(names)}")
     numbers = []
-    for name in joint_names:
+    for name in names:
         fitting = [part for part in values if part in name]
         if not fitting:
-            raise ConfigError(f"{field}: gives nothing for the joint '{name}'")
+            raise ConfigError(f"{field}: gives nothing for the {kind} '{name}'")
         numbers.append(float(values[max(fitting, key=len)]))
     return numbers
 

@@ -68,6 +68,7 @@ ENVIRONMENT = (
     ("domain_rand.*_scale_range", 0, 100),
     ("domain_rand.delay_range", 0, 1),
     ("domain_rand.payloads", -1e3, 1e3),
+    ("domain_rand.punch_links", 0, 1e6),
     ("domain_rand.strength_range", 0.01, 100),
     ("domain_rand.*_interval_s", 0.01, 1e6),
     ("domain_rand.max_push_* domain_rand.max_*_bias", 0, 100),

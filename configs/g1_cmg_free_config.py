@@ -105,6 +105,7 @@ class G1CMGFreeCfg(G1CMGCfg):
         push_interval_s = (3.0, 6.0)
         max_push_vel_xy = 1.2
         punch_robots = True
+        punch_links = {"": 1.0, "wrist": 2.0, "ankle": 4.0}  # those who fall fall of these
         long_push_link = "torso_link"
 
     class driven_joints(G1CMGCfg.driven_joints):

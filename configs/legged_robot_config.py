@@ -193,6 +193,7 @@ class LeggedRobotCfg(BaseConfig):
         punch_interval_s = (1.5, 5.0)
         punch_force_range = (83.0, 500.0)  # N
         punch_time = 0.08
+        punch_links = {"": 1.0}  # how often each is hit beside the others, by parts of their names
         long_push_share = 0.15
         long_push_link = ""  # empty for the base
         long_push_force_range = (15.0, 55.0)  # N

@@ -75,8 +75,7 @@ class Punches:
     Args:
         cfg: The section `domain_rand` of the configuration.
         undisturbed: Environments without, (num_envs,) bool.
-        num_bodies: Bodies of the robot.
-        base: Number of the base, which no joint moves.
+        link_shares: How often each body of the robot is hit beside the others, (num_bodies,); never the base.
         long_push_link: Number of the body that takes long pushes.
         dt: Time of a control step in seconds.
         generator: Random numbers, on the device.
@@ -90,16 +89,14 @@ class Punches:
         self,
         cfg: Any,
         undisturbed: Tensor,
-        num_bodies: int,
-        base: int,
+        link_shares: Tensor,
         long_push_link: int,
         dt: float,
         generator: torch.Generator,
     ) -> None:
         device, num_envs = generator.device, len(undisturbed)
         self._cfg, self._dt, self._generator = cfg, dt, generator
-        self._num_bodies, self._long_push_link = num_bodies, long_push_link
-        self._links = torch.tensor([body for body in range(num_bodies) if body != base], device=device)
+        self._link_shares, self._long_push_link = link_shares.to(device), long_push_link
         self._all = torch.arange(num_envs, device=device)
         self._force = torch.zeros(num_envs, 2, device=device)
         self._interval = torch.zeros(num_envs, 2, device=device)
@@ -151,7 +148,7 @@ class Punches:
             self._left[due] = self._steps[due]
         self.hit = self._left > 0
         self._left -= self.hit.long()
-        forces = torch.zeros(len(self.hit), self._num_bodies, 3, device=self.hit.device)
+        forces = torch.zeros(len(self.hit), len(self._link_shares), 3, device=self.hit.device)
         forces[self._all, self._body] = level * self._vector * self.hit.unsqueeze(1)
         over = (self.hit & (self._left == 0)).nonzero().squeeze(1)
         if len(over) > 0:
@@ -182,7 +179,7 @@ class Punches:
         angle, flat = 2.0 * math.pi * self._rand(count), (1.0 - height.square()).sqrt()
         direction = torch.stack((flat * torch.cos(angle), flat * torch.sin(angle), height), dim=1)
         self._vector[env_ids] = force.unsqueeze(1) * direction
-        link = self._links[(self._rand(count) * len(self._links)).long()]
+        link = torch.multinomial(self._link_shares, count, replacement=True, generator=self._generator)
         self._body[env_ids] = torch.where(long, self._long_push_link, link)
 
     def _steps_of(self, seconds: Tensor) -> Tensor:

@@ -139,12 +139,15 @@ class SimulatedRobot(BaseTask):
         long_push_link = self.base_index
         if cfg.long_push_link:
             long_push_link = self._body_index(cfg.long_push_link, "domain_rand.long_push_link")
+        link_shares = torch.tensor(per_joint(cfg.punch_links, self.body_names, "domain_rand.punch_links", "link"))
+        link_shares[self.base_index] = 0.0  # which no joint moves
+        if not bool(link_shares.any()):
+            raise ConfigError("domain_rand.punch_links: no link is ever hit")
         self.pushes = Pushes(cfg, self.randomisation.undisturbed, self.dt, self.generator)
         self.punches = Punches(
             cfg,
             self.randomisation.undisturbed,
-            self.num_bodies,
-            self.base_index,
+            link_shares,
             long_push_link,
             self.dt,
             self.generator,

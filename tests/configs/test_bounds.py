@@ -37,7 +37,7 @@ def test_every_number_has_bounds_and_every_bound_a_number(config: BaseConfig, bo
     every = {*paths, *(f"{name}" for name in ("init_state.default_joint_angles", "reference.num_trajectories"))}
     every |= {"control.stiffness", "control.damping", "control.action_scale", "rewards.joint_weights"}
     every |= {"commands.strata", "terrain.proportions", "domain_rand.payloads", "driven_joints.motions"}
-    every |= {"rewards.forgiving_times", "policy.least_scales"}
+    every |= {"domain_rand.punch_links", "rewards.forgiving_times", "policy.least_scales"}
     patterns = [pattern for patterns, _, _ in bounds for pattern in patterns.split()]
     assert [pattern for pattern in patterns if not any(fnmatchcase(path, pattern) for path in every)] == []
 

@@ -16,6 +16,7 @@ from configs.base_config import ConfigError
 from configs.legged_robot_config import LeggedRobotCfg
 from envs.base.disturbances import MOTIONS, Punches
 
+LINKS = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
 PUNCHED = (
     "domain_rand.punch_robots=True",
     "domain_rand.punch_interval_s=(0.2, 0.2)",
@@ -28,7 +29,7 @@ def test_blows_are_as_long_and_as_hard_as_configured() -> None:
     cfg = LeggedRobotCfg().domain_rand
     cfg.punch_robots, cfg.punch_interval_s, cfg.long_push_share = True, (1.0, 1.0), 0.5
     undisturbed = torch.arange(400) < 100
-    punches = Punches(cfg, undisturbed, 6, 0, 3, 0.02, torch.Generator().manual_seed(1))
+    punches = Punches(cfg, undisturbed, LINKS, 3, 0.02, torch.Generator().manual_seed(1))
     punches.reset(torch.arange(400))
     assert punches.step(0.0) is None
     steps = [punches.step(0.5) for _ in range(150)]
@@ -49,12 +50,30 @@ def test_blows_are_as_long_and_as_hard_as_configured() -> None:
     assert set(strength[49, 100:][short].argmax(dim=1).tolist()) == {1, 2, 3, 4, 5}
 
 
+def test_links_are_hit_as_often_as_configured(make: Callable[..., Any]) -> None:
+    links = "domain_rand.punch_links={'': 1.0, 'ankle_roll': 5.0, 'wrist': 0.0}"
+    env = make("g1", 200, links, *PUNCHED)
+    hits = torch.zeros(env.num_bodies)
+    for _ in range(60):
+        forces = env.punches.step(1.0)
+        hits += (env.punches.hit.unsqueeze(1) & (forces.norm(dim=-1) > 0.0)).sum(dim=0)
+    counts = dict(zip(env.body_names, hits.tolist(), strict=True))
+    ankles = [counts.pop(name) for name in ("left_ankle_roll_link", "right_ankle_roll_link")]
+    assert counts.pop("pelvis") == 0 and all(counts.pop(name) == 0 for name in list(counts) if "wrist" in name)
+    assert min(counts.values()) > 0.0
+    assert sum(ankles) / 2.0 == pytest.approx(5.0 * sum(counts.values()) / len(counts), rel=0.2)
+    with pytest.raises(ConfigError, match=r"domain_rand\.punch_links: no link is ever hit"):
+        make("g1", 1, "domain_rand.punch_links={'': 0.0}", *PUNCHED)
+    with pytest.raises(ConfigError, match=r"domain_rand\.punch_links: no link has 'ankel'"):
+        make("g1", 1, "domain_rand.punch_links={'': 1.0, 'ankel': 2.0}", *PUNCHED)
+
+
 def test_what_is_to_come_is_known_before(make: Callable[..., Any]) -> None:
     cfg = LeggedRobotCfg().domain_rand
     cfg.punch_robots, cfg.punch_interval_s, cfg.long_push_share = True, (0.5, 1.0), 0.3
     cfg.long_push_time_range = (0.1, 0.3)
     undisturbed = torch.arange(60) < 20
-    punches = Punches(cfg, undisturbed, 6, 0, 3, 0.02, torch.Generator().manual_seed(1))
+    punches = Punches(cfg, undisturbed, LINKS, 3, 0.02, torch.Generator().manual_seed(1))
     punches.reset(torch.arange(60))
     assert punches.ahead()[0].isinf().tolist() == undisturbed.tolist()
     told, found = [], []
