@@ -87,10 +87,11 @@ class G1CMGFreeCfg(G1CMGCfg):
         default_pose_share = 0.05
 
     class termination(G1CMGCfg.termination):
-        """Who is hit may lean further before he has fallen."""
+        """Whoever is hit may lean far: a quarter of those 0.8 rad off their reference do not fall in the end."""
 
-        tilt = 1.0
-        reference_tilt = 0.8
+        base_height = 0.35
+        tilt = 1.6
+        reference_tilt = None
 
     class domain_rand(G1CMGCfg.domain_rand):
         """Robots that differ by more, and blows."""
@@ -100,12 +101,14 @@ class G1CMGFreeCfg(G1CMGCfg):
         payloads = {"torso_link": (0.0, 6.0), "left_wrist_yaw_link": (0.0, 1.0), "right_wrist_yaw_link": (0.0, 1.0)}
         randomize_strength = True
         randomize_imu = True
-        undisturbed_share = 0.35
+        undisturbed_share = 0.3
         mild_share = 0.3  # where all are extreme, all go slowly
         push_interval_s = (3.0, 6.0)
         max_push_vel_xy = 1.2
         punch_robots = True
-        punch_links = {"": 1.0, "wrist": 2.0, "ankle": 4.0}  # those who fall fall of these
+        punch_interval_s = (1.0, 3.0)
+        punch_force_range = (200.0, 520.0)  # of weaker ones nobody falls, and nobody learns
+        punch_links = {"": 1.0, "wrist": 2.0, "ankle": 4.0}  # most falls come of blows on these
         long_push_link = "torso_link"
 
     class driven_joints(G1CMGCfg.driven_joints):
@@ -130,7 +133,7 @@ class G1CMGFreeCfg(G1CMGCfg):
         class scales(G1CMGCfg.rewards.scales):
             """Rewards a second."""
 
-            termination = -20.0
+            termination = -600.0  # half of what it costs not to earn anything more
             tracking_lin_vel = 8.0
             lin_vel_error = -10.0
             yaw_rate_error = -2.0
@@ -149,9 +152,10 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
     """
 
     class policy(G1CMGCfgPPO.policy):
-        """Little noise, for a policy that walks already."""
+        """Little noise, for a policy that walks already; one of narrower layers may begin it."""
 
-        init_noise_std = 0.14
+        actor_hidden_dims = critic_hidden_dims = (512, 256, 128)
+        init_noise_std = 0.16
         final_noise_std = 0.13
         normalizer_warmup_steps = 25_000  # of the critic: the policy brings its own statistics
         least_scales = {"dof_pos_error": {"shoulder": 0.5, "elbow": 0.5, "wrist": 0.5, "waist": 0.15}}
@@ -162,6 +166,7 @@ class G1CMGFreeCfgPPO(G1CMGCfgPPO):
         gamma = 0.99
         learning_rate = 1.0e-4
         desired_kl = 0.012
+        num_mini_batches = 4  # of 8 the learning rate lay at its floor
         critic_warm_up = 20
 
     class evaluation(G1CMGCfgPPO.evaluation):
