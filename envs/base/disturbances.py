@@ -83,6 +83,7 @@ class Punches:
     Attributes:
         in_use: Whether any robot is punched.
         hit: Environments on which a force acts in this step, (num_envs,) bool.
+        struck: Number of the body it acts on, (num_envs,) int64, -1 for none.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Punches:
         self._interval = torch.zeros(num_envs, 2, device=device)
         self._long_share = torch.zeros(num_envs, device=device)
         self.hit = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.struck = torch.full((num_envs,), -1, device=device)
         self._countdown = torch.zeros(num_envs, dtype=torch.long, device=device)
         self._left = torch.zeros_like(self._countdown)
         # Of the one that acts, or of the next one:
@@ -133,6 +135,7 @@ class Punches:
         """Let go of robots (n,), whose next punch is an interval ahead."""
         self._left[env_ids] = 0
         self.hit[env_ids] = False
+        self.struck[env_ids] = -1
         if self.in_use:
             self._countdown[env_ids] = self._steps_of(self._draw(self._interval[env_ids]))
             self._choose_next(env_ids)
@@ -147,6 +150,7 @@ class Punches:
             self._countdown[due] = self._steps_of(self._draw(self._interval[due]))
             self._left[due] = self._steps[due]
         self.hit = self._left > 0
+        self.struck = self._body.masked_fill(~self.hit, -1)
         self._left -= self.hit.long()
         forces = torch.zeros(len(self.hit), len(self._link_shares), 3, device=self.hit.device)
         forces[self._all, self._body] = level * self._vector * self.hit.unsqueeze(1)

@@ -24,7 +24,7 @@ from envs.evaluation.cases import (
     free_shortened,
     shortened,
 )
-from envs.evaluation.report import CaseResult, Evaluation
+from envs.evaluation.report import FALLING_TIME, CaseResult, Evaluation
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
 from envs.terms.commands import configured_layout
@@ -224,6 +224,12 @@ class _Meter:
         }
         self.reference = env.reference
         self.conditions = _Conditions(env, cases, self.generator) if any(case.conditions for case in cases) else None
+        self.links = env.body_names if self.conditions is not None else []
+        # Last punch of each environment, and how many there were and robots fell of, by case and body.
+        self.struck = torch.full((num_envs,), -1, device=device)
+        self.acts = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.since_struck = torch.zeros(num_envs, dtype=torch.long, device=device)
+        self.punches = torch.zeros(2, len(cases), len(self.links), dtype=torch.long, device=device)
 
     def begin(self, env_ids: torch.Tensor) -> None:
         """Give environments that have just been reset the next jobs and their commands."""
@@ -237,6 +243,7 @@ class _Meter:
         self.elapsed[env_ids] = 0
         self.window[env_ids] = 0.0
         self.airborne[env_ids] = 0
+        self.struck[env_ids] = -1
         self.reference_airborne[env_ids] = 0
         self.asked[env_ids] = 0.0
         if self.conditions is not None:
@@ -289,6 +296,8 @@ class _Meter:
         self.sums["lifts"][job] += valid * lifted * (self.elapsed * dt > STEPPING_AFTER)
 
         self.fell[job] |= ended & ~env.time_out_buf
+        if self.conditions is not None:
+            self._count_punches(ended & ~env.time_out_buf)
         env_ids = ended.nonzero().squeeze(-1)
         if not len(env_ids):
             return 0
@@ -296,6 +305,19 @@ class _Meter:
         self.unfinished -= count
         self.begin(env_ids)
         return count
+
+    def _count_punches(self, fell: torch.Tensor) -> None:
+        """Count those that begin, and those that robots fall of in this step (num_envs,)."""
+        struck, at_work = self.env.punches.struck, self.job < self.num_jobs
+        self.since_struck += 1
+        felled = fell & at_work & (self.struck >= 0) & (self.since_struck * self.env.dt < FALLING_TIME)
+        begins = at_work & (struck >= 0) & ~self.acts
+        self.acts = struck >= 0
+        self.struck = torch.where(begins, struck, self.struck)
+        self.since_struck[begins] = 0
+        for count, which in zip(self.punches, (begins, felled)):
+            places = self.case_of_job[self.job[which]], self.struck[which]
+            count.index_put_(places, torch.ones_like(places[0]), accumulate=True)
 
     def push(self) -> None:
         """Push the environments whose turn it is."""
@@ -380,6 +402,11 @@ class _Meter:
             slip=mean("slip", "sliding"),
             base_height=math.nan if self.cases[index].height is None else float(height.nanmean()),
             height_error=float((height - self.heights[index]).abs().nanmean()),
+            punches={
+                name: (begun, felled)
+                for name, begun, felled in zip(self.links, *self.punches[:, index].tolist())
+                if begun
+            },
             **{name: mean(name, "settled") for name in GAIT},
             **{
                 f"reference_{name}": mean(f"reference_{name}", "settled") for name in GAIT if self.reference is not None

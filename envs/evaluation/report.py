@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -26,6 +26,7 @@ COLUMNS = {
     "slip": "slip [m/s]",
     "height_error": "height error [m]",
 }
+FALLING_TIME = 2.0  # [s] after a punch; who falls later falls of something else
 # Measures beside which the reference's own stand.
 OF_REFERENCE = {name: f"reference_{name}" for name in ("touch_downs", "double_support", "flight")}
 
@@ -54,6 +55,7 @@ class CaseResult:
         base_height: Mean height of the base above the ground [m]; only where one is told, as the next.
         height_error: Mean distance of a roll-out's mean height from the one told [m].
         reference_touch_downs, reference_double_support, reference_flight: The same of the reference.
+        punches: How many hit each link, and how many of these a robot fell of within `FALLING_TIME`.
     """
 
     case: EvaluationCase
@@ -76,6 +78,7 @@ class CaseResult:
     reference_touch_downs: float = math.nan
     reference_double_support: float = math.nan
     reference_flight: float = math.nan
+    punches: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def missed(self) -> list[str]:
@@ -110,6 +113,7 @@ class CaseResult:
             "velocity": [None if math.isnan(value) else round(value, 4) for value in self.velocity],
             "required": case.required,
             "passed": not self.missed,
+            "punches": {name: list(counts) for name, counts in self.punches.items()},
         }
 
 
@@ -134,6 +138,17 @@ class Evaluation:
     def survival(self) -> float:
         """Mean survival of the cases."""
         return sum(result.survival for result in self.results) / len(self.results)
+
+    @property
+    def punches(self) -> dict[str, tuple[int, int]]:
+        """Punches on links, left and right together, and how many of them a robot fell of, over all cases."""
+        counts: dict[str, tuple[int, int]] = {}
+        for result in self.results:
+            for name, (hits, falls) in result.punches.items():
+                link = name.replace("left_", "").replace("right_", "")
+                before = counts.get(link, (0, 0))
+                counts[link] = before[0] + hits, before[1] + falls
+        return dict(sorted(counts.items(), key=lambda item: -item[1][1] / item[1][0]))
 
     def summary(self) -> str:
         """One line: how many requirements are met, where there are any, and the means."""
@@ -175,6 +190,11 @@ def markdown_text(evaluation: Evaluation, settings: Mapping[str, object]) -> str
     lines += [f"- {name}: {value}" for name, value in settings.items()]
     lines += ["", "| " + " | ".join(titles) + " |", "|---|" + "--:|" * len(COLUMNS) + "---|"]
     lines += ["| " + " | ".join(_cells(result)) + " |" for result in evaluation.results]
+    if evaluation.punches:
+        lines += ["", f"Punches, and how many of them a robot fell of within {FALLING_TIME:g} s:", ""]
+        lines += ["| link | punches | falls | share |", "|---|--:|--:|--:|"]
+        rows = {**evaluation.punches, "all": tuple(map(sum, zip(*evaluation.punches.values())))}
+        lines += [f"| {name} | {hits} | {falls} | {falls / hits:.1%} |" for name, (hits, falls) in rows.items()]
     return "\n".join(lines) + "\n"
 
 

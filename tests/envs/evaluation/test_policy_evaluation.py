@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -356,6 +358,43 @@ def test_every_environment_has_what_its_case_asks_for() -> None:
     torch.testing.assert_close(back, 0.5 * own["friction"].double(), rtol=1e-6, atol=0.0)
     for name, values in own.items():
         torch.testing.assert_close(env.randomisation.drawn(name), values, rtol=0.0, atol=0.0)
+
+
+def test_falls_are_laid_to_the_link_that_was_punched(tmp_path: Path) -> None:
+    """Of weak punches nobody falls; of those that no robot can stand, everybody, and later falls are not theirs."""
+    policy = load_policy()
+    cases = [
+        EvaluationCase("weak", (0.0, 0.0, 0.0), 12.0, punch=20.0),
+        EvaluationCase("strong", (0.5, 0.0, 0.0), 12.0, punch=4000.0),
+        EvaluationCase("none", (0.5, 0.0, 0.0), 12.0, strength=0.8),
+    ]
+    cfg = free_config(config_of_policy("g1_cmg", policy), 12.0)
+    env: Any = task_registry.make_env("g1_cmg", env_cfg=cfg, num_envs=18)[0]
+    seen: list[tuple[list[int], list[int]]] = []
+
+    def record(observations: torch.Tensor) -> torch.Tensor:
+        seen.append((env.punches.struck.tolist(), env.reset_buf.tolist()))
+        return policy(observations)
+
+    evaluation = evaluate(env, record, cases, rollouts=6)
+    weak, strong, none = (result.punches for result in evaluation.results)
+    assert sum(hits for hits, _ in weak.values()) == 12 and sum(falls for _, falls in weak.values()) == 0
+    assert none == {} and evaluation.results[1].survival == 0.0
+    hits, falls = Counter[str](), Counter[str]()
+    for robot in range(6, 12):  # those that are punched hard, in their order
+        end = next(step for step, (_, ended) in enumerate(seen) if step > 0 and ended[robot])
+        links = [struck[robot] for struck, _ in seen[:end]]
+        begun = [link for before, link in pairwise(links) if before < 0 <= link]
+        hits.update(env.body_names[link] for link in begun)
+        falls[env.body_names[begun[-1]]] += 1
+    assert strong == {name: (count, falls[name]) for name, count in hits.items()}
+    assert sum(falls.values()) == 6
+    save_evaluation(evaluation, tmp_path, {})
+    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    assert rows[1]["punches"] == {name: list(counts) for name, counts in strong.items()}
+    total = 12 + sum(hits.values())
+    assert f"| all | {total} | 6 | {6 / total:.1%} |" in (tmp_path / "evaluation.md").read_text()
+    assert not any(name.startswith(("left", "right")) for name in evaluation.punches)
 
 
 def test_the_score_is_the_worse_of_free_use_and_constant_commands() -> None:
