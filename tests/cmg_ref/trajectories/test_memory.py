@@ -75,8 +75,9 @@ def test_memory_in_use_is_what_was_announced(settings: str) -> None:
         [sys.executable, "-c", source], capture_output=True, text=True, check=True, env=environment
     ).stdout
     measured, announced = (int(number) for number in output.split())
-    # Torch 1.12 takes a little less in bfloat16.
-    assert 0.92 * announced < measured < 1.05 * announced, (measured, announced)
+    # Torch 1.12 takes a little less in half precision, 0.90 of it.
+    least = 0.88 if torch.__version__.startswith("1.") else 0.92
+    assert least * announced < measured < 1.05 * announced, (measured, announced)
 
 
 @pytest.mark.parametrize(
