@@ -224,7 +224,7 @@ class _Meter:
         }
         self.reference = env.reference
         self.conditions = _Conditions(env, cases, self.generator) if any(case.conditions for case in cases) else None
-        self.links = env.body_names if self.conditions is not None else []
+        self.links = list(env.body_names) if any(case.punch for case in cases) else []
         # Last punch of each environment, and how many there were and robots fell of, by case and body.
         self.struck = torch.full((num_envs,), -1, device=device)
         self.acts = torch.zeros(num_envs, dtype=torch.bool, device=device)
@@ -296,7 +296,7 @@ class _Meter:
         self.sums["lifts"][job] += valid * lifted * (self.elapsed * dt > STEPPING_AFTER)
 
         self.fell[job] |= ended & ~env.time_out_buf
-        if self.conditions is not None:
+        if self.links:
             self._count_punches(ended & ~env.time_out_buf)
         env_ids = ended.nonzero().squeeze(-1)
         if not len(env_ids):
