@@ -59,14 +59,14 @@ class Pushes:
     def _choose_next(self, env_ids: Tensor) -> None:
         cfg, count = self._cfg, len(env_ids)
         low, high = cfg.push_interval_s
-        self._steps[env_ids] = ((low + (high - low) * self._rand(count)) / self._dt).long()
-        angle, speed = 2.0 * math.pi * self._rand(count), cfg.max_push_vel_xy * self._rand(count)
+        self._steps[env_ids] = ((low + (high - low) * _rand(self._generator, count)) / self._dt).long()
+        angle, speed = (
+            2.0 * math.pi * _rand(self._generator, count),
+            cfg.max_push_vel_xy * _rand(self._generator, count),
+        )
         velocity = torch.stack((speed * torch.cos(angle), speed * torch.sin(angle), torch.zeros_like(speed)), dim=1)
-        turn = cfg.max_push_ang_vel * (2.0 * self._rand(count, 3) - 1.0)
+        turn = cfg.max_push_ang_vel * (2.0 * _rand(self._generator, count, 3) - 1.0)
         self._velocity[env_ids] = torch.cat((velocity, turn), dim=1)
-
-    def _rand(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self._generator, device=self._generator.device)
 
 
 class Punches:
@@ -173,14 +173,14 @@ class Punches:
 
     def _choose_next(self, env_ids: Tensor) -> None:
         cfg, count = self._cfg, len(env_ids)
-        long = self._rand(count) < self._long_share[env_ids]
+        long = _rand(self._generator, count) < self._long_share[env_ids]
         limits = torch.tensor((cfg.long_push_time_range, cfg.long_push_force_range), device=long.device)
-        of_long = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * self._rand(count, 2)  # times and forces
+        of_long = limits[:, 0] + (limits[:, 1] - limits[:, 0]) * _rand(self._generator, count, 2)  # times and forces
         self._steps[env_ids] = self._steps_of(torch.where(long, of_long[:, 0], cfg.punch_time))
         force = torch.where(long, of_long[:, 1], self._draw(self._force[env_ids]))
         # The height of a point of a sphere is uniform.
-        height = (2.0 * self._rand(count) - 1.0).masked_fill(long, 0.0)
-        angle, flat = 2.0 * math.pi * self._rand(count), (1.0 - height.square()).sqrt()
+        height = (2.0 * _rand(self._generator, count) - 1.0).masked_fill(long, 0.0)
+        angle, flat = 2.0 * math.pi * _rand(self._generator, count), (1.0 - height.square()).sqrt()
         direction = torch.stack((flat * torch.cos(angle), flat * torch.sin(angle), height), dim=1)
         self._vector[env_ids] = force.unsqueeze(1) * direction
         link = torch.multinomial(self._link_shares, count, replacement=True, generator=self._generator)
@@ -193,10 +193,7 @@ class Punches:
     def _draw(self, limits: Tensor) -> Tensor:
         """A number between the two of each row, (n,) from (n, 2)."""
         low, high = limits.unbind(dim=1)
-        return low + (high - low) * self._rand(len(limits))
-
-    def _rand(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self._generator, device=self._generator.device)
+        return low + (high - low) * _rand(self._generator, len(limits))
 
 
 class DrivenJoints:
@@ -325,3 +322,7 @@ def _named(joint_names: list[str], parts: tuple[str, ...], field: str) -> Tensor
                 f"driven_joints.{field}: no joint has '{part}' in its name; they are {', '.join(joint_names)}"
             )
     return torch.tensor([any(part in name for part in parts) for name in joint_names])
+
+
+def _rand(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator, device=generator.device)

@@ -14,6 +14,7 @@ from envs.deployment.free_use import ANG_VEL_BIAS, GRAVITY_BIAS, Blows, DrivenAr
 
 _FALLEN_HEIGHT, _FALLEN_TILT = 0.45, 0.8  # [m], [rad] where the controller's description names none
 _ROUGH_REACH, _CELL = 30.0, 0.1  # [m] of rough ground in every direction, and between its samples
+SKIN = 0.02  # [m] as in `envs.mujoco_gym.engine.ground`, which says why and wants torch
 _HELD_DAMPING = 10.0  # [N m s / rad] of joints that the controller does not know, such as fingers
 
 
@@ -225,7 +226,9 @@ def _load(path: str | Path, roughness: float, random: np.random.Generator) -> An
             bumps = np.kron(random.uniform(0.0, 1.0, (cells // 3 + 1,) * 2), np.ones((3, 3)))[:cells, :cells]
             size = [_ROUGH_REACH, _ROUGH_REACH, 2.0 * roughness, 0.1]
             spec.add_hfield(name="bumps", nrow=cells, ncol=cells, size=size, userdata=bumps.flatten().tolist())
-            spec.worldbody.add_geom(name="bumps", type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname="bumps")
+            seen, felt = ({"contype": 0, "conaffinity": 0}, {"pos": [0.0, 0.0, -SKIN], "margin": SKIN, "group": 3})
+            for name, how in (("bumps", seen), ("felt_bumps", felt)):
+                spec.worldbody.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname="bumps", **how)
         return spec.compile()
     except (ValueError, RuntimeError) as error:
         raise ArtefactError(f"{path}: MuJoCo cannot load it: {' '.join(str(error).split())[:160]}") from error

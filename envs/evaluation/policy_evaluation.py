@@ -14,16 +14,15 @@ from cmg_ref.core.command_layout import HEIGHT, NUM_VELOCITIES, VELOCITY, Comman
 from cmg_ref.core.progress import ProgressBar
 from cmg_ref.core.rotations import in_heading, yaw_from_quat
 from configs.legged_robot_config import CurriculumStage, LeggedRobotCfg
-from envs.base.disturbances import MOTIONS
 from envs.evaluation.cases import (
     GRID,
     HEIGHTS,
-    PUNCH_INTERVAL,
     SCHEDULED,
     EvaluationCase,
     free_shortened,
     shortened,
 )
+from envs.evaluation.conditions import Conditions
 from envs.evaluation.report import FALLING_TIME, CaseResult, Evaluation
 from envs.simulator import CAPABILITIES
 from envs.tasks.task_registry import task_registry
@@ -35,16 +34,14 @@ GAIT = ("touch_downs", "double_support", "flight")
 STEPPING_AFTER = 2.0  # [s] a robot told to stand may take steps until then
 LIFT_TIME, LIFT_FORCE = 0.1, 1.0  # [s], [N] a foot that carries less than this for so long has been lifted
 SWING_TIME = 0.06  # [s] a foot that was off the ground for at least so long touches down
-ANG_VEL_BIAS, GRAVITY_BIAS = 0.05, 0.03  # [rad/s], [rad] of an inertial sensor
-PAYLOAD_LINK = "torso_link"
 ROUGH_GROUND = 60.0  # [m] of its sides; every robot begins in the middle
 
 
 def evaluation_config(env_cfg: Any, longest: float) -> Any:
     """The configuration of an environment to evaluate in: from standing, nothing but the robots differs at random.
 
-    Friction, masses, gains and whatever else is randomised stay so; sensor noise and random pushes are off, and the
-    commands are those of the evaluation.
+    Friction, masses, gains and whatever else is randomised stay so; sensor noise and random pushes are off, the
+    commands are those of the evaluation, and robots fall where they do by default.
 
     Args:
         env_cfg: Configuration of the task; it is left as it is.
@@ -58,6 +55,9 @@ def evaluation_config(env_cfg: Any, longest: float) -> Any:
     cfg.commands.strata = {"stand": 1.0}
     cfg.commands.resampling_time = (2.0 * longest, 2.0 * longest)
     cfg.curriculum.stages = (CurriculumStage(commands=1.0, pushes=0.0, randomisation=1.0),)
+    # A task may let robots lean further while they learn.
+    usual = LeggedRobotCfg().termination
+    cfg.termination.base_height, cfg.termination.tilt = usual.base_height, usual.tilt
     if hasattr(cfg, "reference"):
         cfg.reference.start = "standing"
         # Whoever strays from the reference and comes back has not fallen.
@@ -73,7 +73,7 @@ def grid_of(env_cfg: Any) -> tuple[EvaluationCase, ...]:
 def free_config(env_cfg: Any, longest: float, noslip: bool = True, roughness: float = 0.0) -> Any:
     """The configuration of an environment for cases of free use, the same for policies of every task.
 
-    Robots differ by what they do by default, touch themselves, and fall where they do by default; each case adds to it.
+    Robots differ by what they do by default and touch themselves; each case adds to it.
 
     Args:
         env_cfg: Configuration of the task; it is left as it is.
@@ -89,7 +89,6 @@ def free_config(env_cfg: Any, longest: float, noslip: bool = True, roughness: fl
     cfg, usual = evaluation_config(env_cfg, longest), LeggedRobotCfg()
     usual.domain_rand.push_robots = False
     cfg.domain_rand, cfg.driven_joints, cfg.noise = usual.domain_rand, usual.driven_joints, usual.noise
-    cfg.termination.base_height, cfg.termination.tilt = usual.termination.base_height, usual.termination.tilt
     cfg.asset.self_collisions = 0
     cfg.curriculum.stages = ((1.0, 1.0, 1.0, 1.0),)
     # A contact has the mean of the friction of robot and ground: here all of it is the robot's.
@@ -223,7 +222,7 @@ class _Meter:
             )
         }
         self.reference = env.reference
-        self.conditions = _Conditions(env, cases, self.generator) if any(case.conditions for case in cases) else None
+        self.conditions = Conditions(env, cases, self.generator) if any(case.conditions for case in cases) else None
         self.links = list(env.body_names) if any(case.punch for case in cases) else []
         # Last punch of each environment, and how many there were and robots fell of, by case and body.
         self.struck = torch.full((num_envs,), -1, device=device)
@@ -417,64 +416,3 @@ class _Meter:
 def _share_up(fell: torch.Tensor) -> float:
     """Share of roll-outs (n,) that did not fall, exactly: who is up in 190 of 200 meets a bound of 0.95."""
     return int((~fell).sum()) / len(fell)
-
-
-class _Conditions:
-    """Gives environments the robots, sensors and disturbances of their cases."""
-
-    def __init__(self, env: Any, cases: Sequence[EvaluationCase], generator: torch.Generator) -> None:
-        self.env, self.generator, device = env, generator, env.device
-        nothing, drawn = math.nan, env.randomisation.drawn
-
-        def column(values: list[float | None]) -> torch.Tensor:
-            return torch.tensor([nothing if value is None else value for value in values], device=device)
-
-        payload = torch.zeros(len(cases), env.num_bodies, device=device)
-        payload[:, env.body_names.index(PAYLOAD_LINK)] = column([case.payload for case in cases])
-        # All friction of a contact is the robot's, see `free_config`: the mean of that and none.
-        friction = 2.0 * column([case.friction for case in cases])
-        # What a robot has by nature, and what a case gives it in its place.
-        self._values = {
-            "friction": (drawn("friction").to(device), friction),
-            "delay": (drawn("delay").to(device), column([case.delay for case in cases]).unsqueeze(1)),
-            "strength": (drawn("strength").to(device), column([case.strength for case in cases]).unsqueeze(1)),
-            "payload": (drawn("payload").to(device), payload),
-        }
-        self._bias = column([case.imu_bias for case in cases])
-        self._noise = column([case.noise for case in cases]).unsqueeze(1)
-        self._punch = column([case.punch for case in cases])
-        self._motions = torch.tensor([MOTIONS.index(c.arms) if c.arms else -1 for c in cases], device=device)
-        self._default_pose = torch.tensor([case.start == "default" for case in cases], device=device)
-        env.observations.noise_scale = torch.zeros(env.num_envs, 1, device=device)
-
-    def apply(self, env_ids: torch.Tensor, case: torch.Tensor) -> None:
-        """Prepare environments (n,) that have just been reset for their cases (n,)."""
-        env = self.env
-        robots = {
-            name: torch.where(given[case].isnan(), own[env_ids], given[case])
-            for name, (own, given) in self._values.items()
-        }
-        for name, size in (("ang_vel_bias", ANG_VEL_BIAS), ("gravity_bias", GRAVITY_BIAS)):
-            sign = torch.randint(2, (len(case), 3), generator=self.generator, device=case.device) * 2.0 - 1.0
-            robots[name] = size * self._bias[case].unsqueeze(1) * sign
-        env.observations.noise_scale[env_ids] = self._noise[case]
-        env.driven_joints.choose(env_ids, self._motions[case])
-        force = self._punch[case].unsqueeze(1) * torch.tensor([0.5, 1.0], device=case.device)
-        env.punches.choose(env_ids, force, (PUNCH_INTERVAL, PUNCH_INTERVAL), 0.0)
-        env.punches.reset(env_ids)
-        env.change_robots(env_ids, **robots)
-        starts = env_ids[self._default_pose[case]]
-        if len(starts):
-            env.start_in_default_pose(starts)
-        env.driven_joints.reset(env_ids, env.dof_pos[env_ids])
-
-    def withdraw(self) -> None:
-        """Give all robots back what they have by nature."""
-        env, env_ids = self.env, torch.arange(self.env.num_envs, device=self.env.device)
-        env.driven_joints.choose(env_ids, torch.full_like(env_ids, -1))
-        env.punches.choose(
-            env_ids, torch.zeros(len(env_ids), 2, device=env.device), (PUNCH_INTERVAL, PUNCH_INTERVAL), 0.0
-        )
-        robots = {name: own for name, (own, _) in self._values.items()}
-        robots["ang_vel_bias"] = robots["gravity_bias"] = torch.zeros(len(env_ids), 3, device=env.device)
-        env.change_robots(env_ids, **robots)

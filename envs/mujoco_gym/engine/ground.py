@@ -18,6 +18,9 @@ _FLATNESS = 1.0e-4
 _DEFAULT_CELL = 0.1
 # Thickness of the height field below its lowest point [m].
 _BASE = 1.0
+# A height field is made of prisms, and what has sunk into one is pushed out by its nearest side, often into the next
+# one: small feet vanish in it as in quicksand. So it lies so much lower, and pushes from so far away [m].
+SKIN = 0.02
 _MOST_POINTS = 100_000_000
 # Grid points this far outside of a triangle still belong to it [cells]: vertices are float32.
 _MARGIN = 1.0e-3
@@ -152,7 +155,8 @@ class Ground:
         )
         geom.type = mujoco.mjtGeom.mjGEOM_HFIELD
         geom.hfieldname = "ground"
-        geom.pos = self.point + np.array([*radii, lowest])
+        geom.pos = self.point + np.array([*radii, lowest - SKIN])
+        geom.margin = SKIN
 
 
 def rasterise_triangles(vertices: np.ndarray, triangles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

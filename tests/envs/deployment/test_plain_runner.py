@@ -16,7 +16,7 @@ pytest.importorskip("mujoco")
 pytest.importorskip("onnxruntime")
 
 from envs.cli.sim import main
-from envs.deployment import free_use
+from envs.deployment import free_use, plain_simulation
 from envs.deployment.exported_controller import ArtefactError, ExportedController
 from envs.deployment.plain_runner import COMMANDS, SETTLING_TIME, WINDOW, Run, run, summarise, table
 from envs.deployment.plain_simulation import Conditions, PlainSimulation
@@ -51,7 +51,8 @@ def test_commands_and_times_are_those_of_the_evaluation() -> None:
 def test_free_use_is_that_of_the_evaluation() -> None:
     pytest.importorskip("mujoco.batch")
     from configs.legged_robot_config import LeggedRobotCfg
-    from envs.evaluation import cases, policy_evaluation
+    from envs.evaluation import cases, conditions
+    from envs.mujoco_gym.engine import ground
 
     ours = {case.name: case for case in cases.FREE if case.start == "reference"}
     assert list(ours) == [case.name for case in free_use.FREE]
@@ -64,7 +65,8 @@ def test_free_use_is_that_of_the_evaluation() -> None:
         assert schedule == (free_use.SCHEDULE if case.scheduled else None)
     assert free_use.SCHEDULED == cases.SCHEDULED
     assert free_use.PUNCH_INTERVAL == cases.PUNCH_INTERVAL
-    biases = (policy_evaluation.ANG_VEL_BIAS, policy_evaluation.GRAVITY_BIAS)
+    assert plain_simulation.SKIN == ground.SKIN
+    biases = (conditions.ANG_VEL_BIAS, conditions.GRAVITY_BIAS)
     assert biases == (free_use.ANG_VEL_BIAS, free_use.GRAVITY_BIAS)
     cfg = LeggedRobotCfg()
     assert cfg.domain_rand.punch_time == free_use.PUNCH_TIME

@@ -18,6 +18,7 @@ pytest.importorskip("mujoco.batch")
 
 from cmg_ref.core.command_layout import HEIGHT, CommandLayout
 from cmg_ref.core.rotations import quat_from_yaw
+from configs.legged_robot_config import LeggedRobotCfg
 from envs.evaluation import policy_evaluation
 from envs.evaluation.calibration import DURATION, LARGEST, calibrate
 from envs.evaluation.cases import FREE, GRID, HEIGHTS, EvaluationCase, free_shortened, shortened
@@ -285,6 +286,13 @@ def test_the_real_robot_begins_standing_with_its_command_ahead() -> None:
     assert long.survival < 1.0 and 0.0 < short.joint_error < 0.3
 
 
+@pytest.mark.parametrize("task", task_registry.names())
+def test_robots_of_every_task_fall_at_the_same_limits(task: str) -> None:
+    env_cfg, _ = task_registry.get_cfgs(task)
+    fallen, usual = evaluation_config(env_cfg, 3.0).termination, LeggedRobotCfg().termination
+    assert (fallen.base_height, fallen.tilt) == (usual.base_height, usual.tilt)
+
+
 def test_cases_of_free_use_are_what_they_say() -> None:
     assert len({case.name for case in (*GRID, *FREE)}) == len(GRID) + len(FREE)
     assert all(case.conditions for case in FREE) and not any(case.conditions for case in GRID)
@@ -439,7 +447,7 @@ def test_a_symmetric_policy_that_errs_to_one_side_is_told_so() -> None:
 def test_random_commands_are_those_told_not_those_of_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     env = Puppet(20, 9.0)
     no_conditions = SimpleNamespace(apply=lambda *_: None, withdraw=lambda: None)  # a puppet has no friction to change
-    monkeypatch.setattr(policy_evaluation, "_Conditions", lambda *_: no_conditions)
+    monkeypatch.setattr(policy_evaluation, "Conditions", lambda *_: no_conditions)
     cases = [EvaluationCase("free", (0.0, 0.0, 0.0), 9.0, schedule=(1.0, 2.0))]
 
     def act(observations: torch.Tensor) -> torch.Tensor:
