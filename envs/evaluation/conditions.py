@@ -16,7 +16,13 @@ PAYLOAD_LINK = "torso_link"
 
 
 class Conditions:
-    """Gives environments the robots, sensors and disturbances of their cases."""
+    """Gives environments the robots, sensors and disturbances of their cases.
+
+    Args:
+        env: An environment made with `free_config` of `policy_evaluation`.
+        cases: What may be asked for; the numbers in `apply` are theirs.
+        generator: Random numbers, on the device.
+    """
 
     def __init__(self, env: Any, cases: Sequence[EvaluationCase], generator: torch.Generator) -> None:
         self.env, self.generator, device = env, generator, env.device

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from operator import gt
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,12 @@ class Runner(OnPolicyRunner):
         if reason:
             raise PolicyError(reason)
         check_activation(policy.activation, self.cfg["actor"]["activation"])
+        ours = tuple(self.cfg["actor"]["hidden_dims"])
+        if len(ours) != len(policy.hidden_dims) or any(map(gt, policy.hidden_dims, ours)):
+            raise PolicyError(
+                f"its hidden layers are {policy.hidden_dims} wide, those of this training {ours}: say "
+                f'train.policy.actor_hidden_dims="{policy.hidden_dims}", and critic_hidden_dims for its critic'
+            )
         try:
             take_actor(self.alg._raw_actor, policy)
         except (LookupError, ValueError) as error:

@@ -25,6 +25,7 @@ from mjlab.tasks.velocity.config.g1.env_cfgs import unitree_g1_flat_env_cfg, uni
 from cmg_ref.robots.robot import load_robot
 from configs.base_config import class_to_dict, per_joint
 from configs.g1_cmg_config import G1CMGCfg, G1CMGCfgPPO
+from configs.g1_cmg_free_config import G1CMGFreeCfgPPO
 from envs.hosts.mjlab import terms
 from envs.hosts.mjlab.reference_command import CMGReferenceCommandCfg
 from envs.hosts.mjlab.residual_action import ResidualActionCfg
@@ -146,8 +147,14 @@ def make_env_cfg(rough: bool, play: bool = False, cfg: Any = None) -> ManagerBas
 
 
 def make_rl_cfg(cfg: Any = None) -> RslRlOnPolicyRunnerCfg:
-    """PPO with the settings of our own training, `G1CMGCfgPPO()` by default, as far as rsl_rl alone has them."""
-    cfg = G1CMGCfgPPO() if cfg is None else cfg
+    """PPO with the settings of our own training, as far as rsl_rl alone has them.
+
+    Args:
+        cfg: Those settings; `G1CMGCfgPPO()` by default, with networks as wide as those of the shipped policy.
+    """
+    if cfg is None:
+        cfg, free = G1CMGCfgPPO(), G1CMGFreeCfgPPO.policy
+        cfg.policy.actor_hidden_dims, cfg.policy.critic_hidden_dims = free.actor_hidden_dims, free.critic_hidden_dims
     policy, algorithm = cfg.policy, cfg.algorithm
     noise = {"class_name": "GaussianDistribution", "init_std": policy.init_noise_std, "std_type": "scalar"}
     shared: dict[str, Any] = {"activation": policy.activation, "obs_normalization": policy.obs_normalization}

@@ -218,7 +218,7 @@ def test_a_policy_begins_a_run_with_scales_that_are_large_enough(trained: Runner
     others = torch.tensor([column for column in range(11) if column not in (5, 7)])
     torch.testing.assert_close(scale[others], policy.scale[others])
     other = make_runner(tmp_path, policy={"actor_hidden_dims": (32, 16)})
-    with pytest.raises(PolicyError, match="the network of the policy cannot begin one here"):
+    with pytest.raises(PolicyError, match=r"those of this training \(32, 16\): say train.policy.actor_hidden_dims"):
         other.begin_with(policy)
 
 
