@@ -85,6 +85,7 @@ ENVIRONMENT = (
     ("rewards.velocity_averaging", 1e-6, 1),
     ("rewards.base_height_target rewards.soft_dof_pos_limit rewards.air_time_target", 0, 1e3),
     ("rewards.shortest_swing", 1e-3, 1e3),
+    ("rewards.early_landing", 0, 1),
     ("rewards.feet_clearance_target rewards.feet_distance_target rewards.standing_speed", 0, 1e3),
     ("rewards.forgiving_times rewards.reference_contact_height", 0, 1e3),
     ("rewards.joint_weights", 0, 1e3),

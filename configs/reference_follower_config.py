@@ -71,6 +71,7 @@ class ReferenceFollowerCfg(LeggedRobotCfg):
             reference_gravity = 0.5
             reference_height = 0.3
             reference_key_bodies = 0.0
+            reference_feet = 0.0
             feet_height = 0.0
             reference_contacts = 0.0
             # In turns on the spot the reference lifts its feet by 3 cm, of which the drives' give takes a part.
@@ -90,4 +91,5 @@ class ReferenceFollowerCfg(LeggedRobotCfg):
         feet_height_sigma = 0.001  # m^2
         # m: a foot of the reference is on the ground less than this above the lower foot, if that is below twice of it.
         reference_contact_height = 0.01
+        early_landing = 1.0  # of `reference_contacts` while a foot is down that landed before the reference's
         joint_weights = {"": 1.0}  # how much each joint counts, by parts of names

@@ -83,6 +83,11 @@ def key_body_tracking(key_body_pos: Tensor, ref_key_body_pos: Tensor, weights: T
     return torch.exp(_weighted_mean(distance, weights) / -sigma)
 
 
+def key_body_error(key_body_pos: Tensor, ref_key_body_pos: Tensor) -> Tensor:
+    """Mean distance of key bodies from the reference's [m]; arguments as of `key_body_tracking`."""
+    return (key_body_pos - ref_key_body_pos).square().sum(dim=-1).sqrt().mean(dim=-1)
+
+
 def feet_height_tracking(feet_height: Tensor, ref_feet_height: Tensor, sigma: float) -> Tensor:
     """Heights of the feet above the ground against the reference, both (num_envs, num_feet) [m]."""
     return torch.exp((feet_height - ref_feet_height).square().mean(dim=-1) / -sigma)

@@ -129,9 +129,14 @@ class Feet:
             self._air_time = (self._air_time + self._dt).masked_fill_(before, 0.0)
             self._first_contact = self.contact & (self._air_time > self._dt)
 
-    def heights(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> Tensor:
-        """Height of the lowest point of each sole above z = 0 in metres, (num_envs, 2)."""
-        return self._places(dof_pos, root_pos_w, matrix_from_quat(root_quat_w))[1]
+    def places(self, dof_pos: Tensor, root_pos_w: Tensor, root_quat_w: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the feet of a robot in this pose are.
+
+        Returns:
+            Their positions in the world in metres, (num_envs, 2, 3), and how high the lowest point of each sole is above
+            z = 0 in metres, (num_envs, 2).
+        """
+        return self._places(dof_pos, root_pos_w, matrix_from_quat(root_quat_w))
 
     def _places(self, dof_pos: Tensor, root_pos_w: Tensor, root_rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the feet in the world, (num_envs, 2, 3), and heights of their lowest points, (num_envs, 2)."""

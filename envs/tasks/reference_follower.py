@@ -14,7 +14,7 @@ from cmg_ref.core.rotations import quat_from_yaw, yaw_from_quat
 from cmg_ref.reference_motion_term import ReferenceMotionTerm
 from cmg_ref.rl import rewards
 from cmg_ref.rl.actions import ACTION_MEANING, reference_targets, velocity_lead
-from cmg_ref.rl.observations import joint_changes, running_average
+from cmg_ref.rl.observations import body_positions_in_heading, joint_changes, running_average
 from configs.base_config import ConfigError, suggestion
 from configs.reference_follower_config import ReferenceFollowerCfg
 from envs.base.legged_robot import LeggedRobot
@@ -156,7 +156,7 @@ class ReferenceFollower(LeggedRobot):
         init, count = self.cfg.init_state, len(env_ids)
         dof_pos, dof_vel, root_states = self.reference.initial_state(env_ids)
         # Where the reference sinks its feet into the floor, the robot begins that much higher.
-        soles = self.feet.heights(self.in_description_order(dof_pos), root_states[:, :3], root_states[:, 3:7])
+        soles = self.feet.places(self.in_description_order(dof_pos), root_states[:, :3], root_states[:, 3:7])[1]
         root_states[:, 2] += self.ground_height(root_states[:, :2]) + (-soles.amin(dim=1)).clamp(min=0.0)
         root_states[:, 7:10] += init.lin_vel_noise * self._uniform(count, 3)
         root_states[:, 10:13] += init.ang_vel_noise * self._uniform(count, 3)
@@ -183,7 +183,9 @@ class ReferenceFollower(LeggedRobot):
         pose = self.default_dof_pos.repeat(len(env_ids), 1)
         ground = self.ground_height(root[:, :2])
         root[:, 2] = 0.0
-        root[:, 2] = ground - self.feet.heights(self.in_description_order(pose), root[:, :3], root[:, 3:7]).amin(dim=1)
+        root[:, 2] = ground - self.feet.places(self.in_description_order(pose), root[:, :3], root[:, 3:7])[1].amin(
+            dim=1
+        )
         self.root_states[env_ids], self.dof_pos[env_ids], self.dof_vel[env_ids] = root, pose, 0.0
 
     def _joint_targets(self, actions: Tensor) -> Tensor:
@@ -199,10 +201,14 @@ class ReferenceFollower(LeggedRobot):
         cosine = (self.projected_gravity * self.reference_gravity).sum(dim=1)
         return {"reference_tilt": cosine < math.cos(largest)}
 
+    def _reference_feet(self) -> tuple[Tensor, Tensor]:
+        """Where the feet of the reference are in the world, (num_envs, 2, 3), and its soles' heights, (num_envs, 2)."""
+        term = self.reference
+        return self.feet.places(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
+
     def reference_feet_heights(self) -> Tensor:
         """Heights of the soles of the reference above the ground in metres, (num_envs, 2)."""
-        term = self.reference
-        return self.feet.heights(self.in_description_order(term.dof_pos), term.root_pos_w, term.root_quat_w)
+        return self._reference_feet()[1]
 
     def reference_contacts(self) -> Tensor:
         """Whether each foot of the reference is on the ground, (num_envs, 2) bool."""
@@ -307,13 +313,26 @@ class ReferenceFollower(LeggedRobot):
         wanted = self.reference_feet_heights()
         return rewards.feet_height_tracking(self._feet_heights(), wanted, self.cfg.rewards.feet_height_sigma)
 
+    @needs(FEET_MOTION)
+    def _reward_reference_feet(self) -> Tensor:
+        """Distance of the feet from where the reference's are, each seen from its own base [m]: no pull that fades."""
+        root, term = self.root_states, self.reference
+        places = body_positions_in_heading(root[:, :3], root[:, 3:7], self.feet.pos_w)
+        wanted = body_positions_in_heading(term.root_pos_w, term.root_quat_w, self._reference_feet()[0])
+        return rewards.key_body_error(places, wanted)
+
     @needs(AIR_TIME)
     def _reward_reference_contacts(self) -> Tensor:
-        """Share of the feet that touch the ground as the reference's do; one that lands sooner is to stay there."""
+        """Share of the feet that touch the ground as the reference's do.
+
+        One that lands sooner is to stay there, for `rewards.early_landing` of what it would earn in time.
+        """
         reference, swung = self.reference_contacts(), self.feet.air_time > 0.5 * self.cfg.rewards.shortest_swing
         # If it had to lift once more until the reference's lands, that would be a hop.
         self._landed_early = (self._landed_early | (self.feet.first_contact & swung)) & ~reference
-        return rewards.contact_tracking(self.feet.contact, reference | self._landed_early)
+        early = self._landed_early.to(torch.float32) * (1.0 - self.cfg.rewards.early_landing)
+        matching = self.feet.contact == (reference | self._landed_early)
+        return (matching * (1.0 - early)).mean(dim=1)
 
     # Resuming ---------------------------------------------------------------------------------------------------------
 

@@ -266,11 +266,12 @@ def test_contacts_of_the_reference_are_rewarded(make: Callable[..., Any]) -> Non
     assert env._reward_reference_contacts().tolist() == [0.5] * 16
 
 
+@pytest.mark.parametrize(("early_landing", "landed_early"), [(1.0, 1.0), (0.25, 0.625)])
 def test_a_foot_that_lands_before_the_references_is_to_stay_there(
-    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, early_landing: float, landed_early: float
 ) -> None:
     """To lift once more until the reference's lands would be a hop."""
-    env = make("g1_cmg", 2, "rewards.scales.reference_contacts=1.0")
+    env = make("g1_cmg", 2, "rewards.scales.reference_contacts=1.0", f"rewards.early_landing={early_landing}")
     lifted = torch.tensor([[False, True], [True, True]])
     monkeypatch.setattr(env, "reference_contacts", lambda: lifted)
 
@@ -283,7 +284,7 @@ def test_a_foot_that_lands_before_the_references_is_to_stay_there(
     assert pays(left_contact=False) == 1.0 and pays(left_contact=True) == 0.5  # it drags
     assert pays(left_contact=True, landed_after=0.05) == 0.5  # a touch in passing
     assert pays(left_contact=False) == 1.0
-    assert pays(left_contact=True, landed_after=0.3) == pays(left_contact=True) == 1.0
+    assert pays(left_contact=True, landed_after=0.3) == pays(left_contact=True) == landed_early
     assert pays(left_contact=False) == 0.5
     lifted[0, 0] = True
     assert pays(left_contact=True) == 1.0

@@ -29,7 +29,7 @@ def test_episodes_begin_on_the_reference(calm_g1_cmg: Any) -> None:
     torch.testing.assert_close(env.root_states[:, :2], env.env_origins[:, :2])
     # No foot begins inside the floor, and nobody begins higher than that takes.
     heights = [
-        env.feet.heights(env.dof_pos, root[:, :3], root[:, 3:7]).amin(dim=1)
+        env.feet.places(env.dof_pos, root[:, :3], root[:, 3:7])[1].amin(dim=1)
         for root in (env.root_states, env.term.root_states)
     ]
     torch.testing.assert_close(heights[0], heights[1].clamp(min=0.0), atol=1e-5, rtol=0.0)
@@ -248,12 +248,17 @@ def test_rewards_are_highest_on_the_reference(calm_g1_cmg: Any) -> None:
         torch.testing.assert_close(reward(), torch.ones(4), atol=1e-4, rtol=0.0)
     torch.testing.assert_close(env._reward_reference_key_bodies(), torch.ones(4), atol=1e-5, rtol=0.0)
     torch.testing.assert_close(env._reward_feet_height(), torch.ones(4), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(env._reward_reference_feet(), torch.zeros(4), atol=1e-4, rtol=0.0)
+    env.root_states[:, 2] += 0.03  # the base alone
+    torch.testing.assert_close(env._reward_reference_feet(), torch.full((4,), 0.03), atol=1e-4, rtol=0.0)
+    env.root_states[:, 2] -= 0.03
     env.dof_pos += 0.1
     env.root_states[:, 2] += 0.1
     env._update_base_state(None)
     env._update_feet()
     for name in ("reference_dof_pos", "reference_height", "reference_key_bodies", "feet_height"):
         assert getattr(env, f"_reward_{name}")().max() < 0.9, name
+    assert env._reward_reference_feet().min() > 0.03
 
 
 def test_resuming_restores_the_draws_of_commands(make: Callable[..., Any]) -> None:
