@@ -133,7 +133,7 @@ class Feet:
         """Where the feet of a robot in this pose are.
 
         Returns:
-            Their positions in the world in metres, (num_envs, 2, 3), and how high the lowest point of each sole is above
+            Their positions in the world in metres, (num_envs, 2, 3), and how high the lowest point of each sole is over
             z = 0 in metres, (num_envs, 2).
         """
         return self._places(dof_pos, root_pos_w, matrix_from_quat(root_quat_w))
