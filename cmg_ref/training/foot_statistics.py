@@ -1,4 +1,4 @@
-"""How people's feet move, by the kind of motion: what a roll-out's feet are held against, whenever they do it."""
+"""How people step, by the kind of motion: what a roll-out is held against, whenever in its stride it does it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 NUM_PHASES = 24
+LARGEST_RAISE = 2.0
+"""A sway that is averaged over strides of many people is made larger by this at most, where they sway apart."""
 
 
-class FootFigures(NamedTuple):
-    """The feet of one kind of motion.
+class StepFigures(NamedTuple):
+    """The feet of one kind of motion, and the root over them.
 
     Attributes:
         heights: Quantiles of the height of a foot's lowest point over the floor [m], (NUM_QUANTILES,).
@@ -46,6 +48,8 @@ class FootFigures(NamedTuple):
         swing: Height of a foot's lowest point [m] at NUM_PHASES phases of its own stride, which begins where it lifts
             off, (NUM_PHASES,).
         pace: How fast the phase of the stride goes on, median [rad/s].
+        sway: By how much the root's velocity ahead and to the left is more than its command [m/s] at NUM_PHASES phases
+            of the stride, of who goes or turns to the left, (NUM_PHASES, 2).
     """
 
     heights: torch.Tensor
@@ -53,6 +57,7 @@ class FootFigures(NamedTuple):
     slips: torch.Tensor
     swing: torch.Tensor
     pace: torch.Tensor
+    sway: torch.Tensor
 
 
 def kinds(commands: torch.Tensor) -> torch.Tensor:
@@ -81,6 +86,15 @@ def kinds(commands: torch.Tensor) -> torch.Tensor:
         first += len(borders) + 1
     change = (velocity.amax(dim=1) - velocity.amin(dim=1))[:, :2].amax(dim=1)
     return torch.where(change > STEADY, -1, found)
+
+
+def to_the_right(commands: torch.Tensor) -> torch.Tensor:
+    """Whether commands (num_rows, frames, command_dim) are those of who is a mirror image of his kind, (num_rows,)."""
+    vx, vy, yaw_rate = commands[..., VELOCITY].mean(dim=1).unbind(dim=-1)
+    moving = torch.maximum(vx.abs(), vy.abs()) >= ON_THE_SPOT
+    aside = moving & (vy.abs() > vx.abs())
+    straight = moving & (vy.abs() < STRAIGHT[0]) & (yaw_rate.abs() < STRAIGHT[1])
+    return torch.where(aside, vy, yaw_rate).lt(0.0) & (aside | ~straight)
 
 
 FAMILIES = (
@@ -114,7 +128,7 @@ def quantiles(ordered: torch.Tensor, number: int) -> torch.Tensor:
 
 def recorded_kinds(
     sampler: WindowSampler, feet: FootContact, generator: torch.Generator, device: torch.device
-) -> dict[int, FootFigures]:
+) -> dict[int, StepFigures]:
     """Figures of the kinds of motion that enough recorded windows are of, each window as often as another.
 
     Feet do at any height of the body what they do at the natural one, which is what windows are taken of.
@@ -123,18 +137,21 @@ def recorded_kinds(
     frames = starts.unsqueeze(1) + torch.arange(sampler.length)  # (num_windows, length)
     commands = sampler.commands[frames]
     alone = sampler.command_layout.velocity_alone(commands).all(dim=1)
-    phase = sampler.layout[GAIT_PHASE]
+    phase, velocity = sampler.layout[GAIT_PHASE], sampler.layout["root_lin_vel_h"]
     kind, found = torch.where(alone, kinds(commands), -1), {}
     for one in range(NUM_KINDS):
         rows = (kind == one).nonzero().squeeze(1)
         if len(rows) >= FEWEST:
             rows = rows[:NUM_WINDOWS]
             states = sampler.states[frames[rows]].to(device)
-            found[one] = figures_of(feet(states), states[..., phase], feet.fps)
+            told, strides = commands[rows].to(device), feet_phases(states[..., phase])
+            excess = states[..., velocity][..., :2] - told[..., VELOCITY][..., :2]
+            sway = sway_by_phase(excess, strides, to_the_right(told))
+            found[one] = figures_of(feet(states), states[..., phase], feet.fps, sway)
     return found
 
 
-def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float) -> FootFigures:
+def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float, sway: torch.Tensor) -> StepFigures:
     """The figures of some motions' feet, and of the phases of their strides, (num_motions, frames, 2).
 
     The floor is where feet stand, as for their lift-offs: recordings have theirs a centimetre or two from it.
@@ -144,7 +161,8 @@ def figures_of(feet: FootMotion, phase: torch.Tensor, fps: float) -> FootFigures
     heights, speeds, slips = (
         quantiles(values.flatten().sort().values, NUM_QUANTILES) for values in (height, foot_speed(feet), speed[stance])
     )
-    return FootFigures(heights, speeds, slips, _swing(feet_phases(phase), height, fps), paces(phase, fps).median())
+    swing = _swing(feet_phases(phase), height, fps)
+    return StepFigures(heights, speeds, slips, swing, paces(phase, fps).median(), sway)
 
 
 def feet_phases(phase: torch.Tensor) -> torch.Tensor:
@@ -157,6 +175,33 @@ def at_phase(profile: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     """Values of a profile (NUM_PHASES,) at places of :func:`feet_phases`, interpolated."""
     below = place.long()
     return torch.lerp(profile[below % NUM_PHASES], profile[(below + 1) % NUM_PHASES], place - below)
+
+
+def sway_by_phase(excess: torch.Tensor, place: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """How a root sways as it strides, see :class:`StepFigures`, (NUM_PHASES, 2).
+
+    People sway at slightly different phases, and their mean sways by less than any of them; so it is raised.
+
+    Args:
+        excess: Velocity ahead and to the left beyond the command [m/s], (num_motions, frames, 2).
+        place: As of :func:`feet_phases`, (num_motions, frames, 2).
+        right: Which motions are mirror images, (num_motions,) bool.
+    """
+    nearest = torch.round(torch.where(right[:, None], place[..., 1], place[..., 0])).long() % NUM_PHASES
+    mirrored = torch.where(right[:, None, None], excess * excess.new_tensor([1.0, -1.0]), excess)
+    # As many frames of no sway as of a single motion: phases that hardly anybody shows tell nothing.
+    total = excess.new_zeros(NUM_PHASES, 2).index_add_(0, nearest.flatten(), mirrored.flatten(0, 1))
+    profile = total / (torch.bincount(nearest.flatten(), minlength=NUM_PHASES) + 1.0).unsqueeze(1)
+    profile = profile - profile.mean(dim=0)
+    own = (mirrored - mirrored.mean(dim=1, keepdim=True)).square().mean(dim=(0, 1)).sqrt()
+    return profile * (own / profile.square().mean(dim=0).sqrt().clamp(min=1e-6)).clamp(max=LARGEST_RAISE)
+
+
+def sway_at(profile: torch.Tensor, place: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """What :func:`sway_by_phase` says of one motion at places (frames, 2 feet), (frames, 2)."""
+    own = place[:, 1] if bool(right) else place[:, 0]
+    ahead, left = at_phase(profile[:, 0], own), at_phase(profile[:, 1], own)
+    return torch.stack((ahead, -left if bool(right) else left), dim=-1)
 
 
 def _swing(place: torch.Tensor, height: torch.Tensor, fps: float) -> torch.Tensor:

@@ -145,6 +145,19 @@ def pace(rolled: RolledOut) -> torch.Tensor:
     return total / len(rolled.states)
 
 
+def sway(rolled: RolledOut) -> torch.Tensor:
+    """Velocity of the root of matched rows, ahead and aside, against people's at the same phase of the stride [m/s].
+
+    Told a velocity, a root that keeps it at every moment is right on average and stands over neither foot: nobody could
+    walk like that. People's hips go over each foot in turn.
+    """
+    rows = [row for row, _ in rolled.told_kinds]
+    first = rolled.batch.matched.start
+    velocity = rolled.states[rows][..., rolled.layout["root_lin_vel_h"]][..., :2]
+    wanted = rolled.batch.commands[rows][..., :2] + rolled.sway[[row - first for row in rows]]
+    return (velocity - wanted).abs().mean(dim=(1, 2)).sum() / len(rolled.states)
+
+
 def slip(rolled: RolledOut) -> torch.Tensor:
     """Mean slip of feet on the floor, straight walking counting more [m/s]."""
     value = rolled.feet.slip(SLIP_FRAMES)  # (num_rows, horizon - SLIP_FRAMES)
@@ -223,6 +236,7 @@ TERMS: dict[str, LossTerm] = {
     "swing": LossTerm(20.0, swing),
     "pace": LossTerm(0.1, pace),
     "planted": LossTerm(3.0, planted),
+    "sway": LossTerm(5.0, sway),
     "slip": LossTerm(0.3, slip),
     "penetration": LossTerm(4.0, penetration),
     "hover": LossTerm(10.0, hover),

@@ -8,13 +8,13 @@ from functools import cached_property
 import torch
 from torch.nn import functional
 
-from cmg_ref.core.state_layout import StateLayout
+from cmg_ref.core.state_layout import GAIT_PHASE, StateLayout
 from cmg_ref.evaluation.foot_contact import FootContact, FootMotion, tilt_matrix
 from cmg_ref.network.model import CMG
 from cmg_ref.robots.kinematics import ForwardKinematics
 from cmg_ref.robots.robot import Robot
 from cmg_ref.robots.self_contact import SelfContact
-from cmg_ref.training.foot_statistics import FAMILIES, FootFigures, kinds
+from cmg_ref.training.foot_statistics import FAMILIES, StepFigures, feet_phases, kinds, sway_at, to_the_right
 
 MATCH_FRAMES = 15  # frames over which a matched row, which does not start in its recording, is given weight
 
@@ -66,7 +66,7 @@ class Instruments:
         self.key_kinematics = ForwardKinematics(robot, robot.key_bodies, device=device)
         self.foot_contact = FootContact(robot, model.layout, model.fps, device=device)
         self.self_contact = SelfContact(robot, device=device)
-        self.kinds: dict[int, FootFigures] = {}
+        self.kinds: dict[int, StepFigures] = {}
 
     def key_bodies(self, states: torch.Tensor) -> torch.Tensor:
         """Key body positions over the floor in the heading frame, (num_rows, horizon, num_bodies, 3) [m]."""
@@ -121,13 +121,30 @@ class RolledOut:
         """Mean velocity against what it should be, (num_compared, 4).
 
         For recorded rows that is the recording's; matched rows are told a command that their recording need not follow.
+        They are as much faster or slower than it as people are in that part of a stride.
         """
         wanted = self.mean_velocity(self.batch.targets).squeeze(1)
         matched, commands = self.batch.matched, self.batch.commands[self.batch.matched]
         weight = self.frame_weight[matched].unsqueeze(-1)
-        command = (commands[..., :3] * weight).sum(dim=1) / weight.sum(dim=1)
+        command = commands[..., :3] + functional.pad(self.sway, (0, 1))
+        command = (command * weight).sum(dim=1) / weight.sum(dim=1)
         wanted[matched, 0], wanted[matched, 1], wanted[matched, 3] = command.unbind(dim=1)
         return self.mean_velocity(self.compared).squeeze(1) - wanted
+
+    @cached_property
+    def sway(self) -> torch.Tensor:
+        """What people's velocity ahead and to the left is beyond the command at the phases of matched rows [m/s].
+
+        (num_matched, horizon, 2); none where they are told nothing that is recorded.
+        """
+        matched = self.batch.matched
+        place = feet_phases(self.states[matched][..., self.layout[GAIT_PHASE]].detach())
+        right = to_the_right(self.batch.commands[matched])
+        sway = place.new_zeros(place.shape)
+        for row, figures in self.told_kinds:
+            own = row - matched.start
+            sway[own] = sway_at(figures.sway, place[own], right[own])
+        return sway
 
     @cached_property
     def _kinds(self) -> list[tuple[int, int]]:
@@ -137,7 +154,7 @@ class RolledOut:
         return [(matched.start + row, kind) for row, kind in enumerate(told) if kind in recorded]
 
     @property
-    def told_kinds(self) -> list[tuple[int, FootFigures]]:
+    def told_kinds(self) -> list[tuple[int, StepFigures]]:
         """Matched rows that are told a kind of motion that is recorded, and people's feet in it.
 
         Recorded rows still move as people do, and would make up for what the others lack.
@@ -145,9 +162,9 @@ class RolledOut:
         return [(row, self.instruments.kinds[kind]) for row, kind in self._kinds]
 
     @property
-    def families(self) -> list[tuple[torch.Tensor, list[FootFigures]]]:
+    def families(self) -> list[tuple[torch.Tensor, list[StepFigures]]]:
         """The same rows (n,) by the family of their kind, and people's feet in the kind of each."""
-        found: dict[int, tuple[list[int], list[FootFigures]]] = {}
+        found: dict[int, tuple[list[int], list[StepFigures]]] = {}
         for row, kind in self._kinds:
             rows, figures = found.setdefault(FAMILIES[kind], ([], []))
             rows.append(row)

@@ -34,6 +34,9 @@ from cmg_ref.training.foot_statistics import (
     figures_of,
     kinds,
     paces,
+    sway_at,
+    sway_by_phase,
+    to_the_right,
 )
 from cmg_ref.training.gait_phase import with_gait_phase
 from cmg_ref.training.loss_terms import TERMS, default_weights
@@ -80,7 +83,9 @@ def loss(instruments: Instruments) -> Any:
         num, horizon = states.shape[:2]
         wanted = torch.tensor(command).expand(1, horizon, 3)
         people = states.detach() if targets is None else targets
-        recorded = figures_of(instruments.foot_contact(people), people[..., PHASE], 50.0)
+        strides, excess = feet_phases(people[..., PHASE]), people[..., VX : VX + 2] - wanted[..., :2]
+        sway = sway_by_phase(excess, strides, to_the_right(wanted).expand(len(people)))
+        recorded = figures_of(instruments.foot_contact(people), people[..., PHASE], 50.0, sway)
         instruments.kinds = {int(kinds(wanted)): recorded}
         batch = Batch(
             initial=states[:, 0],
@@ -203,12 +208,67 @@ def test_swings_that_are_highest_at_various_phases_make_one_as_high_as_they_are(
     assert profile[1:13].min() > 0.03 and profile[14:].max() < 0.01
 
 
+def test_a_root_that_keeps_its_velocity_at_every_moment_sways_over_neither_foot(loss: Any, walk: torch.Tensor) -> None:
+    gliding = walk.clone()
+    gliding[..., VX : VX + 2] = torch.tensor([1.0, 0.0])
+    gliding.requires_grad_(True)
+    value = loss("sway", gliding, walk)
+    value.backward()
+    assert float(value) > max(0.04, 2.0 * float(loss("sway", walk)))
+    grad = gliding.grad
+    assert grad is not None and grad[..., VX : VX + 2].any() and not grad[..., PHASE].any()
+
+
+def test_part_of_a_stride_is_not_slow_or_fast_for_swaying(loss: Any, walk: torch.Tensor) -> None:
+    """Over less than a stride people's mean velocity is not what they are told, and need not be."""
+    part = walk[:, :20]
+    own = float((part[..., VX : VX + 2] - torch.tensor([1.0, 0.0])).mean(dim=1).abs().mean())
+    assert own > 0.04
+    other = part.clone()
+    other[..., VX : VX + 2] = torch.tensor([1.0, 0.0])
+    assert float(loss("mean_velocity", part, walk)) < float(loss("mean_velocity", other, walk))
+
+
+def test_a_sway_is_as_wide_as_that_of_people_who_sway_at_various_phases() -> None:
+    place = NUM_PHASES / 48.0 * torch.arange(48.0).expand(9, -1)
+    late = 2.0 * math.pi / NUM_PHASES * torch.linspace(-5.0, 5.0, 9).unsqueeze(1)
+    angle = 2.0 * math.pi / NUM_PHASES * place - late
+    excess = torch.stack((0.02 * (2.0 * angle).cos(), 0.1 * angle.sin()), dim=-1)
+    feet = torch.stack((place, torch.remainder(place + NUM_PHASES / 2, NUM_PHASES)), dim=-1)
+    left = torch.zeros(9, dtype=torch.bool)
+    profile = sway_by_phase(excess, feet, left)
+    assert profile[:, 1].max().item() == pytest.approx(0.1, rel=0.05) and int(profile[:, 1].argmax()) == 6
+    mirrored = excess * torch.tensor([1.0, -1.0])
+    torch.testing.assert_close(sway_by_phase(mirrored, feet.flip(-1), ~left), profile)
+    torch.testing.assert_close(sway_at(profile, feet[0], left[0])[:, 1], profile[place[0].long(), 1], atol=0.01, rtol=0.0)
+    mirror = sway_at(profile, feet[0].flip(-1), ~left[0])
+    torch.testing.assert_close(mirror * torch.tensor([1.0, -1.0]), sway_at(profile, feet[0], left[0]))
+
+
+@pytest.mark.parametrize(
+    ("command", "right"),
+    [
+        ((0.0, -0.3, 0.1), True),
+        ((0.0, 0.3, -0.1), False),
+        ((0.0, 0.0, -0.8), True),
+        ((1.0, 0.0, -0.6), True),
+        ((1.0, 0.05, -0.2), False),
+        ((0.0, 0.0, 0.0), False),
+    ],
+)
+def test_who_goes_or_turns_to_the_right_is_a_mirror_image(command: tuple[float, float, float], right: bool) -> None:
+    told = torch.tensor(command).expand(1, 48, 3)
+    assert to_the_right(told).tolist() == [right]
+    assert to_the_right(told * torch.tensor([1.0, -1.0, -1.0])).tolist() == [not right and abs(command[1]) + abs(command[2]) > 0.3]
+
+
 def test_people_whose_floor_lies_elsewhere_lift_their_feet_as_others_do(
     instruments: Instruments, walk: torch.Tensor
 ) -> None:
     sunk = walk.clone()
     sunk[..., LAYOUT["root_height"]] -= 0.02
-    here, there = (figures_of(instruments.foot_contact(states), walk[..., PHASE], 50.0) for states in (walk, sunk))
+    phase, none = walk[..., PHASE], torch.zeros(NUM_PHASES, 2)
+    here, there = (figures_of(instruments.foot_contact(states), phase, 50.0, none) for states in (walk, sunk))
     assert there.swing.tolist() == pytest.approx(here.swing.tolist(), abs=1e-4)
     assert there.heights.tolist() == pytest.approx(here.heights.tolist(), abs=1e-4)
 
