@@ -214,19 +214,19 @@ def test_a_root_that_keeps_its_velocity_at_every_moment_sways_over_neither_foot(
     gliding.requires_grad_(True)
     value = loss("sway", gliding, walk)
     value.backward()
-    assert float(value) > max(0.04, 2.0 * float(loss("sway", walk)))
+    assert value.item() > 0.03 and value.item() > 1.5 * loss("sway", walk).item()
     grad = gliding.grad
     assert grad is not None and grad[..., VX : VX + 2].any() and not grad[..., PHASE].any()
 
 
 def test_part_of_a_stride_is_not_slow_or_fast_for_swaying(loss: Any, walk: torch.Tensor) -> None:
     """Over less than a stride people's mean velocity is not what they are told, and need not be."""
-    part = walk[:, :20]
-    own = float((part[..., VX : VX + 2] - torch.tensor([1.0, 0.0])).mean(dim=1).abs().mean())
-    assert own > 0.04
-    other = part.clone()
-    other[..., VX : VX + 2] = torch.tensor([1.0, 0.0])
-    assert float(loss("mean_velocity", part, walk)) < float(loss("mean_velocity", other, walk))
+    parts = walk.reshape(16, 12, -1)  # a quarter of a second each
+    vx, vy = parts[..., VX : VX + 2].mean(dim=(0, 1)).tolist()
+    gliding = parts.clone()
+    gliding[..., VX : VX + 2] = torch.tensor([vx, vy])
+    own, kept = (loss("mean_velocity", states, parts, (vx, vy, 0.0)).item() for states in (parts, gliding))
+    assert own < 0.9 * kept
 
 
 def test_a_sway_is_as_wide_as_that_of_people_who_sway_at_various_phases() -> None:
@@ -240,7 +240,7 @@ def test_a_sway_is_as_wide_as_that_of_people_who_sway_at_various_phases() -> Non
     assert profile[:, 1].max().item() == pytest.approx(0.1, rel=0.05) and int(profile[:, 1].argmax()) == 6
     mirrored = excess * torch.tensor([1.0, -1.0])
     torch.testing.assert_close(sway_by_phase(mirrored, feet.flip(-1), ~left), profile)
-    torch.testing.assert_close(sway_at(profile, feet[0], left[0])[:, 1], profile[place[0].long(), 1], atol=0.01, rtol=0.0)
+    torch.testing.assert_close(sway_at(profile, feet[0], left[0])[::2], profile)
     mirror = sway_at(profile, feet[0].flip(-1), ~left[0])
     torch.testing.assert_close(mirror * torch.tensor([1.0, -1.0]), sway_at(profile, feet[0], left[0]))
 
@@ -259,7 +259,8 @@ def test_a_sway_is_as_wide_as_that_of_people_who_sway_at_various_phases() -> Non
 def test_who_goes_or_turns_to_the_right_is_a_mirror_image(command: tuple[float, float, float], right: bool) -> None:
     told = torch.tensor(command).expand(1, 48, 3)
     assert to_the_right(told).tolist() == [right]
-    assert to_the_right(told * torch.tensor([1.0, -1.0, -1.0])).tolist() == [not right and abs(command[1]) + abs(command[2]) > 0.3]
+    aside = abs(command[1]) + abs(command[2]) > 0.3
+    assert to_the_right(told * torch.tensor([1.0, -1.0, -1.0])).tolist() == [aside and not right]
 
 
 def test_people_whose_floor_lies_elsewhere_lift_their_feet_as_others_do(
