@@ -290,6 +290,7 @@ def _gait_measures(row: GaitRow) -> list[Measure]:
             found.append(
                 Measure(title + ", off 1 by", label, abs(ours.get(name, nan) / people[name] - 1.0), "", tolerance)
             )
+    found.append(Measure("sway of the root", label, ours.get("sway", nan), "m/s", mocap=people.get("sway")))
     share = ours.get("contact_share", nan)
     found.append(Measure("self-contact, share of frames", label, share, "", 0.01, people.get("contact_share")))
     found.append(Measure("self-contact, 99th percentile", label, ours.get("contact_depth", nan), "m"))

@@ -28,6 +28,8 @@ SHORTEST_SWING = 0.08
 """A foot that is up for less than this [s] has not stepped."""
 CONTACT_DEPTH = 0.005
 """Limbs that are this deep inside one another [m] touch."""
+SWAY_TIME = 1.5
+"""A stride at slow speed [s]: what a root moves to the side beyond its mean over it is sway."""
 FEWEST_SWINGS = 4
 """Fewer swings than this tell nothing of clearance and symmetry."""
 
@@ -47,6 +49,7 @@ class GaitFigures:
         contact_depth: 99th percentile over frames of that depth [m], 0 without contact.
         pose_asymmetry: Mean posture against its mirror image, root mean square over joints [rad].
         swing_asymmetry: Difference of the mean swing times of left and right foot, over their mean.
+        sway: Root mean square of the root's velocity to the side about its mean over SWAY_TIME [m/s].
     """
 
     seconds: float
@@ -59,6 +62,7 @@ class GaitFigures:
     contact_depth: float
     pose_asymmetry: float
     swing_asymmetry: float
+    sway: float
 
     def known(self) -> dict[str, float]:
         """The figures that could be measured, JSON-ready."""
@@ -77,6 +81,7 @@ class GaitTrack:
         slip: Speed of the stance foot between a frame and the next [m/s], (num_frames,).
         stance: Whether there is a stance foot between a frame and the next, (num_frames,) bool.
         depth: Self-contact [m], (num_frames,).
+        sway: Velocity of the root to the side beyond its mean over SWAY_TIME [m/s], (num_frames,).
         lift_offs: Frames at which a foot leaves the floor, (num_swings,).
         landings: Frames at which it is down again, (num_swings,).
         feet: Which foot that is, 0 left, 1 right, (num_swings,).
@@ -90,6 +95,7 @@ class GaitTrack:
     slip: Tensor
     stance: Tensor
     depth: Tensor
+    sway: Tensor
     lift_offs: Tensor
     landings: Tensor
     feet: Tensor
@@ -107,7 +113,8 @@ class GaitTrack:
         """
         gait = Gait(states, robot, fps)
         speed, stance = gait.slip()
-        dof_pos = states[..., StateLayout.with_root(robot.num_joints)["dof_pos"]]
+        layout = StateLayout.with_root(robot.num_joints)
+        dof_pos, aside = states[..., layout["dof_pos"]], states[..., layout["root_lin_vel_h"]][..., 1]
         last = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
         last[:, -1] = True
         height = height_over_floor(gait.feet, fps)
@@ -119,6 +126,7 @@ class GaitTrack:
             torch.nn.functional.pad(speed, (0, 1)).flatten(),
             torch.nn.functional.pad(stance, (0, 1)).flatten(),
             SelfContact(robot, states.device).depth(dof_pos).flatten(),
+            (aside - _mean_around(aside, round(SWAY_TIME * fps))).flatten(),
             *swings(height, round(SHORTEST_SWING * fps)),
         )
 
@@ -129,7 +137,7 @@ class GaitTrack:
         shifted = [(track.lift_offs + start, track.landings + start) for track, start in zip(tracks, starts)]
         joined = {
             name: torch.cat([getattr(track, name) for track in tracks])
-            for name in ("dof_pos", "last", "slip", "stance", "depth", "feet", "peaks")
+            for name in ("dof_pos", "last", "slip", "stance", "depth", "sway", "feet", "peaks")
         }
         lift_offs, landings = (torch.cat(frames) for frames in zip(*shifted))
         return cls(tracks[0].fps, tracks[0].robot, lift_offs=lift_offs, landings=landings, **joined)
@@ -159,6 +167,7 @@ class GaitTrack:
             contact_depth=max(0.0, _quantile(depth, 0.99)) if len(depth) > 0 else nan,
             pose_asymmetry=float((pose - self.robot.mirrored(pose)).square().mean().sqrt()),
             swing_asymmetry=abs(left - right) / (0.5 * (left + right)) if enough else nan,
+            sway=float(self.sway[chosen].square().mean().sqrt()),
         )
 
 
@@ -191,6 +200,13 @@ def swings(height: Tensor, shortest: int) -> tuple[Tensor, Tensor, Tensor, Tenso
                 found.append((motion * num_frames + start, motion * num_frames + end, foot, peak))
     table = torch.tensor(found, dtype=torch.float64).reshape(-1, 4)
     return table[:, 0].long(), table[:, 1].long(), table[:, 2].long(), table[:, 3].float()
+
+
+def _mean_around(values: Tensor, window: int) -> Tensor:
+    """Mean over so many frames around each, fewer at the ends, of (num_motions, num_frames)."""
+    reach = window // 2
+    pooled = torch.nn.functional.avg_pool1d(values.unsqueeze(1), 2 * reach + 1, 1, reach, count_include_pad=False)
+    return pooled.squeeze(1)
 
 
 def _quantile(values: Tensor, share: float) -> float:

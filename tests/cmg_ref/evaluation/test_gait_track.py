@@ -73,6 +73,18 @@ def test_slip_has_a_tail_that_its_mean_hides(robot: Robot) -> None:
     assert figures.slip_p90 == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.parametrize("drift", [0.0, 0.3])
+def test_a_root_that_goes_from_side_to_side_sways_and_one_that_goes_to_one_side_does_not(
+    robot: Robot, drift: float
+) -> None:
+    states = marching(robot, 0.8, (0.4, 0.4))
+    aside = states[..., StateLayout.with_root(robot.num_joints)["root_lin_vel_h"]][..., 1]
+    aside += drift
+    assert GaitTrack.of(states, robot, FPS).figures().sway == pytest.approx(0.0, abs=1e-3)
+    aside += 0.1 * torch.sin(2.0 * math.pi * 0.8 * torch.arange(aside.shape[1]) / FPS)
+    assert GaitTrack.of(states, robot, FPS).figures().sway == pytest.approx(0.1 / math.sqrt(2.0), rel=0.25)
+
+
 def test_joined_tracks_are_measured_by_any_choice_of_frames(robot: Robot) -> None:
     slow, fast = (GaitTrack.of(marching(robot, rate, (0.4, 0.4)), robot, FPS) for rate in (0.5, 1.0))
     both = GaitTrack.join([slow, fast])
