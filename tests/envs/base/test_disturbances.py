@@ -242,7 +242,8 @@ def test_what_cannot_be_driven_is_refused(make: Callable[..., Any]) -> None:
 def test_robots_begin_in_the_standing_pose_on_the_ground(make: Callable[..., Any]) -> None:
     env = make("g1_cmg", 8, "init_state.default_pose_share=1.0")
     torch.testing.assert_close(env.dof_pos, env.default_dof_pos.repeat(8, 1))
-    assert env.feet.heights(env.dof_pos, env.root_states[:, :3], env.root_states[:, 3:7]).amin(dim=1).abs().max() < 1e-4
+    _, soles = env.feet.places(env.dof_pos, env.root_states[:, :3], env.root_states[:, 3:7])
+    assert soles.amin(dim=1).abs().max() < 1e-4
     torch.testing.assert_close(env.projected_gravity, torch.tensor([[0.0, 0.0, -1.0]]).repeat(8, 1))
     mixed = make("g1_cmg", 40, "init_state.default_pose_share=0.5")
     share = (mixed.dof_pos == mixed.default_dof_pos).all(dim=1).float().mean()

@@ -128,9 +128,9 @@ def test_the_height_of_a_sole_is_that_of_its_lowest_point(make: Callable[..., An
     for _ in range(10):
         env.step(torch.zeros(2, 29))
     root = env.root_states
-    heights = env.feet.heights(env.dof_pos, root[:, :3], root[:, 3:7])
+    heights = env.feet.places(env.dof_pos, root[:, :3], root[:, 3:7])[1]
     assert heights.abs().max() < 0.01
-    raised = env.feet.heights(env.dof_pos, root[:, :3] + torch.tensor([0.0, 0.0, 0.2]), root[:, 3:7])
+    raised = env.feet.places(env.dof_pos, root[:, :3] + torch.tensor([0.0, 0.0, 0.2]), root[:, 3:7])[1]
     torch.testing.assert_close(raised, heights + 0.2)
 
 
