@@ -34,7 +34,7 @@ MOST_WINDOWS, NUM_WINDOWS, FEWEST = 200_000, 1500, 20
 """Among so many windows kinds are sought, as many of a kind are measured, and fewer tell nothing."""
 NUM_QUANTILES = 256
 NUM_PHASES = 24
-LARGEST_RAISE = 3.0
+LARGEST_RAISE = 2.0
 """A sway that is averaged over strides of many people is made larger by this at most, where they sway apart."""
 
 
